@@ -1,0 +1,150 @@
+//! The words in which a backend and the local tier talk about freshness.
+
+use std::{fmt, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{BackendError, Timestamp};
+
+/// How local copies are kept coherent with other writers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Coherence {
+    /// The backend reports every change under the namespace, whoever made it.
+    /// On Redis: [`CLIENT TRACKING`](https://redis.io/docs/latest/commands/client-tracking/) in broadcast mode.
+    Broadcast,
+    /// Nobody reports changes: a local copy is only bounded by its time to live.
+    None,
+}
+
+impl fmt::Display for Coherence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Broadcast => "broadcast",
+            Self::None => "none",
+        })
+    }
+}
+
+/// The moment before a command was queued: when it was, and in which epoch of the link.
+///
+/// Take it with [`ChangeListener::mark`] *before* taking the connection and queueing the command; a mark taken later
+/// could vouch for a copy that was already stale.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// The link's epoch.
+    pub epoch: u64,
+    /// The time on the listener's clock.
+    pub at: Timestamp,
+}
+
+/// Whether the word of a link that is up runs out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lease {
+    /// Changes are delivered before the write that made them returns: as long as the link is up, copies are fresh.
+    Unlimited,
+    /// The link may die without anyone noticing: copies are served for at most the staleness bound after the last
+    /// [`ChangeListener::proof_of_life`].
+    Renewed,
+}
+
+/// Receives what a backend knows about changes under one namespace. The local tier is one.
+///
+/// # Contract
+///
+/// For the backend that calls it:
+///
+/// - A change that was acknowledged to its writer before a command of ours was *sent* is reported before the reply to
+///   that command is handed to its caller, or the link goes down, or [`proof_of_life`](Self::proof_of_life) stops.
+/// - Changes made through the same attached backend handle may be left out: the cache keeps track of its own writes.
+///   Changes by anyone else may not. Reporting too much is safe.
+/// - Calls come in the order of the link's events. [`link_up`](Self::link_up) comes only after changes are being
+///   reported for certain and the new connection is the one commands go to.
+///
+/// For the listener: calls are synchronous, take no user code, never panic on any input and return soon; they may come
+/// from inside a connection's reader.
+pub trait ChangeListener: Send + Sync + 'static {
+    /// Reads epoch and clock, to be kept until the reply comes.
+    fn mark(&self) -> Mark;
+
+    /// Says that every change acknowledged before `mark` has been reported: copies may be served until the staleness
+    /// bound has passed since. Ignored when the epoch has changed.
+    fn proof_of_life(&self, mark: Mark);
+
+    /// Says that the key changed or went away. `key` is the name in the backend, namespace included.
+    fn changed(&self, key: &[u8]);
+
+    /// Says that everything may have changed.
+    fn flushed(&self);
+
+    /// Says that changes are reported from now on. Copies from before are never served again.
+    fn link_up(&self, lease: Lease);
+
+    /// Says that changes are not reported any more. Nothing is served or kept locally until the link is up again.
+    fn link_down(&self);
+}
+
+/// A listener for those who keep no copies: it hears nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct IgnoreChanges;
+
+impl ChangeListener for IgnoreChanges {
+    fn mark(&self) -> Mark {
+        Mark { epoch: 0, at: Timestamp::ZERO }
+    }
+
+    fn proof_of_life(&self, _mark: Mark) {}
+
+    fn changed(&self, _key: &[u8]) {}
+
+    fn flushed(&self) {}
+
+    fn link_up(&self, _lease: Lease) {}
+
+    fn link_down(&self) {}
+}
+
+/// The state of a backend's link, as [`health`](https://docs.rs/twotier) reports it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum LinkState {
+    /// There is no standing link to watch: every operation stands for itself.
+    Unlinked,
+    /// The link is up.
+    Up {
+        /// Since when, as an age.
+        age: Duration,
+    },
+    /// The link is being made.
+    Connecting,
+    /// The link is down; it is tried again in the background.
+    Down {
+        /// Since when, as an age.
+        age: Duration,
+        /// Why the last attempt failed.
+        cause: BackendError,
+    },
+    /// The backend was closed.
+    Closed,
+}
+
+impl LinkState {
+    /// Returns whether operations can be expected to work.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        matches!(self, Self::Up { .. } | Self::Unlinked)
+    }
+}
+
+impl fmt::Display for LinkState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unlinked => f.write_str("no standing link"),
+            Self::Up { age } => write!(f, "up for {:.1} s", age.as_secs_f64()),
+            Self::Connecting => f.write_str("connecting"),
+            Self::Down { age, cause } => write!(f, "down for {:.1} s: {cause}", age.as_secs_f64()),
+            Self::Closed => f.write_str("closed"),
+        }
+    }
+}

@@ -1,0 +1,324 @@
+//! Errors: what failed, in which namespace, and why. Never a value, a key or a credential.
+
+use std::{borrow::Cow, error::Error as StdError, fmt, sync::Arc, time::Duration};
+
+use crate::{ConfigError, KeyError, Namespace};
+
+/// The operation of a cache that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Operation {
+    /// Building the cache.
+    Build,
+    /// `get`, `lookup` and `get_if_local`.
+    Get,
+    /// `get_many`.
+    GetMany,
+    /// `get_or_load`.
+    GetOrLoad,
+    /// `set` and `set_with`.
+    Set,
+    /// `set_many`.
+    SetMany,
+    /// `delete`.
+    Delete,
+    /// `delete_many`.
+    DeleteMany,
+    /// `invalidate_local` and `clear_local`.
+    Invalidate,
+    /// `clear`.
+    Clear,
+    /// `warm`.
+    Warm,
+    /// `close`.
+    Close,
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Build => "build",
+            Self::Get => "get",
+            Self::GetMany => "get_many",
+            Self::GetOrLoad => "get_or_load",
+            Self::Set => "set",
+            Self::SetMany => "set_many",
+            Self::Delete => "delete",
+            Self::DeleteMany => "delete_many",
+            Self::Invalidate => "invalidate",
+            Self::Clear => "clear",
+            Self::Warm => "warm",
+            Self::Close => "close",
+        })
+    }
+}
+
+/// An operation of a cache failed.
+///
+/// The message names operation and namespace; the cause is behind [`source`](StdError::source).
+/// Cloning is cheap, so one failure can reach every caller that waited for the same read or load.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The configuration was refused; nothing was built.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A key was refused; nothing was read or written.
+    #[error("{operation} in namespace `{namespace}`: invalid key")]
+    InvalidKey {
+        /// What was asked for.
+        operation: Operation,
+        /// Where.
+        namespace: Namespace,
+        /// What is wrong with the key.
+        source: KeyError,
+    },
+    /// The time to live of one write was refused; nothing was written.
+    #[error("{operation} in namespace `{namespace}`: invalid option")]
+    InvalidOption {
+        /// What was asked for.
+        operation: Operation,
+        /// Where.
+        namespace: Namespace,
+        /// The option and what is wrong with it.
+        source: ConfigError,
+    },
+    /// The backend failed or refused the operation.
+    #[error("{operation} in namespace `{namespace}`: {}", .source.kind())]
+    Backend {
+        /// What was asked for.
+        operation: Operation,
+        /// Where.
+        namespace: Namespace,
+        /// What the backend said.
+        source: BackendError,
+    },
+    /// The operation did not end within its deadline. A write may still take effect later.
+    #[error("{operation} in namespace `{namespace}`: no answer within {} ms", .after.as_millis())]
+    Timeout {
+        /// What was asked for.
+        operation: Operation,
+        /// Where.
+        namespace: Namespace,
+        /// The deadline.
+        after: Duration,
+    },
+    /// A value could not be encoded or decoded. The value in the backend is left as it is.
+    #[error("{operation} in namespace `{namespace}`: the codec failed")]
+    Codec {
+        /// What was asked for.
+        operation: Operation,
+        /// Where.
+        namespace: Namespace,
+        /// What the codec said.
+        source: CodecError,
+    },
+    /// An encoded value is over the limit; nothing was written, or nothing was kept.
+    #[error("{operation} in namespace `{namespace}`: the value has {size} bytes, at most {limit} are allowed")]
+    ValueTooLarge {
+        /// What was asked for.
+        operation: Operation,
+        /// Where.
+        namespace: Namespace,
+        /// The size of the encoded value in bytes.
+        size: usize,
+        /// The configured limit in bytes (`max_value_bytes`).
+        limit: usize,
+    },
+    /// The caller's loader failed; its own error is the source, and can be had back by `downcast_ref`.
+    #[error("get_or_load in namespace `{namespace}`: the loader failed")]
+    Load {
+        /// Where.
+        namespace: Namespace,
+        /// The loader's error.
+        source: Arc<dyn StdError + Send + Sync>,
+    },
+    /// The cache was closed.
+    #[error("{operation} in namespace `{namespace}`: the cache is closed")]
+    Closed {
+        /// What was asked for.
+        operation: Operation,
+        /// Where.
+        namespace: Namespace,
+    },
+    /// The call cannot work from where it was made; the message says what to call instead.
+    #[error("{operation}: {hint}")]
+    Usage {
+        /// What was asked for.
+        operation: Operation,
+        /// What to do instead.
+        hint: &'static str,
+    },
+}
+
+/// What kind of failure an [`Error`] is, for code that acts on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// Fix the configuration or the call.
+    Invalid,
+    /// The backend cannot be reached; trying later may help.
+    Unavailable,
+    /// The deadline passed; a write may still take effect.
+    Timeout,
+    /// The backend refused the operation: credentials, permissions, memory, a key of another type.
+    Rejected,
+    /// The value could not be encoded or decoded.
+    Codec,
+    /// The value is over the limit.
+    ValueTooLarge,
+    /// The loader failed.
+    Load,
+    /// The cache was closed.
+    Closed,
+}
+
+impl Error {
+    /// Returns what kind of failure this is.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Config(_) | Self::InvalidKey { .. } | Self::InvalidOption { .. } | Self::Usage { .. } => {
+                ErrorKind::Invalid
+            }
+            Self::Backend { source, .. } => match source.kind() {
+                BackendErrorKind::Unavailable => ErrorKind::Unavailable,
+                BackendErrorKind::Timeout => ErrorKind::Timeout,
+                BackendErrorKind::Closed => ErrorKind::Closed,
+                BackendErrorKind::Rejected
+                | BackendErrorKind::WrongType
+                | BackendErrorKind::Denied
+                | BackendErrorKind::Unsupported
+                | BackendErrorKind::Protocol => ErrorKind::Rejected,
+            },
+            Self::Timeout { .. } => ErrorKind::Timeout,
+            Self::Codec { .. } => ErrorKind::Codec,
+            Self::ValueTooLarge { .. } => ErrorKind::ValueTooLarge,
+            Self::Load { .. } => ErrorKind::Load,
+            Self::Closed { .. } => ErrorKind::Closed,
+        }
+    }
+}
+
+/// What kind of failure a [`BackendError`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum BackendErrorKind {
+    /// The backend cannot be reached, or the connection was lost on the way.
+    Unavailable,
+    /// No answer within the backend's own deadline.
+    Timeout,
+    /// The backend was closed by its owner.
+    Closed,
+    /// The backend answered with an error.
+    Rejected,
+    /// The key holds something that is not a plain value (`WRONGTYPE`).
+    WrongType,
+    /// Wrong credentials or missing permissions.
+    Denied,
+    /// The backend lacks something the cache needs.
+    Unsupported,
+    /// The backend answered in a way the protocol does not allow.
+    Protocol,
+}
+
+impl fmt::Display for BackendErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unavailable => "the backend is unavailable",
+            Self::Timeout => "the backend did not answer in time",
+            Self::Closed => "the backend is closed",
+            Self::Rejected => "the backend refused",
+            Self::WrongType => "the key holds another type of value",
+            Self::Denied => "access denied",
+            Self::Unsupported => "the backend lacks a feature",
+            Self::Protocol => "the backend broke the protocol",
+        })
+    }
+}
+
+/// A backend failed. Cheap to clone.
+///
+/// A backend of your own makes these with [`BackendError::new`]; keep values and credentials out of the message.
+#[derive(Clone, Debug)]
+pub struct BackendError {
+    kind: BackendErrorKind,
+    message: Cow<'static, str>,
+    source: Option<Arc<dyn StdError + Send + Sync>>,
+}
+
+impl BackendError {
+    /// Makes an error from its kind and a message in lower case without a full stop.
+    pub fn new(kind: BackendErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { kind, message: message.into(), source: None }
+    }
+
+    /// Adds the underlying error as the source.
+    #[must_use]
+    pub fn with_source(mut self, source: impl StdError + Send + Sync + 'static) -> Self {
+        self.source = Some(Arc::new(source));
+        self
+    }
+
+    /// Returns what kind of failure this is.
+    #[must_use]
+    pub fn kind(&self) -> BackendErrorKind {
+        self.kind
+    }
+}
+
+impl fmt::Display for BackendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl StdError for BackendError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.source.as_ref().map(|source| &**source as &(dyn StdError + 'static))
+    }
+}
+
+/// A value could not be encoded or decoded. The message holds no part of the value.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the value cannot be {} as {codec}: {reason}", if *.decoding { "decoded" } else { "encoded" })]
+pub struct CodecError {
+    codec: &'static str,
+    decoding: bool,
+    reason: Cow<'static, str>,
+}
+
+impl CodecError {
+    /// Says that a value could not be encoded.
+    pub fn encoding(codec: &'static str, reason: impl Into<Cow<'static, str>>) -> Self {
+        Self { codec, decoding: false, reason: reason.into() }
+    }
+
+    /// Says that bytes from the backend could not be decoded.
+    pub fn decoding(codec: &'static str, reason: impl Into<Cow<'static, str>>) -> Self {
+        Self { codec, decoding: true, reason: reason.into() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_names_operation_namespace_and_cause() {
+        let error = Error::Backend {
+            operation: Operation::Get,
+            namespace: Namespace::new("users").unwrap(),
+            source: BackendError::new(BackendErrorKind::Unavailable, "connection refused"),
+        };
+        assert_eq!(error.to_string(), "get in namespace `users`: the backend is unavailable");
+        assert_eq!(error.source().unwrap().to_string(), "connection refused");
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+    }
+
+    #[test]
+    fn a_codec_error_says_which_way_it_failed() {
+        let error = CodecError::decoding("json", "expected a number at column 3");
+        assert_eq!(error.to_string(), "the value cannot be decoded as json: expected a number at column 3");
+    }
+}

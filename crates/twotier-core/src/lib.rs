@@ -1,0 +1,29 @@
+//! Core types shared by every layer of [twotier](https://docs.rs/twotier), a two-tier cache for Redis and Valkey.
+//!
+//! This crate holds what the local tier and the backends must agree on and nothing that does any work of its own:
+//!
+//! - [`CacheConfig`] and [`RedisConfig`], validated into a [`ConfigError`] that names the field;
+//! - [`Error`] and [`BackendError`], which name the operation and the cause and never print a value or a credential;
+//! - [`Clock`] and [`Timestamp`]: all expiry runs on a monotonic clock that tests can move by hand;
+//! - [`Namespace`] and the rules for keys;
+//! - [`RemainingTtl`]: what the backend says about how long a value still lives;
+//! - [`ChangeListener`]: how a backend tells the local tier what changed, and how fresh its word is;
+//! - the statistics types.
+//!
+//! Applications depend on the facade crate `twotier`, which re-exports what they need.
+
+mod clock;
+mod coherence;
+mod config;
+mod error;
+mod expiry;
+mod namespace;
+mod stats;
+
+pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
+pub use coherence::{ChangeListener, Coherence, IgnoreChanges, Lease, LinkState, Mark};
+pub use config::{CacheConfig, ConfigError, Eviction, MAX_TIME_TO_LIVE, RedisConfig, RedisUrl, check_time_to_live};
+pub use error::{BackendError, BackendErrorKind, CodecError, Error, ErrorKind, Operation};
+pub use expiry::RemainingTtl;
+pub use namespace::{KeyError, MAX_KEY_BYTES, MAX_NAMESPACE_BYTES, Namespace, check_key};
+pub use stats::{BackendStats, CacheStats, CoherenceStats, LatencyStats, LocalStats};

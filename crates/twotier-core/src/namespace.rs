@@ -1,0 +1,147 @@
+//! Namespaces and keys: what may be written to the backend under which name.
+
+use std::{fmt, sync::Arc};
+
+use crate::ConfigError;
+
+/// The longest namespace, in bytes.
+pub const MAX_NAMESPACE_BYTES: usize = 128;
+/// The longest key, in bytes, without its namespace.
+pub const MAX_KEY_BYTES: usize = 1024;
+
+/// The prefix under which a cache keeps its keys: `<namespace>:<key>` in the backend, nothing else.
+///
+/// A namespace is not empty and has no `:`, so two namespaces never overlap and no two pairs of namespace and key
+/// name the same thing in the backend.
+/// Cloning is one reference count.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Namespace {
+    /// The namespace with its `:`.
+    prefix: Arc<str>,
+}
+
+impl Namespace {
+    /// Validates a namespace.
+    ///
+    /// # Errors
+    ///
+    /// A [`ConfigError`] for the field `namespace` when it is empty, longer than [`MAX_NAMESPACE_BYTES`], or contains
+    /// `:` or a control character.
+    pub fn new(name: &str) -> Result<Self, ConfigError> {
+        let refuse = |reason: String| Err(ConfigError::new("namespace", reason));
+        if name.is_empty() {
+            return refuse("must not be empty: every key lives under it as `<namespace>:<key>`".to_owned());
+        }
+        if name.len() > MAX_NAMESPACE_BYTES {
+            return refuse(format!("is {} bytes long, at most {MAX_NAMESPACE_BYTES} are allowed", name.len()));
+        }
+        if name.contains(':') {
+            return refuse("must not contain `:`, which ends it in the backend's key".to_owned());
+        }
+        if name.chars().any(char::is_control) {
+            return refuse("must not contain control characters".to_owned());
+        }
+        Ok(Self { prefix: format!("{name}:").into() })
+    }
+
+    /// Returns the namespace as it was given.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.prefix[..self.prefix.len() - 1]
+    }
+
+    /// Returns the prefix of every key in the backend: the namespace and a `:`.
+    #[must_use]
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// Returns the key's name in the backend: `<namespace>:<key>`.
+    #[must_use]
+    pub fn qualify(&self, key: &str) -> Vec<u8> {
+        let mut qualified = Vec::with_capacity(self.prefix.len() + key.len());
+        qualified.extend_from_slice(self.prefix.as_bytes());
+        qualified.extend_from_slice(key.as_bytes());
+        qualified
+    }
+
+    /// Returns the key of a name in the backend, or `None` when that name belongs to someone else.
+    #[must_use]
+    pub fn strip<'k>(&self, qualified: &'k [u8]) -> Option<&'k [u8]> {
+        qualified.strip_prefix(self.prefix.as_bytes())
+    }
+}
+
+impl fmt::Debug for Namespace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Namespace({:?})", self.as_str())
+    }
+}
+
+impl fmt::Display for Namespace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Why a key was refused. The key itself is not printed: keys may identify people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeyError {
+    /// The key was the empty string.
+    #[error("the key is empty")]
+    Empty,
+    /// The key was longer than [`MAX_KEY_BYTES`].
+    #[error("the key is {length} bytes long, at most {MAX_KEY_BYTES} are allowed")]
+    TooLong {
+        /// Its length in bytes.
+        length: usize,
+    },
+}
+
+/// Checks a key before anything is done with it.
+///
+/// # Errors
+///
+/// A [`KeyError`] when the key is empty or longer than [`MAX_KEY_BYTES`].
+#[inline]
+pub fn check_key(key: &str) -> Result<(), KeyError> {
+    match key.len() {
+        0 => Err(KeyError::Empty),
+        1..=MAX_KEY_BYTES => Ok(()),
+        length => Err(KeyError::TooLong { length }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_namespace_without_a_name_or_with_a_colon_is_refused() {
+        for bad in ["", ":", "a:b", "a:", "line\nbreak", &"n".repeat(MAX_NAMESPACE_BYTES + 1)] {
+            let error = Namespace::new(bad).unwrap_err();
+            assert_eq!(error.field(), "namespace", "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn no_two_pairs_of_namespace_and_key_share_a_name() {
+        let a = Namespace::new("a").unwrap();
+        let ab = Namespace::new("ab").unwrap();
+        assert_eq!(a.qualify("b:c"), b"a:b:c");
+        assert_eq!(a.strip(b"a:b:c"), Some(&b"b:c"[..]));
+        assert_eq!(ab.strip(b"a:b:c"), None);
+        assert_eq!(a.strip(b"ab:c"), None);
+        assert_eq!(a.as_str(), "a");
+    }
+
+    #[test]
+    fn keys_are_bounded_on_both_sides() {
+        assert_eq!(check_key(""), Err(KeyError::Empty));
+        assert_eq!(check_key("k"), Ok(()));
+        assert_eq!(check_key(&"k".repeat(MAX_KEY_BYTES)), Ok(()));
+        let length = MAX_KEY_BYTES + 1;
+        assert_eq!(check_key(&"k".repeat(length)), Err(KeyError::TooLong { length }));
+    }
+}

@@ -1,0 +1,262 @@
+//! Statistics: what was counted, and what each counter means.
+
+use std::{fmt, time::Duration};
+
+use crate::{Coherence, LinkState};
+
+/// Counters of one cache since it was built. Clearing the cache does not reset them.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct CacheStats {
+    /// The local tier.
+    pub local: LocalStats,
+    /// The backend as this cache used it.
+    pub backend: BackendStats,
+    /// The link that keeps the two coherent.
+    pub coherence: CoherenceStats,
+}
+
+impl CacheStats {
+    /// Puts the three parts together.
+    #[must_use]
+    pub fn new(local: LocalStats, backend: BackendStats, coherence: CoherenceStats) -> Self {
+        Self { local, backend, coherence }
+    }
+}
+
+/// Counters of the local tier: one consistent snapshot.
+///
+/// Every read of one key counts exactly one hit or one miss; a batch counts one for each key it was asked for.
+/// While the local tier is off, everything is zero.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LocalStats {
+    /// Whether there is a local tier.
+    pub enabled: bool,
+    /// Entries held now, known-absent keys included.
+    pub size: usize,
+    /// The most entries that may be held (`max_entries`).
+    pub max_size: usize,
+    /// Bytes held now: keys, values as weighed, and a fixed overhead for each entry.
+    pub bytes: usize,
+    /// The most bytes that may be held (`max_bytes`).
+    pub max_bytes: usize,
+    /// Reads answered from the local tier, known-absent answers included.
+    pub hits: u64,
+    /// Reads that were not answered from the local tier, for whatever reason.
+    pub misses: u64,
+    /// Values put into the tier, by reads and by writes.
+    pub insertions: u64,
+    /// Entries evicted because the tier held `max_entries`.
+    pub evicted_for_entries: u64,
+    /// Entries evicted because the tier would have held more than `max_bytes`.
+    pub evicted_for_bytes: u64,
+    /// Values not kept because one alone weighs more than a shard may hold.
+    pub oversized: u64,
+    /// Entries found past their time to live and removed.
+    pub expired: u64,
+    /// Entries found to be from before a flush or a lost link and removed.
+    pub outdated: u64,
+    /// Entries removed because the backend reported a change, or `invalidate_local` was called.
+    pub invalidated: u64,
+    /// Entries removed because this cache itself wrote or deleted the key (a write puts the new value in afterwards).
+    pub superseded: u64,
+    /// Entries removed by `clear_local`.
+    pub cleared: u64,
+}
+
+impl LocalStats {
+    /// Returns how many reads were counted: hits and misses.
+    #[must_use]
+    pub fn total_requests(&self) -> u64 {
+        self.hits.saturating_add(self.misses)
+    }
+
+    /// Returns the share of reads answered locally, in percent; 0 when nothing was read yet.
+    #[must_use]
+    #[allow(clippy::cast_precision_loss, reason = "a percentage needs no more than 52 bits")]
+    pub fn hit_rate(&self) -> f64 {
+        match self.total_requests() {
+            0 => 0.0,
+            total => self.hits as f64 * 100.0 / total as f64,
+        }
+    }
+
+    /// Returns entries evicted to make room, by either bound.
+    #[must_use]
+    pub fn evictions(&self) -> u64 {
+        self.evicted_for_entries.saturating_add(self.evicted_for_bytes)
+    }
+}
+
+/// Counters of the calls this cache made to its backend.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BackendStats {
+    /// Calls that read, a batch counting once.
+    pub reads: u64,
+    /// Calls that wrote, a batch counting once.
+    pub writes: u64,
+    /// Calls that deleted or cleared, a batch counting once.
+    pub deletes: u64,
+    /// Calls that ended in an error, deadlines included.
+    pub errors: u64,
+    /// Calls that did not end within the operation timeout. Also counted as errors.
+    pub timeouts: u64,
+    /// Values from the backend that the codec could not decode.
+    pub undecodable: u64,
+    /// Loader runs of `get_or_load`.
+    pub loads: u64,
+    /// How long the calls took.
+    pub latency: LatencyStats,
+}
+
+impl BackendStats {
+    /// Returns how many calls were made.
+    #[must_use]
+    pub fn operations(&self) -> u64 {
+        self.reads.saturating_add(self.writes).saturating_add(self.deletes)
+    }
+}
+
+/// How long something took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LatencyStats {
+    /// How many times it was measured.
+    pub count: u64,
+    /// The sum of all.
+    pub total: Duration,
+    /// The longest.
+    pub max: Duration,
+}
+
+impl LatencyStats {
+    /// Puts the three together.
+    #[must_use]
+    pub fn new(count: u64, total: Duration, max: Duration) -> Self {
+        Self { count, total, max }
+    }
+
+    /// Returns the mean, zero when nothing was measured.
+    #[must_use]
+    pub fn mean(&self) -> Duration {
+        match u128::from(self.count) {
+            0 => Duration::ZERO,
+            count => Duration::from_nanos(u64::try_from(self.total.as_nanos() / count).unwrap_or(u64::MAX)),
+        }
+    }
+}
+
+/// Counters and state of what keeps the local tier coherent with the backend.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct CoherenceStats {
+    /// The mode in force.
+    pub mode: Coherence,
+    /// The longest a hit may be stale in this mode; `None` when only the time to live bounds it.
+    pub max_staleness: Option<Duration>,
+    /// The state of the link.
+    pub link: LinkState,
+    /// Changes reported by the backend, whether or not a copy was held.
+    pub invalidations: u64,
+    /// Values read from the backend that were not kept because the key changed meanwhile.
+    pub refused_fills: u64,
+    /// Own writes whose value was not kept because the key changed meanwhile or the writes overlapped.
+    pub refused_writes: u64,
+    /// How often all copies were declared outdated: flushes by the server and lost links.
+    pub flushes: u64,
+    /// How often the link came up.
+    pub links: u64,
+}
+
+impl CoherenceStats {
+    /// Makes the statistics of a cache without a standing link.
+    #[must_use]
+    pub fn new(mode: Coherence, max_staleness: Option<Duration>, link: LinkState) -> Self {
+        Self { mode, max_staleness, link, invalidations: 0, refused_fills: 0, refused_writes: 0, flushes: 0, links: 0 }
+    }
+}
+
+impl fmt::Display for CacheStats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.local)?;
+        writeln!(f, "{}", self.backend)?;
+        write!(f, "{}", self.coherence)
+    }
+}
+
+impl fmt::Display for LocalStats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.enabled {
+            return f.write_str("local      off");
+        }
+        write!(
+            f,
+            "local      {} of {} entries, {} of {} bytes; {} hits, {} misses ({:.1} %); {} evicted, {} expired, {} invalidated",
+            self.size,
+            self.max_size,
+            self.bytes,
+            self.max_bytes,
+            self.hits,
+            self.misses,
+            self.hit_rate(),
+            self.evictions(),
+            self.expired,
+            self.invalidated,
+        )
+    }
+}
+
+impl fmt::Display for BackendStats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "backend    {} reads, {} writes, {} deletes; {} errors, {} of them timeouts; mean {:.3} ms, longest {:.3} ms",
+            self.reads,
+            self.writes,
+            self.deletes,
+            self.errors,
+            self.timeouts,
+            self.latency.mean().as_secs_f64() * 1e3,
+            self.latency.max.as_secs_f64() * 1e3,
+        )
+    }
+}
+
+impl fmt::Display for CoherenceStats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "coherence  {}, ", self.mode)?;
+        match self.max_staleness {
+            Some(bound) => write!(f, "at most {} ms stale", bound.as_millis())?,
+            None => f.write_str("bounded by the time to live only")?,
+        }
+        write!(
+            f,
+            ", link {}; {} invalidations, {} flushes, {} refused fills, {} refused writes",
+            self.link, self.invalidations, self.flushes, self.refused_fills, self.refused_writes,
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hit_rate_is_a_percentage_and_zero_before_the_first_read() {
+        let mut stats = LocalStats::default();
+        assert!(stats.hit_rate().abs() < f64::EPSILON);
+        stats.hits = 3;
+        stats.misses = 1;
+        assert!((stats.hit_rate() - 75.0).abs() < 1e-9);
+        assert_eq!(stats.total_requests(), 4);
+    }
+
+    #[test]
+    fn the_mean_latency_of_nothing_is_zero() {
+        assert_eq!(LatencyStats::default().mean(), Duration::ZERO);
+        let two = LatencyStats::new(2, Duration::from_millis(3), Duration::from_millis(2));
+        assert_eq!(two.mean(), Duration::from_micros(1500));
+    }
+}
