@@ -1,0 +1,226 @@
+//! The trait [`Backend`]: what a cache asks of the tier behind its local copies.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use twotier_core::{BackendError, ChangeListener, Coherence, LinkState, Namespace, RemainingTtl};
+
+/// What every operation of a backend returns.
+pub type BackendResult<T> = Result<T, BackendError>;
+
+/// A value as the backend holds it, with its remaining time to live, read in one round trip.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// The encoded value. Empty is a value like any other.
+    pub value: Bytes,
+    /// How long it still lives.
+    pub ttl: RemainingTtl,
+}
+
+/// One value to be written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Write {
+    /// The key, namespace included.
+    pub key: Bytes,
+    /// The encoded value.
+    pub value: Bytes,
+    /// How long it lives, at least 1 ms; `None` is for ever.
+    pub ttl: Option<Duration>,
+}
+
+/// What a cache wants to hear about changes: given to [`Backend::attach`] once.
+#[derive(Clone)]
+pub struct Watch {
+    /// The namespace whose keys are watched.
+    pub namespace: Namespace,
+    /// Who is told.
+    pub listener: Arc<dyn ChangeListener>,
+    /// The longest a local copy may be served after the last proof of life.
+    /// A backend with a standing link proves life at least four times as often.
+    pub max_staleness: Duration,
+    /// The mode asked for; `None` is the best the backend has.
+    pub coherence: Option<Coherence>,
+}
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watch")
+            .field("namespace", &self.namespace)
+            .field("max_staleness", &self.max_staleness)
+            .field("coherence", &self.coherence)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What [`Backend::attach`] achieved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attachment {
+    /// The mode in force. With [`Coherence::None`] the backend calls the listener never.
+    pub coherence: Coherence,
+}
+
+/// The tier behind the local copies: a key-value store with expiry.
+///
+/// # Contract
+///
+/// - **Keys** come with their namespace, are not empty and may hold any bytes. Values may hold any bytes and may be
+///   empty; an empty value is not an absent one.
+/// - **Expiry**: a value whose time to live has passed is never returned. The remaining time to live comes from the same
+///   round trip as the value and is never longer than the truth by more than a millisecond.
+/// - **Order**: a call that *starts* after another call *returned* takes effect after it.
+/// - **Futures may be dropped** at any time. A dropped write may or may not have taken effect; nothing else is lost, and
+///   no later call hangs or sees a reply that was meant for another.
+/// - **Every call ends**: with an error rather than never. Whoever calls adds a deadline of its own.
+/// - **Batches** return one result for each item, in the order of the items. An item that fails does not fail the others.
+///   A failed batch as a whole is one error for each item.
+/// - **Errors** never hold values, keys or credentials.
+/// - **Changes**: what [`attach`](Self::attach) promises is written at [`ChangeListener`]. A backend that cannot keep it
+///   says [`Coherence::None`].
+///
+/// The suite `conformance` checks all of this that can be checked from outside.
+#[async_trait]
+pub trait Backend: fmt::Debug + Send + Sync + 'static {
+    /// Reads a value and its remaining time to live, in one round trip.
+    ///
+    /// # Errors
+    ///
+    /// When the backend cannot be reached or refuses, for instance because the key holds another type.
+    async fn get(&self, key: &[u8]) -> BackendResult<Option<Stored>>;
+
+    /// Writes a value with its time to live, replacing what was there whatever it was.
+    ///
+    /// # Errors
+    ///
+    /// When the backend cannot be reached or refuses. The write may still have taken effect unless the kind is
+    /// `Rejected`, `WrongType`, `Denied` or `Unsupported`.
+    async fn set(&self, key: &[u8], value: Bytes, ttl: Option<Duration>) -> BackendResult<()>;
+
+    /// Removes a key and says whether it was there.
+    ///
+    /// # Errors
+    ///
+    /// As [`set`](Self::set).
+    async fn delete(&self, key: &[u8]) -> BackendResult<bool>;
+
+    /// Removes every key that starts with these bytes and says how many there were.
+    /// Keys written meanwhile may or may not be removed.
+    ///
+    /// # Errors
+    ///
+    /// As [`set`](Self::set); some keys may have been removed.
+    async fn clear(&self, prefix: &[u8]) -> BackendResult<u64>;
+
+    /// Reads many values: same length and order as `keys`. One round trip where the backend can.
+    ///
+    /// Provided as one [`get`](Self::get) after the other.
+    async fn get_many(&self, keys: &[Bytes]) -> Vec<BackendResult<Option<Stored>>> {
+        let mut results = Vec::with_capacity(keys.len());
+        for key in keys {
+            results.push(self.get(key).await);
+        }
+        results
+    }
+
+    /// Writes many values: same length and order as `writes`; of two writes to one key the later one wins.
+    /// One round trip where the backend can.
+    ///
+    /// Provided as one [`set`](Self::set) after the other.
+    async fn set_many(&self, writes: &[Write]) -> Vec<BackendResult<()>> {
+        let mut results = Vec::with_capacity(writes.len());
+        for write in writes {
+            results.push(self.set(&write.key, write.value.clone(), write.ttl).await);
+        }
+        results
+    }
+
+    /// Removes many keys: same length and order as `keys`. One round trip where the backend can.
+    ///
+    /// Provided as one [`delete`](Self::delete) after the other.
+    async fn delete_many(&self, keys: &[Bytes]) -> Vec<BackendResult<bool>> {
+        let mut results = Vec::with_capacity(keys.len());
+        for key in keys {
+            results.push(self.delete(key).await);
+        }
+        results
+    }
+
+    /// Starts reporting changes to a listener, and returns once they are reported for certain.
+    ///
+    /// A handle serves one cache: a second call on the same handle is an error of kind `Unsupported`.
+    /// Provided as "nobody reports changes".
+    ///
+    /// # Errors
+    ///
+    /// When the backend cannot be reached, or cannot do the mode that was asked for.
+    async fn attach(&self, watch: Watch) -> BackendResult<Attachment> {
+        match watch.coherence {
+            None | Some(Coherence::None) => Ok(Attachment { coherence: Coherence::None }),
+            Some(asked) => Err(BackendError::new(
+                twotier_core::BackendErrorKind::Unsupported,
+                format!("this backend does not report changes, so coherence `{asked}` is not to be had"),
+            )),
+        }
+    }
+
+    /// Returns the state of the link, without a round trip.
+    fn link(&self) -> LinkState {
+        LinkState::Unlinked
+    }
+
+    /// Ends the link. Every later call is an error of kind `Closed`; calling it twice is not.
+    ///
+    /// Provided as nothing at all, for backends that hold nothing.
+    async fn close(&self) {}
+}
+
+/// Forwards to the backend inside. Nothing is left to a provided method, or a wrapper would lose its batching.
+macro_rules! forward {
+    ($($wrapper:ident),*) => {$(
+        #[async_trait]
+        #[deny(clippy::missing_trait_methods)]
+        impl<B: Backend + ?Sized> Backend for $wrapper<B> {
+            async fn get(&self, key: &[u8]) -> BackendResult<Option<Stored>> {
+                (**self).get(key).await
+            }
+
+            async fn set(&self, key: &[u8], value: Bytes, ttl: Option<Duration>) -> BackendResult<()> {
+                (**self).set(key, value, ttl).await
+            }
+
+            async fn delete(&self, key: &[u8]) -> BackendResult<bool> {
+                (**self).delete(key).await
+            }
+
+            async fn clear(&self, prefix: &[u8]) -> BackendResult<u64> {
+                (**self).clear(prefix).await
+            }
+
+            async fn get_many(&self, keys: &[Bytes]) -> Vec<BackendResult<Option<Stored>>> {
+                (**self).get_many(keys).await
+            }
+
+            async fn set_many(&self, writes: &[Write]) -> Vec<BackendResult<()>> {
+                (**self).set_many(writes).await
+            }
+
+            async fn delete_many(&self, keys: &[Bytes]) -> Vec<BackendResult<bool>> {
+                (**self).delete_many(keys).await
+            }
+
+            async fn attach(&self, watch: Watch) -> BackendResult<Attachment> {
+                (**self).attach(watch).await
+            }
+
+            fn link(&self) -> LinkState {
+                (**self).link()
+            }
+
+            async fn close(&self) {
+                (**self).close().await;
+            }
+        }
+    )*};
+}
+
+forward!(Arc, Box);

@@ -1,0 +1,28 @@
+//! The storage backends of [twotier](https://docs.rs/twotier): what holds the truth behind the local tier.
+//!
+//! - [`Backend`] is the trait, with its contract; a backend of your own is under sixty lines
+//!   (`examples/custom_backend.rs` of the facade crate).
+//! - [`RedisBackend`] (feature `redis`) speaks to Redis and Valkey and reports every change by `CLIENT TRACKING`.
+//! - [`MemoryBackend`] has the same semantics inside one process: real expiry, invalidation between caches.
+//! - [`FaultyBackend`] wraps any of them and adds latency and errors.
+//! - `MockBackend` (feature `mock`) is made by `mockall`.
+//! - `conformance` (feature `conformance`) is the suite that every backend must pass.
+
+#[cfg(feature = "conformance")]
+pub mod conformance;
+mod contract;
+mod faulty;
+mod memory;
+#[cfg(feature = "mock")]
+mod mock;
+#[cfg(feature = "redis")]
+mod redis;
+
+pub use async_trait::async_trait;
+pub use contract::{Attachment, Backend, BackendResult, Stored, Watch, Write};
+pub use faulty::{FaultPoint, FaultyBackend, Faults};
+pub use memory::{MemoryBackend, OperationCounts};
+#[cfg(feature = "mock")]
+pub use mock::MockBackend;
+#[cfg(feature = "redis")]
+pub use redis::RedisBackend;

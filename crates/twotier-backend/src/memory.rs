@@ -1,0 +1,338 @@
+//! The backend inside one process.
+
+mod clock;
+mod counts;
+mod reports;
+mod store;
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use parking_lot::Mutex;
+use twotier_core::{BackendError, BackendErrorKind, Clock, Coherence, Lease, LinkState, Timestamp};
+
+use crate::{Attachment, Backend, BackendResult, Stored, Watch, Write};
+
+use self::{
+    clock::PreciseClock,
+    counts::{Counters, Operation},
+    reports::{HandleId, Reports},
+    store::Store,
+};
+
+pub use counts::OperationCounts;
+
+/// Holds values in this process's own memory, with the semantics of Redis: real expiry, and invalidation between caches.
+///
+/// For development, tests and demonstrations. Nothing here falls back to it silently: a cache has it only if it was
+/// built with it.
+///
+/// A **clone is another client of the same store**, as a second connection is one to a server.
+/// Each handle serves one cache: give the first cache the backend and every further one a clone.
+/// Every change made through one handle is reported to the listeners of all others whose namespace it concerns, before
+/// the call that made it returns. So the word of its link is [`Lease::Unlimited`]: another cache of this process never
+/// serves what was overwritten by a call that has returned.
+///
+/// Expiry is not reported: every copy carries its own deadline. Expired values are freed by the next write.
+/// All calls complete at once, and none fails but on a closed handle; [`FaultyBackend`](crate::FaultyBackend) is there to
+/// change that.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use twotier_backend::{Backend, MemoryBackend};
+/// use twotier_core::{ManualClock, RemainingTtl};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), twotier_core::BackendError> {
+/// let clock = ManualClock::new();
+/// let ours = MemoryBackend::with_clock(std::sync::Arc::new(clock.clone()));
+/// let theirs = ours.clone();
+///
+/// theirs.set(b"users:42", "Ada".into(), Some(Duration::from_secs(60))).await?;
+/// clock.advance(Duration::from_secs(59));
+/// let stored = ours.get(b"users:42").await?.expect("it lives one more second");
+/// assert_eq!(stored.ttl, RemainingTtl::Expires(Duration::from_secs(1)));
+/// clock.advance(Duration::from_secs(1));
+/// assert_eq!(ours.get(b"users:42").await?, None);
+/// assert_eq!(ours.operations().get, 2);
+/// # Ok(())
+/// # }
+/// ```
+pub struct MemoryBackend {
+    shared: Arc<Shared>,
+    /// This handle among the clients of the store.
+    id: HandleId,
+    state: Mutex<State>,
+}
+
+/// What all handles on one store share.
+struct Shared {
+    clock: Arc<dyn Clock>,
+    store: Mutex<Store>,
+    reports: Reports,
+    counters: Counters,
+}
+
+/// What one handle is used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// No cache has it yet.
+    Free,
+    /// A cache has it that asked for no reports.
+    Silent,
+    /// A cache has it and hears of changes, since then.
+    Attached(Timestamp),
+    Closed,
+}
+
+impl MemoryBackend {
+    /// Makes an empty store, on the system's monotonic clock.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::with_clock(Arc::new(PreciseClock::new()))
+    }
+
+    /// Makes an empty store whose values expire by this clock.
+    ///
+    /// A value is never returned later than its time to live says. With a clock that lags, such as
+    /// [`SystemClock`](twotier_core::SystemClock), it goes away up to twice the clock's resolution too early instead.
+    #[must_use]
+    pub fn with_clock(clock: Arc<dyn Clock>) -> Self {
+        Self::on(Arc::new(Shared {
+            clock,
+            store: Mutex::default(),
+            reports: Reports::default(),
+            counters: Counters::default(),
+        }))
+    }
+
+    /// Returns how many values live in the store, whatever their namespace.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.shared.store.lock().len(self.shared.latest_now())
+    }
+
+    /// Returns whether nothing lives in the store.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Removes everything, as `FLUSHALL` by some administrator does: every cache is told, also that of this handle.
+    pub fn flush_all(&self) {
+        self.shared.store.lock().flush();
+        self.shared.reports.flushed();
+    }
+
+    /// Returns how often each operation was called on this store, through any handle, since it was made.
+    ///
+    /// A test can assert on the difference of two of these what it would read off a server with `INFO commandstats`.
+    #[must_use]
+    pub fn operations(&self) -> OperationCounts {
+        self.shared.counters.snapshot()
+    }
+
+    fn on(shared: Arc<Shared>) -> Self {
+        let id = shared.reports.new_handle();
+        Self { shared, id, state: Mutex::new(State::Free) }
+    }
+
+    /// Counts an operation, unless the handle is closed.
+    fn start(&self, operation: Operation) -> BackendResult<()> {
+        if *self.state.lock() == State::Closed {
+            return Err(closed());
+        }
+        self.shared.counters.count(operation);
+        Ok(())
+    }
+
+    fn detach(&self) {
+        // The listener hears of the end while the handle's state is locked, so that this and `attach` cannot cross. It
+        // is dropped after that: it may own values, whose drop is not ours.
+        let listener = {
+            let mut state = self.state.lock();
+            *state = State::Closed;
+            self.shared.reports.remove(self.id)
+        };
+        drop(listener);
+    }
+}
+
+impl Shared {
+    /// The time now or a little earlier: for deadlines that are being set.
+    fn earliest_now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// The time now or a little later: for deadlines that may have passed.
+    fn latest_now(&self) -> Timestamp {
+        self.clock.now().saturating_add(self.clock.resolution())
+    }
+
+    fn deadline(&self, ttl: Option<Duration>) -> Option<Timestamp> {
+        ttl.map(|ttl| self.earliest_now().saturating_add(ttl))
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl Backend for MemoryBackend {
+    async fn get(&self, key: &[u8]) -> BackendResult<Option<Stored>> {
+        self.start(Operation::Get)?;
+        // The clock is read under the lock, here and below: no value lives longer because of the wait for it.
+        let store = self.shared.store.lock();
+        Ok(store.get(key, self.shared.latest_now()))
+    }
+
+    async fn set(&self, key: &[u8], value: Bytes, ttl: Option<Duration>) -> BackendResult<()> {
+        self.start(Operation::Set)?;
+        let key = Bytes::copy_from_slice(key);
+        {
+            let mut store = self.shared.store.lock();
+            store.expire(self.shared.latest_now());
+            store.set(key.clone(), value, self.shared.deadline(ttl));
+        }
+        self.shared.reports.changed(self.id, &[key]);
+        Ok(())
+    }
+
+    async fn delete(&self, key: &[u8]) -> BackendResult<bool> {
+        self.start(Operation::Delete)?;
+        let removed = {
+            let mut store = self.shared.store.lock();
+            store.expire(self.shared.latest_now());
+            store.remove(key)
+        };
+        self.shared.reports.changed(self.id, removed.as_slice());
+        Ok(removed.is_some())
+    }
+
+    async fn clear(&self, prefix: &[u8]) -> BackendResult<u64> {
+        self.start(Operation::Clear)?;
+        let removed = {
+            let mut store = self.shared.store.lock();
+            store.expire(self.shared.latest_now());
+            store.remove_prefix(prefix)
+        };
+        self.shared.reports.changed(self.id, &removed);
+        Ok(removed.len() as u64)
+    }
+
+    async fn get_many(&self, keys: &[Bytes]) -> Vec<BackendResult<Option<Stored>>> {
+        if let Err(error) = self.start(Operation::GetMany) {
+            return vec![Err(error); keys.len()];
+        }
+        let store = self.shared.store.lock();
+        let now = self.shared.latest_now();
+        keys.iter().map(|key| Ok(store.get(key, now))).collect()
+    }
+
+    async fn set_many(&self, writes: &[Write]) -> Vec<BackendResult<()>> {
+        if let Err(error) = self.start(Operation::SetMany) {
+            return vec![Err(error); writes.len()];
+        }
+        let keys: Vec<Bytes> = writes.iter().map(|write| Bytes::copy_from_slice(&write.key)).collect();
+        {
+            let mut store = self.shared.store.lock();
+            store.expire(self.shared.latest_now());
+            for (key, write) in keys.iter().zip(writes) {
+                store.set(key.clone(), write.value.clone(), self.shared.deadline(write.ttl));
+            }
+        }
+        self.shared.reports.changed(self.id, &keys);
+        vec![Ok(()); writes.len()]
+    }
+
+    async fn delete_many(&self, keys: &[Bytes]) -> Vec<BackendResult<bool>> {
+        if let Err(error) = self.start(Operation::DeleteMany) {
+            return vec![Err(error); keys.len()];
+        }
+        let mut removed = Vec::new();
+        let results = {
+            let mut store = self.shared.store.lock();
+            store.expire(self.shared.latest_now());
+            keys.iter()
+                .map(|key| {
+                    let found = store.remove(key);
+                    let was_there = found.is_some();
+                    removed.extend(found);
+                    Ok(was_there)
+                })
+                .collect()
+        };
+        self.shared.reports.changed(self.id, &removed);
+        results
+    }
+
+    async fn attach(&self, watch: Watch) -> BackendResult<Attachment> {
+        let coherence = watch.coherence.unwrap_or(Coherence::Broadcast);
+        let mut state = self.state.lock();
+        match (*state, coherence) {
+            (State::Closed, _) => Err(closed()),
+            (State::Attached(_) | State::Silent, _) => Err(BackendError::new(
+                BackendErrorKind::Unsupported,
+                "this handle already serves a cache; give each cache a clone of its own",
+            )),
+            (State::Free, Coherence::None) => {
+                *state = State::Silent;
+                Ok(Attachment { coherence })
+            }
+            (State::Free, Coherence::Broadcast) => {
+                self.shared.reports.add(self.id, watch.namespace, watch.listener, Lease::Unlimited);
+                *state = State::Attached(self.shared.clock.now());
+                Ok(Attachment { coherence })
+            }
+            (State::Free, other) => Err(BackendError::new(
+                BackendErrorKind::Unsupported,
+                format!("the in-memory backend does not have the coherence `{other}`"),
+            )),
+        }
+    }
+
+    fn link(&self) -> LinkState {
+        match *self.state.lock() {
+            State::Free | State::Silent => LinkState::Unlinked,
+            State::Attached(since) => LinkState::Up { age: self.shared.clock.now().since(since) },
+            State::Closed => LinkState::Closed,
+        }
+    }
+
+    async fn close(&self) {
+        self.detach();
+    }
+}
+
+impl Clone for MemoryBackend {
+    /// Makes another client of the same store, which no cache has yet.
+    fn clone(&self) -> Self {
+        Self::on(Arc::clone(&self.shared))
+    }
+}
+
+impl Default for MemoryBackend {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for MemoryBackend {
+    fn drop(&mut self) {
+        self.detach();
+    }
+}
+
+impl fmt::Debug for MemoryBackend {
+    /// Prints no keys and no values.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryBackend").field("len", &self.len()).field("link", &self.link()).finish_non_exhaustive()
+    }
+}
+
+fn closed() -> BackendError {
+    BackendError::new(BackendErrorKind::Closed, "this handle on the in-memory store was closed")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,72 @@
+//! How often each operation was called.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Calls to a store, one field for each operation. A batch counts once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct OperationCounts {
+    /// Calls of `get`.
+    pub get: u64,
+    /// Calls of `set`.
+    pub set: u64,
+    /// Calls of `delete`.
+    pub delete: u64,
+    /// Calls of `clear`.
+    pub clear: u64,
+    /// Calls of `get_many`.
+    pub get_many: u64,
+    /// Calls of `set_many`.
+    pub set_many: u64,
+    /// Calls of `delete_many`.
+    pub delete_many: u64,
+}
+
+impl OperationCounts {
+    /// Returns how many calls there were. For each of them Redis would have made a round trip.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.reads() + self.set + self.set_many + self.delete + self.delete_many + self.clear
+    }
+
+    /// Returns how many calls read.
+    #[must_use]
+    pub fn reads(&self) -> u64 {
+        self.get + self.get_many
+    }
+}
+
+/// One operation.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Operation {
+    Get,
+    Set,
+    Delete,
+    Clear,
+    GetMany,
+    SetMany,
+    DeleteMany,
+}
+
+/// The counters, in the order of [`Operation`].
+#[derive(Debug, Default)]
+pub(super) struct Counters([AtomicU64; 7]);
+
+impl Counters {
+    pub(super) fn count(&self, operation: Operation) {
+        self.0[operation as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn snapshot(&self) -> OperationCounts {
+        let count = |operation: Operation| self.0[operation as usize].load(Ordering::Relaxed);
+        OperationCounts {
+            get: count(Operation::Get),
+            set: count(Operation::Set),
+            delete: count(Operation::Delete),
+            clear: count(Operation::Clear),
+            get_many: count(Operation::GetMany),
+            set_many: count(Operation::SetMany),
+            delete_many: count(Operation::DeleteMany),
+        }
+    }
+}

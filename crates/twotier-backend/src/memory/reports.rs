@@ -1,0 +1,102 @@
+//! Who is told of changes, and how they are told.
+//!
+//! All reports go through [`Subscription`], one at a time for each listener, outside the lock of the store and before
+//! the call that made the change returns. This is the place to lose, delay or repeat them on purpose.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use bytes::Bytes;
+use parking_lot::{Mutex, RwLock};
+use twotier_core::{ChangeListener, Lease, Namespace};
+
+/// One client of a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct HandleId(u64);
+
+/// The listeners of one store.
+#[derive(Default)]
+pub(super) struct Reports {
+    next_id: AtomicU64,
+    subscriptions: RwLock<Vec<Arc<Subscription>>>,
+}
+
+/// One listener and what it wants to hear.
+struct Subscription {
+    owner: HandleId,
+    namespace: Namespace,
+    /// `None` once the link is down. Calls are made under this lock, so none comes after `link_down`.
+    listener: Mutex<Option<Arc<dyn ChangeListener>>>,
+}
+
+impl Reports {
+    pub(super) fn new_handle(&self) -> HandleId {
+        HandleId(self.next_id.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Registers a listener, then tells it that the link is up: it misses nothing that happens after that.
+    pub(super) fn add(&self, owner: HandleId, namespace: Namespace, listener: Arc<dyn ChangeListener>, lease: Lease) {
+        let subscription = Arc::new(Subscription { owner, namespace, listener: Mutex::new(Some(listener)) });
+        // Held until the link is up: a change that finds the subscription waits to be reported after it.
+        let slot = subscription.listener.lock();
+        self.subscriptions.write().push(Arc::clone(&subscription));
+        if let Some(listener) = &*slot {
+            listener.link_up(lease);
+        }
+    }
+
+    /// Tells the listener of a handle, if there is one, that the link is down, and returns it to be dropped.
+    pub(super) fn remove(&self, owner: HandleId) -> Option<Arc<dyn ChangeListener>> {
+        let subscription = {
+            let mut subscriptions = self.subscriptions.write();
+            let index = subscriptions.iter().position(|subscription| subscription.owner == owner)?;
+            subscriptions.swap_remove(index)
+        };
+        let mut slot = subscription.listener.lock();
+        let listener = slot.take()?;
+        listener.link_down();
+        Some(listener)
+    }
+
+    /// Reports changed keys to everyone but the handle that changed them. Call it after the change was made: a listener
+    /// that comes between the two knows nothing from before.
+    pub(super) fn changed(&self, by: HandleId, keys: &[Bytes]) {
+        if keys.is_empty() {
+            return;
+        }
+        for subscription in self.others(Some(by)) {
+            subscription.changed(keys);
+        }
+    }
+
+    /// Reports to everyone that everything may have changed.
+    pub(super) fn flushed(&self) {
+        for subscription in self.others(None) {
+            subscription.tell(|listener| listener.flushed());
+        }
+    }
+
+    /// A copy of the list: listeners are called outside its lock.
+    fn others(&self, but: Option<HandleId>) -> Vec<Arc<Subscription>> {
+        let subscriptions = self.subscriptions.read();
+        subscriptions.iter().filter(|subscription| Some(subscription.owner) != but).map(Arc::clone).collect()
+    }
+}
+
+impl Subscription {
+    fn changed(&self, keys: &[Bytes]) {
+        self.tell(|listener| {
+            for key in keys.iter().filter(|key| self.namespace.strip(key).is_some()) {
+                listener.changed(key);
+            }
+        });
+    }
+
+    fn tell(&self, tell: impl FnOnce(&dyn ChangeListener)) {
+        if let Some(listener) = &*self.listener.lock() {
+            tell(&**listener);
+        }
+    }
+}

@@ -1,0 +1,330 @@
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use twotier_core::{ChangeListener, ManualClock, Mark, Namespace, RemainingTtl, SystemClock};
+
+use super::*;
+
+/// Writes down what it hears. `store` is looked into at each change, to see what is true at that moment.
+#[derive(Default)]
+struct Ear {
+    heard: Mutex<Vec<String>>,
+    store: Option<MemoryBackend>,
+}
+
+impl Ear {
+    fn note(&self, what: impl Into<String>) {
+        self.heard.lock().push(what.into());
+    }
+
+    fn heard(&self) -> Vec<String> {
+        std::mem::take(&mut *self.heard.lock())
+    }
+}
+
+impl ChangeListener for Ear {
+    fn mark(&self) -> Mark {
+        Mark { epoch: 0, at: Timestamp::ZERO }
+    }
+
+    fn proof_of_life(&self, _mark: Mark) {}
+
+    fn changed(&self, key: &[u8]) {
+        let live = self.store.as_ref().map(|store| format!(" of {}", store.len()));
+        self.note(format!("{}{}", String::from_utf8_lossy(key), live.unwrap_or_default()));
+    }
+
+    fn flushed(&self) {
+        self.note("FLUSHED");
+    }
+
+    fn link_up(&self, lease: Lease) {
+        assert_eq!(lease, Lease::Unlimited);
+        self.note("UP");
+    }
+
+    fn link_down(&self) {
+        self.note("DOWN");
+    }
+}
+
+async fn attach(backend: &MemoryBackend, namespace: &str) -> Arc<Ear> {
+    attach_ear(backend, namespace, Ear::default()).await
+}
+
+async fn attach_ear(backend: &MemoryBackend, namespace: &str, ear: Ear) -> Arc<Ear> {
+    let ear = Arc::new(ear);
+    let attached = backend.attach(watch(namespace, &ear, None)).await.unwrap();
+    assert_eq!(attached, Attachment { coherence: Coherence::Broadcast });
+    assert_eq!(ear.heard(), ["UP"]);
+    ear
+}
+
+fn watch(namespace: &str, ear: &Arc<Ear>, coherence: Option<Coherence>) -> Watch {
+    Watch {
+        namespace: Namespace::new(namespace).unwrap(),
+        listener: Arc::<Ear>::clone(ear),
+        max_staleness: Duration::from_secs(2),
+        coherence,
+    }
+}
+
+async fn set(backend: &MemoryBackend, key: &str) {
+    backend.set(key.as_bytes(), Bytes::from_static(b"v"), None).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_change_is_reported_to_every_other_handle_of_its_namespace() {
+    let a = MemoryBackend::new();
+    let (b, c, other) = (a.clone(), a.clone(), a.clone());
+    let (ear_a, ear_b, ear_c) = (attach(&a, "n").await, attach(&b, "n").await, attach(&c, "n").await);
+    let ear_other = attach(&other, "nn").await;
+
+    set(&a, "n:1").await;
+    assert_eq!((ear_a.heard(), ear_b.heard(), ear_c.heard()), (vec![], vec!["n:1".into()], vec!["n:1".into()]));
+    // A handle that no cache has is a writer like any other.
+    a.clone().delete(b"n:1").await.unwrap();
+    assert_eq!((ear_a.heard(), ear_b.heard()), (vec!["n:1".to_owned()], vec!["n:1".to_owned()]));
+    assert_eq!(ear_other.heard(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn what_changed_nothing_is_not_reported() {
+    let a = MemoryBackend::new();
+    let b = a.clone();
+    let ear = attach(&a, "n").await;
+    b.delete(b"n:1").await.unwrap();
+    b.delete_many(&["n:1".into(), "n:2".into()]).await;
+    b.clear(b"n:").await.unwrap();
+    b.get(b"n:1").await.unwrap();
+    assert_eq!(ear.heard(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_change_is_reported_after_it_was_made_and_outside_the_lock() {
+    let a = MemoryBackend::new();
+    let b = a.clone();
+    let ear = attach_ear(&a, "n", Ear { store: Some(a.clone()), ..Ear::default() }).await;
+    let writes = ["n:1", "n:2"].map(|key| Write { key: key.into(), value: "v".into(), ttl: None });
+    b.set_many(&writes).await;
+    assert_eq!(ear.heard(), ["n:1 of 2", "n:2 of 2"]);
+    assert_eq!(b.clear(b"n:").await.unwrap(), 2);
+    assert_eq!(ear.heard(), ["n:1 of 0", "n:2 of 0"]);
+}
+
+#[tokio::test]
+async fn a_flush_by_somebody_reaches_everyone() {
+    let a = MemoryBackend::new();
+    let b = a.clone();
+    let (ear_a, ear_b) = (attach(&a, "n").await, attach(&b, "m").await);
+    set(&b, "m:1").await;
+    assert!(!a.is_empty());
+    a.flush_all();
+    assert!(a.is_empty());
+    assert_eq!((ear_a.heard(), ear_b.heard()), (vec!["FLUSHED".into()], vec!["FLUSHED".into()]));
+}
+
+#[tokio::test]
+async fn a_handle_serves_one_cache_and_its_clone_another() {
+    let a = MemoryBackend::new();
+    let _ear = attach(&a, "n").await;
+    let ear = Arc::new(Ear::default());
+    let error = a.attach(watch("n", &ear, None)).await.unwrap_err();
+    assert_eq!(error.kind(), BackendErrorKind::Unsupported);
+    assert_eq!(error.to_string(), "this handle already serves a cache; give each cache a clone of its own");
+    assert_eq!(ear.heard(), Vec::<String>::new());
+    attach(&a.clone(), "n").await;
+}
+
+#[tokio::test]
+async fn a_listener_that_asked_for_no_reports_is_never_called() {
+    let a = MemoryBackend::new();
+    let ear = Arc::new(Ear::default());
+    let attached = a.attach(watch("n", &ear, Some(Coherence::None))).await.unwrap();
+    assert_eq!(attached, Attachment { coherence: Coherence::None });
+    assert!(matches!(a.link(), LinkState::Unlinked));
+    set(&a.clone(), "n:1").await;
+    a.flush_all();
+    assert!(a.attach(watch("n", &ear, None)).await.is_err());
+    a.close().await;
+    assert_eq!(ear.heard(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_closed_or_dropped_handle_hears_that_and_nothing_more() {
+    let a = MemoryBackend::new();
+    let (b, c) = (a.clone(), a.clone());
+    let (ear_b, ear_c) = (attach(&b, "n").await, attach(&c, "n").await);
+    b.close().await;
+    b.close().await;
+    drop(c);
+    set(&a, "n:1").await;
+    a.flush_all();
+    assert_eq!((ear_b.heard(), ear_c.heard()), (vec!["DOWN".into()], vec!["DOWN".into()]));
+    assert_eq!((Arc::strong_count(&ear_b), Arc::strong_count(&ear_c)), (1, 1), "the listeners are let go");
+}
+
+#[tokio::test]
+async fn a_closed_handle_refuses_and_the_others_go_on() {
+    let a = MemoryBackend::new();
+    let b = a.clone();
+    a.close().await;
+    assert!(matches!(a.link(), LinkState::Closed));
+    assert_eq!(a.get(b"n:1").await.unwrap_err().kind(), BackendErrorKind::Closed);
+    set(&b, "n:1").await;
+    assert_eq!(b.operations().total(), 1, "a refused call is none");
+}
+
+#[tokio::test]
+async fn the_link_is_as_old_as_the_attachment() {
+    let clock = ManualClock::new();
+    let a = MemoryBackend::with_clock(Arc::new(clock.clone()));
+    clock.advance(Duration::from_secs(5));
+    assert!(matches!(a.link(), LinkState::Unlinked));
+    let _ear = attach(&a, "n").await;
+    clock.advance(Duration::from_secs(7));
+    assert!(matches!(a.link(), LinkState::Up { age } if age == Duration::from_secs(7)));
+}
+
+#[tokio::test]
+async fn expired_values_are_freed_by_the_next_write() {
+    let clock = ManualClock::new();
+    let a = MemoryBackend::with_clock(Arc::new(clock.clone()));
+    for number in 0..1000_u64 {
+        let ttl = Some(Duration::from_millis(1 + number % 10));
+        a.set(format!("n:{number}").as_bytes(), Bytes::from_static(b"v"), ttl).await.unwrap();
+    }
+    clock.advance(Duration::from_millis(5));
+    set(&a, "n:last").await;
+    // Looks at what is held, not at what lives.
+    assert_eq!(a.shared.store.lock().len(Timestamp::ZERO), 501);
+    assert_eq!(a.len(), 501);
+}
+
+#[tokio::test]
+async fn a_clock_that_lags_makes_no_value_live_too_long() {
+    #[derive(Debug)]
+    struct Lagging(ManualClock);
+    impl Clock for Lagging {
+        fn now(&self) -> Timestamp {
+            let step = self.resolution().as_nanos() as u64;
+            Timestamp::from_nanos(self.0.now().as_nanos() / step * step)
+        }
+        fn resolution(&self) -> Duration {
+            Duration::from_millis(4)
+        }
+    }
+    let truth = ManualClock::new();
+    let a = MemoryBackend::with_clock(Arc::new(Lagging(truth.clone())));
+    for offset in 0..4 {
+        truth.advance(Duration::from_millis(1));
+        let ttl = Duration::from_millis(20 + offset);
+        a.set(b"n:1", Bytes::from_static(b"v"), Some(ttl)).await.unwrap();
+        for age in 0..30 {
+            let left = ttl.saturating_sub(Duration::from_millis(age));
+            match a.get(b"n:1").await.unwrap().map(|stored| stored.ttl) {
+                Some(RemainingTtl::Expires(told)) => assert!(told <= left, "{told:?} told, {left:?} true"),
+                Some(other) => panic!("{other:?}"),
+                None => assert!(left <= Duration::from_millis(8), "gone {left:?} too early"),
+            }
+            truth.advance(Duration::from_millis(1));
+        }
+    }
+    assert!(MemoryBackend::with_clock(Arc::new(SystemClock::new())).is_empty());
+}
+
+#[tokio::test]
+async fn each_operation_is_counted_once_whatever_the_handle() {
+    let a = MemoryBackend::new();
+    let b = a.clone();
+    let keys: Vec<Bytes> = vec!["n:1".into(), "n:2".into()];
+    set(&a, "n:1").await;
+    let _ = (b.get(b"n:1").await, a.get(b"n:1").await, b.delete(b"n:1").await, a.clear(b"n:").await);
+    let _ = (a.get_many(&keys).await, b.delete_many(&keys).await);
+    b.set_many(&[Write { key: "n:1".into(), value: "v".into(), ttl: None }]).await;
+    let counts = a.operations();
+    let expected = OperationCounts { get: 2, set: 1, delete: 1, clear: 1, get_many: 1, set_many: 1, delete_many: 1 };
+    assert_eq!(counts, expected);
+    assert_eq!((counts.total(), counts.reads()), (8, 3));
+    assert_eq!(b.operations(), counts);
+}
+
+#[test]
+fn nothing_is_printed_of_what_is_stored() {
+    let a = MemoryBackend::new();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(a.set(b"secret-key", Bytes::from_static(b"secret-value"), None)).unwrap();
+    let printed = format!("{a:?}");
+    assert!(printed.contains("len: 1") && !printed.contains("secret"), "{printed}");
+}
+
+/// The smallest local tier there is: one copy, and whether the read under way may become it.
+#[derive(Default)]
+struct Copy {
+    state: Mutex<(Option<Bytes>, bool)>,
+}
+
+impl ChangeListener for Copy {
+    fn mark(&self) -> Mark {
+        Mark { epoch: 0, at: Timestamp::ZERO }
+    }
+
+    fn proof_of_life(&self, _mark: Mark) {}
+
+    fn changed(&self, _key: &[u8]) {
+        *self.state.lock() = (None, false);
+    }
+
+    fn flushed(&self) {
+        self.changed(b"");
+    }
+
+    fn link_up(&self, _lease: Lease) {
+        self.changed(b"");
+    }
+
+    fn link_down(&self) {
+        self.changed(b"");
+    }
+}
+
+#[test]
+fn no_copy_outlives_the_return_of_the_write_that_replaced_it() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let writer = MemoryBackend::new();
+    let reader = writer.clone();
+    let copy = Arc::new(Copy::default());
+    let watch = Watch {
+        namespace: Namespace::new("n").unwrap(),
+        listener: Arc::<Copy>::clone(&copy),
+        max_staleness: Duration::from_secs(2),
+        coherence: None,
+    };
+    runtime().block_on(reader.attach(watch)).unwrap();
+
+    let done = AtomicBool::new(false);
+    let (mut stale, mut copies) = (0, 0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let runtime = runtime();
+            while !done.load(Ordering::SeqCst) {
+                copy.state.lock().1 = true;
+                let read = runtime.block_on(reader.get(b"n:k")).unwrap();
+                let mut state = copy.state.lock();
+                if state.1 {
+                    state.0 = read.map(|stored| stored.value);
+                }
+            }
+        });
+        let runtime = runtime();
+        for round in 0..20_000_u64 {
+            let value = Bytes::copy_from_slice(&round.to_be_bytes());
+            runtime.block_on(writer.set(b"n:k", value.clone(), None)).unwrap();
+            let held = copy.state.lock().0.clone();
+            copies += u64::from(held.is_some());
+            stale += u64::from(held.is_some_and(|held| held != value));
+        }
+        done.store(true, Ordering::SeqCst);
+    });
+    eprintln!("20 000 writes, a copy after {copies} of them, {stale} stale");
+    assert_eq!(stale, 0);
+}

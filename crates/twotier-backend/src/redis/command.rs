@@ -1,0 +1,255 @@
+//! The commands: how each operation is said in Redis, and how its replies are read.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use redis::{Pipeline, Value, cmd};
+use twotier_core::{BackendError, RemainingTtl};
+
+use crate::{BackendResult, Stored, Write};
+
+use super::{connection::Connection, error};
+
+/// The most keys in one pipeline. More would hold up pushes and heartbeats behind them.
+const BATCH: usize = 512;
+/// How many keys one `SCAN` looks at.
+const SCAN_COUNT: usize = 512;
+
+/// `PTTL` and `GET` in one round trip.
+///
+/// On a tracked connection a write between the two is reported, and the reader keeps nothing; otherwise the two are one
+/// transaction.
+pub(super) async fn get(connection: &Connection, key: &[u8]) -> BackendResult<Option<Stored>> {
+    let mut commands = Pipeline::with_capacity(2);
+    commands.cmd("PTTL").arg(key).cmd("GET").arg(key);
+    let replies = read_only(connection, commands, 2).await?;
+    let [ttl, value] = <[Value; 2]>::try_from(replies).map_err(|_other| error::unexpected("PTTL, GET"))?;
+    match bulk(value, "GET")? {
+        Some(value) => Ok(Some(Stored { value, ttl: remaining(ttl)? })),
+        None => Ok(None),
+    }
+}
+
+/// `SET` with `PX`.
+pub(super) async fn set(
+    connection: &Connection,
+    key: &[u8],
+    value: &[u8],
+    ttl: Option<Duration>,
+) -> BackendResult<()> {
+    let mut command = cmd("SET");
+    command.arg(key).arg(value);
+    if let Some(ttl) = ttl {
+        command.arg("PX").arg(millis(ttl));
+    }
+    okay(connection.one(&command).await?)
+}
+
+/// `UNLINK`, which frees large values without stopping the server.
+pub(super) async fn delete(connection: &Connection, key: &[u8]) -> BackendResult<bool> {
+    Ok(count(connection.one(cmd("UNLINK").arg(key)).await?)? > 0)
+}
+
+/// `SCAN` with the prefix, and `UNLINK` for what it finds.
+///
+/// `SCAN` returns every key that was there from start to end at least once; how many there were comes from `UNLINK`.
+pub(super) async fn clear(connection: &Connection, prefix: &[u8]) -> BackendResult<u64> {
+    let pattern = pattern(prefix);
+    let mut cursor = b"0".to_vec();
+    let mut removed = 0;
+    loop {
+        let mut scan = cmd("SCAN");
+        scan.arg(&cursor[..]).arg("MATCH").arg(&pattern[..]).arg("COUNT").arg(SCAN_COUNT);
+        let (next, keys) = page(connection.one(&scan).await?)?;
+        if !keys.is_empty() {
+            let mut unlink = cmd("UNLINK");
+            for key in &keys {
+                unlink.arg(&key[..]);
+            }
+            removed += count(connection.one(&unlink).await?)?;
+        }
+        if next == b"0" {
+            return Ok(removed);
+        }
+        cursor = next;
+    }
+}
+
+/// One `PTTL` for each key and one `MGET`, in one round trip for each batch.
+pub(super) async fn get_many(connection: &Connection, keys: &[Bytes]) -> Vec<BackendResult<Option<Stored>>> {
+    let mut results = Vec::with_capacity(keys.len());
+    for batch in keys.chunks(BATCH) {
+        match read_batch(connection, batch).await {
+            Ok(batch) => results.extend(batch),
+            Err(cause) => results.extend(batch.iter().map(|_| Err(cause.clone()))),
+        }
+    }
+    results
+}
+
+async fn read_batch(connection: &Connection, keys: &[Bytes]) -> BackendResult<Vec<BackendResult<Option<Stored>>>> {
+    let mut commands = Pipeline::with_capacity(keys.len() + 1);
+    for key in keys {
+        commands.cmd("PTTL").arg(&key[..]);
+    }
+    commands.cmd("MGET");
+    for key in keys {
+        commands.arg(&key[..]);
+    }
+    let mut ttls = read_only(connection, commands, keys.len() + 1).await?;
+    let values = match ttls.pop() {
+        Some(Value::Array(values)) if values.len() == keys.len() => values,
+        Some(Value::ServerError(refused)) => return Err(error::from_server(&refused)),
+        _ => return Err(error::unexpected("MGET")),
+    };
+    let mut results = Vec::with_capacity(keys.len());
+    for ((key, ttl), value) in keys.iter().zip(ttls).zip(values) {
+        let result = match (bulk(value, "MGET"), remaining(ttl)) {
+            (Ok(Some(value)), Ok(ttl)) => Ok(Some(Stored { value, ttl })),
+            (Ok(None), Ok(RemainingTtl::Unknown)) => Ok(None),
+            // MGET answers nil for a key of another type too. This one exists, or did a moment ago: GET tells.
+            (Ok(None), Ok(_exists)) => get(connection, key).await,
+            (Err(cause), _) | (_, Err(cause)) => Err(cause),
+        };
+        results.push(result);
+    }
+    Ok(results)
+}
+
+/// One pipeline of `SET`s for each batch.
+pub(super) async fn set_many(connection: &Connection, writes: &[Write]) -> Vec<BackendResult<()>> {
+    let mut results = Vec::with_capacity(writes.len());
+    for batch in writes.chunks(BATCH) {
+        let mut commands = Pipeline::with_capacity(batch.len());
+        for write in batch {
+            commands.cmd("SET").arg(&write.key[..]).arg(&write.value[..]);
+            if let Some(ttl) = write.ttl {
+                commands.arg("PX").arg(millis(ttl));
+            }
+        }
+        each(&mut results, connection.pipeline(&commands, batch.len()).await, batch.len(), okay);
+    }
+    results
+}
+
+/// One pipeline of `UNLINK`s for each batch.
+pub(super) async fn delete_many(connection: &Connection, keys: &[Bytes]) -> Vec<BackendResult<bool>> {
+    let mut results = Vec::with_capacity(keys.len());
+    for batch in keys.chunks(BATCH) {
+        let mut commands = Pipeline::with_capacity(batch.len());
+        for key in batch {
+            commands.cmd("UNLINK").arg(&key[..]);
+        }
+        let replies = connection.pipeline(&commands, batch.len()).await;
+        each(&mut results, replies, batch.len(), |reply| count(reply).map(|removed| removed > 0));
+    }
+    results
+}
+
+/// Reads each reply of a batch by itself; a batch that failed as a whole is one error for each item.
+fn each<T>(
+    results: &mut Vec<BackendResult<T>>,
+    replies: BackendResult<Vec<Value>>,
+    length: usize,
+    read: impl Fn(Value) -> BackendResult<T>,
+) {
+    match replies {
+        Ok(replies) => results.extend(replies.into_iter().map(read)),
+        Err(cause) => results.extend((0..length).map(|_| Err(cause.clone()))),
+    }
+}
+
+async fn read_only(connection: &Connection, mut commands: Pipeline, count: usize) -> BackendResult<Vec<Value>> {
+    if connection.is_tracked() {
+        connection.pipeline(&commands, count).await
+    } else {
+        commands.atomic();
+        connection.transaction(&commands, count).await
+    }
+}
+
+/// Whole milliseconds, rounded down: a value never lives longer than it was asked to. Callers give at least one.
+fn millis(ttl: Duration) -> u64 {
+    u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).max(1)
+}
+
+fn bulk(reply: Value, command: &'static str) -> BackendResult<Option<Bytes>> {
+    match reply {
+        Value::Nil => Ok(None),
+        Value::BulkString(bytes) => Ok(Some(bytes.into())),
+        reply => Err(refusal(&reply, command)),
+    }
+}
+
+fn remaining(reply: Value) -> BackendResult<RemainingTtl> {
+    match reply {
+        Value::Int(pttl) => Ok(RemainingTtl::from_pttl(pttl)),
+        reply => Err(refusal(&reply, "PTTL")),
+    }
+}
+
+fn okay(reply: Value) -> BackendResult<()> {
+    match reply {
+        Value::Okay => Ok(()),
+        reply => Err(refusal(&reply, "SET")),
+    }
+}
+
+fn count(reply: Value) -> BackendResult<u64> {
+    match reply {
+        Value::Int(count) => Ok(u64::try_from(count).unwrap_or(0)),
+        reply => Err(refusal(&reply, "UNLINK")),
+    }
+}
+
+fn page(reply: Value) -> BackendResult<(Vec<u8>, Vec<Vec<u8>>)> {
+    let unexpected = || error::unexpected("SCAN");
+    let Value::Array(parts) = reply else { return Err(refusal(&reply, "SCAN")) };
+    let [Value::BulkString(cursor), Value::Array(keys)] = <[Value; 2]>::try_from(parts).map_err(|_other| unexpected())?
+    else {
+        return Err(unexpected());
+    };
+    let keys = keys.into_iter().map(|key| match key {
+        Value::BulkString(key) => Ok(key),
+        _ => Err(unexpected()),
+    });
+    Ok((cursor, keys.collect::<Result<_, _>>()?))
+}
+
+fn refusal(reply: &Value, command: &'static str) -> BackendError {
+    match reply {
+        Value::ServerError(refused) => error::from_server(refused),
+        _ => error::unexpected(command),
+    }
+}
+
+/// A glob that matches exactly the keys with this prefix.
+fn pattern(prefix: &[u8]) -> Vec<u8> {
+    let mut pattern = Vec::with_capacity(prefix.len() + 1);
+    for &byte in prefix {
+        if matches!(byte, b'*' | b'?' | b'[' | b']' | b'\\' | b'^') {
+            pattern.push(b'\\');
+        }
+        pattern.push(byte);
+    }
+    pattern.push(b'*');
+    pattern
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_with_glob_characters_matches_only_itself() {
+        assert_eq!(pattern(b"users:"), b"users:*");
+        assert_eq!(pattern(br"a*b?[c]\^:"), br"a\*b\?\[c\]\\\^:*");
+    }
+
+    #[test]
+    fn a_time_to_live_is_rounded_down_and_never_to_zero() {
+        assert_eq!(millis(Duration::from_micros(1999)), 1);
+        assert_eq!(millis(Duration::from_micros(1)), 1);
+        assert_eq!(millis(Duration::MAX), u64::MAX);
+    }
+}

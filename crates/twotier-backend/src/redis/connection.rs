@@ -1,0 +1,128 @@
+//! One connection to the server, and the news of its loss.
+
+use std::sync::{Arc, OnceLock};
+
+use redis::{Cmd, Pipeline, Value, aio::MultiplexedConnection};
+use tokio::sync::Notify;
+use twotier_core::{BackendError, BackendErrorKind};
+
+use crate::BackendResult;
+
+use super::error;
+
+/// A connection that many operations share. Commands are executed in the order in which they were queued.
+#[derive(Clone)]
+pub(super) struct Connection {
+    commands: MultiplexedConnection,
+    loss: Arc<Loss>,
+    /// Whether changes under the namespace are reported on this connection.
+    tracked: bool,
+}
+
+impl Connection {
+    pub(super) fn new(commands: MultiplexedConnection, loss: Arc<Loss>, tracked: bool) -> Self {
+        Self { commands, loss, tracked }
+    }
+
+    pub(super) fn is_tracked(&self) -> bool {
+        self.tracked
+    }
+
+    pub(super) fn loss(&self) -> &Arc<Loss> {
+        &self.loss
+    }
+
+    /// Sends one command. Ends at the reply or when the connection is lost.
+    pub(super) async fn one(&self, command: &Cmd) -> BackendResult<Value> {
+        let mut commands = self.commands.clone();
+        let reply = self.or_lost(commands.send_packed_command(command)).await?;
+        self.checked(reply)
+    }
+
+    /// Sends commands together and returns their replies in order; a refused command is a `ServerError` among them.
+    pub(super) async fn pipeline(&self, commands: &Pipeline, count: usize) -> BackendResult<Vec<Value>> {
+        let mut connection = self.commands.clone();
+        let replies = self.or_lost(connection.send_packed_commands(commands, 0, count)).await?;
+        if replies.len() != count {
+            return Err(error::unexpected("a pipeline"));
+        }
+        for reply in &replies {
+            self.watch_role(reply);
+        }
+        Ok(replies)
+    }
+
+    /// Sends commands as one transaction, and returns their replies as [`pipeline`](Self::pipeline) does.
+    pub(super) async fn transaction(&self, commands: &Pipeline, count: usize) -> BackendResult<Vec<Value>> {
+        let mut connection = self.commands.clone();
+        // The replies to MULTI and to the queued commands are passed over; EXEC's holds the results.
+        let replies = self.or_lost(connection.send_packed_commands(commands, count + 1, 1)).await?;
+        match <[Value; 1]>::try_from(replies) {
+            Ok([Value::Array(replies)]) if replies.len() == count => Ok(replies),
+            Ok([reply]) => self.checked(reply).and_then(|_| Err(error::unexpected("EXEC"))),
+            Err(_other_length) => Err(error::unexpected("EXEC")),
+        }
+    }
+
+    async fn or_lost<T>(&self, reply: impl Future<Output = redis::RedisResult<T>>) -> BackendResult<T> {
+        tokio::select! {
+            biased;
+            reply = reply => reply.map_err(|failed| error::from_redis(&failed)),
+            cause = self.loss.wait() => Err(cause),
+        }
+    }
+
+    fn checked(&self, reply: Value) -> BackendResult<Value> {
+        self.watch_role(&reply);
+        match reply {
+            Value::ServerError(refused) => Err(error::from_server(&refused)),
+            reply => Ok(reply),
+        }
+    }
+
+    /// A primary that was demoted keeps its sockets and tells nobody but those who write: `READONLY` ends the connection.
+    fn watch_role(&self, reply: &Value) {
+        if let Value::ServerError(refused) = reply
+            && refused.code() == "READONLY"
+        {
+            self.loss.declare(BackendError::new(BackendErrorKind::Unavailable, "the server is no longer a primary"));
+        }
+    }
+}
+
+/// The end of a connection: declared once, seen by everyone who waits on it.
+#[derive(Debug, Default)]
+pub(super) struct Loss {
+    cause: OnceLock<BackendError>,
+    declared: Notify,
+}
+
+impl Loss {
+    /// Declares the connection lost. The first cause stays.
+    pub(super) fn declare(&self, cause: BackendError) {
+        if self.cause.set(cause).is_ok() {
+            self.declared.notify_waiters();
+        }
+    }
+
+    pub(super) fn is_declared(&self) -> bool {
+        self.cause.get().is_some()
+    }
+
+    /// Waits until the connection is lost, and returns why.
+    pub(super) async fn wait(&self) -> BackendError {
+        let declared = self.declared.notified();
+        tokio::pin!(declared);
+        // Registered before the cause is looked at, so a declaration in between is not missed.
+        declared.as_mut().enable();
+        if let Some(cause) = self.cause.get() {
+            return cause.clone();
+        }
+        declared.await;
+        self.cause.get().cloned().unwrap_or_else(lost)
+    }
+}
+
+fn lost() -> BackendError {
+    BackendError::new(BackendErrorKind::Unavailable, "the connection was lost")
+}

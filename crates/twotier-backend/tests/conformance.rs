@@ -1,0 +1,8 @@
+//! The conformance suite on every backend.
+#![cfg(feature = "conformance")]
+
+#[path = "conformance/memory.rs"]
+mod memory;
+#[cfg(feature = "redis")]
+#[path = "conformance/redis.rs"]
+mod redis;

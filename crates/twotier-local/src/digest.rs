@@ -1,0 +1,51 @@
+//! What stands for a value's bytes when two values are compared.
+
+use std::{
+    hash::{BuildHasher, Hasher},
+    sync::LazyLock,
+};
+
+use foldhash::quality::RandomState;
+
+/// One seed per process: nobody outside can choose two values with the same digest.
+static SEED: LazyLock<RandomState> = LazyLock::new(RandomState::default);
+
+/// Stands for the encoded bytes of a value, so that a late answer can be compared with what is kept.
+///
+/// Equal bytes have equal digests within one process; different bytes have different ones but for a chance of about
+/// 2⁻⁶⁴. Digests of different processes are not comparable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Digest(u64);
+
+impl Digest {
+    /// Stands for a key that is known to be absent.
+    pub const ABSENT: Self = Self(0);
+
+    /// Computes the digest of a value's encoded bytes.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Self {
+        let mut hasher = SEED.build_hasher();
+        hasher.write(bytes);
+        // The length is part of it: a block hash alone may treat missing bytes as zeros.
+        hasher.write_usize(bytes.len());
+        // 0 is taken by `ABSENT`; an empty value is not an absent one.
+        Self(hasher.finish().max(1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_bytes_have_equal_digests_and_others_do_not() {
+        assert_eq!(Digest::of(b"value"), Digest::of(&b"value".to_vec()));
+        assert_ne!(Digest::of(b"value"), Digest::of(b"valuf"));
+        assert_ne!(Digest::of(b"\0"), Digest::of(b"\0\0"));
+    }
+
+    #[test]
+    fn an_empty_value_is_not_an_absent_one() {
+        assert_ne!(Digest::of(b""), Digest::ABSENT);
+    }
+}

@@ -1,0 +1,74 @@
+//! One read of the backend that several callers wait for.
+
+use std::{
+    fmt,
+    pin::pin,
+    sync::{Arc, OnceLock},
+};
+
+use tokio::sync::Notify;
+
+/// A read under way, shared by the one who does it and those who joined.
+///
+/// It is settled exactly once, whatever happens to its leader; the first outcome stands.
+pub(crate) struct Flight<T, E> {
+    outcome: OnceLock<Joined<T, E>>,
+    settled: Notify,
+}
+
+impl<T, E> Flight<T, E> {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self { outcome: OnceLock::new(), settled: Notify::new() })
+    }
+
+    /// Tells the joiners. Never to be called under a lock: it wakes tasks, and may drop a value.
+    pub(crate) fn settle(&self, outcome: Joined<T, E>) {
+        // If it is settled already, that outcome stands and this one is dropped.
+        let _ = self.outcome.set(outcome);
+        self.settled.notify_waiters();
+    }
+}
+
+/// Waits for somebody else's read of the same key.
+#[must_use = "the value is lost if nobody waits for it"]
+pub struct Joiner<T, E> {
+    pub(crate) flight: Arc<Flight<T, E>>,
+}
+
+impl<T: Clone, E: Clone> Joiner<T, E> {
+    /// Waits until the read has ended, in whatever way: its leader filled, failed, was dropped or panicked, or news of
+    /// a change made its answer worthless.
+    ///
+    /// The future may be dropped at any time.
+    ///
+    /// # Panics
+    ///
+    /// Never: a flight is settled before its joiners are woken.
+    pub async fn wait(self) -> Joined<T, E> {
+        let mut settled = pin!(self.flight.settled.notified());
+        // Registered before the outcome is looked at, so that an outcome set in between wakes us.
+        settled.as_mut().enable();
+        if let Some(outcome) = self.flight.outcome.get() {
+            return outcome.clone();
+        }
+        settled.await;
+        self.flight.outcome.get().expect("a flight is settled before its joiners are woken").clone()
+    }
+}
+
+impl<T, E> fmt::Debug for Joiner<T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Joiner").field("settled", &self.flight.outcome.get().is_some()).finish_non_exhaustive()
+    }
+}
+
+/// How somebody else's read of the same key ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Joined<T, E> {
+    /// With this value.
+    Value(T),
+    /// With this error.
+    Failed(E),
+    /// Without an answer that may be passed on. Call [`LocalTier::read`](crate::LocalTier::read) again.
+    ElectAgain,
+}

@@ -1,0 +1,188 @@
+//! The state of the link to the backend: its epoch, and until when its word is good.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use twotier_core::{Lease, Mark, Timestamp};
+
+/// Epoch and lease, on a cache line of their own: every hit reads them, and hardly anything writes them.
+///
+/// The epoch is odd while the link is up. A flush adds 2; loss and return of the link add 1 each. An entry or a ticket
+/// is good only in the epoch it was made in, so one addition outdates everything.
+///
+/// # Why epoch and lease may be two atomics
+///
+/// *A lease is never paired with an epoch older than itself.* [`link_up`](Self::link_up) stores the lease after
+/// `link_down` made the epoch even and before it makes it odd, and [`proof`](Self::proof) extends the lease after it has
+/// seen the epoch; readers load the lease (acquire) before the epoch. So whoever sees a lease sees at least the epoch it
+/// was granted in, and an entry of an earlier epoch does not match.
+///
+/// *An old lease on a new epoch is harmless.* A proof may find its epoch unchanged, be parked while the link goes down
+/// and comes up, and only then extend the lease to `mark.at + B`. The mark was taken before that check and the check
+/// preceded the change, so `mark.at` precedes the new epoch. Entries of the new epoch were read from the backend after
+/// it began; a hit at `t < mark.at + B` on one of them owes only the writes acknowledged before `t − B < mark.at`, and
+/// an entry read after `mark.at` has them all. The same holds for a reader that loaded the lease, was parked, and then
+/// loaded a newer epoch: its `now` is from before the lease, so from before the entry was read.
+///
+/// What would be harmful is an `Unlimited` lease left standing for the next link; `link_up` always stores anew.
+#[repr(align(128))]
+#[derive(Debug)]
+pub(crate) struct Link {
+    epoch: AtomicU64,
+    /// Nanoseconds on the tier's clock; hits are served before it.
+    lease: AtomicU64,
+    /// How long a lease lasts after a mark: the staleness bound less the clock's lag.
+    term: Duration,
+    /// Held by those who change the epoch, so that "if up, add" is one step. Nobody holds it for longer than that.
+    changes: Mutex<Changes>,
+}
+
+/// How often the epoch changed, and why.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Changes {
+    pub(crate) flushes: u64,
+    pub(crate) links: u64,
+}
+
+impl Link {
+    /// Makes a link that is down.
+    pub(crate) fn new(max_staleness: Duration, resolution: Duration) -> Self {
+        Self {
+            epoch: AtomicU64::new(0),
+            lease: AtomicU64::new(0),
+            term: max_staleness.saturating_sub(resolution),
+            changes: Mutex::default(),
+        }
+    }
+
+    /// Returns the epoch. To be read under the shard's lock where it is compared with that of an entry: it is then at
+    /// least that of any entry of the shard.
+    #[inline]
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// Returns until when hits may be served. To be read before the epoch and after the clock.
+    #[inline]
+    pub(crate) fn lease(&self) -> Timestamp {
+        Timestamp::from_nanos(self.lease.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn up(&self, lease: Lease) {
+        let mut changes = self.changes.lock();
+        let epoch = self.epoch();
+        if is_up(epoch) {
+            return;
+        }
+        // That the link came up proves nothing yet: the first proof of life starts a renewed lease.
+        let until = match lease {
+            Lease::Unlimited => Timestamp::MAX,
+            Lease::Renewed => Timestamp::ZERO,
+        };
+        self.lease.store(until.as_nanos(), Ordering::Release);
+        self.epoch.store(epoch + 1, Ordering::Release);
+        changes.links += 1;
+    }
+
+    pub(crate) fn down(&self) {
+        let mut changes = self.changes.lock();
+        let epoch = self.epoch();
+        if is_up(epoch) {
+            self.epoch.store(epoch + 1, Ordering::Release);
+            changes.flushes += 1;
+        }
+    }
+
+    pub(crate) fn flush(&self) {
+        let mut changes = self.changes.lock();
+        let epoch = self.epoch();
+        if is_up(epoch) {
+            self.epoch.store(epoch + 2, Ordering::Release);
+            changes.flushes += 1;
+        }
+    }
+
+    pub(crate) fn proof(&self, mark: Mark) {
+        if is_up(mark.epoch) && self.epoch() == mark.epoch {
+            let until = mark.at.saturating_add(self.term).as_nanos();
+            // Most proofs within a tick of the clock say the same: they need not take the cache line from the readers.
+            if self.lease.load(Ordering::Relaxed) < until {
+                self.lease.fetch_max(until, Ordering::AcqRel);
+            }
+        }
+    }
+
+    pub(crate) fn changes(&self) -> Changes {
+        *self.changes.lock()
+    }
+}
+
+/// Returns whether the link is up in this epoch.
+#[inline]
+pub(crate) fn is_up(epoch: u64) -> bool {
+    epoch % 2 == 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOUND: Duration = Duration::from_secs(2);
+    const TICK: Duration = Duration::from_millis(4);
+
+    fn at(millis: u64) -> Timestamp {
+        Timestamp::ZERO.saturating_add(Duration::from_millis(millis))
+    }
+
+    #[test]
+    fn every_change_is_idempotent() {
+        let link = Link::new(BOUND, TICK);
+        link.down();
+        link.flush();
+        assert_eq!(link.epoch(), 0);
+        link.up(Lease::Unlimited);
+        link.up(Lease::Renewed);
+        assert_eq!((link.epoch(), link.lease()), (1, Timestamp::MAX));
+        link.flush();
+        assert_eq!(link.epoch(), 3);
+        link.down();
+        link.down();
+        assert_eq!(link.epoch(), 4);
+        let Changes { flushes, links } = link.changes();
+        assert_eq!((flushes, links), (2, 1));
+    }
+
+    #[test]
+    fn a_lease_starts_with_the_first_proof_and_is_shortened_by_the_lag_of_the_clock() {
+        let link = Link::new(BOUND, TICK);
+        link.up(Lease::Renewed);
+        assert_eq!(link.lease(), Timestamp::ZERO);
+        link.proof(Mark { epoch: 1, at: at(100) });
+        assert_eq!(link.lease(), at(2096));
+        link.proof(Mark { epoch: 1, at: at(50) });
+        assert_eq!(link.lease(), at(2096), "an older mark takes nothing away");
+    }
+
+    #[test]
+    fn a_proof_of_another_epoch_extends_nothing() {
+        let link = Link::new(BOUND, TICK);
+        link.proof(Mark { epoch: 0, at: at(100) });
+        assert_eq!(link.lease(), Timestamp::ZERO, "the link is down");
+        link.up(Lease::Renewed);
+        link.flush();
+        link.proof(Mark { epoch: 1, at: at(100) });
+        assert_eq!(link.lease(), Timestamp::ZERO, "flushed meanwhile");
+    }
+
+    #[test]
+    fn an_unlimited_lease_does_not_outlive_its_link() {
+        let link = Link::new(BOUND, TICK);
+        link.up(Lease::Unlimited);
+        link.down();
+        link.up(Lease::Renewed);
+        assert_eq!(link.lease(), Timestamp::ZERO);
+    }
+}

@@ -1,0 +1,103 @@
+//! How large the tier is, and into how many shards it is split.
+
+use std::time::Duration;
+
+/// What one entry costs beside the bytes of its key and its value.
+///
+/// On a 64-bit machine: 80 for the node (links, key pointer, digest, epoch, times, weight), 10 to 21 for its slot in the
+/// table depending on how full that is, 16 for the reference counts of the value's `Arc`, and the rest for the headers
+/// and rounding of three allocations. A test holds the sum against the real heap.
+pub const ENTRY_OVERHEAD: usize = 144;
+
+/// From this many entries on a tier is split; below, it is one exact list.
+const SPLIT_FROM: usize = 2048;
+/// A shard holds at least this many entries, so that an uneven spread of keys costs little of the hit ratio.
+const ENTRIES_PER_SHARD: usize = 256;
+/// More shards than this gain nothing.
+const MOST_SHARDS: usize = 64;
+
+/// The bounds of a [`LocalTier`](crate::LocalTier).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LocalOptions {
+    /// The most entries held, known-absent keys included. 0 is taken as 1.
+    pub max_entries: usize,
+    /// The most bytes held: keys, values as weighed, and [`ENTRY_OVERHEAD`] for each entry.
+    pub max_bytes: usize,
+    /// How long a [renewed](twotier_core::Lease::Renewed) lease lasts after the last proof of life.
+    pub max_staleness: Duration,
+    /// Into how many shards the tier is split; `None` chooses from `max_entries`. For tests and benchmarks.
+    /// Rounded down to a power of two, and to at most one shard for each entry.
+    pub shards: Option<usize>,
+}
+
+impl LocalOptions {
+    /// Makes options with the number of shards left to the tier: one below 2048 entries, so that small tiers are exact,
+    /// then one for every 256 entries rounded down to a power of two, 64 at most.
+    #[must_use]
+    pub fn new(max_entries: usize, max_bytes: usize, max_staleness: Duration) -> Self {
+        Self { max_entries, max_bytes, max_staleness, shards: None }
+    }
+
+    /// Returns the bounds of each shard, a power of two of them, which add up to exactly the bounds of the tier.
+    pub(crate) fn split(&self) -> Vec<Share> {
+        let max_entries = self.max_entries.max(1);
+        let wanted = self.shards.unwrap_or_else(|| match max_entries {
+            ..SPLIT_FROM => 1,
+            many => (many / ENTRIES_PER_SHARD).min(MOST_SHARDS),
+        });
+        let shards = previous_power_of_two(wanted.clamp(1, max_entries.min(1 << 16)));
+        (0..shards)
+            .map(|index| Share {
+                max_entries: part(max_entries, shards, index),
+                max_bytes: part(self.max_bytes, shards, index),
+            })
+            .collect()
+    }
+}
+
+/// The bounds of one shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Share {
+    pub(crate) max_entries: usize,
+    pub(crate) max_bytes: usize,
+}
+
+/// Returns part `index` of `total` cut into `parts`: the first ones get one more until the remainder is used up.
+fn part(total: usize, parts: usize, index: usize) -> usize {
+    total / parts + usize::from(index < total % parts)
+}
+
+/// Rounds a number from 1 on down to a power of two.
+fn previous_power_of_two(number: usize) -> usize {
+    1 << number.ilog2()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shards(max_entries: usize) -> usize {
+        LocalOptions::new(max_entries, 1_000_000, Duration::from_secs(2)).split().len()
+    }
+
+    #[test]
+    fn small_tiers_are_one_exact_list_and_large_ones_have_at_most_64_shards() {
+        assert_eq!([1, 500, 2047].map(shards), [1, 1, 1]);
+        assert_eq!([2048, 4095, 4096, 10_000, 16_384, 1_000_000].map(shards), [8, 8, 16, 32, 64, 64]);
+    }
+
+    #[test]
+    fn the_bounds_of_the_shards_add_up_to_those_of_the_tier() {
+        for (max_entries, max_bytes, wanted) in
+            [(0, 0, None), (1, 7, Some(64)), (10, 101, Some(8)), (10_007, 999_999, None), (5, 5, Some(0))]
+        {
+            let options = LocalOptions { shards: wanted, ..LocalOptions::new(max_entries, max_bytes, Duration::ZERO) };
+            let shares = options.split();
+            assert!(shares.len().is_power_of_two());
+            assert_eq!(shares.iter().map(|share| share.max_entries).sum::<usize>(), max_entries.max(1));
+            assert_eq!(shares.iter().map(|share| share.max_bytes).sum::<usize>(), max_bytes);
+            assert!(shares.iter().all(|share| share.max_entries > 0), "a shard that can hold nothing");
+        }
+    }
+}

@@ -1,0 +1,381 @@
+//! One shard: entries, reads and writes under way, and the rules between them.
+//!
+//! Pure and synchronous: no lock, no clock, no atomics, so that every step is a function of the state and its arguments.
+//! The tier holds the lock around each call, passes the time and the epoch in, and acts on what is returned (wakes
+//! joiners, drops values) after unlocking.
+
+use std::{mem, sync::Arc};
+
+use foldhash::fast::RandomState;
+use hashlink::{LinkedHashMap, linked_hash_map::RawEntryMut};
+use twotier_core::Timestamp;
+
+use crate::{
+    counters::ShardCounters,
+    digest::Digest,
+    link::is_up,
+    lru::{Entries, Lru, Removed},
+    options::Share,
+};
+
+/// A copy of a value.
+#[derive(Debug)]
+pub(crate) struct Entry<T> {
+    pub(crate) value: T,
+    pub(crate) digest: Digest,
+    pub(crate) epoch: u64,
+    /// Before the command that fetched the value was sent.
+    pub(crate) fetched_at: Timestamp,
+    pub(crate) deadline: Timestamp,
+}
+
+/// A copy on its way in, with all that would need an allocation made beforehand.
+#[derive(Debug)]
+pub(crate) struct NewEntry<T> {
+    pub(crate) key: Box<str>,
+    pub(crate) entry: Entry<T>,
+    pub(crate) weight: usize,
+}
+
+impl<T> NewEntry<T> {
+    fn into_pair(self) -> (Box<str>, Entry<T>) {
+        (self.key, self.entry)
+    }
+}
+
+/// When a lookup happens. The epoch is read under the lock, lease and time before it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moment {
+    pub(crate) now: Timestamp,
+    pub(crate) lease: Timestamp,
+    pub(crate) epoch: u64,
+}
+
+/// A registered read. `F` is how its joiners are reached.
+#[derive(Debug)]
+struct InFlight<F> {
+    id: u64,
+    epoch: u64,
+    flight: F,
+}
+
+/// Registered own writes of one key.
+#[derive(Debug)]
+struct Pending {
+    /// How many have begun and not ended.
+    pending: usize,
+    /// The write that may install its value when it ends, if any may.
+    live: Option<u64>,
+    /// What the last one writes.
+    digest: Digest,
+}
+
+/// What a ticket says about itself.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Claim<'t> {
+    pub(crate) hash: u64,
+    pub(crate) key: &'t str,
+    pub(crate) id: u64,
+    pub(crate) epoch: u64,
+}
+
+/// What a read is told.
+#[derive(Debug)]
+pub(crate) enum Begun<T, F> {
+    Hit(T),
+    Join(F),
+    /// With the ticket's id, and a dead flight this one replaces, whose joiners must elect again.
+    Lead(u64, Option<F>),
+    Bypass,
+}
+
+/// How a fill ended.
+#[derive(Debug)]
+pub(crate) struct Filled {
+    /// Whether the answer may be passed on to the joiners.
+    pub(crate) coherent: bool,
+    pub(crate) kept: bool,
+}
+
+/// All that a shard let go.
+#[derive(Debug)]
+pub(crate) struct Emptied<T, F> {
+    pub(crate) entries: Entries<Entry<T>>,
+    pub(crate) flights: Vec<F>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Shard<T, F> {
+    entries: Lru<Entry<T>>,
+    flights: LinkedHashMap<Arc<str>, InFlight<F>, RandomState>,
+    writes: LinkedHashMap<Arc<str>, Pending, RandomState>,
+    next_id: u64,
+    counters: ShardCounters,
+    /// Entries taken out and not dropped yet; see [`take_removed`](Self::take_removed).
+    removed: Removed<Entry<T>>,
+}
+
+impl<T, F> Shard<T, F> {
+    pub(crate) fn new(share: Share, hasher: RandomState) -> Self {
+        Self {
+            entries: Lru::new(share, hasher.clone()),
+            flights: LinkedHashMap::with_hasher(hasher.clone()),
+            writes: LinkedHashMap::with_hasher(hasher),
+            next_id: 0,
+            counters: ShardCounters::default(),
+            removed: Removed::default(),
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.entries.bytes()
+    }
+
+    pub(crate) fn counters(&self) -> &ShardCounters {
+        &self.counters
+    }
+
+    /// Returns the keys, least recently used first.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &str> {
+        self.entries.keys()
+    }
+
+    /// Takes what the steps since the last call let go, to be dropped after unlocking.
+    ///
+    /// A change reported by the backend does not take it: dropping a value is user code, which has no place in a
+    /// connection's reader. It waits for the next step of a caller, and there is never more of it than a shard holds,
+    /// since only a caller's step puts anything in.
+    pub(crate) fn take_removed(&mut self) -> Removed<Entry<T>> {
+        mem::take(&mut self.removed)
+    }
+
+    /// Ends a read that brought nothing: error, drop, panic. Returns the flight if it was still registered.
+    pub(crate) fn abandon_fill(&mut self, claim: Claim<'_>) -> Option<F> {
+        self.remove_flight_if(claim.hash, claim.key, |registered| registered.id == claim.id)
+    }
+
+    /// Ends a read with an answer. Returns how, and the flight if it was still registered.
+    ///
+    /// `new` is `None` when the answer may not be kept: its life is over, or the backend does not know it.
+    pub(crate) fn end_fill(
+        &mut self,
+        claim: Claim<'_>,
+        epoch: u64,
+        digest: Digest,
+        new: Option<NewEntry<T>>,
+    ) -> (Filled, Option<F>) {
+        let flight = self.abandon_fill(claim);
+        let write = find(&mut self.writes, claim.hash, claim.key);
+        let coherent = flight.is_some() && is_up(epoch) && epoch == claim.epoch && write.is_none();
+        if coherent {
+            let kept = self.put(claim, new);
+            return (Filled { coherent, kept }, flight);
+        }
+        self.removed.extend(new.map(NewEntry::into_pair));
+        // A refused answer may be newer than what is kept or about to be kept (race 4): serving that afterwards would
+        // go back in time. Only equal bytes are certain not to.
+        if let Some(write) = write
+            && write.digest != digest
+        {
+            write.live = None;
+        }
+        self.remove_entry_if(
+            claim.hash,
+            claim.key,
+            |entry| entry.digest != digest,
+            |counters| &mut counters.superseded,
+        );
+        self.counters.refused_fills += 1;
+        (Filled { coherent, kept: false }, flight)
+    }
+
+    /// Registers an own write: the entry goes at once, and no read from before may insert or be joined. Returns the
+    /// ticket's id and a flight that is dead now.
+    pub(crate) fn begin_write(&mut self, hash: u64, key: &Arc<str>, digest: Digest) -> (u64, Option<F>) {
+        let id = self.new_id();
+        match self.writes.raw_entry_mut().from_hash(hash, |held| **held == **key) {
+            // Two writes at once: the order of their acknowledgements is not the order at the server, so neither may
+            // install (race 7).
+            RawEntryMut::Occupied(mut entry) => {
+                let write = entry.get_mut();
+                *write = Pending { pending: write.pending + 1, live: None, digest };
+            }
+            RawEntryMut::Vacant(entry) => {
+                entry.insert_hashed_nocheck(hash, Arc::clone(key), Pending { pending: 1, live: Some(id), digest });
+            }
+        }
+        self.remove_entry_if(hash, key, |_| true, |counters| &mut counters.superseded);
+        (id, self.remove_flight_if(hash, key, |_| true))
+    }
+
+    /// Ends an own write that installs nothing: error, drop, panic. Returns a flight that is dead now.
+    pub(crate) fn abandon_write(&mut self, claim: Claim<'_>) -> Option<F> {
+        self.settle_write(claim);
+        self.remove_entry_if(claim.hash, claim.key, |_| true, |counters| &mut counters.superseded);
+        // Reads that began during the write may have been answered before it was executed (race 3).
+        self.remove_flight_if(claim.hash, claim.key, |_| true)
+    }
+
+    /// Ends an own write that succeeded. Returns whether its value is kept, and a flight that is dead now.
+    pub(crate) fn end_write(&mut self, claim: Claim<'_>, epoch: u64, new: Option<NewEntry<T>>) -> (bool, Option<F>) {
+        let live = self.settle_write(claim);
+        let coherent = live && is_up(epoch) && epoch == claim.epoch;
+        let flight = self.remove_flight_if(claim.hash, claim.key, |_| true);
+        if coherent {
+            return (self.put(claim, new), flight);
+        }
+        self.counters.refused_writes += u64::from(new.is_some());
+        self.removed.extend(new.map(NewEntry::into_pair));
+        (self.put(claim, None), flight)
+    }
+
+    /// The backend reports a change. Returns a flight that is dead now.
+    pub(crate) fn changed(&mut self, hash: u64, key: &str) -> Option<F> {
+        self.counters.invalidations += 1;
+        self.invalidate(hash, key).1
+    }
+
+    /// Forgets a key: entry, read and right to install. Returns whether there was an entry, and a flight that is dead
+    /// now.
+    pub(crate) fn invalidate(&mut self, hash: u64, key: &str) -> (bool, Option<F>) {
+        if let Some(write) = find(&mut self.writes, hash, key) {
+            write.live = None;
+        }
+        let held = self.remove_entry_if(hash, key, |_| true, |counters| &mut counters.invalidated);
+        (held, self.remove_flight_if(hash, key, |_| true))
+    }
+
+    /// Forgets everything: entries, reads and rights to install.
+    pub(crate) fn clear(&mut self) -> Emptied<T, F> {
+        for (_, write) in &mut self.writes {
+            write.live = None;
+        }
+        let flights = self.flights.drain().map(|(_, registered)| registered.flight).collect();
+        let entries = self.entries.take();
+        self.counters.cleared += entries.len() as u64;
+        Emptied { entries, flights }
+    }
+
+    /// Ends the record of one write and returns whether it may install its value.
+    fn settle_write(&mut self, claim: Claim<'_>) -> bool {
+        let record = self.writes.raw_entry_mut().from_hash(claim.hash, |held| **held == *claim.key);
+        let RawEntryMut::Occupied(mut entry) = record else { return false };
+        let write = entry.get_mut();
+        let live = write.live == Some(claim.id);
+        write.pending -= 1;
+        if write.pending == 0 {
+            entry.remove();
+        }
+        live
+    }
+
+    /// Puts a copy in, or only removes the older one when there is nothing to keep. Returns whether it was kept.
+    fn put(&mut self, claim: Claim<'_>, new: Option<NewEntry<T>>) -> bool {
+        let Some(NewEntry { key, entry, weight }) = new else {
+            self.remove_entry_if(claim.hash, claim.key, |_| true, |counters| &mut counters.superseded);
+            return false;
+        };
+        let done = self.entries.insert(claim.hash, key, entry, weight, &mut self.removed);
+        let counters = &mut self.counters;
+        counters.insertions += u64::from(done.kept);
+        counters.oversized += u64::from(!done.kept);
+        counters.superseded += u64::from(done.replaced);
+        counters.evicted_for_entries += done.evicted_for_entries;
+        counters.evicted_for_bytes += done.evicted_for_bytes;
+        done.kept
+    }
+
+    /// Removes the entry of a key if `wrong`, and counts that. Returns whether it was removed.
+    fn remove_entry_if(
+        &mut self,
+        hash: u64,
+        key: &str,
+        wrong: impl FnOnce(&Entry<T>) -> bool,
+        cause: impl FnOnce(&mut ShardCounters) -> &mut u64,
+    ) -> bool {
+        let Some(slot) = self.entries.find(hash, key).filter(|slot| wrong(slot.value())) else { return false };
+        self.removed.push(slot.remove());
+        *cause(&mut self.counters) += 1;
+        true
+    }
+
+    fn remove_flight_if(&mut self, hash: u64, key: &str, dead: impl FnOnce(&InFlight<F>) -> bool) -> Option<F> {
+        match self.flights.raw_entry_mut().from_hash(hash, |held| **held == *key) {
+            RawEntryMut::Occupied(entry) if dead(entry.get()) => Some(entry.remove().flight),
+            RawEntryMut::Occupied(_) | RawEntryMut::Vacant(_) => None,
+        }
+    }
+
+    fn new_id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
+    }
+}
+
+impl<T: Clone, F: Clone> Shard<T, F> {
+    /// Looks a key up, and counts a hit or a miss.
+    #[inline]
+    pub(crate) fn get(&mut self, hash: u64, key: &str, moment: Moment) -> Option<(T, Timestamp)> {
+        let hit = self.look(hash, key, moment);
+        *(if hit.is_some() { &mut self.counters.hits } else { &mut self.counters.misses }) += 1;
+        hit
+    }
+
+    /// Looks a key up, and on a miss joins or registers a read.
+    pub(crate) fn begin_fill(&mut self, hash: u64, key: &Arc<str>, moment: Moment, flight: &F) -> Begun<T, F> {
+        if let Some((value, _)) = self.look(hash, key, moment) {
+            return Begun::Hit(value);
+        }
+        if !is_up(moment.epoch) {
+            return Begun::Bypass;
+        }
+        let id = self.new_id();
+        let new = InFlight { id, epoch: moment.epoch, flight: flight.clone() };
+        match self.flights.raw_entry_mut().from_hash(hash, |held| **held == **key) {
+            RawEntryMut::Occupied(entry) if entry.get().epoch == moment.epoch => {
+                Begun::Join(entry.get().flight.clone())
+            }
+            RawEntryMut::Occupied(mut entry) => Begun::Lead(id, Some(entry.replace_value(new).flight)),
+            RawEntryMut::Vacant(entry) => {
+                entry.insert_hashed_nocheck(hash, Arc::clone(key), new);
+                Begun::Lead(id, None)
+            }
+        }
+    }
+
+    /// Looks a key up; an entry that can never be served again is removed. One that only lacks a lease stays: the next
+    /// proof of life makes it valid again, since every change until then is reported first.
+    #[inline]
+    fn look(&mut self, hash: u64, key: &str, moment: Moment) -> Option<(T, Timestamp)> {
+        let mut slot = self.entries.find(hash, key)?;
+        let entry = slot.value();
+        // An entry's epoch is odd, so this is also the check that the link is up.
+        if entry.epoch != moment.epoch {
+            self.removed.push(slot.remove());
+            self.counters.outdated += 1;
+            return None;
+        }
+        if moment.now >= entry.deadline {
+            self.removed.push(slot.remove());
+            self.counters.expired += 1;
+            return None;
+        }
+        if moment.now >= moment.lease {
+            return None;
+        }
+        let hit = (entry.value.clone(), entry.fetched_at);
+        slot.promote();
+        Some(hit)
+    }
+}
+
+fn find<'m, V>(map: &'m mut LinkedHashMap<Arc<str>, V, RandomState>, hash: u64, key: &str) -> Option<&'m mut V> {
+    match map.raw_entry_mut().from_hash(hash, |held| **held == *key) {
+        RawEntryMut::Occupied(entry) => Some(entry.into_mut()),
+        RawEntryMut::Vacant(_) => None,
+    }
+}

@@ -1,0 +1,195 @@
+//! Tickets: the only ways in.
+
+use std::{fmt, mem, sync::Arc, time::Duration};
+
+use twotier_core::Mark;
+
+use crate::{
+    digest::Digest,
+    flight::{Flight, Joined},
+    shard::{Claim, Entry, NewEntry},
+    tier::{Inner, weight},
+};
+
+/// What both kinds of ticket carry.
+struct Stub<T, E> {
+    tier: Arc<Inner<T, E>>,
+    hash: u64,
+    key: Arc<str>,
+    id: u64,
+    mark: Mark,
+    /// Whether the end was told to the tier; dropping the ticket before that abandons it.
+    ended: bool,
+}
+
+impl<T, E> Stub<T, E> {
+    fn claim(&self) -> Claim<'_> {
+        Claim { hash: self.hash, key: &self.key, id: self.id, epoch: self.mark.epoch }
+    }
+
+    /// Makes the entry, or `None` when its life is over or unknown.
+    fn entry(&self, value: T, digest: Digest, value_bytes: usize, life: Option<Duration>) -> Option<NewEntry<T>> {
+        let Mark { epoch, at } = self.mark;
+        // From before the command was sent, and by the lag of the clock shorter: the copy never outlives the value.
+        let deadline = at.saturating_add(life?).saturating_sub(self.tier.clock.resolution());
+        (deadline > self.tier.clock.now()).then(|| NewEntry {
+            key: (*self.key).into(),
+            entry: Entry { value, digest, epoch, fetched_at: at, deadline },
+            weight: weight(&self.key, value_bytes),
+        })
+    }
+}
+
+/// The right to put in what a read of the backend brings, and the duty to say how it ended.
+///
+/// Taken by [`LocalTier::read`](crate::LocalTier::read) *before* the command is sent. Any news about the key takes the
+/// right away. Dropping the ticket abandons the read: those who joined elect another leader.
+#[must_use = "dropping the ticket abandons the read, and whoever joined it has to start again"]
+pub struct FillTicket<T, E> {
+    stub: Stub<T, E>,
+    flight: Arc<Flight<T, E>>,
+}
+
+impl<T, E> FillTicket<T, E> {
+    pub(crate) fn new(
+        tier: Arc<Inner<T, E>>,
+        hash: u64,
+        key: Arc<str>,
+        id: u64,
+        mark: Mark,
+        flight: Arc<Flight<T, E>>,
+    ) -> Self {
+        Self { stub: Stub { tier, hash, key, id, mark, ended: false }, flight }
+    }
+
+    /// Returns epoch and time at which the read was registered: the mark for
+    /// [`proof_of_life`](twotier_core::ChangeListener::proof_of_life) when the reply comes.
+    #[must_use]
+    pub fn mark(&self) -> Mark {
+        self.stub.mark
+    }
+}
+
+impl<T: Clone, E> FillTicket<T, E> {
+    /// Ends the read with an answer, and returns whether it is kept.
+    ///
+    /// `digest` is that of the encoded bytes, or [`Digest::ABSENT`] for a key that is not there; `value_bytes` is what
+    /// the value weighs; `life` is how long a copy may live from the moment the command was sent, `None` when it may
+    /// not be kept at all.
+    ///
+    /// The caller may use the value in any case: it is what the backend said. Joiners are given it unless the key
+    /// changed meanwhile; then they read again. An older value of the key is gone afterwards unless its bytes are the
+    /// same.
+    pub fn fill(mut self, value: T, digest: Digest, value_bytes: usize, life: Option<Duration>) -> bool {
+        let shared = value.clone();
+        let new = self.stub.entry(value, digest, value_bytes, life);
+        let stub = &mut self.stub;
+        let mut shard = stub.tier.shard(stub.hash);
+        let epoch = stub.tier.link.epoch();
+        let (filled, registered) = shard.end_fill(stub.claim(), epoch, digest, new);
+        stub.ended = true;
+        let removed = shard.take_removed();
+        drop(shard);
+        // Joiners first: a value's destructor may panic, and they must be told all the same.
+        self.flight.settle(if filled.coherent { Joined::Value(shared) } else { Joined::ElectAgain });
+        drop((removed, registered));
+        filled.kept
+    }
+
+    /// Ends the read with an error, which everybody who joined is given too.
+    pub fn fail(mut self, error: E) {
+        self.abandon(|registered| if registered { Joined::Failed(error) } else { Joined::ElectAgain });
+    }
+}
+
+impl<T, E> FillTicket<T, E> {
+    fn abandon(&mut self, outcome: impl FnOnce(bool) -> Joined<T, E>) {
+        if mem::replace(&mut self.stub.ended, true) {
+            return;
+        }
+        let mut shard = self.stub.tier.shard(self.stub.hash);
+        let registered = shard.abandon_fill(self.stub.claim());
+        let removed = shard.take_removed();
+        drop(shard);
+        self.flight.settle(outcome(registered.is_some()));
+        drop((removed, registered));
+    }
+}
+
+impl<T, E> Drop for FillTicket<T, E> {
+    fn drop(&mut self) {
+        self.abandon(|_| Joined::ElectAgain);
+    }
+}
+
+impl<T, E> fmt::Debug for FillTicket<T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FillTicket").field("mark", &self.stub.mark).finish_non_exhaustive()
+    }
+}
+
+/// An own write under way, and the right to put its value in when it has succeeded.
+///
+/// Taken by [`LocalTier::begin_write`](crate::LocalTier::begin_write) *before* the command is sent. Any news about the
+/// key, and any other own write of it, takes the right away. Dropping the ticket ends the write without a value, as an
+/// error, a timeout, a cancelled task and a panic must; keep it until the command can no longer be executed or its
+/// outcome is known.
+#[must_use = "dropping the ticket ends the write: keep it until the reply is there"]
+pub struct WriteTicket<T, E> {
+    stub: Stub<T, E>,
+    digest: Digest,
+}
+
+impl<T, E> WriteTicket<T, E> {
+    pub(crate) fn new(tier: Arc<Inner<T, E>>, hash: u64, key: Arc<str>, id: u64, mark: Mark, digest: Digest) -> Self {
+        Self { stub: Stub { tier, hash, key, id, mark, ended: false }, digest }
+    }
+
+    /// Returns epoch and time at which the write was registered: the mark for
+    /// [`proof_of_life`](twotier_core::ChangeListener::proof_of_life) when the reply comes.
+    #[must_use]
+    pub fn mark(&self) -> Mark {
+        self.stub.mark
+    }
+
+    /// Ends a write that succeeded, and returns whether its value is kept.
+    ///
+    /// `value_bytes` and `life` are as in [`FillTicket::fill`]. The key is left empty when the value is not kept.
+    pub fn install(mut self, value: T, value_bytes: usize, life: Option<Duration>) -> bool {
+        let new = self.stub.entry(value, self.digest, value_bytes, life);
+        let stub = &mut self.stub;
+        let mut shard = stub.tier.shard(stub.hash);
+        let epoch = stub.tier.link.epoch();
+        let (kept, dead) = shard.end_write(stub.claim(), epoch, new);
+        stub.ended = true;
+        let removed = shard.take_removed();
+        drop(shard);
+        if let Some(dead) = dead {
+            dead.settle(Joined::ElectAgain);
+        }
+        drop(removed);
+        kept
+    }
+}
+
+impl<T, E> Drop for WriteTicket<T, E> {
+    fn drop(&mut self) {
+        if mem::replace(&mut self.stub.ended, true) {
+            return;
+        }
+        let mut shard = self.stub.tier.shard(self.stub.hash);
+        let dead = shard.abandon_write(self.stub.claim());
+        let removed = shard.take_removed();
+        drop(shard);
+        if let Some(dead) = dead {
+            dead.settle(Joined::ElectAgain);
+        }
+        drop(removed);
+    }
+}
+
+impl<T, E> fmt::Debug for WriteTicket<T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WriteTicket").field("mark", &self.stub.mark).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,335 @@
+//! The tier: shards behind their locks, the link's state, and the clock.
+
+use std::{
+    fmt,
+    hash::BuildHasher,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
+
+use foldhash::fast::RandomState;
+use parking_lot::{Mutex, MutexGuard};
+use twotier_core::{ChangeListener, Clock, Lease, LocalStats, Mark, Namespace};
+
+use crate::{
+    counters::CoherenceCounters,
+    digest::Digest,
+    flight::{Flight, Joined, Joiner},
+    link::Link,
+    options::{ENTRY_OVERHEAD, LocalOptions},
+    shard::{Begun, Moment, Shard},
+    ticket::{FillTicket, WriteTicket},
+};
+
+/// One seed per process, for the choice of a shard and for the maps: nobody outside can choose keys that collide.
+static SEED: LazyLock<RandomState> = LazyLock::new(RandomState::default);
+
+/// The in-process tier: an exact LRU whose hits come with a bound on their staleness.
+///
+/// `T` is the value kept: cheap to clone, such as an `Arc`, because it is cloned under a lock. `E` is the error that a
+/// failed read shares with those who joined it.
+///
+/// A handle is cheap to clone and clones share everything. The link is down at first: nothing is served or kept before
+/// [`link_up`](ChangeListener::link_up).
+pub struct LocalTier<T, E> {
+    inner: Arc<Inner<T, E>>,
+}
+
+pub(crate) struct Inner<T, E> {
+    pub(crate) link: Link,
+    pub(crate) clock: Arc<dyn Clock>,
+    namespace: Namespace,
+    hasher: RandomState,
+    shards: Box<[Padded<T, E>]>,
+    max_entries: usize,
+    max_bytes: usize,
+}
+
+type FlightShard<T, E> = Shard<T, Arc<Flight<T, E>>>;
+
+/// A shard on cache lines of its own: 128 bytes, since processors fetch lines in pairs.
+#[repr(align(128))]
+struct Padded<T, E>(Mutex<FlightShard<T, E>>);
+
+impl<T, E> Inner<T, E> {
+    /// Locks the shard of a key's hash.
+    #[inline]
+    pub(crate) fn shard(&self, hash: u64) -> MutexGuard<'_, FlightShard<T, E>> {
+        // The map uses the lowest bits and the top seven; the shard is chosen by others.
+        #[allow(clippy::cast_possible_truncation, reason = "the mask keeps at most 16 bits")]
+        let index = (hash >> 40) as usize & (self.shards.len() - 1);
+        self.shards[index].0.lock()
+    }
+
+    /// Locks every shard, in one order.
+    fn all(&self) -> Vec<MutexGuard<'_, FlightShard<T, E>>> {
+        self.shards.iter().map(|shard| shard.0.lock()).collect()
+    }
+}
+
+/// What is to be done about a key that was missed.
+#[derive(Debug)]
+#[must_use = "a ticket that is dropped abandons the read"]
+pub enum Read<T, E> {
+    /// Nothing: it came in meanwhile.
+    Hit(T),
+    /// Somebody reads it already: wait for them.
+    Join(Joiner<T, E>),
+    /// Read the backend and put the answer in.
+    Lead(FillTicket<T, E>),
+    /// The link is down: read the backend, keep nothing, join nobody.
+    Bypass,
+}
+
+impl<T, E> LocalTier<T, E>
+where
+    T: Clone + Send + Sync + 'static,
+    E: Clone + Send + Sync + 'static,
+{
+    /// Makes an empty tier whose link is down.
+    ///
+    /// Bounds are expected to have been validated; a `max_entries` of 0 is taken as 1.
+    #[must_use]
+    pub fn new(namespace: Namespace, options: LocalOptions, clock: Arc<dyn Clock>) -> Self {
+        let hasher = SEED.clone();
+        let shards =
+            options.split().into_iter().map(|share| Padded(Mutex::new(Shard::new(share, hasher.clone())))).collect();
+        let link = Link::new(options.max_staleness, clock.resolution());
+        let max_entries = options.max_entries.max(1);
+        let max_bytes = options.max_bytes;
+        Self { inner: Arc::new(Inner { link, clock, namespace, hasher, shards, max_entries, max_bytes }) }
+    }
+
+    /// Looks a key up, and counts exactly one hit or one miss.
+    ///
+    /// A hit makes the entry the most recently used; it allocates nothing. An entry past its life, or from before a
+    /// flush or a lost link, is removed.
+    #[inline]
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<T> {
+        self.get_with_age(key).map(|(value, _)| value)
+    }
+
+    /// Does what [`get`](Self::get) does, and returns the age of the value too: the time since before the command that
+    /// fetched or wrote it was sent.
+    #[inline]
+    #[must_use]
+    pub fn get_with_age(&self, key: &str) -> Option<(T, Duration)> {
+        let inner = &*self.inner;
+        let hash = inner.hasher.hash_one(key);
+        let now = inner.clock.now();
+        let lease = inner.link.lease();
+        let mut shard = inner.shard(hash);
+        let moment = Moment { now, lease, epoch: inner.link.epoch() };
+        if let Some((value, fetched_at)) = shard.get(hash, key, moment) {
+            return Some((value, now.since(fetched_at)));
+        }
+        let removed = shard.take_removed();
+        drop(shard);
+        drop(removed);
+        None
+    }
+
+    /// Looks a key up again after a counted miss, and says what is to be done about it. Counts neither a hit nor a
+    /// miss.
+    ///
+    /// Of all who call this for one key while it is being read, one leads and the others join, unless news about the
+    /// key came in between: a read that may have been overtaken is never joined.
+    pub fn read(&self, key: &str) -> Read<T, E> {
+        let inner = &*self.inner;
+        let hash = inner.hasher.hash_one(key);
+        let flight = Flight::new();
+        let key: Arc<str> = key.into();
+        let now = inner.clock.now();
+        let lease = inner.link.lease();
+        let mut shard = inner.shard(hash);
+        let epoch = inner.link.epoch();
+        let begun = shard.begin_fill(hash, &key, Moment { now, lease, epoch }, &flight);
+        let removed = shard.take_removed();
+        drop(shard);
+        let read = match begun {
+            Begun::Hit(value) => Read::Hit(value),
+            Begun::Join(flight) => Read::Join(Joiner { flight }),
+            Begun::Lead(id, dead) => {
+                if let Some(dead) = dead {
+                    dead.settle(Joined::ElectAgain);
+                }
+                let mark = Mark { epoch, at: now };
+                Read::Lead(FillTicket::new(Arc::clone(&self.inner), hash, key, id, mark, flight))
+            }
+            Begun::Bypass => Read::Bypass,
+        };
+        drop(removed);
+        read
+    }
+
+    /// Registers an own write before its command is sent: removes the entry, and makes reads under way worthless.
+    ///
+    /// `digest` is that of the bytes written, or [`Digest::ABSENT`] for a deletion. While the write is under way no read
+    /// of the key is kept. Two writes of one key at the same time leave it empty: which of them the server executed
+    /// last is not known here.
+    pub fn begin_write(&self, key: &str, digest: Digest) -> WriteTicket<T, E> {
+        let inner = &*self.inner;
+        let hash = inner.hasher.hash_one(key);
+        let key: Arc<str> = key.into();
+        let at = inner.clock.now();
+        let mut shard = inner.shard(hash);
+        let epoch = inner.link.epoch();
+        let (id, dead) = shard.begin_write(hash, &key, digest);
+        let removed = shard.take_removed();
+        drop(shard);
+        if let Some(dead) = dead {
+            dead.settle(Joined::ElectAgain);
+        }
+        let ticket = WriteTicket::new(Arc::clone(&self.inner), hash, key, id, Mark { epoch, at }, digest);
+        drop(removed);
+        ticket
+    }
+
+    /// Forgets a key, and returns whether an entry was there. Nothing read or written before the call is kept after it.
+    pub fn invalidate(&self, key: &str) -> bool {
+        let inner = &*self.inner;
+        let hash = inner.hasher.hash_one(key);
+        let mut shard = inner.shard(hash);
+        let (held, dead) = shard.invalidate(hash, key);
+        let removed = shard.take_removed();
+        drop(shard);
+        if let Some(dead) = dead {
+            dead.settle(Joined::ElectAgain);
+        }
+        drop(removed);
+        held
+    }
+
+    /// Forgets everything, and returns how many entries there were. Nothing read or written before the call is kept
+    /// after it. Counters go on.
+    ///
+    /// Shards are emptied one after the other: a concurrent caller may see some keys gone and others not yet.
+    pub fn clear(&self) -> usize {
+        let mut removed = Vec::with_capacity(self.inner.shards.len());
+        for shard in &self.inner.shards {
+            let mut shard = shard.0.lock();
+            removed.push((shard.clear(), shard.take_removed()));
+        }
+        for flight in removed.iter().flat_map(|(emptied, _)| &emptied.flights) {
+            flight.settle(Joined::ElectAgain);
+        }
+        // Values are dropped at the return, after every shard was emptied and every joiner told.
+        removed.iter().map(|(emptied, _)| emptied.entries.len()).sum()
+    }
+
+    /// Declares all copies outdated, as a flush of the backend does: nothing read or written before the call is served
+    /// or kept after it. Entries are counted as outdated when they are found. Does nothing while the link is down, when
+    /// that is so anyway.
+    pub fn flush(&self) {
+        self.inner.link.flush();
+    }
+
+    /// Returns what an entry counts against `max_bytes`: key, value and [`ENTRY_OVERHEAD`].
+    #[must_use]
+    pub fn weight_of(&self, key: &str, value_bytes: usize) -> usize {
+        weight(key, value_bytes)
+    }
+
+    /// Returns a consistent snapshot: every shard is locked before the first is read.
+    #[must_use]
+    pub fn stats(&self) -> LocalStats {
+        let mut stats = LocalStats::default();
+        stats.enabled = true;
+        stats.max_size = self.inner.max_entries;
+        stats.max_bytes = self.inner.max_bytes;
+        for shard in self.inner.all() {
+            stats.size += shard.len();
+            stats.bytes += shard.bytes();
+            shard.counters().add_to(&mut stats);
+        }
+        stats
+    }
+
+    /// Returns what the coherence protocol did: a consistent snapshot of the shards, and the link as it is just after.
+    #[must_use]
+    pub fn counters(&self) -> CoherenceCounters {
+        let mut sum = CoherenceCounters::default();
+        for shard in self.inner.all() {
+            let counters = shard.counters();
+            sum.invalidations += counters.invalidations;
+            sum.refused_fills += counters.refused_fills;
+            sum.refused_writes += counters.refused_writes;
+        }
+        let changes = self.inner.link.changes();
+        CoherenceCounters { flushes: changes.flushes, links: changes.links, ..sum }
+    }
+
+    /// Returns the keys held, shard by shard, in each the least recently used first: the order in which they would be
+    /// evicted. Entries that would not be served any more are among them until they are found.
+    #[must_use]
+    pub fn keys(&self) -> Vec<String> {
+        self.inner
+            .shards
+            .iter()
+            .flat_map(|shard| shard.0.lock().keys().map(str::to_owned).collect::<Vec<_>>())
+            .collect()
+    }
+}
+
+impl<T, E> ChangeListener for LocalTier<T, E>
+where
+    T: Clone + Send + Sync + 'static,
+    E: Clone + Send + Sync + 'static,
+{
+    fn mark(&self) -> Mark {
+        let epoch = self.inner.link.epoch();
+        Mark { epoch, at: self.inner.clock.now() }
+    }
+
+    fn proof_of_life(&self, mark: Mark) {
+        self.inner.link.proof(mark);
+    }
+
+    /// Forgets the key if it is of the namespace. The value itself is dropped by the next caller who touches the shard
+    /// and not here: its destructor is user code.
+    fn changed(&self, key: &[u8]) {
+        // Every key of ours is UTF-8, so a name that is not cannot be one.
+        let Some(Ok(key)) = self.inner.namespace.strip(key).map(str::from_utf8) else { return };
+        let hash = self.inner.hasher.hash_one(key);
+        let dead = self.inner.shard(hash).changed(hash, key);
+        if let Some(dead) = dead {
+            dead.settle(Joined::ElectAgain);
+        }
+    }
+
+    fn flushed(&self) {
+        self.inner.link.flush();
+    }
+
+    fn link_up(&self, lease: Lease) {
+        self.inner.link.up(lease);
+    }
+
+    fn link_down(&self) {
+        self.inner.link.down();
+    }
+}
+
+impl<T, E> Clone for LocalTier<T, E> {
+    fn clone(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner) }
+    }
+}
+
+impl<T, E> fmt::Debug for LocalTier<T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LocalTier")
+            .field("namespace", &self.inner.namespace)
+            .field("max_entries", &self.inner.max_entries)
+            .field("max_bytes", &self.inner.max_bytes)
+            .field("shards", &self.inner.shards.len())
+            .field("link", &self.inner.link)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What an entry counts against `max_bytes`.
+pub(crate) fn weight(key: &str, value_bytes: usize) -> usize {
+    key.len().saturating_add(value_bytes).saturating_add(ENTRY_OVERHEAD)
+}

@@ -1,0 +1,89 @@
+//! A hit allocates nothing, and the bytes the tier tells agree with the heap.
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a panic is how a test fails, and figures go to stderr")]
+
+mod common;
+
+use std::{hint::black_box, sync::Arc};
+
+use twotier_core::ChangeListener;
+use twotier_local::{Digest, LocalTier};
+
+use crate::common::{LIFE, lead, linked};
+
+/// What the facade keeps: a decoded value, or the knowledge that there is none.
+type Kept = Option<Arc<[u8]>>;
+
+fn put(tier: &LocalTier<Kept, ()>, key: &str, bytes: usize) -> bool {
+    lead(tier.read(key)).fill(Some(vec![b'x'; bytes].into()), Digest::of(key.as_bytes()), bytes, LIFE)
+}
+
+#[test]
+fn a_hit_allocates_nothing() {
+    let tier = linked::<Kept>(500);
+    assert!(put(&tier, "k", 1000));
+    let hit = allocation_counter::measure(|| {
+        for _ in 0..1000 {
+            assert!(black_box(tier.get("k")).is_some());
+            assert!(black_box(tier.get_with_age("k")).is_some());
+        }
+    });
+    assert_eq!((hit.count_total, hit.bytes_total), (0, 0));
+    assert_eq!(tier.stats().hits, 2000);
+}
+
+#[test]
+fn a_miss_without_an_entry_allocates_nothing() {
+    let tier = linked::<Kept>(500);
+    let miss = allocation_counter::measure(|| assert!(tier.get("k").is_none()));
+    assert_eq!((miss.count_total, miss.bytes_total), (0, 0));
+}
+
+/// The heap as the allocator is asked for it lies between 0.9 and 1.05 times the tracked bytes for a tier filled to its
+/// default of 500 entries. Tracked bytes also cover the allocator's own headers, which no program can see, so a little
+/// less is expected.
+#[test]
+fn tracked_bytes_agree_with_the_heap_within_a_tenth() {
+    for bytes in [100, 1000] {
+        let mut tier = None;
+        let heap = allocation_counter::measure(|| {
+            let filled = tier.insert(linked::<Kept>(500));
+            for key in 0..500 {
+                assert!(put(filled, &format!("user:{key:06}"), bytes));
+            }
+        });
+        let tracked = tier.unwrap().stats().bytes;
+        let factor = heap.bytes_current as f64 / tracked as f64;
+        eprintln!(
+            "{bytes}-byte values: {} bytes on the heap, {tracked} tracked, factor {factor:.3}",
+            heap.bytes_current
+        );
+        assert!((0.9..=1.05).contains(&factor), "factor {factor:.3}");
+    }
+}
+
+/// Evicting, overwriting, changing and clearing give back what they take out.
+#[test]
+fn the_heap_does_not_grow_with_use_and_is_given_back_by_a_clear() {
+    let tier = linked::<Kept>(500);
+    let mut filled = 0;
+    let use_it = |from: u32| {
+        for key in from..from + 2000 {
+            let key = (key % 3000).to_string();
+            if tier.get(&key).is_none() {
+                assert!(put(&tier, &key, 1000));
+            }
+            if key.ends_with('7') {
+                tier.changed(format!("n:{key}").as_bytes());
+            }
+        }
+    };
+    use_it(0);
+    for round in 0..5 {
+        filled += allocation_counter::measure(|| use_it(round * 777)).bytes_current;
+    }
+    assert!(filled.abs() < 100_000, "{filled} bytes more after 10,000 more reads");
+    let before = tier.stats().bytes;
+    let cleared = allocation_counter::measure(|| assert!(tier.clear() > 400));
+    assert_eq!(tier.stats().bytes, 0);
+    assert!(cleared.bytes_current < -(i64::try_from(before).unwrap() * 9 / 10), "{cleared:?} of {before}");
+}

@@ -1,0 +1,53 @@
+//! What several tests need.
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+
+use std::{sync::Arc, time::Duration};
+
+use twotier_core::{ChangeListener, Lease, ManualClock, Namespace};
+use twotier_local::{Digest, FillTicket, Joiner, LocalOptions, LocalTier, Read};
+
+pub(crate) type Tier<T> = LocalTier<T, ()>;
+
+/// Long enough to be out of the way.
+pub(crate) const LIFE: Option<Duration> = Some(Duration::from_secs(3600));
+
+pub(crate) fn namespace() -> Namespace {
+    Namespace::new("n").unwrap()
+}
+
+/// A tier of one shard on a clock that stands still, with a link that never needs proof.
+pub(crate) fn linked<T: Clone + Send + Sync + 'static>(max_entries: usize) -> Tier<T> {
+    let mut options = LocalOptions::new(max_entries, 1_000_000_000, Duration::from_secs(2));
+    options.shards = Some(1);
+    let tier = Tier::new(namespace(), options, Arc::new(ManualClock::new()));
+    tier.link_up(Lease::Unlimited);
+    tier
+}
+
+#[track_caller]
+pub(crate) fn lead<T>(read: Read<T, ()>) -> FillTicket<T, ()> {
+    let Read::Lead(ticket) = read else { panic!("somebody else leads, or nothing is to be read") };
+    ticket
+}
+
+#[track_caller]
+pub(crate) fn join<T>(read: Read<T, ()>) -> Joiner<T, ()> {
+    let Read::Join(joiner) = read else { panic!("there is nobody to join") };
+    joiner
+}
+
+/// Reports a change by somebody else.
+pub(crate) fn push<T: Clone + Send + Sync + 'static>(tier: &Tier<T>, key: &str) {
+    tier.changed(&namespace().qualify(key));
+}
+
+pub(crate) trait Text {
+    fn fill_text(self, text: &'static str) -> bool;
+}
+
+impl Text for FillTicket<&'static str, ()> {
+    fn fill_text(self, text: &'static str) -> bool {
+        self.fill(text, Digest::of(text.as_bytes()), text.len(), LIFE)
+    }
+}

@@ -1,0 +1,337 @@
+//! The tier equals a plain model of it: victims, order, bytes, tickets and every counter.
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a panic is how a test fails, and figures go to stderr")]
+
+mod common;
+
+use std::{
+    collections::HashMap,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use proptest::{prelude::*, sample::Index};
+use twotier_core::{ChangeListener, Lease, ManualClock, Mark};
+use twotier_local::{CoherenceCounters, Digest, ENTRY_OVERHEAD, FillTicket, Joined, LocalOptions, Read, WriteTicket};
+use twotier_testkit::model::{ModelJoined, ModelRead, ModelTier, ModelValue};
+
+use crate::common::{Tier, namespace};
+
+const BOUND_MILLIS: u64 = 2000;
+
+/// One step. Keys and open tickets are chosen by index, so that any sequence makes sense after shrinking.
+#[derive(Clone, Debug)]
+enum Step {
+    Get(u8),
+    Read(u8),
+    Fill(Index, Answer),
+    Fail(Index),
+    DropFill(Index),
+    BeginWrite(u8, u8),
+    Install(Index, Answer),
+    DropWrite(Index),
+    /// A read that is answered at once: how most values come in.
+    ReadThrough(u8, Answer),
+    /// A write that is answered at once.
+    WriteThrough(u8, Answer),
+    Changed(u8),
+    Invalidate(u8),
+    Clear,
+    Flush,
+    LinkUp(bool),
+    LinkDown,
+    Mark,
+    Proof(Index),
+    Advance(u64),
+}
+
+#[derive(Clone, Debug)]
+struct Answer {
+    value: u32,
+    digest: u8,
+    bytes: usize,
+    life: Option<u64>,
+}
+
+fn key() -> impl Strategy<Value = u8> {
+    0..12u8
+}
+
+fn answer() -> impl Strategy<Value = Answer> {
+    let bytes = prop_oneof![8 => 0..200usize, 1 => 200..3000usize];
+    let life = prop_oneof![1 => Just(None), 8 => (0..5000u64).prop_map(Some)];
+    (any::<u32>(), 0..3u8, bytes, life).prop_map(|(value, digest, bytes, life)| Answer { value, digest, bytes, life })
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let open = any::<Index>;
+    prop_oneof![
+        12 => key().prop_map(Step::Get),
+        6 => key().prop_map(Step::Read),
+        6 => (open(), answer()).prop_map(|(ticket, answer)| Step::Fill(ticket, answer)),
+        1 => open().prop_map(Step::Fail),
+        1 => open().prop_map(Step::DropFill),
+        4 => (key(), 0..3u8).prop_map(|(key, digest)| Step::BeginWrite(key, digest)),
+        4 => (open(), answer()).prop_map(|(ticket, answer)| Step::Install(ticket, answer)),
+        1 => open().prop_map(Step::DropWrite),
+        12 => (key(), answer()).prop_map(|(key, answer)| Step::ReadThrough(key, answer)),
+        4 => (key(), answer()).prop_map(|(key, answer)| Step::WriteThrough(key, answer)),
+        3 => key().prop_map(Step::Changed),
+        2 => key().prop_map(Step::Invalidate),
+        1 => Just(Step::Clear),
+        1 => Just(Step::Flush),
+        2 => any::<bool>().prop_map(Step::LinkUp),
+        1 => Just(Step::LinkDown),
+        2 => Just(Step::Mark),
+        4 => open().prop_map(Step::Proof),
+        4 => (0..1500u64).prop_map(Step::Advance),
+    ]
+}
+
+type Waiting = Pin<Box<dyn Future<Output = Joined<u32, ()>>>>;
+
+/// The real tier and the model side by side. `assert`s compare them after every step.
+struct Pair {
+    clock: ManualClock,
+    tier: Tier<u32>,
+    model: ModelTier,
+    fills: Vec<(FillTicket<u32, ()>, u64)>,
+    writes: Vec<(WriteTicket<u32, ()>, u64, u8)>,
+    marks: Vec<(Mark, (u64, u64))>,
+    waiting: Vec<(Waiting, u64)>,
+}
+
+impl Pair {
+    fn new(max_entries: usize, max_bytes: usize) -> Self {
+        let clock = ManualClock::new();
+        let options = LocalOptions::new(max_entries, max_bytes, Duration::from_millis(BOUND_MILLIS));
+        let tier = Tier::new(namespace(), options, Arc::new(clock.clone()));
+        let model = ModelTier::new(max_entries, max_bytes, ENTRY_OVERHEAD, BOUND_MILLIS);
+        Self { clock, tier, model, fills: vec![], writes: vec![], marks: vec![], waiting: vec![] }
+    }
+
+    fn run(&mut self, step: Step) {
+        match step {
+            Step::Get(key) => assert_eq!(self.tier.get(&name(key)), self.model.get(&name(key))),
+            Step::Read(key) => self.read(key),
+            Step::Fill(open, answer) => {
+                if let Some((ticket, number)) = take(&mut self.fills, &open) {
+                    self.fill(ticket, number, &answer);
+                }
+            }
+            Step::Fail(open) => {
+                if let Some((ticket, number)) = take(&mut self.fills, &open) {
+                    ticket.fail(());
+                    self.model.abandon(number, true);
+                }
+            }
+            Step::DropFill(open) => {
+                if let Some((ticket, number)) = take(&mut self.fills, &open) {
+                    drop(ticket);
+                    self.model.abandon(number, false);
+                }
+            }
+            Step::BeginWrite(key, digest) => self.begin_write(key, digest),
+            Step::Install(open, answer) => {
+                if let Some((ticket, number, digest)) = take(&mut self.writes, &open) {
+                    let kept = ticket.install(answer.value, answer.bytes, answer.life());
+                    assert_eq!(kept, self.model.end_write(number, Some(ModelValue { digest, ..answer.model() })));
+                }
+            }
+            Step::DropWrite(open) => {
+                if let Some((ticket, number, _)) = take(&mut self.writes, &open) {
+                    drop(ticket);
+                    self.model.end_write(number, None);
+                }
+            }
+            Step::ReadThrough(key, answer) => {
+                assert_eq!(self.tier.get(&name(key)), self.model.get(&name(key)));
+                let led = self.fills.len();
+                self.read(key);
+                if self.fills.len() > led {
+                    let (ticket, number) = self.fills.pop().unwrap();
+                    self.fill(ticket, number, &answer);
+                }
+            }
+            Step::WriteThrough(key, answer) => {
+                self.begin_write(key, answer.digest);
+                let (ticket, number, digest) = self.writes.pop().unwrap();
+                let kept = ticket.install(answer.value, answer.bytes, answer.life());
+                assert_eq!(kept, self.model.end_write(number, Some(ModelValue { digest, ..answer.model() })));
+            }
+            Step::Changed(key) => {
+                self.tier.changed(&namespace().qualify(&name(key)));
+                self.model.changed(&name(key));
+            }
+            Step::Invalidate(key) => assert_eq!(self.tier.invalidate(&name(key)), self.model.invalidate(&name(key))),
+            Step::Clear => assert_eq!(self.tier.clear(), self.model.clear()),
+            Step::Flush => {
+                self.tier.flush();
+                self.model.flush();
+            }
+            Step::LinkUp(unlimited) => {
+                self.tier.link_up(if unlimited { Lease::Unlimited } else { Lease::Renewed });
+                self.model.link_up(unlimited);
+            }
+            Step::LinkDown => {
+                self.tier.link_down();
+                self.model.link_down();
+            }
+            Step::Mark => self.marks.push((self.tier.mark(), self.model.mark())),
+            Step::Proof(open) => {
+                if let Some((real, modelled)) = take(&mut self.marks, &open) {
+                    self.tier.proof_of_life(real);
+                    self.model.proof_of_life(modelled);
+                }
+            }
+            Step::Advance(millis) => {
+                self.clock.advance(Duration::from_millis(millis));
+                self.model.advance(millis);
+            }
+        }
+        self.compare();
+    }
+
+    fn read(&mut self, key: u8) {
+        match (self.tier.read(&name(key)), self.model.read(&name(key))) {
+            (Read::Hit(value), ModelRead::Hit(modelled)) => assert_eq!(value, modelled),
+            (Read::Join(joiner), ModelRead::Join(number)) => self.waiting.push((Box::pin(joiner.wait()), number)),
+            (Read::Lead(ticket), ModelRead::Lead(number)) => self.fills.push((ticket, number)),
+            (Read::Bypass, ModelRead::Bypass) => {}
+            (real, modelled) => panic!("{real:?}, but {modelled:?}"),
+        }
+    }
+
+    fn fill(&mut self, ticket: FillTicket<u32, ()>, number: u64, answer: &Answer) {
+        let kept = ticket.fill(answer.value, digest(answer.digest), answer.bytes, answer.life());
+        assert_eq!(kept, self.model.fill(number, answer.model()));
+    }
+
+    fn begin_write(&mut self, key: u8, token: u8) {
+        let ticket = self.tier.begin_write(&name(key), digest(token));
+        self.writes.push((ticket, self.model.begin_write(&name(key), token), token));
+    }
+
+    fn compare(&mut self) {
+        assert_eq!(self.tier.keys(), self.model.keys());
+        assert_eq!(self.tier.stats(), self.model.stats());
+        let modelled = self.model.counters();
+        let CoherenceCounters { invalidations, refused_fills, refused_writes, flushes, links, .. } =
+            self.tier.counters();
+        assert_eq!(
+            [invalidations, refused_fills, refused_writes, flushes, links],
+            [modelled.invalidations, modelled.refused_fills, modelled.refused_writes, modelled.flushes, modelled.links]
+        );
+        let model = &self.model;
+        self.waiting.retain_mut(|(wait, number)| {
+            match (wait.as_mut().poll(&mut Context::from_waker(Waker::noop())), model.outcome(*number)) {
+                (Poll::Pending, None) => true,
+                (Poll::Ready(Joined::Value(value)), Some(ModelJoined::Value(modelled))) if value == modelled => false,
+                (Poll::Ready(Joined::Failed(())), Some(ModelJoined::Failed))
+                | (Poll::Ready(Joined::ElectAgain), Some(ModelJoined::ElectAgain)) => false,
+                (real, modelled) => panic!("{real:?}, but {modelled:?}"),
+            }
+        });
+    }
+
+    /// Ends whatever is open, after which nobody may be left waiting.
+    fn finish(mut self) {
+        for (ticket, number) in std::mem::take(&mut self.fills) {
+            drop(ticket);
+            self.model.abandon(number, false);
+        }
+        for (ticket, number, _) in std::mem::take(&mut self.writes) {
+            drop(ticket);
+            self.model.end_write(number, None);
+        }
+        self.compare();
+        assert!(self.waiting.is_empty(), "somebody still waits for a read that has ended");
+        adds_up(&self.tier);
+    }
+}
+
+impl Answer {
+    fn life(&self) -> Option<Duration> {
+        self.life.map(Duration::from_millis)
+    }
+
+    fn model(&self) -> ModelValue {
+        ModelValue { value: self.value, digest: self.digest, bytes: self.bytes, life: self.life }
+    }
+}
+
+/// Every entry that came in is still there or was counted on its way out.
+fn adds_up(tier: &Tier<u32>) {
+    let stats = tier.stats();
+    let gone =
+        stats.evictions() + stats.expired + stats.outdated + stats.invalidated + stats.superseded + stats.cleared;
+    assert_eq!(stats.insertions, stats.size as u64 + gone, "{stats:?}");
+}
+
+fn name(key: u8) -> String {
+    "k".repeat(usize::from(key % 3)) + &key.to_string()
+}
+
+fn digest(token: u8) -> Digest {
+    if token == 0 { Digest::ABSENT } else { Digest::of(&[token]) }
+}
+
+fn take<I>(open: &mut Vec<I>, index: &Index) -> Option<I> {
+    if open.is_empty() { None } else { Some(open.remove(index.index(open.len()))) }
+}
+
+proptest! {
+    #[test]
+    fn one_shard_equals_the_reference_model(
+        max_entries in 1..9usize,
+        max_bytes in prop_oneof![3 => 100..2500usize, 1 => Just(1_000_000)],
+        up in prop_oneof![8 => Just(Some(true)), 1 => Just(Some(false)), 1 => Just(None)],
+        steps in prop::collection::vec(step(), 1..120),
+    ) {
+        let mut pair = Pair::new(max_entries, max_bytes);
+        if let Some(unlimited) = up {
+            pair.run(Step::LinkUp(unlimited));
+        }
+        for step in steps {
+            pair.run(step);
+        }
+        pair.finish();
+    }
+
+    #[test]
+    fn shards_keep_the_bounds_and_the_last_value_put(
+        max_entries in 1..40usize,
+        max_bytes in 1..6000usize,
+        shards in 1..20usize,
+        steps in prop::collection::vec((0..60u8, any::<bool>(), 0..300usize), 1..400),
+    ) {
+        let mut options = LocalOptions::new(max_entries, max_bytes, Duration::from_millis(BOUND_MILLIS));
+        options.shards = Some(shards);
+        let tier = Tier::new(namespace(), options, Arc::new(ManualClock::new()));
+        tier.link_up(Lease::Unlimited);
+        let mut last = HashMap::new();
+        let mut reads = 0;
+        for (number, (key, write, bytes)) in (0u32..).zip(steps) {
+            let name = name(key);
+            if write {
+                let _ = tier.begin_write(&name, digest(1)).install(number, bytes, Some(Duration::from_secs(1)));
+                last.insert(name, number);
+            } else {
+                reads += 1;
+                if let Some(value) = tier.get(&name) {
+                    prop_assert_eq!(Some(&value), last.get(&name));
+                }
+            }
+            let stats = tier.stats();
+            prop_assert!(stats.size <= max_entries && stats.bytes <= max_bytes, "{:?}", stats);
+            prop_assert_eq!(stats.total_requests(), reads);
+            prop_assert_eq!(stats.size, tier.keys().len());
+        }
+        adds_up(&tier);
+        let size = tier.stats().size;
+        prop_assert_eq!(tier.clear(), size);
+        prop_assert_eq!((tier.stats().size, tier.stats().bytes, tier.stats().cleared), (0, 0, size as u64));
+    }
+}

@@ -1,0 +1,549 @@
+//! Each race between reads, writes and news of changes that the local tier has to close, by hand and in one order.
+//!
+//! The numbers are those of the races in the design of the protocol; every test fails when the rule it is about is
+//! taken out.
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a panic is how a test fails, and figures go to stderr")]
+
+mod common;
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::sync::oneshot;
+use twotier_core::{ChangeListener, Clock, Lease, ManualClock, Mark, Timestamp};
+use twotier_local::{Digest, Joined, LocalOptions, Read};
+
+use crate::common::{LIFE, Text, Tier, join, lead, linked, namespace, push};
+
+type Texts = Tier<&'static str>;
+
+const SECOND: Duration = Duration::from_secs(1);
+const BOUND: Duration = Duration::from_secs(2);
+
+fn clocked() -> (ManualClock, Texts) {
+    let clock = ManualClock::new();
+    let tier = Texts::new(namespace(), LocalOptions::new(500, 1_000_000, BOUND), Arc::new(clock.clone()));
+    (clock, tier)
+}
+
+fn of(text: &str) -> Digest {
+    Digest::of(text.as_bytes())
+}
+
+fn put(tier: &Texts, key: &str, text: &'static str) {
+    assert!(lead(tier.read(key)).fill_text(text));
+}
+
+// 1
+#[test]
+fn a_read_that_crosses_a_change_is_not_kept() {
+    let tier = linked(500);
+    let ticket = lead(tier.read("k"));
+    push(&tier, "k");
+    assert!(!ticket.fill_text("v0"));
+    assert_eq!(tier.get("k"), None);
+    assert_eq!(tier.counters().refused_fills, 1);
+}
+
+// 1, for those who wait
+#[tokio::test]
+async fn those_who_joined_a_read_that_crosses_a_change_read_again() {
+    let tier = linked(500);
+    let ticket = lead(tier.read("k"));
+    let joiner = join(tier.read("k"));
+    push(&tier, "k");
+    assert_eq!(joiner.wait().await, Joined::ElectAgain, "told at once, not when the leader ends");
+    assert!(!ticket.fill_text("v0"));
+}
+
+// 2
+#[test]
+fn a_read_sent_before_an_own_write_is_not_joined_after_it() {
+    let tier = linked(500);
+    let before = lead(tier.read("k"));
+    let write = tier.begin_write("k", of("v1"));
+    assert!(write.install("v1", 2, LIFE));
+    assert!(tier.invalidate("k"), "so that the next read is a miss");
+    let after = lead(tier.read("k"));
+    assert!(!before.fill_text("v0"));
+    assert!(after.fill_text("v1"));
+    assert_eq!(tier.get("k"), Some("v1"));
+}
+
+// 2, by the epoch
+#[test]
+fn a_read_from_before_a_flush_is_not_joined_after_it() {
+    let tier = linked(500);
+    let before = lead(tier.read("k"));
+    tier.flushed();
+    let after = lead(tier.read("k"));
+    assert!(!before.fill_text("v0"));
+    assert!(after.fill_text("v1"));
+    assert_eq!(tier.get("k"), Some("v1"));
+}
+
+// 3
+#[test]
+fn a_read_during_an_own_write_is_not_kept_even_if_it_ends_after_it() {
+    let tier = linked(500);
+    let write = tier.begin_write("k", of("v1"));
+    let read = lead(tier.read("k"));
+    drop(write);
+    assert!(!read.fill_text("v0"), "it may have been answered before the write was executed");
+    assert_eq!(tier.get("k"), None);
+}
+
+// 3, the other way round
+#[test]
+fn no_read_is_kept_while_an_own_write_is_under_way() {
+    let tier = linked(500);
+    let write = tier.begin_write("k", of("v1"));
+    assert!(!lead(tier.read("k")).fill_text("v0"));
+    assert_eq!(tier.get("k"), None);
+    drop(write);
+}
+
+// 3, when the write's task panics
+#[test]
+fn a_panic_during_an_own_write_ends_it() {
+    let tier = linked(500);
+    let mut read = None;
+    let panicked = catch_unwind(AssertUnwindSafe(|| {
+        let _write = tier.begin_write("k", of("v1"));
+        read = Some(lead(tier.read("k")));
+        resume_unwind(Box::new("the task dies"));
+    }));
+    assert!(panicked.is_err());
+    assert!(!read.take().unwrap().fill_text("v0"));
+    put(&tier, "k", "v1");
+    assert_eq!(tier.get("k"), Some("v1"), "the write no longer stands in the way");
+}
+
+// 3, bounded staleness: the entry goes when the write begins, not when it is acknowledged
+#[test]
+fn an_own_write_removes_the_old_copy_before_it_is_sent() {
+    let tier = linked(500);
+    put(&tier, "k", "v0");
+    let _write = tier.begin_write("k", of("v1"));
+    assert_eq!(tier.get("k"), None);
+    assert_eq!(tier.stats().superseded, 1);
+}
+
+// 4
+#[test]
+fn a_refused_read_that_saw_something_newer_removes_the_older_copy() {
+    let tier = linked(500);
+    let refused = lead(tier.read("k"));
+    push(&tier, "k");
+    put(&tier, "k", "v1");
+    // The first read was answered late, after yet another change whose push is still to come.
+    assert!(!refused.fill_text("v2"));
+    assert_eq!(tier.get("k"), None, "its caller has seen v2: nobody may see v1 after that");
+}
+
+// 4, the exception
+#[test]
+fn a_refused_read_that_saw_the_same_bytes_leaves_the_copy() {
+    let tier = linked(500);
+    let refused = lead(tier.read("k"));
+    push(&tier, "k");
+    put(&tier, "k", "v1");
+    assert!(!refused.fill_text("v1"));
+    assert_eq!(tier.get("k"), Some("v1"));
+}
+
+// 4, for a write about to install
+#[test]
+fn a_refused_read_that_saw_something_else_keeps_a_write_from_installing() {
+    let tier = linked(500);
+    let write = tier.begin_write("k", of("v1"));
+    assert!(!lead(tier.read("k")).fill_text("v2"), "somebody wrote v2 after our v1");
+    assert!(!write.install("v1", 2, LIFE));
+    assert_eq!(tier.get("k"), None);
+    assert_eq!(tier.counters().refused_writes, 1);
+}
+
+// 4, the exception
+#[test]
+fn a_refused_read_that_saw_the_bytes_being_written_lets_the_write_install() {
+    let tier = linked(500);
+    let write = tier.begin_write("k", of("v1"));
+    assert!(!lead(tier.read("k")).fill_text("v1"));
+    assert!(write.install("v1", 2, LIFE));
+    assert_eq!(tier.get("k"), Some("v1"));
+}
+
+// 5
+#[test]
+fn of_overlapping_reads_only_the_registered_one_is_kept() {
+    let tier = linked(500);
+    let slow = lead(tier.read("k"));
+    push(&tier, "k");
+    let fast = lead(tier.read("k"));
+    assert!(!slow.fill_text("v0"), "the slow one must not take the place of the registered one");
+    assert!(matches!(tier.read("k"), Read::Join(_)), "which is still registered");
+    assert!(fast.fill_text("v1"));
+    assert_eq!(tier.get("k"), Some("v1"));
+}
+
+// 6
+#[test]
+fn an_own_write_that_was_overtaken_by_a_foreign_one_is_not_kept() {
+    let tier = linked(500);
+    let write = tier.begin_write("k", of("ours"));
+    push(&tier, "k");
+    assert!(!write.install("ours", 4, LIFE));
+    assert_eq!(tier.get("k"), None);
+    assert_eq!(tier.counters().refused_writes, 1);
+}
+
+// 6, when nobody interferes
+#[test]
+fn an_own_write_is_a_hit_when_it_returns() {
+    let tier = linked(500);
+    put(&tier, "k", "v0");
+    assert!(tier.begin_write("k", of("v1")).install("v1", 2, LIFE));
+    assert_eq!(tier.get("k"), Some("v1"));
+    assert_eq!(tier.stats().evictions(), 0);
+}
+
+// 7
+#[test]
+fn overlapping_own_writes_leave_the_key_empty() {
+    for swap in [false, true] {
+        let tier = linked(500);
+        let (first, second) = (tier.begin_write("k", of("a")), tier.begin_write("k", of("b")));
+        let (early, late) = if swap { (second, first) } else { (first, second) };
+        assert!(!early.install("x", 1, LIFE));
+        assert!(!lead(tier.read("k")).fill_text("a"), "one write is still under way");
+        assert!(!late.install("y", 1, LIFE));
+        assert_eq!(tier.get("k"), None);
+    }
+}
+
+// 7, the third one too
+#[test]
+fn a_write_that_begins_before_all_others_have_ended_is_not_kept() {
+    let tier = linked(500);
+    let first = tier.begin_write("k", of("a"));
+    let second = tier.begin_write("k", of("b"));
+    drop(first);
+    let third = tier.begin_write("k", of("c"));
+    drop(second);
+    assert!(!third.install("c", 1, LIFE));
+    assert!(tier.begin_write("k", of("d")).install("d", 1, LIFE), "alone again");
+}
+
+// 8
+#[test]
+fn a_read_that_crosses_an_own_delete_does_not_bring_the_value_back() {
+    let tier = linked::<Option<&'static str>>(500);
+    let before = lead(tier.read("k"));
+    let delete = tier.begin_write("k", Digest::ABSENT);
+    let during = lead(tier.read("k"));
+    assert!(delete.install(None, 0, LIFE));
+    assert!(!before.fill(Some("v0"), of("v0"), 2, LIFE));
+    assert_eq!(tier.get("k"), None, "a refused read is taken to be newer");
+    assert!(!during.fill(Some("v0"), of("v0"), 2, LIFE));
+    assert_eq!(tier.get("k"), None);
+}
+
+// 8, the absent key is known to be absent
+#[test]
+fn a_deleted_key_is_a_hit_that_says_so() {
+    let tier = linked::<Option<&'static str>>(500);
+    assert!(tier.begin_write("k", Digest::ABSENT).install(None, 0, LIFE));
+    assert_eq!(tier.get("k"), Some(None));
+}
+
+// 12
+#[test]
+fn a_copy_dies_its_life_after_the_command_was_sent_not_after_the_reply() {
+    let (clock, tier) = clocked();
+    tier.link_up(Lease::Unlimited);
+    let read = lead(tier.read("read"));
+    let write = tier.begin_write("written", of("v"));
+    clock.advance(SECOND);
+    assert!(read.fill("v", of("v"), 1, Some(3 * SECOND)));
+    assert!(write.install("v", 1, Some(3 * SECOND)));
+    clock.advance(2 * SECOND - Duration::from_nanos(1));
+    assert_eq!((tier.get("read"), tier.get("written")), (Some("v"), Some("v")));
+    assert_eq!(tier.get_with_age("read").unwrap().1, 3 * SECOND - Duration::from_nanos(1));
+    clock.advance(Duration::from_nanos(1));
+    assert_eq!((tier.get("read"), tier.get("written")), (None, None));
+    assert_eq!((tier.stats().expired, tier.stats().size), (2, 0));
+}
+
+// 12, a value whose life is over or unknown
+#[tokio::test]
+async fn a_value_without_life_left_answers_its_readers_and_is_not_kept() {
+    let (clock, tier) = clocked();
+    tier.link_up(Lease::Unlimited);
+    for (key, life) in [("unknown", None), ("over", Some(SECOND))] {
+        let ticket = lead(tier.read(key));
+        let joiner = join(tier.read(key));
+        clock.advance(SECOND);
+        assert!(!ticket.fill("v", of("v"), 1, life), "{key}");
+        assert_eq!(joiner.wait().await, Joined::Value("v"), "{key}");
+        assert_eq!(tier.get(key), None, "{key}");
+    }
+    assert!(!tier.begin_write("k", of("v")).install("v", 1, None));
+    assert_eq!((tier.counters().refused_fills, tier.counters().refused_writes), (0, 0), "nothing was wrong with them");
+}
+
+// 12, a clock that lags
+#[test]
+fn a_copy_dies_earlier_by_the_lag_of_the_clock() {
+    #[derive(Debug)]
+    struct Coarse(ManualClock);
+    impl Clock for Coarse {
+        fn now(&self) -> Timestamp {
+            self.0.now()
+        }
+        fn resolution(&self) -> Duration {
+            Duration::from_millis(10)
+        }
+    }
+    let clock = ManualClock::new();
+    let coarse = Arc::new(Coarse(clock.clone()));
+    let tier = Texts::new(namespace(), LocalOptions::new(500, 1_000_000, BOUND), coarse);
+    tier.link_up(Lease::Unlimited);
+    assert!(lead(tier.read("k")).fill("v", of("v"), 1, Some(SECOND)));
+    clock.advance(Duration::from_millis(989));
+    assert_eq!(tier.get("k"), Some("v"));
+    clock.advance(Duration::from_millis(1));
+    assert_eq!(tier.get("k"), None);
+}
+
+// 14
+#[test]
+fn nothing_from_before_a_lost_link_is_served_kept_or_joined_after_it() {
+    let tier = linked(500);
+    put(&tier, "entry", "v0");
+    let read = lead(tier.read("read"));
+    let write = tier.begin_write("write", of("v0"));
+    tier.link_down();
+    assert_eq!(tier.get("entry"), None);
+    assert!(matches!(tier.read("entry"), Read::Bypass), "nothing is kept or joined while the link is down");
+    tier.link_up(Lease::Unlimited);
+    assert_eq!((tier.get("entry"), tier.stats().outdated), (None, 1));
+    assert!(matches!(tier.read("read"), Read::Lead(_)));
+    assert!(!read.fill_text("v0"));
+    assert!(!write.install("v0", 2, LIFE));
+    assert_eq!((tier.get("read"), tier.get("write")), (None, None));
+}
+
+// 14, a read that began while the link was down
+#[test]
+fn what_began_while_the_link_was_down_is_not_kept() {
+    let (_, tier) = clocked();
+    let write = tier.begin_write("k", of("v"));
+    assert!(matches!(tier.read("k"), Read::Bypass));
+    tier.link_up(Lease::Unlimited);
+    assert!(!write.install("v", 1, LIFE));
+}
+
+// 16
+#[test]
+fn nothing_from_before_a_flush_is_served_or_kept_after_it() {
+    let tier = linked(500);
+    put(&tier, "entry", "v0");
+    let read = lead(tier.read("read"));
+    let write = tier.begin_write("write", of("v0"));
+    tier.flushed();
+    assert!(!read.fill_text("v0"));
+    assert!(!write.install("v0", 2, LIFE));
+    assert_eq!((tier.get("entry"), tier.get("read"), tier.get("write")), (None, None, None));
+    assert_eq!((tier.counters().flushes, tier.counters().refused_fills, tier.counters().refused_writes), (1, 1, 1));
+}
+
+// 17
+#[tokio::test]
+async fn a_leader_that_goes_away_leaves_the_read_to_those_who_wait() {
+    let tier = linked(500);
+    let ticket = lead(tier.read("k"));
+    let (first, second) = (join(tier.read("k")), join(tier.read("k")));
+    drop(ticket);
+    assert_eq!((first.wait().await, second.wait().await), (Joined::ElectAgain, Joined::ElectAgain));
+    let elected = lead(tier.read("k"));
+    let joiner = join(tier.read("k"));
+    assert!(elected.fill_text("v"));
+    assert_eq!(joiner.wait().await, Joined::Value("v"));
+}
+
+// 17
+#[test]
+fn a_leader_that_goes_away_late_does_not_take_another_leaders_place() {
+    let tier = linked(500);
+    let killed = lead(tier.read("k"));
+    push(&tier, "k");
+    let alive = lead(tier.read("k"));
+    drop(killed);
+    assert!(matches!(tier.read("k"), Read::Join(_)));
+    assert!(alive.fill_text("v"));
+}
+
+// 17
+#[tokio::test]
+async fn an_error_reaches_everybody_who_joined_and_nobody_else() {
+    let tier: Tier<&'static str> = linked(500);
+    let ticket = lead(tier.read("k"));
+    let joiner = join(tier.read("k"));
+    ticket.fail(());
+    assert_eq!(joiner.wait().await, Joined::Failed(()));
+    let killed = lead(tier.read("k"));
+    let joiner = join(tier.read("k"));
+    push(&tier, "k");
+    let _alive = lead(tier.read("k"));
+    let waiting = join(tier.read("k"));
+    killed.fail(());
+    assert_eq!(joiner.wait().await, Joined::ElectAgain, "a dead read's error is not theirs");
+    drop(_alive);
+    assert_eq!(waiting.wait().await, Joined::ElectAgain);
+}
+
+// 20, the local half
+#[test]
+fn hits_end_with_the_lease_and_come_back_with_the_next_proof() {
+    let (clock, tier) = clocked();
+    tier.link_up(Lease::Renewed);
+    put(&tier, "k", "v");
+    assert_eq!(tier.get("k"), None, "that the link came up proves nothing yet");
+    let mark = tier.mark();
+    clock.advance(SECOND);
+    tier.proof_of_life(mark);
+    assert_eq!(tier.get("k"), Some("v"));
+    clock.advance(BOUND - SECOND);
+    assert_eq!(tier.get("k"), None, "the bound runs from the mark, not from the reply");
+    assert_eq!(tier.stats().size, 1, "the copy stays");
+    tier.proof_of_life(tier.mark());
+    assert_eq!(tier.get("k"), Some("v"));
+}
+
+#[test]
+fn a_proof_from_another_epoch_extends_no_lease() {
+    let (_, tier) = clocked();
+    tier.link_up(Lease::Renewed);
+    let mark = tier.mark();
+    tier.flushed();
+    put(&tier, "k", "v");
+    tier.proof_of_life(mark);
+    assert_eq!(tier.get("k"), None);
+    tier.proof_of_life(Mark { epoch: tier.mark().epoch, ..mark });
+    assert_eq!(tier.get("k"), Some("v"));
+}
+
+#[tokio::test]
+async fn nothing_read_or_written_before_a_clear_is_kept_after_it() {
+    let tier = linked(500);
+    put(&tier, "entry", "v");
+    let read = lead(tier.read("read"));
+    let joiner = join(tier.read("read"));
+    let write = tier.begin_write("write", of("v"));
+    assert_eq!(tier.clear(), 1);
+    assert_eq!(joiner.wait().await, Joined::ElectAgain);
+    assert!(!read.fill_text("v"));
+    assert!(!write.install("v", 1, LIFE));
+    assert_eq!(tier.keys(), Vec::<String>::new());
+    put(&tier, "entry", "v");
+    assert_eq!((tier.stats().insertions, tier.stats().cleared), (2, 1), "counters go on");
+}
+
+#[test]
+fn nothing_read_or_written_before_a_key_is_forgotten_is_kept_after_it() {
+    let tier = linked(500);
+    let read = lead(tier.read("read"));
+    let write = tier.begin_write("write", of("v"));
+    assert!(!tier.invalidate("read"));
+    assert!(!tier.invalidate("write"));
+    assert!(!read.fill_text("v"));
+    assert!(!write.install("v", 1, LIFE));
+    put(&tier, "k", "v");
+    assert!(tier.invalidate("k"));
+    assert_eq!((tier.get("k"), tier.stats().invalidated, tier.counters().invalidations), (None, 1, 0));
+}
+
+#[test]
+fn a_change_is_of_the_namespace_or_ignored() {
+    let tier = linked(500);
+    put(&tier, "k", "v");
+    for foreign in [&b"m:k"[..], b"k", b"n", b"nn:k", b"n:\xFF", b"", b"n:k2"] {
+        tier.changed(foreign);
+        assert_eq!(tier.get("k"), Some("v"));
+    }
+    assert_eq!(tier.counters().invalidations, 1, "`n:k2` is of the namespace");
+    tier.changed(b"n:k");
+    assert_eq!(tier.get("k"), None);
+}
+
+#[test]
+fn no_destructor_runs_while_a_change_is_reported() {
+    struct Counted(Arc<AtomicUsize>);
+    impl Drop for Counted {
+        fn drop(&mut self) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+    let dropped = Arc::new(AtomicUsize::new(0));
+    let tier = linked::<Arc<Counted>>(500);
+    for key in ["a", "b"] {
+        let value = Arc::new(Counted(Arc::clone(&dropped)));
+        assert!(lead(tier.read(key)).fill(value, Digest::ABSENT, 1, LIFE));
+        push(&tier, key);
+    }
+    assert_eq!(dropped.load(Ordering::SeqCst), 1, "the second caller dropped what the first change left");
+    assert!(tier.get("b").is_none());
+    assert_eq!(dropped.load(Ordering::SeqCst), 2);
+}
+
+#[test]
+fn values_may_use_the_tier_in_their_destructor() {
+    struct Reentrant(Option<Tier<Arc<Self>>>);
+    impl Drop for Reentrant {
+        fn drop(&mut self) {
+            if let Some(tier) = &self.0 {
+                assert!(tier.get("other").is_none());
+            }
+        }
+    }
+    let tier: Tier<Arc<Reentrant>> = linked(1);
+    let value = || Arc::new(Reentrant(Some(tier.clone())));
+    let fill = |key: &str, bytes: usize| lead(tier.read(key)).fill(value(), Digest::ABSENT, bytes, LIFE);
+    assert!(fill("a", 1));
+    assert!(fill("b", 1), "evicts a");
+    assert!(!fill("c", 2_000_000_000), "too heavy");
+    drop(tier.begin_write("b", Digest::ABSENT));
+    assert!(fill("d", 1));
+    let refused = lead(tier.read("e"));
+    tier.invalidate("e");
+    assert!(!refused.fill(value(), Digest::ABSENT, 1, LIFE));
+    let write = tier.begin_write("f", Digest::ABSENT);
+    tier.invalidate("f");
+    assert!(!write.install(value(), 1, LIFE));
+    assert!(fill("g", 1));
+    tier.flush();
+    assert!(tier.get("g").is_none());
+    assert!(fill("h", 1));
+    assert_eq!(tier.clear(), 1);
+}
+
+#[tokio::test]
+async fn a_waiting_task_is_woken_by_a_fill_from_another() {
+    let tier = linked(500);
+    let ticket = lead(tier.read("k"));
+    let joiner = join(tier.read("k"));
+    let (started, start) = oneshot::channel();
+    let waiting = tokio::spawn(async move {
+        started.send(()).unwrap();
+        joiner.wait().await
+    });
+    start.await.unwrap();
+    assert!(ticket.fill_text("v"));
+    assert_eq!(waiting.await.unwrap(), Joined::Value("v"));
+}

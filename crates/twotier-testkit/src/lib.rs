@@ -1,0 +1,26 @@
+//! What the tests and benchmarks of twotier stand on. Never published.
+//!
+//! - [`RedisServer`]: a private `redis-server` or `valkey-server` for one test, with a client of its own that shares no
+//!   code with the library under test, so that it can be a witness. Commands are counted by the server.
+//! - [`Proxy`]: a TCP proxy in front of a server, with latency and every way a network can fail.
+//! - [`trace`]: recorded access traces of real systems.
+//! - [`model`]: reference models to compare with.
+//!
+//! Tests that need a server are in modules named `live`, so that `--skip live::` leaves them out and can count them.
+#![allow(
+    clippy::unwrap_used,
+    clippy::missing_panics_doc,
+    clippy::print_stderr,
+    reason = "only tests use this crate, and a panic with a message is how a test fails"
+)]
+#![allow(clippy::disallowed_methods, reason = "real servers and real latencies run on real time")]
+
+pub mod model;
+mod proxy;
+mod resp;
+mod server;
+pub mod trace;
+
+pub use proxy::Proxy;
+pub use resp::{Client, Reply};
+pub use server::{Builder, RedisServer};

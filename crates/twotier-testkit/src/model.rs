@@ -1,0 +1,427 @@
+//! A reference model of the local tier: the rules written down as plainly as possible, over vectors searched from end
+//! to end, to be compared with the real one step by step.
+//!
+//! It knows nothing of hashing, shards, locks or wakers. Times are in milliseconds, a value is a number, and so is its
+//! digest.
+
+use twotier_core::LocalStats;
+
+/// The model.
+#[derive(Clone, Debug)]
+pub struct ModelTier {
+    max_entries: usize,
+    max_bytes: usize,
+    overhead: usize,
+    max_staleness: u64,
+    now: u64,
+    epoch: u64,
+    /// Hits are served before it.
+    lease: u64,
+    /// The least recently used first.
+    entries: Vec<ModelEntry>,
+    flights: Vec<(String, u64)>,
+    /// Every write that has begun and not ended, in the order of beginning.
+    writes: Vec<ModelWrite>,
+    /// Every ticket ever given out; its number is its place.
+    tickets: Vec<ModelTicket>,
+    /// How each read ended for those who joined it, by ticket.
+    outcomes: Vec<Option<ModelJoined>>,
+    counted: LocalStats,
+    coherence: ModelCounters,
+}
+
+#[derive(Clone, Debug)]
+struct ModelEntry {
+    key: String,
+    value: u32,
+    digest: u8,
+    epoch: u64,
+    deadline: u64,
+    weight: usize,
+}
+
+#[derive(Clone, Debug)]
+struct ModelWrite {
+    ticket: u64,
+    key: String,
+    digest: u8,
+    may_install: bool,
+}
+
+#[derive(Clone, Debug)]
+struct ModelTicket {
+    key: String,
+    epoch: u64,
+    at: u64,
+}
+
+/// What a read is told. Tickets are numbered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ModelRead {
+    /// It is there.
+    Hit(u32),
+    /// Join the read with this ticket.
+    Join(u64),
+    /// Read, with this ticket.
+    Lead(u64),
+    /// The link is down.
+    Bypass,
+}
+
+/// How a read ended for those who joined it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ModelJoined {
+    /// With a value.
+    Value(u32),
+    /// With an error.
+    Failed,
+    /// They must read again.
+    ElectAgain,
+}
+
+/// A value as it comes from the backend.
+#[derive(Clone, Copy, Debug)]
+pub struct ModelValue {
+    /// The value.
+    pub value: u32,
+    /// Stands for its bytes.
+    pub digest: u8,
+    /// How many bytes it weighs.
+    pub bytes: usize,
+    /// How long a copy may live, in milliseconds.
+    pub life: Option<u64>,
+}
+
+/// The counters of the protocol.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ModelCounters {
+    /// Changes reported.
+    pub invalidations: u64,
+    /// Reads not kept.
+    pub refused_fills: u64,
+    /// Writes not kept.
+    pub refused_writes: u64,
+    /// Flushes and lost links.
+    pub flushes: u64,
+    /// Links.
+    pub links: u64,
+}
+
+impl ModelTier {
+    /// Makes an empty model whose link is down. `overhead` is what an entry weighs beside key and value.
+    #[must_use]
+    pub fn new(max_entries: usize, max_bytes: usize, overhead: usize, max_staleness: u64) -> Self {
+        Self {
+            max_entries,
+            max_bytes,
+            overhead,
+            max_staleness,
+            now: 0,
+            epoch: 0,
+            lease: 0,
+            entries: Vec::new(),
+            flights: Vec::new(),
+            writes: Vec::new(),
+            tickets: Vec::new(),
+            outcomes: Vec::new(),
+            counted: LocalStats::default(),
+            coherence: ModelCounters::default(),
+        }
+    }
+
+    /// Moves time forward.
+    pub fn advance(&mut self, millis: u64) {
+        self.now += millis;
+    }
+
+    /// Counted lookup.
+    pub fn get(&mut self, key: &str) -> Option<u32> {
+        let found = self.look(key);
+        if found.is_some() {
+            self.counted.hits += 1;
+        } else {
+            self.counted.misses += 1;
+        }
+        found
+    }
+
+    /// Second look.
+    pub fn read(&mut self, key: &str) -> ModelRead {
+        if let Some(value) = self.look(key) {
+            return ModelRead::Hit(value);
+        }
+        if !self.is_up() {
+            return ModelRead::Bypass;
+        }
+        if let Some(ticket) = self.flight(key) {
+            if self.ticket(ticket).epoch == self.epoch {
+                return ModelRead::Join(ticket);
+            }
+            self.kill_flight(key);
+        }
+        let ticket = self.issue(key);
+        self.flights.push((key.to_owned(), ticket));
+        ModelRead::Lead(ticket)
+    }
+
+    /// A read brought a value. Returns whether it is kept.
+    pub fn fill(&mut self, ticket: u64, answer: ModelValue) -> bool {
+        let ModelTicket { key, epoch, at } = self.ticket(ticket).clone();
+        let registered = self.flight(&key) == Some(ticket);
+        let written = self.writes.iter().any(|write| write.key == key);
+        if registered && self.is_up() && self.epoch == epoch && !written {
+            self.flights.retain(|flight| flight.1 != ticket);
+            self.settle(ticket, ModelJoined::Value(answer.value));
+            return self.put(&key, at, answer);
+        }
+        if registered {
+            self.kill_flight(&key);
+        }
+        // The digest remembered is that of the write that began last.
+        if self.writes.iter().rev().find(|write| write.key == key).is_some_and(|last| last.digest != answer.digest) {
+            self.forbid_install(&key);
+        }
+        if self.entries.iter().any(|entry| entry.key == key && entry.digest != answer.digest) {
+            self.entries.retain(|entry| entry.key != key);
+            self.counted.superseded += 1;
+        }
+        self.coherence.refused_fills += 1;
+        false
+    }
+
+    /// A read failed, or its leader went away.
+    pub fn abandon(&mut self, ticket: u64, failed: bool) {
+        let key = self.ticket(ticket).key.clone();
+        if self.flight(&key) == Some(ticket) {
+            self.flights.retain(|flight| flight.1 != ticket);
+            self.settle(ticket, if failed { ModelJoined::Failed } else { ModelJoined::ElectAgain });
+        }
+    }
+
+    /// A write begins. Returns its ticket.
+    pub fn begin_write(&mut self, key: &str, digest: u8) -> u64 {
+        let ticket = self.issue(key);
+        let alone = !self.writes.iter().any(|write| write.key == key);
+        self.forbid_install(key);
+        self.writes.push(ModelWrite { ticket, key: key.to_owned(), digest, may_install: alone });
+        self.counted.superseded += self.remove(key);
+        self.kill_flight(key);
+        ticket
+    }
+
+    /// A write ends, with a value if it succeeded and has one to install. Returns whether it is kept.
+    pub fn end_write(&mut self, ticket: u64, installed: Option<ModelValue>) -> bool {
+        let ModelTicket { key, epoch, at } = self.ticket(ticket).clone();
+        let mut live = false;
+        self.writes.retain(|write| {
+            if write.ticket == ticket {
+                live = write.may_install;
+            }
+            write.ticket != ticket
+        });
+        self.kill_flight(&key);
+        let Some(answer) = installed else {
+            self.counted.superseded += self.remove(&key);
+            return false;
+        };
+        if live && self.is_up() && self.epoch == epoch {
+            return self.put(&key, at, answer);
+        }
+        self.counted.superseded += self.remove(&key);
+        self.coherence.refused_writes += u64::from(self.deadline(at, answer).is_some());
+        false
+    }
+
+    /// The backend reports a change.
+    pub fn changed(&mut self, key: &str) {
+        self.coherence.invalidations += 1;
+        self.invalidate(key);
+    }
+
+    /// The user forgets a key.
+    pub fn invalidate(&mut self, key: &str) -> bool {
+        let held = self.remove(key);
+        self.counted.invalidated += held;
+        self.forbid_install(key);
+        self.kill_flight(key);
+        held == 1
+    }
+
+    /// The user forgets everything.
+    pub fn clear(&mut self) -> usize {
+        let held = self.entries.len();
+        self.counted.cleared += held as u64;
+        self.entries.clear();
+        for (_, ticket) in std::mem::take(&mut self.flights) {
+            self.settle(ticket, ModelJoined::ElectAgain);
+        }
+        for write in &mut self.writes {
+            write.may_install = false;
+        }
+        held
+    }
+
+    /// Everything may have changed.
+    pub fn flush(&mut self) {
+        if self.is_up() {
+            self.epoch += 2;
+            self.coherence.flushes += 1;
+        }
+    }
+
+    /// The link comes up.
+    pub fn link_up(&mut self, unlimited: bool) {
+        if !self.is_up() {
+            self.epoch += 1;
+            self.lease = if unlimited { u64::MAX } else { 0 };
+            self.coherence.links += 1;
+        }
+    }
+
+    /// The link goes down.
+    pub fn link_down(&mut self) {
+        if self.is_up() {
+            self.epoch += 1;
+            self.coherence.flushes += 1;
+        }
+    }
+
+    /// Takes a mark: epoch and time.
+    #[must_use]
+    pub fn mark(&self) -> (u64, u64) {
+        (self.epoch, self.now)
+    }
+
+    /// Proves life since a mark.
+    pub fn proof_of_life(&mut self, (epoch, at): (u64, u64)) {
+        if self.is_up() && self.epoch == epoch {
+            self.lease = self.lease.max(at + self.max_staleness);
+        }
+    }
+
+    /// Returns the keys held, least recently used first.
+    #[must_use]
+    pub fn keys(&self) -> Vec<String> {
+        self.entries.iter().map(|entry| entry.key.clone()).collect()
+    }
+
+    /// Returns the statistics.
+    #[must_use]
+    pub fn stats(&self) -> LocalStats {
+        let mut stats = self.counted;
+        stats.enabled = true;
+        stats.size = self.entries.len();
+        stats.max_size = self.max_entries;
+        stats.bytes = self.bytes();
+        stats.max_bytes = self.max_bytes;
+        stats
+    }
+
+    /// Returns the counters of the protocol.
+    #[must_use]
+    pub fn counters(&self) -> ModelCounters {
+        self.coherence
+    }
+
+    /// Returns how a read ended for those who joined it, `None` while it has not.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such ticket.
+    #[must_use]
+    pub fn outcome(&self, ticket: u64) -> Option<ModelJoined> {
+        self.outcomes[usize::try_from(ticket).expect("tickets are few")]
+    }
+
+    fn is_up(&self) -> bool {
+        self.epoch % 2 == 1
+    }
+
+    fn bytes(&self) -> usize {
+        self.entries.iter().map(|entry| entry.weight).sum()
+    }
+
+    fn look(&mut self, key: &str) -> Option<u32> {
+        let place = self.entries.iter().position(|entry| entry.key == key)?;
+        let entry = self.entries.remove(place);
+        if entry.epoch != self.epoch {
+            self.counted.outdated += 1;
+            return None;
+        }
+        if entry.deadline <= self.now {
+            self.counted.expired += 1;
+            return None;
+        }
+        if self.lease <= self.now {
+            self.entries.insert(place, entry);
+            return None;
+        }
+        let value = entry.value;
+        self.entries.push(entry);
+        Some(value)
+    }
+
+    fn deadline(&self, at: u64, answer: ModelValue) -> Option<u64> {
+        answer.life.map(|life| at + life).filter(|&deadline| deadline > self.now)
+    }
+
+    fn put(&mut self, key: &str, at: u64, answer: ModelValue) -> bool {
+        self.counted.superseded += self.remove(key);
+        let Some(deadline) = self.deadline(at, answer) else { return false };
+        let weight = key.len() + answer.bytes + self.overhead;
+        if weight > self.max_bytes {
+            self.counted.oversized += 1;
+            return false;
+        }
+        while self.entries.len() >= self.max_entries {
+            self.entries.remove(0);
+            self.counted.evicted_for_entries += 1;
+        }
+        while self.bytes() + weight > self.max_bytes {
+            self.entries.remove(0);
+            self.counted.evicted_for_bytes += 1;
+        }
+        let ModelValue { value, digest, .. } = answer;
+        self.entries.push(ModelEntry { key: key.to_owned(), value, digest, epoch: self.epoch, deadline, weight });
+        self.counted.insertions += 1;
+        true
+    }
+
+    fn remove(&mut self, key: &str) -> u64 {
+        let before = self.entries.len();
+        self.entries.retain(|entry| entry.key != key);
+        (before - self.entries.len()) as u64
+    }
+
+    fn forbid_install(&mut self, key: &str) {
+        for write in self.writes.iter_mut().filter(|write| write.key == key) {
+            write.may_install = false;
+        }
+    }
+
+    fn flight(&self, key: &str) -> Option<u64> {
+        self.flights.iter().find(|flight| flight.0 == key).map(|flight| flight.1)
+    }
+
+    fn kill_flight(&mut self, key: &str) {
+        if let Some(ticket) = self.flight(key) {
+            self.flights.retain(|flight| flight.1 != ticket);
+            self.settle(ticket, ModelJoined::ElectAgain);
+        }
+    }
+
+    fn settle(&mut self, ticket: u64, outcome: ModelJoined) {
+        let place = usize::try_from(ticket).expect("tickets are few");
+        self.outcomes[place].get_or_insert(outcome);
+    }
+
+    fn issue(&mut self, key: &str) -> u64 {
+        self.tickets.push(ModelTicket { key: key.to_owned(), epoch: self.epoch, at: self.now });
+        self.outcomes.push(None);
+        self.tickets.len() as u64 - 1
+    }
+
+    fn ticket(&self, ticket: u64) -> &ModelTicket {
+        &self.tickets[usize::try_from(ticket).expect("tickets are few")]
+    }
+}

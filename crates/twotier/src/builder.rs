@@ -1,0 +1,253 @@
+//! Building a cache.
+
+use std::{
+    fmt,
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
+
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::runtime::Handle;
+use twotier_backend::{Backend, Watch};
+use twotier_core::{
+    CacheConfig, ChangeListener, Clock, Coherence, ConfigError, Error, Eviction, IgnoreChanges, Lease, Operation,
+    SystemClock,
+};
+use twotier_local::{LocalOptions, LocalTier};
+
+use crate::{
+    Cache, Codec, Result,
+    codec::Json,
+    load::Loads,
+    meter::Meter,
+    shared::{Listener, Settings, Shared, Weigher},
+};
+
+/// Local copies that only their time to live keeps from growing stale live this long, unless it is configured.
+const UNREPORTED_LOCAL_TTL: Duration = Duration::from_secs(5);
+/// Local copies whose changes are reported live this long, unless it is configured.
+const REPORTED_LOCAL_TTL: Duration = Duration::from_secs(60);
+
+/// Builds a [`Cache`]; made by [`Cache::builder`].
+///
+/// Every setting has a default, listed at [`CacheConfig`]. Settings are checked together by [`build`](Self::build).
+#[must_use = "a builder does nothing until `build` is called and awaited"]
+pub struct CacheBuilder<V, C = Json> {
+    config: CacheConfig,
+    codec: C,
+    clock: Arc<dyn Clock>,
+    weigher: Option<Arc<Weigher<V>>>,
+}
+
+impl<V> CacheBuilder<V, Json> {
+    pub(crate) fn new() -> Self {
+        Self { config: CacheConfig::default(), codec: Json, clock: Arc::new(SystemClock::new()), weigher: None }
+    }
+}
+
+impl<V, C> CacheBuilder<V, C> {
+    /// Takes all settings from a configuration; later calls change single ones.
+    pub fn config(mut self, config: CacheConfig) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Sets the prefix of every key in the backend: `<namespace>:<key>`. Not empty, no `:`. Default `twotier`.
+    pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
+        self.config.namespace = namespace.into();
+        self
+    }
+
+    /// Goes without a local tier: every read is a backend read.
+    pub fn without_local(mut self) -> Self {
+        self.config.local_enabled = false;
+        self
+    }
+
+    /// Sets the most entries in the local tier, at least 1. Default 500.
+    pub fn max_entries(mut self, entries: usize) -> Self {
+        self.config.max_entries = entries;
+        self
+    }
+
+    /// Sets the most bytes in the local tier, overhead included. Default 1 000 000.
+    pub fn max_bytes(mut self, bytes: usize) -> Self {
+        self.config.max_bytes = bytes;
+        self
+    }
+
+    /// Sets what a decoded value weighs, in bytes. Default: the size of its encoding.
+    ///
+    /// The function runs once for each value that enters the local tier, under no lock.
+    pub fn weigher(mut self, weigher: impl Fn(&str, &V) -> usize + Send + Sync + 'static) -> Self {
+        self.weigher = Some(Arc::new(weigher));
+        self
+    }
+
+    /// Sets which entry goes when the local tier is full. Default [`Eviction::Lru`].
+    pub fn eviction(mut self, eviction: Eviction) -> Self {
+        self.config.eviction = eviction;
+        self
+    }
+
+    /// Sets how long a written value lives in the backend, at least 1 ms; `None` is for ever, and the default.
+    pub fn time_to_live(mut self, ttl: impl Into<Option<Duration>>) -> Self {
+        self.config.time_to_live = ttl.into();
+        self
+    }
+
+    /// Sets the longest a local copy is served without asking again; it never outlives the value in the backend.
+    /// Default 60 s, or 5 s where the backend reports no changes.
+    pub fn local_time_to_live(mut self, ttl: Duration) -> Self {
+        self.config.local_time_to_live = Some(ttl);
+        self
+    }
+
+    /// Sets how long the local tier remembers that a key is absent; `None` not at all. Default 5 s.
+    pub fn negative_time_to_live(mut self, ttl: impl Into<Option<Duration>>) -> Self {
+        self.config.negative_time_to_live = ttl.into();
+        self
+    }
+
+    /// Sets by how much [`time_to_live`](Self::time_to_live) is shortened at random, as a share from 0 up to 1, so that
+    /// values written together do not expire together. Default 0.
+    pub fn ttl_jitter(mut self, share: f64) -> Self {
+        self.config.ttl_jitter = share;
+        self
+    }
+
+    /// Asks for a coherence mode, instead of the best the backend has.
+    pub fn coherence(mut self, coherence: Coherence) -> Self {
+        self.config.coherence = Some(coherence);
+        self
+    }
+
+    /// Sets the longest a hit may be stale, between 50 ms and 1 h. Default 2 s.
+    pub fn max_staleness(mut self, bound: Duration) -> Self {
+        self.config.max_staleness = bound;
+        self
+    }
+
+    /// Sets the longest one call waits for the backend. Default 500 ms.
+    pub fn op_timeout(mut self, timeout: Duration) -> Self {
+        self.config.op_timeout = timeout;
+        self
+    }
+
+    /// Sets the largest encoded value that is written or kept, in bytes. Default 16 MiB.
+    pub fn max_value_bytes(mut self, bytes: usize) -> Self {
+        self.config.max_value_bytes = bytes;
+        self
+    }
+
+    /// Sets the clock of the local tier, for tests. Default [`SystemClock`].
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// Sets how values become bytes. Default [`Json`].
+    pub fn codec<D>(self, codec: D) -> CacheBuilder<V, D> {
+        CacheBuilder { config: self.config, codec, clock: self.clock, weigher: self.weigher }
+    }
+}
+
+impl<V, C> CacheBuilder<V, C>
+where
+    V: Send + Sync + 'static,
+    C: Codec<V>,
+{
+    /// Builds the cache over a backend, and connects it: a few round trips.
+    ///
+    /// Must be called within a tokio runtime, which also runs the writes of this cache to their end.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] names the field that is out of range, before anything is connected.
+    /// [`Error::Backend`] when the backend cannot be reached, refuses the credentials, or cannot do the coherence mode
+    /// that was asked for.
+    pub async fn build(self, backend: impl Backend) -> Result<Cache<V>> {
+        let namespace = self.config.validate()?;
+        let runtime = Handle::try_current().map_err(|_no_runtime| Error::Usage {
+            operation: Operation::Build,
+            hint: "call it within a tokio runtime, or use twotier::blocking",
+        })?;
+        let backend: Arc<dyn Backend> = Arc::new(backend);
+        let loads = Arc::new(Loads::default());
+        let config = self.config;
+        let Eviction::Lru = config.eviction else {
+            return Err(ConfigError::new("eviction", "is a policy this version does not have").into());
+        };
+        let local = config.local_enabled.then(|| {
+            let options = LocalOptions::new(config.max_entries, config.max_bytes, config.max_staleness);
+            LocalTier::new(namespace.clone(), options, self.clock)
+        });
+        let failed = |source| Error::Backend { operation: Operation::Build, namespace: namespace.clone(), source };
+        let coherence = match &local {
+            Some(local) => {
+                let listener =
+                    Listener { namespace: namespace.clone(), local: local.clone(), loads: Arc::clone(&loads) };
+                let watch = Watch {
+                    namespace: namespace.clone(),
+                    listener: Arc::new(listener),
+                    max_staleness: config.max_staleness,
+                    coherence: config.coherence,
+                };
+                let mode = backend.attach(watch).await.map_err(failed)?.coherence;
+                if mode == Coherence::None {
+                    // Nobody will ever report a change or prove life: the time to live alone bounds the copies.
+                    local.link_up(Lease::Unlimited);
+                }
+                mode
+            }
+            // Without copies there is nothing to keep coherent; attaching still connects, and finds what is wrong now.
+            None => {
+                let watch = Watch {
+                    namespace: namespace.clone(),
+                    listener: Arc::new(IgnoreChanges),
+                    max_staleness: config.max_staleness,
+                    coherence: Some(Coherence::None),
+                };
+                backend.attach(watch).await.map_err(failed)?.coherence
+            }
+        };
+        tracing::info!(%namespace, %coherence, local = config.local_enabled, "cache built");
+        let reported = coherence != Coherence::None;
+        let local_time_to_live =
+            config.local_time_to_live.unwrap_or(if reported { REPORTED_LOCAL_TTL } else { UNREPORTED_LOCAL_TTL });
+        let settings = Settings {
+            time_to_live: config.time_to_live,
+            local_time_to_live,
+            negative_time_to_live: config.negative_time_to_live,
+            ttl_jitter: config.ttl_jitter,
+            op_timeout: config.op_timeout,
+            max_value_bytes: config.max_value_bytes,
+            coherence,
+            max_staleness: config.max_staleness,
+        };
+        Ok(Cache::from_shared(Shared {
+            namespace,
+            backend,
+            local,
+            codec: Arc::new(self.codec),
+            weigher: self.weigher,
+            settings,
+            meter: Meter::default(),
+            loads,
+            runtime,
+            closed: AtomicBool::new(false),
+        }))
+    }
+}
+
+impl<V: Serialize + DeserializeOwned> Default for CacheBuilder<V, Json> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<V, C> fmt::Debug for CacheBuilder<V, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CacheBuilder").field("config", &self.config).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,355 @@
+//! The cache: what users call.
+
+use std::{
+    error::Error as StdError,
+    fmt,
+    sync::{Arc, atomic::Ordering},
+};
+
+use serde::{Serialize, de::DeserializeOwned};
+use twotier_core::{CacheStats, ChangeListener, CoherenceStats, LocalStats, Namespace, Operation};
+
+use crate::{CacheBuilder, Health, Lookup, Result, SetOptions, read::Early, shared::Shared};
+
+/// A cache of typed values: a local tier in this process in front of a backend such as Redis.
+///
+/// Cloning is one reference count; all clones are the same cache. Reads of a key that is held locally cost no round
+/// trip, no allocation and no decoding: values are kept decoded, behind an `Arc`.
+///
+/// # What is promised
+///
+/// Between the calls of one cache (all its clones together):
+///
+/// - *read your writes*: a read that starts after a write returned sees that write or a later one;
+/// - *monotonic reads*: a read never returns something older than an earlier read returned;
+/// - *bounded staleness*: where the backend reports changes, a local hit was not overwritten by any write acknowledged
+///   longer than `max_staleness` ago, whoever wrote it; in practice the bound is the time a report takes to arrive;
+/// - a value is never returned after its time to live in the backend;
+/// - any future may be dropped at any point: nothing leaks and nobody hangs. A write that was started is finished in the
+///   background.
+///
+/// Two caches with the same namespace, even in one process, are strangers to each other: coherent within the bound, but
+/// without read-your-writes between them.
+///
+/// # Panics
+///
+/// No method panics. A panic in a codec, weigher or loader of yours reaches the caller that ran it and nobody else.
+///
+/// # Examples
+///
+/// ```
+/// use std::{sync::Arc, time::Duration};
+/// use twotier::{Cache, MemoryBackend};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), twotier::Error> {
+/// let names: Cache<String> = Cache::builder()
+///     .namespace("names")
+///     .time_to_live(Duration::from_secs(300))
+///     .build(MemoryBackend::new())
+///     .await?;
+/// names.set("42", "Ada".to_owned()).await?;
+/// assert_eq!(names.get("42").await?.as_deref(), Some(&"Ada".to_owned()));
+/// assert_eq!(names.stats().local.hits, 1);
+/// # Ok(())
+/// # }
+/// ```
+pub struct Cache<V> {
+    shared: Arc<Shared<V>>,
+}
+
+impl<V> Clone for Cache<V> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared) }
+    }
+}
+
+impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
+    /// Connects to Redis or Valkey with every default: JSON, 500 local entries, namespace `twotier`.
+    ///
+    /// # Errors
+    ///
+    /// As [`CacheBuilder::build`]; a wrong URL is an [`Error::Config`](crate::Error::Config) for the field `url`.
+    #[cfg(feature = "redis")]
+    pub async fn connect(url: &str) -> Result<Self> {
+        Self::builder().build(crate::RedisBackend::new(url)?).await
+    }
+}
+
+impl<V> Cache<V> {
+    /// Starts building a cache.
+    pub fn builder() -> CacheBuilder<V> {
+        CacheBuilder::new()
+    }
+
+    pub(crate) fn from_shared(shared: Shared<V>) -> Self {
+        Self { shared: Arc::new(shared) }
+    }
+
+    pub(crate) fn shared(&self) -> &Shared<V> {
+        &self.shared
+    }
+
+    /// Returns the prefix under which this cache keeps its keys.
+    #[must_use]
+    pub fn namespace(&self) -> &Namespace {
+        &self.shared.namespace
+    }
+}
+
+impl<V: Send + Sync + 'static> Cache<V> {
+    /// Reads a value. A local hit takes no round trip and no allocation; a miss takes one round trip and fills the local
+    /// tier. `None` is an absent key, which is remembered for the negative time to live.
+    ///
+    /// The local tier is looked at when `get` is called, the backend when the future is polled. Concurrent misses of one
+    /// key share one backend read.
+    ///
+    /// # Errors
+    ///
+    /// An invalid key, a backend that fails or does not answer within the operation timeout, a value that the codec cannot
+    /// decode or that is over `max_value_bytes`. Nothing is kept of a failed read.
+    pub fn get<'a>(&'a self, key: &'a str) -> impl Future<Output = Result<Option<Arc<V>>>> + Send + 'a {
+        let early = self.shared.early(key);
+        async move {
+            match early {
+                Early::Hit(value) => Ok(value),
+                // Boxed, so that a hit does not carry the state of a miss around.
+                Early::Miss => Box::pin(self.shared.read_through(key, Operation::Get)).await.map(|found| found.value),
+                Early::Refused(error) => Err(error),
+            }
+        }
+    }
+
+    /// Reads a value as [`get`](Self::get) does, and says which tier answered, how old the copy is, and how fresh.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get).
+    pub async fn lookup(&self, key: &str) -> Result<Lookup<V>> {
+        match self.shared.early_lookup(key)? {
+            Some(hit) => Ok(hit),
+            None => Box::pin(self.shared.read_through(key, Operation::Get)).await,
+        }
+    }
+
+    /// Reads a value from the local tier only; never touches the backend. Counts a hit or a miss.
+    ///
+    /// `None` when there is no valid copy, when the key is known to be absent, and after [`close`](Self::close).
+    #[must_use]
+    pub fn get_if_local(&self, key: &str) -> Option<Arc<V>> {
+        match self.shared.early(key) {
+            Early::Hit(value) => value,
+            Early::Miss | Early::Refused(_) => None,
+        }
+    }
+
+    /// Reads many values: same length and order as `keys`, duplicates allowed. Local hits first, then one round trip for
+    /// each 512 of the rest; reads of single keys under way are shared.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get), for the first key that fails; the values of the others are kept locally all the same.
+    pub async fn get_many<K: AsRef<str>>(&self, keys: &[K]) -> Result<Vec<Option<Arc<V>>>> {
+        let keys: Vec<&str> = keys.iter().map(AsRef::as_ref).collect();
+        self.shared.read_many(&keys, Operation::GetMany, true).await
+    }
+
+    /// Writes a value through: backend first, in one round trip, then the local tier, so that the next
+    /// [`get`](Self::get) is a local hit.
+    ///
+    /// From the moment the write starts, other readers of this cache no longer see the old copy. Of two overlapping
+    /// writes to one key neither is kept locally, because their order at the backend is unknown.
+    ///
+    /// # Errors
+    ///
+    /// An invalid key, a value that the codec cannot encode or that is over `max_value_bytes`: nothing was changed.
+    /// A backend that fails or does not answer in time: the local copy is gone, and the write may still take effect
+    /// unless the backend refused it.
+    pub async fn set(&self, key: &str, value: impl Into<Arc<V>>) -> Result<()> {
+        self.shared.set(key, value.into(), SetOptions::new()).await
+    }
+
+    /// Writes a value as [`set`](Self::set) does, with options of its own.
+    ///
+    /// # Errors
+    ///
+    /// As [`set`](Self::set); also a time to live below 1 ms or above 100 years.
+    pub async fn set_with(&self, key: &str, value: impl Into<Arc<V>>, options: SetOptions) -> Result<()> {
+        self.shared.set(key, value.into(), options).await
+    }
+
+    /// Writes many values through, in one round trip for each 512. Of two values for one key the later one wins. On
+    /// return those that were written are local hits.
+    ///
+    /// # Errors
+    ///
+    /// As [`set`](Self::set). Every key and value is checked before the first is written. When the backend fails for some
+    /// keys the others are written all the same, and the first failure is returned.
+    pub async fn set_many<K, T>(&self, items: impl IntoIterator<Item = (K, T)>) -> Result<()>
+    where
+        K: Into<String>,
+        T: Into<Arc<V>>,
+    {
+        let items = items.into_iter().map(|(key, value)| (key.into(), value.into())).collect();
+        self.shared.set_many(items).await
+    }
+
+    /// Deletes a key from both tiers, in one round trip, and says whether it was there. A read under way cannot bring
+    /// the value back.
+    ///
+    /// # Errors
+    ///
+    /// As [`set`](Self::set).
+    pub async fn delete(&self, key: &str) -> Result<bool> {
+        self.shared.delete(key).await
+    }
+
+    /// Deletes many keys from both tiers, in one round trip for each 512, and says how many were there.
+    ///
+    /// # Errors
+    ///
+    /// As [`set_many`](Self::set_many).
+    pub async fn delete_many<K: AsRef<str>>(&self, keys: &[K]) -> Result<usize> {
+        let keys: Vec<&str> = keys.iter().map(AsRef::as_ref).collect();
+        self.shared.delete_many(&keys).await
+    }
+
+    /// Reads a value, or loads and stores it when the key is absent: one load per key at a time in this cache.
+    ///
+    /// Everyone who asks while the loader runs waits for it and gets its value or its own error. When the future that
+    /// runs the loader is dropped, one of the others runs theirs. A value whose key changed while it was loaded is
+    /// returned, but not stored.
+    ///
+    /// When the backend cannot be reached the loader runs all the same. A loaded value that could not be stored is
+    /// returned; the failure is counted in [`stats`](Self::stats) and logged.
+    ///
+    /// Costs no round trip on a local hit, one when the backend has the value, two when it is loaded.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Load`](crate::Error::Load) with the loader's own error as its source; as [`get`](Self::get) for a key or a
+    /// value in the backend that is not valid.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use twotier::{Cache, MemoryBackend};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), twotier::Error> {
+    /// # let squares: Cache<u64> = Cache::builder().build(MemoryBackend::new()).await?;
+    /// let square = squares.get_or_load("12", || async { Ok::<_, std::io::Error>(144_u64) }).await?;
+    /// assert_eq!(*square, 144);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn get_or_load<F, Fut, T, E>(&self, key: &str, loader: F) -> Result<Arc<V>>
+    where
+        F: FnOnce() -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+        T: Into<Arc<V>>,
+        E: Into<Box<dyn StdError + Send + Sync>>,
+    {
+        match self.shared.early(key) {
+            Early::Hit(Some(value)) => return Ok(value),
+            Early::Hit(None) | Early::Miss => {}
+            Early::Refused(error) => return Err(error),
+        }
+        let (value, _tier) = Box::pin(self.shared.get_or_load(key, loader)).await?;
+        Ok(value)
+    }
+
+    /// Reads keys into the local tier, in one round trip for each 512, and says how many are there now. Missing keys are
+    /// not counted; times to live are kept; nothing is counted as a hit or a miss.
+    ///
+    /// # Errors
+    ///
+    /// As [`get_many`](Self::get_many).
+    pub async fn warm<K: AsRef<str>>(&self, keys: &[K]) -> Result<usize> {
+        let keys: Vec<&str> = keys.iter().map(AsRef::as_ref).collect();
+        let values = self.shared.read_many(&keys, Operation::Warm, false).await?;
+        Ok(values.iter().flatten().count())
+    }
+
+    /// Removes the local copy of a key and says whether there was one; never touches the backend. A read under way
+    /// cannot bring the copy back.
+    #[must_use = "says whether there was a copy; assign to `_` when that does not matter"]
+    pub fn invalidate_local(&self, key: &str) -> bool {
+        self.shared.local.as_ref().is_some_and(|local| local.invalidate(key))
+    }
+
+    /// Removes every local copy and says how many there were; never touches the backend. Counters stay.
+    pub fn clear_local(&self) -> usize {
+        self.shared.local.as_ref().map_or(0, |local| local.clear())
+    }
+
+    /// Removes every key of the namespace, on every instance, and says how many there were.
+    ///
+    /// On Redis this is `SCAN` and `UNLINK` in batches, never `KEYS` or `FLUSHDB`: as many round trips as there are keys
+    /// in the database divided by 512, and no key of another namespace is touched. There is no deadline for the whole;
+    /// once started it goes on when the future is dropped. Keys written meanwhile may or may not be removed.
+    ///
+    /// # Errors
+    ///
+    /// A backend that fails; some keys may have been removed. The local copies are gone in any case.
+    pub async fn clear(&self) -> Result<u64> {
+        self.shared.clear().await
+    }
+
+    /// Returns the counters since the cache was built: a consistent snapshot of the local tier, and of everything else.
+    #[must_use]
+    pub fn stats(&self) -> CacheStats {
+        let shared = &*self.shared;
+        let link = self.health().link;
+        let mut coherence = CoherenceStats::new(shared.settings.coherence, shared.settings.staleness_bound(), link);
+        let local = match &shared.local {
+            Some(local) => {
+                let counters = local.counters();
+                coherence.invalidations = counters.invalidations;
+                coherence.refused_fills = counters.refused_fills;
+                coherence.refused_writes = counters.refused_writes;
+                coherence.flushes = counters.flushes;
+                coherence.links = counters.links;
+                local.stats()
+            }
+            None => LocalStats::default(),
+        };
+        CacheStats::new(local, shared.meter.stats(), coherence)
+    }
+
+    /// Returns the state of the link and the promises in force, without a round trip.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        let shared = &*self.shared;
+        Health {
+            link: shared.backend.link(),
+            coherence: shared.settings.coherence,
+            max_staleness: shared.settings.staleness_bound(),
+            local_enabled: shared.local.is_some(),
+            closed: shared.closed.load(Ordering::Acquire),
+        }
+    }
+
+    /// Closes the cache: every later call on any clone is an error, reads of local copies too.
+    ///
+    /// Without it the connection ends when the last clone and the last write under way are gone.
+    pub async fn close(&self) {
+        let shared = &*self.shared;
+        shared.closed.store(true, Ordering::Release);
+        if let Some(local) = &shared.local {
+            // An even epoch serves nothing. The backend cannot take the link up again once it is closed.
+            local.link_down();
+        }
+        shared.backend.close().await;
+        if let Some(local) = &shared.local {
+            local.link_down();
+            local.clear();
+        }
+    }
+}
+
+impl<V> fmt::Debug for Cache<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cache").field("namespace", &self.shared.namespace).finish_non_exhaustive()
+    }
+}

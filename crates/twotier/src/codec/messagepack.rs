@@ -1,0 +1,43 @@
+//! MessagePack by serde.
+
+use bytes::Bytes;
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::{Codec, CodecError};
+
+/// [MessagePack](https://msgpack.org) by serde, structs as maps with their field names, so that fields may be added.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct MessagePack;
+
+impl<V: Serialize + DeserializeOwned> Codec<V> for MessagePack {
+    fn encode(&self, value: &V) -> Result<Bytes, CodecError> {
+        match rmp_serde::to_vec_named(value) {
+            Ok(bytes) => Ok(bytes.into()),
+            Err(_may_quote_the_value) => Err(CodecError::encoding("messagepack", "the value has no encoding")),
+        }
+    }
+
+    fn decode(&self, bytes: &Bytes) -> Result<V, CodecError> {
+        let mut rest: &[u8] = bytes;
+        match rmp_serde::from_read(&mut rest) {
+            Ok(value) if rest.is_empty() => Ok(value),
+            Ok(_) => Err(CodecError::decoding("messagepack", format!("{} bytes are left over", rest.len()))),
+            Err(_may_quote_the_value) => Err(CodecError::decoding("messagepack", "the bytes do not fit the type")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_survives_and_left_over_bytes_are_an_error() {
+        let value = vec![("a".to_owned(), 1_u32)];
+        let bytes = MessagePack.encode(&value).unwrap();
+        assert_eq!(Codec::<Vec<(String, u32)>>::decode(&MessagePack, &bytes).unwrap(), value);
+        let longer: Bytes = [&bytes[..], b"x"].concat().into();
+        assert!(Codec::<Vec<(String, u32)>>::decode(&MessagePack, &longer).is_err());
+        assert!(Codec::<u32>::decode(&MessagePack, &Bytes::new()).is_err());
+    }
+}

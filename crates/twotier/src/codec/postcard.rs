@@ -1,0 +1,43 @@
+//! Postcard by serde.
+
+use bytes::Bytes;
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::{Codec, CodecError};
+
+/// [Postcard](https://postcard.jamesmunns.com) by serde: the smallest and fastest, but not self-describing. A type whose
+/// fields change needs a namespace of its own.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Postcard;
+
+impl<V: Serialize + DeserializeOwned> Codec<V> for Postcard {
+    fn encode(&self, value: &V) -> Result<Bytes, CodecError> {
+        match ::postcard::to_stdvec(value) {
+            Ok(bytes) => Ok(bytes.into()),
+            Err(error) => Err(CodecError::encoding("postcard", error.to_string())),
+        }
+    }
+
+    fn decode(&self, bytes: &Bytes) -> Result<V, CodecError> {
+        match ::postcard::take_from_bytes(bytes) {
+            Ok((value, [])) => Ok(value),
+            Ok((_, rest)) => Err(CodecError::decoding("postcard", format!("{} bytes are left over", rest.len()))),
+            Err(error) => Err(CodecError::decoding("postcard", error.to_string())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_survives_and_left_over_bytes_are_an_error() {
+        let value = vec![("a".to_owned(), 1_u32)];
+        let bytes = Postcard.encode(&value).unwrap();
+        assert_eq!(Codec::<Vec<(String, u32)>>::decode(&Postcard, &bytes).unwrap(), value);
+        let longer: Bytes = [&bytes[..], b"x"].concat().into();
+        assert!(Codec::<Vec<(String, u32)>>::decode(&Postcard, &longer).is_err());
+        assert!(Codec::<u32>::decode(&Postcard, &Bytes::new()).is_err());
+    }
+}

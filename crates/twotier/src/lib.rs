@@ -1,0 +1,50 @@
+#![doc = include_str!("../../../README.md")]
+//!
+//! # Map of this crate
+//!
+//! - [`Cache`] is the cache, [`CacheBuilder`] builds it, [`blocking`] is the same without a runtime of your own.
+//! - [`CacheConfig`] and [`RedisConfig`] configure it from TOML, JSON or the environment.
+//! - [`Backend`] is the trait behind it, with [`RedisBackend`], [`MemoryBackend`] and [`FaultyBackend`].
+//! - [`codec`] turns values into bytes; JSON is the default.
+//! - [`CacheStats`] and [`Health`] say what it does; [`Error`] says what failed.
+
+pub mod blocking;
+mod builder;
+mod cache;
+pub mod codec;
+mod health;
+mod load;
+mod lookup;
+mod meter;
+mod read;
+mod shared;
+mod write;
+
+#[cfg(feature = "mock")]
+pub use twotier_backend::MockBackend;
+#[cfg(feature = "redis")]
+pub use twotier_backend::RedisBackend;
+#[cfg(feature = "conformance")]
+pub use twotier_backend::conformance;
+pub use twotier_backend::{
+    Attachment, Backend, BackendResult, FaultPoint, Faults, FaultyBackend, MemoryBackend, OperationCounts, Stored,
+    Watch, Write, async_trait,
+};
+pub use twotier_core::{
+    BackendError, BackendErrorKind, BackendStats, CacheConfig, CacheStats, ChangeListener, Clock, CodecError,
+    Coherence, CoherenceStats, ConfigError, Error, ErrorKind, Eviction, KeyError, LatencyStats, Lease, LinkState,
+    LocalStats, MAX_KEY_BYTES, MAX_NAMESPACE_BYTES, ManualClock, Mark, Namespace, Operation, RedisConfig, RedisUrl,
+    RemainingTtl, SharedError, SystemClock, Timestamp,
+};
+
+pub use crate::{
+    builder::CacheBuilder,
+    cache::Cache,
+    codec::Codec,
+    health::Health,
+    lookup::{Freshness, Lookup, Tier},
+    write::SetOptions,
+};
+
+/// What every operation of a cache returns.
+pub type Result<T, E = Error> = std::result::Result<T, E>;

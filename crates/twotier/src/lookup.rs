@@ -1,0 +1,64 @@
+//! What `lookup` says beside the value.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+/// The answer of [`Cache::lookup`](crate::Cache::lookup): a value and where it came from.
+pub struct Lookup<V> {
+    /// The value; `None` when the key is absent.
+    pub value: Option<Arc<V>>,
+    /// Which tier answered.
+    pub tier: Tier,
+    /// How long ago the backend was asked for it; zero when it was asked now.
+    pub age: Duration,
+    /// What is promised about how stale it may be.
+    pub freshness: Freshness,
+}
+
+/// Which tier answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Tier {
+    /// The local tier, without any round trip.
+    Local,
+    /// The backend.
+    Remote,
+    /// The loader of `get_or_load`.
+    Origin,
+}
+
+/// What is promised about how stale an answer may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Freshness {
+    /// The backend was asked during this call.
+    Current,
+    /// A local copy that the backend vouches for: not overwritten by any write acknowledged longer ago than this.
+    Within(Duration),
+    /// A local copy that only its time to live bounds.
+    UntilExpiry,
+}
+
+impl<V> Lookup<V> {
+    /// An answer of the backend, or of the loader, during this call.
+    pub(crate) fn current(value: Option<Arc<V>>, tier: Tier) -> Self {
+        Self { value, tier, age: Duration::ZERO, freshness: Freshness::Current }
+    }
+}
+
+impl<V> Clone for Lookup<V> {
+    fn clone(&self) -> Self {
+        Self { value: self.value.clone(), tier: self.tier, age: self.age, freshness: self.freshness }
+    }
+}
+
+impl<V> fmt::Debug for Lookup<V> {
+    /// Prints whether there is a value, not the value.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lookup")
+            .field("present", &self.value.is_some())
+            .field("tier", &self.tier)
+            .field("age", &self.age)
+            .field("freshness", &self.freshness)
+            .finish()
+    }
+}

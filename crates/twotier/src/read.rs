@@ -1,0 +1,236 @@
+//! The read path: local tier, then backend, one read per key at a time.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use tokio::time::timeout;
+use twotier_backend::{BackendResult, Stored};
+use twotier_core::{Error, Operation};
+use twotier_local::{Digest, FillTicket, Joined, Joiner, Read};
+
+use crate::{
+    Freshness, Lookup, Result, Tier,
+    meter::Call,
+    shared::{Kept, Local, Shared},
+};
+
+/// The most keys that go to the backend in one call.
+pub(crate) const BATCH: usize = 512;
+
+/// What the first look at the local tier, on the caller's own stack, found.
+pub(crate) enum Early<V> {
+    Hit(Kept<V>),
+    Miss,
+    Refused(Error),
+}
+
+/// What the backend said about one key.
+struct Fetched<V> {
+    value: Kept<V>,
+    digest: Digest,
+    weight: usize,
+    /// How long a local copy may live; `None` when it may not be kept.
+    life: Option<Duration>,
+}
+
+impl<V: Send + Sync + 'static> Shared<V> {
+    /// Looks into the local tier and counts the read as a hit or a miss.
+    #[inline]
+    pub(crate) fn early(&self, key: &str) -> Early<V> {
+        if let Err(error) = self.check_key(Operation::Get, key) {
+            return Early::Refused(error);
+        }
+        match self.local.as_ref().and_then(|local| local.get(key)) {
+            Some(value) => Early::Hit(value),
+            None => Early::Miss,
+        }
+    }
+
+    /// As [`early`](Self::early), with the age of the copy.
+    pub(crate) fn early_lookup(&self, key: &str) -> Result<Option<Lookup<V>>> {
+        self.check_key(Operation::Get, key)?;
+        let hit = self.local.as_ref().and_then(|local| local.get_with_age(key));
+        Ok(hit.map(|(value, age)| self.local_lookup(value, age)))
+    }
+
+    fn local_lookup(&self, value: Kept<V>, age: Duration) -> Lookup<V> {
+        let freshness = match self.settings.staleness_bound() {
+            Some(bound) => Freshness::Within(bound),
+            None => Freshness::UntilExpiry,
+        };
+        Lookup { value, tier: Tier::Local, age, freshness }
+    }
+
+    /// Reads a key that was just missed: joins the read under way, or leads one. One round trip.
+    pub(crate) async fn read_through(&self, key: &str, operation: Operation) -> Result<Lookup<V>> {
+        self.open(operation)?;
+        self.within(operation, self.read_either(key, operation)).await
+    }
+
+    async fn read_either(&self, key: &str, operation: Operation) -> Result<Lookup<V>> {
+        let Some(local) = &self.local else {
+            let fetched = self.fetch(key, operation).await?;
+            return Ok(Lookup::current(fetched.value, Tier::Remote));
+        };
+        loop {
+            let value = match local.read(key) {
+                // Another read filled it since; how long ago is not known, but not before this call.
+                Read::Hit(value) => return Ok(self.local_lookup(value, Duration::ZERO)),
+                Read::Bypass => self.fetch(key, operation).await?.value,
+                Read::Lead(ticket) => self.lead_read(ticket, key, operation).await?,
+                Read::Join(joiner) => match self.joined(local, key, joiner).await {
+                    Some(result) => result?,
+                    None => continue,
+                },
+            };
+            return Ok(Lookup::current(value, Tier::Remote));
+        }
+    }
+
+    /// Reads the backend for everyone who waits for this key. Dropping this future lets them elect another leader.
+    async fn lead_read(&self, ticket: FillTicket<Kept<V>, Error>, key: &str, operation: Operation) -> Result<Kept<V>> {
+        let fetched = self.fetch(key, operation).await;
+        Self::finish(ticket, fetched)
+    }
+
+    /// Hands the outcome of a read to the local tier and to whoever joined it.
+    fn finish(ticket: FillTicket<Kept<V>, Error>, fetched: Result<Fetched<V>>) -> Result<Kept<V>> {
+        match fetched {
+            Ok(Fetched { value, digest, weight, life }) => {
+                let _kept = ticket.fill(value.clone(), digest, weight, life);
+                Ok(value)
+            }
+            Err(error) => {
+                ticket.fail(error.clone());
+                Err(error)
+            }
+        }
+    }
+
+    /// Waits for a read led by somebody else; `None` is to look again.
+    ///
+    /// A leader whose future is kept but not polled would hold up everyone behind it: after half the operation timeout
+    /// its flight is taken down, and the waiters elect a leader among themselves.
+    async fn joined(&self, local: &Local<V>, key: &str, joiner: Joiner<Kept<V>, Error>) -> Option<Result<Kept<V>>> {
+        match timeout(self.settings.op_timeout / 2, joiner.wait()).await {
+            Ok(Joined::Value(value)) => Some(Ok(value)),
+            Ok(Joined::Failed(error)) => Some(Err(error)),
+            Ok(Joined::ElectAgain) => None,
+            Err(_elapsed) => {
+                local.invalidate(key);
+                None
+            }
+        }
+    }
+
+    async fn fetch(&self, key: &str, operation: Operation) -> Result<Fetched<V>> {
+        let qualified = self.namespace.qualify(key);
+        let stored = self.meter.call(Call::Read, self.backend.get(&qualified), Result::is_err).await;
+        self.understood(key, operation, stored)
+    }
+
+    /// Decodes what the backend said, outside every lock.
+    fn understood(&self, key: &str, operation: Operation, stored: BackendResult<Option<Stored>>) -> Result<Fetched<V>> {
+        let stored = stored.map_err(|source| self.backend_failed(operation, source))?;
+        let Some(Stored { value: bytes, ttl }) = stored else {
+            let life = self.settings.negative_time_to_live;
+            return Ok(Fetched { value: None, digest: Digest::ABSENT, weight: 0, life });
+        };
+        if bytes.len() > self.settings.max_value_bytes {
+            let (size, limit) = (bytes.len(), self.settings.max_value_bytes);
+            return Err(Error::ValueTooLarge { operation, namespace: self.namespace.clone(), size, limit });
+        }
+        let value = self.codec.decode(&bytes).map_err(|source| {
+            self.meter.undecodable();
+            Error::Codec { operation, namespace: self.namespace.clone(), source }
+        })?;
+        let weight = self.weigh(key, &value, bytes.len());
+        let life = ttl.cap(self.settings.local_ttl());
+        Ok(Fetched { value: Some(Arc::new(value)), digest: Digest::of(&bytes), weight, life })
+    }
+
+    /// Reads many keys: same length and order. Local hits first, then one backend call for each 512 of the rest.
+    ///
+    /// `counted` says whether these are reads of the user's, to be counted as hits and misses.
+    pub(crate) async fn read_many(&self, keys: &[&str], operation: Operation, counted: bool) -> Result<Vec<Kept<V>>> {
+        for key in keys {
+            self.check_key(operation, key)?;
+        }
+        self.open(operation)?;
+        let mut found: Vec<Option<Kept<V>>> = Vec::with_capacity(keys.len());
+        let mut missed: HashMap<&str, Vec<usize>> = HashMap::new();
+        let mut order = Vec::new();
+        for (index, key) in keys.iter().enumerate() {
+            let hit = if counted { self.local.as_ref().and_then(|local| local.get(key)) } else { None };
+            if hit.is_none() {
+                let indices = missed.entry(key).or_default();
+                if indices.is_empty() {
+                    order.push(*key);
+                }
+                indices.push(index);
+            }
+            found.push(hit);
+        }
+        for batch in order.chunks(BATCH) {
+            let values = self.read_batch(batch, operation).await?;
+            for (key, value) in batch.iter().zip(values) {
+                for &index in missed.get(key).into_iter().flatten() {
+                    found[index] = Some(value.clone());
+                }
+            }
+        }
+        Ok(found.into_iter().map(Option::unwrap_or_default).collect())
+    }
+
+    /// Reads distinct keys that were missed. The first failure is returned after everything that could be kept was.
+    async fn read_batch(&self, keys: &[&str], operation: Operation) -> Result<Vec<Kept<V>>> {
+        let mut values: Vec<Option<Result<Kept<V>>>> = keys.iter().map(|_| None).collect();
+        let mut led = Vec::new();
+        let mut joined = Vec::new();
+        for (index, key) in keys.iter().enumerate() {
+            match self.local.as_ref().map(|local| local.read(key)) {
+                Some(Read::Hit(value)) => values[index] = Some(Ok(value)),
+                Some(Read::Join(joiner)) => joined.push((index, joiner)),
+                Some(Read::Lead(ticket)) => led.push((index, Some(ticket))),
+                Some(Read::Bypass) | None => led.push((index, None)),
+            }
+        }
+        // What this call leads it ends before it waits for others, so two batches cannot wait for each other.
+        if !led.is_empty() {
+            let qualified: Vec<Bytes> =
+                led.iter().map(|(index, _)| self.namespace.qualify(keys[*index]).into()).collect();
+            let call = async {
+                let failed = |results: &Vec<BackendResult<_>>| results.iter().any(Result::is_err);
+                Ok(self.meter.call(Call::Read, self.backend.get_many(&qualified), failed).await)
+            };
+            match self.within(operation, call).await {
+                Ok(results) => {
+                    for ((index, ticket), stored) in led.into_iter().zip(results) {
+                        let fetched = self.understood(keys[index], operation, stored);
+                        values[index] = Some(match ticket {
+                            Some(ticket) => Self::finish(ticket, fetched),
+                            None => fetched.map(|fetched| fetched.value),
+                        });
+                    }
+                }
+                Err(error) => {
+                    // Dropped tickets let joiners of these keys elect a leader of their own.
+                    for (index, _ticket) in led {
+                        values[index] = Some(Err(error.clone()));
+                    }
+                }
+            }
+        }
+        for (index, joiner) in joined {
+            let waited = match &self.local {
+                Some(local) => self.joined(local, keys[index], joiner).await,
+                None => None,
+            };
+            values[index] = Some(match waited {
+                Some(result) => result,
+                None => self.read_through(keys[index], operation).await.map(|found| found.value),
+            });
+        }
+        values.into_iter().map(|value| value.unwrap_or_else(|| Err(self.unanswered(operation)))).collect()
+    }
+}

@@ -1,0 +1,289 @@
+//! The write path: backend first, then the local tier.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use twotier_backend::{BackendResult, Write};
+use twotier_core::{Error, Operation, check_time_to_live};
+use twotier_local::{Digest, WriteTicket};
+
+use crate::{
+    Result,
+    meter::Call,
+    read::BATCH,
+    shared::{Kept, Shared},
+};
+
+/// Options of one write.
+///
+/// ```
+/// use std::time::Duration;
+/// use twotier::SetOptions;
+///
+/// let options = SetOptions::new().time_to_live(Duration::from_secs(30));
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SetOptions {
+    ttl: Option<Option<Duration>>,
+}
+
+impl SetOptions {
+    /// Takes the cache's own settings for everything.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets how long this value lives in the backend, exactly, at least 1 ms; `None` is for ever.
+    #[must_use]
+    pub fn time_to_live(mut self, ttl: impl Into<Option<Duration>>) -> Self {
+        self.ttl = Some(ttl.into());
+        self
+    }
+}
+
+/// A value that passed every check and is ready to be sent.
+struct Prepared<V> {
+    value: Arc<V>,
+    bytes: Bytes,
+    weight: usize,
+    ttl: Option<Duration>,
+    /// How long the local copy lives: the shorter of both times to live.
+    life: Duration,
+}
+
+type Ticket<V> = WriteTicket<Kept<V>, Error>;
+
+impl<V: Send + Sync + 'static> Shared<V> {
+    pub(crate) async fn set(self: &Arc<Self>, key: &str, value: Arc<V>, options: SetOptions) -> Result<()> {
+        let operation = Operation::Set;
+        self.check_key(operation, key)?;
+        self.open(operation)?;
+        self.loads.supersede(key);
+        self.put(operation, key, value, options).await
+    }
+
+    /// Writes one value whose key was checked. One round trip.
+    pub(crate) async fn put(
+        self: &Arc<Self>,
+        operation: Operation,
+        key: &str,
+        value: Arc<V>,
+        options: SetOptions,
+    ) -> Result<()> {
+        let prepared = self.prepare(operation, key, value, options)?;
+        let qualified = self.namespace.qualify(key);
+        let ticket = self.local.as_ref().map(|local| local.begin_write(key, Digest::of(&prepared.bytes)));
+        let shared = Arc::clone(self);
+        let write = async move {
+            let Prepared { value, bytes, weight, ttl, life } = prepared;
+            let call = shared.backend.set(&qualified, bytes, ttl);
+            let result = shared.meter.call(Call::Write, call, Result::is_err).await;
+            shared.ended(operation, ticket, result, |ticket| ticket.install(Some(value), weight, Some(life)))
+        };
+        self.within(operation, self.detached(operation, write)).await
+    }
+
+    pub(crate) async fn set_many(self: &Arc<Self>, items: Vec<(String, Arc<V>)>) -> Result<()> {
+        let operation = Operation::SetMany;
+        for (key, _) in &items {
+            self.check_key(operation, key)?;
+        }
+        self.open(operation)?;
+        // Of two values for one key the later one wins, in the backend as here.
+        let last: HashMap<String, Arc<V>> = items.into_iter().collect();
+        let mut prepared = Vec::with_capacity(last.len());
+        for (key, value) in last {
+            let value = self.prepare(operation, &key, value, SetOptions::default())?;
+            prepared.push((key, value));
+        }
+        let mut first_failure = Ok(());
+        while !prepared.is_empty() {
+            let batch = prepared.split_off(prepared.len().saturating_sub(BATCH));
+            let result = self.set_batch(operation, batch).await;
+            first_failure = first_failure.and(result);
+        }
+        first_failure
+    }
+
+    /// Writes one batch of distinct keys. One round trip; each key ends by its own reply.
+    async fn set_batch(self: &Arc<Self>, operation: Operation, batch: Vec<(String, Prepared<V>)>) -> Result<()> {
+        let mut writes = Vec::with_capacity(batch.len());
+        let mut tickets = Vec::with_capacity(batch.len());
+        for (key, Prepared { value, bytes, weight, ttl, life }) in batch {
+            self.loads.supersede(&key);
+            let ticket = self.local.as_ref().map(|local| local.begin_write(&key, Digest::of(&bytes)));
+            tickets.push((ticket, value, weight, life));
+            writes.push(Write { key: self.namespace.qualify(&key).into(), value: bytes, ttl });
+        }
+        let shared = Arc::clone(self);
+        let write = async move {
+            let call = shared.backend.set_many(&writes);
+            let results = shared.meter.call(Call::Write, call, any_failed).await;
+            let mut outcome = if results.len() == writes.len() { Ok(()) } else { Err(shared.unanswered(operation)) };
+            for ((ticket, value, weight, life), result) in tickets.into_iter().zip(results) {
+                let install = |ticket: Ticket<V>| ticket.install(Some(value), weight, Some(life));
+                let ended = shared.ended(operation, ticket, result, install);
+                outcome = outcome.and(ended);
+            }
+            outcome
+        };
+        self.within(operation, self.detached(operation, write)).await
+    }
+
+    pub(crate) async fn delete(self: &Arc<Self>, key: &str) -> Result<bool> {
+        let operation = Operation::Delete;
+        self.check_key(operation, key)?;
+        self.open(operation)?;
+        self.loads.supersede(key);
+        let qualified = self.namespace.qualify(key);
+        let ticket = self.local.as_ref().map(|local| local.begin_write(key, Digest::ABSENT));
+        let shared = Arc::clone(self);
+        let write = async move {
+            let result = shared.meter.call(Call::Delete, shared.backend.delete(&qualified), Result::is_err).await;
+            let life = shared.settings.negative_time_to_live;
+            shared.ended(operation, ticket, result, |ticket| ticket.install(None, 0, life))
+        };
+        self.within(operation, self.detached(operation, write)).await
+    }
+
+    /// Deletes many keys, and says how many were there. One round trip for each 512.
+    pub(crate) async fn delete_many(self: &Arc<Self>, keys: &[&str]) -> Result<usize> {
+        let operation = Operation::DeleteMany;
+        for key in keys {
+            self.check_key(operation, key)?;
+        }
+        self.open(operation)?;
+        let mut distinct = keys.to_vec();
+        distinct.sort_unstable();
+        distinct.dedup();
+        let mut removed = 0;
+        let mut first_failure = Ok(());
+        for batch in distinct.chunks(BATCH) {
+            match self.delete_batch(operation, batch).await {
+                Ok(count) => removed += count,
+                Err(error) => first_failure = first_failure.and(Err(error)),
+            }
+        }
+        first_failure.map(|()| removed)
+    }
+
+    async fn delete_batch(self: &Arc<Self>, operation: Operation, keys: &[&str]) -> Result<usize> {
+        let mut qualified: Vec<Bytes> = Vec::with_capacity(keys.len());
+        let mut tickets = Vec::with_capacity(keys.len());
+        for key in keys {
+            self.loads.supersede(key);
+            tickets.push(self.local.as_ref().map(|local| local.begin_write(key, Digest::ABSENT)));
+            qualified.push(self.namespace.qualify(key).into());
+        }
+        let shared = Arc::clone(self);
+        let write = async move {
+            let call = shared.backend.delete_many(&qualified);
+            let results = shared.meter.call(Call::Delete, call, any_failed).await;
+            let mut removed = 0;
+            let mut outcome = if results.len() == qualified.len() { Ok(()) } else { Err(shared.unanswered(operation)) };
+            let life = shared.settings.negative_time_to_live;
+            for (ticket, result) in tickets.into_iter().zip(results) {
+                match shared.ended(operation, ticket, result, |ticket| ticket.install(None, 0, life)) {
+                    Ok(was_there) => removed += usize::from(was_there),
+                    Err(error) => outcome = outcome.and(Err(error)),
+                }
+            }
+            outcome.map(|()| removed)
+        };
+        self.within(operation, self.detached(operation, write)).await
+    }
+
+    /// Removes every key of the namespace from both tiers.
+    ///
+    /// The copies go before, so that none is served once the first key is gone, and after, so that no read which saw a
+    /// key before it was removed is kept: removals by our own connection are not reported to us.
+    pub(crate) async fn clear(self: &Arc<Self>) -> Result<u64> {
+        let operation = Operation::Clear;
+        self.open(operation)?;
+        let shared = Arc::clone(self);
+        let clear = async move {
+            shared.forget();
+            let forget_again = ForgetOnDrop(&shared);
+            let call = shared.backend.clear(shared.namespace.prefix().as_bytes());
+            let result = shared.meter.call(Call::Delete, call, Result::is_err).await;
+            drop(forget_again);
+            result.map_err(|source| shared.backend_failed(operation, source))
+        };
+        self.detached(operation, clear).await
+    }
+
+    /// Drops every local copy and everything under way that could become one.
+    fn forget(&self) {
+        self.loads.supersede_all();
+        if let Some(local) = &self.local {
+            local.flush();
+            local.clear();
+        }
+    }
+
+    /// Encodes and checks a value, before anything is changed.
+    fn prepare(&self, operation: Operation, key: &str, value: Arc<V>, options: SetOptions) -> Result<Prepared<V>> {
+        let ttl = match options.ttl {
+            None => self.settings.default_ttl(),
+            Some(None) => None,
+            Some(Some(ttl)) => {
+                check_time_to_live("time_to_live", ttl).map_err(|source| Error::InvalidOption {
+                    operation,
+                    namespace: self.namespace.clone(),
+                    source,
+                })?;
+                Some(ttl)
+            }
+        };
+        let bytes = self.codec.encode(&value).map_err(|source| Error::Codec {
+            operation,
+            namespace: self.namespace.clone(),
+            source,
+        })?;
+        let (size, limit) = (bytes.len(), self.settings.max_value_bytes);
+        if size > limit {
+            return Err(Error::ValueTooLarge { operation, namespace: self.namespace.clone(), size, limit });
+        }
+        let weight = self.weigh(key, &value, size);
+        let local = self.settings.local_ttl();
+        let life = ttl.map_or(local, |ttl| ttl.min(local));
+        Ok(Prepared { value, bytes, weight, ttl, life })
+    }
+
+    /// Ends the bookkeeping of one write by its own reply. Without an install the local copy stays gone.
+    fn ended<T>(
+        &self,
+        operation: Operation,
+        ticket: Option<Ticket<V>>,
+        result: BackendResult<T>,
+        install: impl FnOnce(Ticket<V>) -> bool,
+    ) -> Result<T> {
+        match result {
+            Ok(answer) => {
+                if let Some(ticket) = ticket {
+                    let _kept = install(ticket);
+                }
+                Ok(answer)
+            }
+            Err(source) => {
+                drop(ticket);
+                Err(self.backend_failed(operation, source))
+            }
+        }
+    }
+}
+
+/// Drops the local copies again however `clear` ends.
+struct ForgetOnDrop<'s, V: Send + Sync + 'static>(&'s Shared<V>);
+
+impl<V: Send + Sync + 'static> Drop for ForgetOnDrop<'_, V> {
+    fn drop(&mut self) {
+        self.0.forget();
+    }
+}
+
+#[allow(clippy::ptr_arg, reason = "the type of the future's output")]
+fn any_failed<T>(results: &Vec<BackendResult<T>>) -> bool {
+    results.iter().any(Result::is_err)
+}

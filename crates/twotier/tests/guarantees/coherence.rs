@@ -1,0 +1,134 @@
+//! What one cache sees of the writes of others.
+
+use twotier::{Coherence, Freshness, Lease, MemoryBackend};
+
+use crate::support::{over_memory, read, text};
+
+#[tokio::test]
+async fn a_write_by_one_cache_removes_the_copy_of_another() {
+    let store = MemoryBackend::new();
+    let (one, two) = (over_memory(&store).await, over_memory(&store).await);
+    one.set("k", "1".to_owned()).await.unwrap();
+    assert_eq!(read(&two, "k").await.as_deref(), Some("1"));
+    one.set("k", "2".to_owned()).await.unwrap();
+    assert_eq!(two.get_if_local("k"), None);
+    assert_eq!(read(&two, "k").await.as_deref(), Some("2"));
+    two.delete("k").await.unwrap();
+    assert_eq!(read(&one, "k").await, None);
+    one.set_many([("k", "3".to_owned())]).await.unwrap();
+    assert_eq!(read(&two, "k").await.as_deref(), Some("3"));
+    store.flush_all();
+    assert_eq!(read(&one, "k").await, None);
+    assert_eq!(read(&two, "k").await, None);
+}
+
+#[tokio::test]
+async fn a_lookup_says_what_is_promised_about_freshness() {
+    let store = MemoryBackend::new();
+    let reported = over_memory(&store).await;
+    reported.set("k", "v".to_owned()).await.unwrap();
+    let bound = reported.health().max_staleness.unwrap();
+    assert_eq!(reported.lookup("k").await.unwrap().freshness, Freshness::Within(bound));
+
+    let unreported = text().coherence(Coherence::None).build(store.clone()).await.unwrap();
+    assert_eq!(unreported.lookup("k").await.unwrap().freshness, Freshness::Current);
+    assert_eq!(unreported.lookup("k").await.unwrap().freshness, Freshness::UntilExpiry);
+    assert_eq!(unreported.health().max_staleness, None);
+    assert_eq!(unreported.health().coherence, Coherence::None);
+    let _ = Lease::Unlimited;
+}
+
+mod live {
+    use std::time::{Duration, Instant};
+
+    use twotier::{Coherence, RedisBackend};
+    use twotier_testkit::{Proxy, RedisServer};
+
+    use crate::support::{eventually, over_redis, read, redis, text};
+
+    #[tokio::test]
+    async fn writes_by_any_client_are_seen_within_the_bound() {
+        let server = RedisServer::start();
+        let cache = over_redis(&server).await;
+        server.command(&["SET", "t:k", "0"]);
+        assert_eq!(read(&cache, "k").await.as_deref(), Some("0"));
+        let writes: [&[&str]; 6] = [
+            &["SET", "t:k", "1"],
+            &["APPEND", "t:k", "2"],
+            &["EVAL", "return redis.call('SET', KEYS[1], 'lua')", "1", "t:k"],
+            &["RENAME", "t:k", "t:elsewhere"],
+            &["COPY", "t:elsewhere", "t:k"],
+            &["GETDEL", "t:k"],
+        ];
+        for write in writes {
+            read(&cache, "k").await;
+            server.command(write);
+            let truth = server.command(&["GET", "t:k"]);
+            let truth = (!truth.is_nil()).then(|| truth.as_str().to_owned());
+            eventually("the write is seen", async || read(&cache, "k").await == truth).await;
+        }
+        server.command(&["SET", "t:k", "again"]);
+        eventually("the write is seen", async || read(&cache, "k").await.is_some()).await;
+        server.command(&["FLUSHALL"]);
+        eventually("the flush is seen", async || read(&cache, "k").await.is_none()).await;
+        assert!(cache.stats().coherence.invalidations >= 7);
+        assert!(cache.stats().coherence.flushes >= 1);
+    }
+
+    #[tokio::test]
+    async fn a_cut_link_is_restored_and_nothing_from_before_is_served() {
+        let server = RedisServer::start();
+        let cache = over_redis(&server).await;
+        for round in 0..5 {
+            cache.set("k", format!("own {round}")).await.unwrap();
+            assert!(cache.get_if_local("k").is_some());
+            let links = cache.stats().coherence.links;
+            server.command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
+            server.command(&["SET", "t:k", &format!("foreign {round}")]);
+            let cut = Instant::now();
+            eventually("the link is back", async || cache.stats().coherence.links > links).await;
+            assert!(cut.elapsed() < Duration::from_secs(2), "{:?}", cut.elapsed());
+            assert_eq!(read(&cache, "k").await, Some(format!("foreign {round}")));
+            assert!(cache.get_if_local("k").is_some(), "and copies are kept again");
+        }
+        assert!(cache.health().is_healthy());
+    }
+
+    #[tokio::test]
+    async fn when_the_link_hangs_copies_are_served_for_at_most_the_bound_and_then_not_at_all() {
+        let server = RedisServer::start();
+        let proxy = Proxy::start(server.addr());
+        let bound = Duration::from_millis(400);
+        let backend = RedisBackend::new(proxy.url()).unwrap();
+        let cache = text().max_staleness(bound).build(backend).await.unwrap();
+        cache.set("k", "old".to_owned()).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert!(cache.get_if_local("k").is_some(), "heartbeats renew the lease");
+        proxy.pause();
+        let hung = Instant::now();
+        server.command(&["SET", "t:k", "new"]);
+        while cache.get_if_local("k").is_some() {
+            assert!(hung.elapsed() <= bound + Duration::from_millis(10), "served {:?} after", hung.elapsed());
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert!(cache.get("k").await.is_err(), "the backend's error, not the old copy");
+        proxy.resume();
+        eventually(
+            "the new value is seen",
+            async || matches!(cache.get("k").await, Ok(Some(value)) if *value == "new"),
+        )
+        .await;
+    }
+
+    #[tokio::test]
+    async fn without_coherence_only_the_time_to_live_bounds_a_copy() {
+        let server = RedisServer::start();
+        let cache = text().coherence(Coherence::None).build(redis(&server)).await.unwrap();
+        server.command(&["SET", "t:k", "old"]);
+        assert_eq!(read(&cache, "k").await.as_deref(), Some("old"));
+        server.command(&["SET", "t:k", "new"]);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert_eq!(read(&cache, "k").await.as_deref(), Some("old"));
+        assert_eq!(cache.stats().coherence.max_staleness, None);
+    }
+}

@@ -1,0 +1,26 @@
+//! What the cache promises, one file for each group of promises, one test for each promise.
+//!
+//! Tests that need a server are in modules named `live`; each starts a private one. They count commands at the server.
+
+mod bad_input;
+mod batches;
+mod cancellation;
+mod clearing;
+mod closing;
+mod coherence;
+mod deleting;
+mod documentation;
+mod eviction;
+mod expiry;
+mod faults;
+mod loading;
+mod mocking;
+mod reading;
+mod single_flight;
+mod statistics;
+mod support;
+mod switching_off;
+mod threads_without_runtime;
+mod values;
+mod warming;
+mod writing;

@@ -1,0 +1,36 @@
+//! The backend is swapped by its trait, for a mock with expectations too.
+
+use bytes::Bytes;
+use twotier::{Attachment, Coherence, MockBackend, RemainingTtl, Stored};
+
+use crate::support::{read, text};
+
+#[tokio::test]
+async fn a_mock_counts_what_a_cache_asks_of_its_backend() {
+    let mut backend = MockBackend::new();
+    backend.expect_attach().times(1).returning(|_| Ok(Attachment { coherence: Coherence::None }));
+    backend
+        .expect_get()
+        .withf(|key| key == b"t:k")
+        .times(1)
+        .returning(|_| Ok(Some(Stored { value: Bytes::from_static(b"v"), ttl: RemainingTtl::Persistent })));
+    backend.expect_set().times(0);
+    let cache = text().build(backend).await.unwrap();
+    for _ in 0..10 {
+        assert_eq!(read(&cache, "k").await.as_deref(), Some("v"));
+    }
+}
+
+#[tokio::test]
+async fn a_backend_that_loses_items_of_a_batch_is_an_error_and_never_a_silent_success() {
+    let mut backend = MockBackend::new();
+    backend.expect_attach().returning(|_| Ok(Attachment { coherence: Coherence::None }));
+    backend.expect_set_many().returning(|_| vec![Ok(())]);
+    backend.expect_delete_many().returning(|_| vec![]);
+    backend.expect_get_many().returning(|_| vec![]);
+    let cache = text().build(backend).await.unwrap();
+    let error = cache.set_many([("a", String::new()), ("b", String::new())]).await.unwrap_err();
+    assert!(format!("{error:?}").contains("one result for each item"), "{error:?}");
+    assert!(cache.delete_many(&["a", "b"]).await.is_err());
+    assert!(cache.get_many(&["a", "b"]).await.is_err(), "an unanswered key is not an absent one");
+}

@@ -1,0 +1,118 @@
+//! Concurrent misses of one key are one read.
+
+use std::time::Duration;
+
+use twotier::{BackendError, BackendErrorKind, FaultyBackend, MemoryBackend};
+
+use crate::support::{ends, over_memory, read, text};
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_read_is_one_error_for_everyone_who_waited_and_the_next_read_tries_again() {
+    let backend = FaultyBackend::new(MemoryBackend::new());
+    let faults = backend.faults();
+    let cache = text().build(backend).await.unwrap();
+    faults.latency(Duration::from_millis(50));
+    faults.fail_next(1, BackendError::new(BackendErrorKind::Unavailable, "unplugged"));
+    let reads: Vec<_> = (0..20)
+        .map(|_| {
+            let cache = cache.clone();
+            tokio::spawn(async move { cache.get("k").await })
+        })
+        .collect();
+    for read in reads {
+        let error = ends(read).await.unwrap().unwrap_err();
+        assert_eq!(error.kind(), twotier::ErrorKind::Unavailable);
+    }
+    assert_eq!(cache.stats().backend.reads, 1);
+    assert_eq!(read(&cache, "k").await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_the_reader_that_leads_is_dropped_another_takes_over() {
+    let store = MemoryBackend::new();
+    over_memory(&store).await.set("k", "v".to_owned()).await.unwrap();
+    let backend = FaultyBackend::new(store);
+    let faults = backend.faults();
+    let cache = text().build(backend).await.unwrap();
+    faults.latency(Duration::from_millis(50));
+    let leader = tokio::spawn({
+        let cache = cache.clone();
+        async move { read(&cache, "k").await }
+    });
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    let waiter = tokio::spawn({
+        let cache = cache.clone();
+        async move { read(&cache, "k").await }
+    });
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    leader.abort();
+    assert_eq!(ends(waiter).await.unwrap().as_deref(), Some("v"));
+    assert_eq!(cache.stats().backend.reads, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_is_kept_but_not_polled_holds_nobody_up() {
+    let store = MemoryBackend::new();
+    over_memory(&store).await.set("k", "v".to_owned()).await.unwrap();
+    let backend = FaultyBackend::new(store);
+    backend.faults().latency(Duration::from_millis(10));
+    let cache = text().build(backend).await.unwrap();
+    // Polled once, so that it leads the read of this key, and then left alone.
+    let mut idle = std::pin::pin!(cache.get("k"));
+    assert!(futures_util::poll!(idle.as_mut()).is_pending());
+    assert_eq!(ends(cache.get("k")).await.unwrap().as_deref().map(String::as_str), Some("v"));
+    assert_eq!(ends(idle).await.unwrap().as_deref().map(String::as_str), Some("v"));
+}
+
+#[tokio::test]
+async fn a_future_that_was_never_polled_holds_nobody_up() {
+    let cache = over_memory(&MemoryBackend::new()).await;
+    let never = cache.get("k");
+    assert_eq!(ends(cache.get("k")).await.unwrap(), None);
+    drop(never);
+}
+
+mod live {
+    use std::time::Duration;
+
+    use twotier::RedisBackend;
+    use twotier_testkit::{Proxy, RedisServer};
+
+    use crate::support::{READS, foreign, text};
+
+    #[tokio::test]
+    async fn concurrent_misses_of_one_key_are_one_read() {
+        let server = RedisServer::start();
+        let proxy = Proxy::start(server.addr());
+        proxy.set_round_trip(Duration::from_millis(30));
+        let cache = text().build(RedisBackend::new(proxy.url()).unwrap()).await.unwrap();
+        foreign(&server, &cache, &["SET", "t:k", "v"]).await;
+        server.reset_stats();
+        let reads: Vec<_> = (0..512)
+            .map(|_| {
+                let cache = cache.clone();
+                tokio::spawn(async move { cache.get("k").await.unwrap().unwrap() })
+            })
+            .collect();
+        for read in reads {
+            assert_eq!(*read.await.unwrap(), "v");
+        }
+        assert_eq!(server.calls(&["get"]), 1);
+        assert_eq!(server.calls(&READS), 2, "one GET and its PTTL");
+    }
+
+    #[tokio::test]
+    async fn a_batch_and_single_reads_share_one_read_of_a_key() {
+        let server = RedisServer::start();
+        let proxy = Proxy::start(server.addr());
+        proxy.set_round_trip(Duration::from_millis(30));
+        let cache = text().build(RedisBackend::new(proxy.url()).unwrap()).await.unwrap();
+        server.reset_stats();
+        let (single, batch, other) =
+            tokio::join!(cache.get("a"), cache.get_many(&["a", "b"]), cache.get_many(&["b", "a"]));
+        single.unwrap();
+        batch.unwrap();
+        other.unwrap();
+        assert_eq!(server.calls(&["pttl"]), 2, "one for each key");
+    }
+}
