@@ -68,7 +68,7 @@ pub async fn concurrent_writers_do_not_mix(fixture: &dyn Fixture) {
 pub async fn dropped_futures_disturb_nothing(fixture: &dyn Fixture) {
     const ROUNDS: usize = 60;
     let (scope, backend) = (Scope::new(), fixture.backend().await);
-    let (dropped, probes) = (scope.keys(ROUNDS), scope.key("probe"));
+    let (dropped, absent) = (scope.keys(ROUNDS), scope.key("absent"));
     let expected = |round: usize| Bytes::from(format!("value of {round}"));
     for round in 0..ROUNDS {
         let polls = round % 6;
@@ -78,14 +78,14 @@ pub async fn dropped_futures_disturb_nothing(fixture: &dyn Fixture) {
         leave(polls, backend.get(key)).await;
         leave(polls, backend.get_many(&dropped)).await;
         leave(polls, backend.set_many(&batch)).await;
-        leave(polls, backend.delete(&probes)).await;
+        leave(polls, backend.delete(&absent)).await;
         leave(polls, backend.delete_many(&dropped[..0])).await;
         leave(polls, backend.clear(&scope.key("nothing"))).await;
 
         let probe = scope.key(format!("probe {round}"));
         put(&backend, &probe, round.to_string(), None).await;
         assert_eq!(value(&backend, &probe).await, Some(Bytes::from(round.to_string())));
-        assert_eq!(values(&backend, &[probes.clone(), probe]).await, [None, Some(Bytes::from(round.to_string()))]);
+        assert_eq!(values(&backend, &[absent.clone(), probe]).await, [None, Some(Bytes::from(round.to_string()))]);
     }
     for (round, found) in values(&backend, &dropped).await.into_iter().enumerate() {
         assert!(found.is_none_or(|found| found == expected(round)), "a dropped write has landed elsewhere");

@@ -31,12 +31,7 @@ pub(super) async fn get(connection: &Connection, key: &[u8]) -> BackendResult<Op
 }
 
 /// `SET` with `PX`.
-pub(super) async fn set(
-    connection: &Connection,
-    key: &[u8],
-    value: &[u8],
-    ttl: Option<Duration>,
-) -> BackendResult<()> {
+pub(super) async fn set(connection: &Connection, key: &[u8], value: &[u8], ttl: Option<Duration>) -> BackendResult<()> {
     let mut command = cmd("SET");
     command.arg(key).arg(value);
     if let Some(ttl) = ttl {
@@ -205,7 +200,8 @@ fn count(reply: Value) -> BackendResult<u64> {
 fn page(reply: Value) -> BackendResult<(Vec<u8>, Vec<Vec<u8>>)> {
     let unexpected = || error::unexpected("SCAN");
     let Value::Array(parts) = reply else { return Err(refusal(&reply, "SCAN")) };
-    let [Value::BulkString(cursor), Value::Array(keys)] = <[Value; 2]>::try_from(parts).map_err(|_other| unexpected())?
+    let [Value::BulkString(cursor), Value::Array(keys)] =
+        <[Value; 2]>::try_from(parts).map_err(|_other| unexpected())?
     else {
         return Err(unexpected());
     };

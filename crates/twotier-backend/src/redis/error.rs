@@ -36,9 +36,7 @@ pub(super) fn from_redis(error: &RedisError) -> BackendError {
         ErrorKind::AuthenticationFailed => {
             BackendError::new(BackendErrorKind::Denied, "the server refused the credentials")
         }
-        ErrorKind::Parse => {
-            BackendError::new(BackendErrorKind::Protocol, "the server sent something that is not RESP")
-        }
+        ErrorKind::Parse => BackendError::new(BackendErrorKind::Protocol, "the server sent something that is not RESP"),
         _ => match error.code() {
             Some(code) => from_code(code, error.detail()),
             None => BackendError::new(BackendErrorKind::Rejected, error.category().to_owned()),
@@ -73,7 +71,7 @@ fn from_code(code: &str, detail: Option<&str>) -> BackendError {
     BackendError::new(kind, message)
 }
 
-/// What the operating system said; these messages hold no address.
+/// What the operating system or TLS said; these messages hold no credentials.
 fn io_message(error: &RedisError) -> String {
     use std::error::Error as _;
 
@@ -81,12 +79,23 @@ fn io_message(error: &RedisError) -> String {
     let source = error.source().and_then(|source| source.downcast_ref::<Arc<dyn std::error::Error + Send + Sync>>());
     let source = source.and_then(|source| source.downcast_ref::<std::io::Error>());
     match source {
+        Some(io) if is_tls(io) => format!("the TLS handshake failed: {io}"),
         Some(io) => match io.raw_os_error() {
             Some(code) => std::io::Error::from_raw_os_error(code).to_string().to_lowercase(),
             None => io.kind().to_string(),
         },
         None => "the connection was lost".to_owned(),
     }
+}
+
+#[cfg(feature = "tls")]
+fn is_tls(error: &std::io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>())
+}
+
+#[cfg(not(feature = "tls"))]
+fn is_tls(_error: &std::io::Error) -> bool {
+    false
 }
 
 #[cfg(test)]
