@@ -1,6 +1,6 @@
 //! Errors: what failed, in which namespace, and why. Never a value, a key or a credential.
 
-use std::{borrow::Cow, error::Error as StdError, fmt, sync::Arc, time::Duration};
+use std::{borrow::Cow, error::Error as StdError, fmt, ops::Deref, sync::Arc, time::Duration};
 
 use crate::{ConfigError, KeyError, Namespace};
 
@@ -131,7 +131,7 @@ pub enum Error {
         /// Where.
         namespace: Namespace,
         /// The loader's error.
-        source: Arc<dyn StdError + Send + Sync>,
+        source: SharedError,
     },
     /// The cache was closed.
     #[error("{operation} in namespace `{namespace}`: the cache is closed")]
@@ -149,6 +149,28 @@ pub enum Error {
         /// What to do instead.
         hint: &'static str,
     },
+}
+
+/// An error of somebody else's type that reaches many callers.
+///
+/// It dereferences to the error itself. It is not an error of its own, so that [`Error::source`](StdError::source) is
+/// the error that was put in, and `downcast_ref` finds its type.
+#[derive(Clone, Debug)]
+pub struct SharedError(Arc<dyn StdError + Send + Sync>);
+
+impl SharedError {
+    /// Wraps an error.
+    pub fn new(error: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self(Arc::from(error.into()))
+    }
+}
+
+impl Deref for SharedError {
+    type Target = dyn StdError + Send + Sync;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.0
+    }
 }
 
 /// What kind of failure an [`Error`] is, for code that acts on it.

@@ -59,7 +59,8 @@ pub struct LocalStats {
     pub outdated: u64,
     /// Entries removed because the backend reported a change, or `invalidate_local` was called.
     pub invalidated: u64,
-    /// Entries removed because this cache itself wrote or deleted the key (a write puts the new value in afterwards).
+    /// Entries removed because this cache itself wrote or deleted the key (a write puts the new value in afterwards), or
+    /// read something else from the backend.
     pub superseded: u64,
     /// Entries removed by `clear_local`.
     pub cleared: u64,

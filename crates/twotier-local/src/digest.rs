@@ -39,7 +39,7 @@ mod tests {
 
     #[test]
     fn equal_bytes_have_equal_digests_and_others_do_not() {
-        assert_eq!(Digest::of(b"value"), Digest::of(&b"value".to_vec()));
+        assert_eq!(Digest::of(b"value"), Digest::of(String::from("value").as_bytes()));
         assert_ne!(Digest::of(b"value"), Digest::of(b"valuf"));
         assert_ne!(Digest::of(b"\0"), Digest::of(b"\0\0"));
     }

@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 use twotier_core::{ChangeListener, Clock, Lease, ManualClock, Mark, Timestamp};
 use twotier_local::{Digest, Joined, LocalOptions, Read};
 
-use crate::common::{LIFE, Text, Tier, join, lead, linked, namespace, push};
+use crate::common::{LIFE, Text, Tier, join, lead, linked, namespace, push, told};
 
 type Texts = Tier<&'static str>;
 
@@ -52,13 +52,13 @@ fn a_read_that_crosses_a_change_is_not_kept() {
 }
 
 // 1, for those who wait
-#[tokio::test]
-async fn those_who_joined_a_read_that_crosses_a_change_read_again() {
+#[test]
+fn those_who_joined_a_read_that_crosses_a_change_read_again() {
     let tier = linked(500);
     let ticket = lead(tier.read("k"));
     let joiner = join(tier.read("k"));
     push(&tier, "k");
-    assert_eq!(joiner.wait().await, Joined::ElectAgain, "told at once, not when the leader ends");
+    assert_eq!(told(joiner), Joined::ElectAgain, "told at once, not when the leader ends");
     assert!(!ticket.fill_text("v0"));
 }
 
@@ -68,8 +68,7 @@ fn a_read_sent_before_an_own_write_is_not_joined_after_it() {
     let tier = linked(500);
     let before = lead(tier.read("k"));
     let write = tier.begin_write("k", of("v1"));
-    assert!(write.install("v1", 2, LIFE));
-    assert!(tier.invalidate("k"), "so that the next read is a miss");
+    assert!(!write.install("v1", 2, None), "written, and not to be kept, so that the next read is a miss");
     let after = lead(tier.read("k"));
     assert!(!before.fill_text("v0"));
     assert!(after.fill_text("v1"));
@@ -281,8 +280,8 @@ fn a_copy_dies_its_life_after_the_command_was_sent_not_after_the_reply() {
 }
 
 // 12, a value whose life is over or unknown
-#[tokio::test]
-async fn a_value_without_life_left_answers_its_readers_and_is_not_kept() {
+#[test]
+fn a_value_without_life_left_answers_its_readers_and_is_not_kept() {
     let (clock, tier) = clocked();
     tier.link_up(Lease::Unlimited);
     for (key, life) in [("unknown", None), ("over", Some(SECOND))] {
@@ -290,7 +289,7 @@ async fn a_value_without_life_left_answers_its_readers_and_is_not_kept() {
         let joiner = join(tier.read(key));
         clock.advance(SECOND);
         assert!(!ticket.fill("v", of("v"), 1, life), "{key}");
-        assert_eq!(joiner.wait().await, Joined::Value("v"), "{key}");
+        assert_eq!(told(joiner), Joined::Value("v"), "{key}");
         assert_eq!(tier.get(key), None, "{key}");
     }
     assert!(!tier.begin_write("k", of("v")).install("v", 1, None));
@@ -364,17 +363,17 @@ fn nothing_from_before_a_flush_is_served_or_kept_after_it() {
 }
 
 // 17
-#[tokio::test]
-async fn a_leader_that_goes_away_leaves_the_read_to_those_who_wait() {
+#[test]
+fn a_leader_that_goes_away_leaves_the_read_to_those_who_wait() {
     let tier = linked(500);
     let ticket = lead(tier.read("k"));
     let (first, second) = (join(tier.read("k")), join(tier.read("k")));
     drop(ticket);
-    assert_eq!((first.wait().await, second.wait().await), (Joined::ElectAgain, Joined::ElectAgain));
+    assert_eq!((told(first), told(second)), (Joined::ElectAgain, Joined::ElectAgain));
     let elected = lead(tier.read("k"));
     let joiner = join(tier.read("k"));
     assert!(elected.fill_text("v"));
-    assert_eq!(joiner.wait().await, Joined::Value("v"));
+    assert_eq!(told(joiner), Joined::Value("v"));
 }
 
 // 17
@@ -390,22 +389,22 @@ fn a_leader_that_goes_away_late_does_not_take_another_leaders_place() {
 }
 
 // 17
-#[tokio::test]
-async fn an_error_reaches_everybody_who_joined_and_nobody_else() {
+#[test]
+fn an_error_reaches_everybody_who_joined_and_nobody_else() {
     let tier: Tier<&'static str> = linked(500);
     let ticket = lead(tier.read("k"));
     let joiner = join(tier.read("k"));
     ticket.fail(());
-    assert_eq!(joiner.wait().await, Joined::Failed(()));
+    assert_eq!(told(joiner), Joined::Failed(()));
     let killed = lead(tier.read("k"));
     let joiner = join(tier.read("k"));
     push(&tier, "k");
-    let _alive = lead(tier.read("k"));
+    let alive = lead(tier.read("k"));
     let waiting = join(tier.read("k"));
     killed.fail(());
-    assert_eq!(joiner.wait().await, Joined::ElectAgain, "a dead read's error is not theirs");
-    drop(_alive);
-    assert_eq!(waiting.wait().await, Joined::ElectAgain);
+    assert_eq!(told(joiner), Joined::ElectAgain, "a dead read's error is not theirs");
+    drop(alive);
+    assert_eq!(told(waiting), Joined::ElectAgain);
 }
 
 // 20, the local half
@@ -439,15 +438,15 @@ fn a_proof_from_another_epoch_extends_no_lease() {
     assert_eq!(tier.get("k"), Some("v"));
 }
 
-#[tokio::test]
-async fn nothing_read_or_written_before_a_clear_is_kept_after_it() {
+#[test]
+fn nothing_read_or_written_before_a_clear_is_kept_after_it() {
     let tier = linked(500);
     put(&tier, "entry", "v");
     let read = lead(tier.read("read"));
     let joiner = join(tier.read("read"));
     let write = tier.begin_write("write", of("v"));
     assert_eq!(tier.clear(), 1);
-    assert_eq!(joiner.wait().await, Joined::ElectAgain);
+    assert_eq!(told(joiner), Joined::ElectAgain);
     assert!(!read.fill_text("v"));
     assert!(!write.install("v", 1, LIFE));
     assert_eq!(tier.keys(), Vec::<String>::new());

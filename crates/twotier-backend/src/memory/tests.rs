@@ -206,8 +206,8 @@ async fn a_clock_that_lags_makes_no_value_live_too_long() {
     struct Lagging(ManualClock);
     impl Clock for Lagging {
         fn now(&self) -> Timestamp {
-            let step = self.resolution().as_nanos() as u64;
-            Timestamp::from_nanos(self.0.now().as_nanos() / step * step)
+            let nanos = self.0.now().as_nanos();
+            Timestamp::from_nanos(nanos - nanos % 4_000_000)
         }
         fn resolution(&self) -> Duration {
             Duration::from_millis(4)

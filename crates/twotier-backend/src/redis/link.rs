@@ -22,6 +22,9 @@ use super::{
 const HEARTBEAT: Duration = Duration::from_millis(500);
 /// The first step of the pauses between attempts to connect.
 const FIRST_BACKOFF: Duration = Duration::from_millis(10);
+/// A connection that lived this long was a good one: the pauses start over after it. One that is taken away at once, again
+/// and again, is not asked for at full speed.
+const GOOD_LIFE: Duration = Duration::from_millis(250);
 
 /// The link of one handle. Dropping it ends the connection and the task that watches it.
 pub(super) struct Link {
@@ -249,10 +252,11 @@ async fn supervise(shared: Arc<Shared>, generation: u64, watch: Option<Watch>) {
                 let connection = made.connection.clone();
                 tracing::debug!(tracked = watch.is_some(), "link up");
                 shared.up(generation, made, watch.as_ref());
-                let (cause, held) = watched(&connection, &shared.target, watch.as_ref()).await;
+                let since = Instant::now();
+                let cause = watched(&connection, &shared.target, watch.as_ref()).await;
                 tracing::warn!(%cause, "link lost");
                 shared.lost(generation, &connection, cause, watch.as_ref());
-                if held {
+                if since.elapsed() >= GOOD_LIFE {
                     backoff = FIRST_BACKOFF;
                 }
             }
@@ -267,14 +271,13 @@ async fn supervise(shared: Arc<Shared>, generation: u64, watch: Option<Watch>) {
     }
 }
 
-/// Watches a connection until it is lost: returns why, and whether at least one heartbeat was answered.
-async fn watched(connection: &Connection, target: &Target, watch: Option<&Watch>) -> (BackendError, bool) {
+/// Watches a connection until it is lost, and returns why.
+async fn watched(connection: &Connection, target: &Target, watch: Option<&Watch>) -> BackendError {
     let period = watch.map_or(HEARTBEAT, |watch| HEARTBEAT.min(watch.max_staleness / 4));
-    let mut held = false;
     loop {
         tokio::select! {
             biased;
-            cause = connection.loss().wait() => return (cause, held),
+            cause = connection.loss().wait() => return cause,
             () = sleep(period) => {}
         }
         // Taken before the request is queued: what was acknowledged before this moment has been reported once both
@@ -282,14 +285,13 @@ async fn watched(connection: &Connection, target: &Target, watch: Option<&Watch>
         let mark = watch.map(|watch| watch.listener.mark());
         match timeout(target.dead_after, live_primary(connection)).await {
             Ok(Ok(())) => {}
-            Ok(Err(cause)) => return (cause, held),
+            Ok(Err(cause)) => return cause,
             Err(_elapsed) => {
                 let millis = target.dead_after.as_millis();
                 let message = format!("nothing arrived on the connection for {millis} ms");
-                return (BackendError::new(BackendErrorKind::Unavailable, message), held);
+                return BackendError::new(BackendErrorKind::Unavailable, message);
             }
         }
-        held = true;
         if let (Some(watch), Some(mark)) = (watch, mark) {
             watch.listener.proof_of_life(mark);
         }

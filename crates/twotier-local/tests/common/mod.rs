@@ -2,10 +2,15 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    pin::pin,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
 
 use twotier_core::{ChangeListener, Lease, ManualClock, Namespace};
-use twotier_local::{Digest, FillTicket, Joiner, LocalOptions, LocalTier, Read};
+use twotier_local::{Digest, FillTicket, Joined, Joiner, LocalOptions, LocalTier, Read};
 
 pub(crate) type Tier<T> = LocalTier<T, ()>;
 
@@ -35,6 +40,16 @@ pub(crate) fn lead<T>(read: Read<T, ()>) -> FillTicket<T, ()> {
 pub(crate) fn join<T>(read: Read<T, ()>) -> Joiner<T, ()> {
     let Read::Join(joiner) = read else { panic!("there is nobody to join") };
     joiner
+}
+
+/// Returns what a joiner is told by now. A read that has ended, in whatever way, must have told its joiners before the
+/// call that ended it returned, so a test that would wait fails instead.
+#[track_caller]
+pub(crate) fn told<T: Clone>(joiner: Joiner<T, ()>) -> Joined<T, ()> {
+    match pin!(joiner.wait()).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(outcome) => outcome,
+        Poll::Pending => panic!("nobody told the joiner that the read has ended"),
+    }
 }
 
 /// Reports a change by somebody else.
