@@ -13,6 +13,8 @@ pub const ENTRY_OVERHEAD: usize = 144;
 const SPLIT_FROM: usize = 2048;
 /// A shard holds at least this many entries, so that an uneven spread of keys costs little of the hit ratio.
 const ENTRIES_PER_SHARD: usize = 256;
+/// A shard may hold at least this many bytes, so that a value of ordinary size is not too heavy for it.
+const BYTES_PER_SHARD: usize = 256 * 1024;
 /// More shards than this gain nothing.
 const MOST_SHARDS: usize = 64;
 
@@ -33,7 +35,7 @@ pub struct LocalOptions {
 
 impl LocalOptions {
     /// Makes options with the number of shards left to the tier: one below 2048 entries, so that small tiers are exact,
-    /// then one for every 256 entries rounded down to a power of two, 64 at most.
+    /// then one for every 256 entries and every 256 KiB rounded down to a power of two, 64 at most.
     #[must_use]
     pub fn new(max_entries: usize, max_bytes: usize, max_staleness: Duration) -> Self {
         Self { max_entries, max_bytes, max_staleness, shards: None }
@@ -44,7 +46,7 @@ impl LocalOptions {
         let max_entries = self.max_entries.max(1);
         let wanted = self.shards.unwrap_or_else(|| match max_entries {
             ..SPLIT_FROM => 1,
-            many => (many / ENTRIES_PER_SHARD).min(MOST_SHARDS),
+            many => (many / ENTRIES_PER_SHARD).min(self.max_bytes / BYTES_PER_SHARD).min(MOST_SHARDS),
         });
         let shards = previous_power_of_two(wanted.clamp(1, max_entries.min(1 << 16)));
         (0..shards)
@@ -78,13 +80,21 @@ mod tests {
     use super::*;
 
     fn shards(max_entries: usize) -> usize {
-        LocalOptions::new(max_entries, 1_000_000, Duration::from_secs(2)).split().len()
+        LocalOptions::new(max_entries, max_entries * 2000, Duration::from_secs(2)).split().len()
     }
 
     #[test]
     fn small_tiers_are_one_exact_list_and_large_ones_have_at_most_64_shards() {
         assert_eq!([1, 500, 2047].map(shards), [1, 1, 1]);
         assert_eq!([2048, 4095, 4096, 10_000, 16_384, 1_000_000].map(shards), [8, 8, 16, 32, 64, 64]);
+    }
+
+    #[test]
+    fn a_tier_of_few_bytes_is_not_split_into_shards_too_small_for_a_value() {
+        let few = |max_bytes| LocalOptions::new(10_000, max_bytes, Duration::from_secs(2)).split();
+        assert_eq!(few(100_000).len(), 1);
+        assert_eq!(few(1_000_000).len(), 2);
+        assert!(few(20_000_000).iter().all(|share| share.max_bytes >= BYTES_PER_SHARD));
     }
 
     #[test]

@@ -70,9 +70,9 @@ impl<V, C> CacheBuilder<V, C> {
         self
     }
 
-    /// Sets the most bytes in the local tier, overhead included. Default 1 000 000.
+    /// Sets the most bytes in the local tier, overhead included. Default 2000 for each of `max_entries`.
     pub fn max_bytes(mut self, bytes: usize) -> Self {
-        self.config.max_bytes = bytes;
+        self.config.max_bytes = Some(bytes);
         self
     }
 
@@ -179,7 +179,7 @@ where
             return Err(ConfigError::new("eviction", "is a policy this version does not have").into());
         };
         let local = config.local_enabled.then(|| {
-            let options = LocalOptions::new(config.max_entries, config.max_bytes, config.max_staleness);
+            let options = LocalOptions::new(config.max_entries, config.local_bytes(), config.max_staleness);
             LocalTier::new(namespace.clone(), options, self.clock)
         });
         let failed = |source| Error::Backend { operation: Operation::Build, namespace: namespace.clone(), source };

@@ -195,12 +195,8 @@ pub async fn keys_of_other_namespaces_are_not_reported(fixture: &dyn Fixture) {
     let Some(ours) = Listening::to(&scope, fixture).await else { return };
     let theirs = fixture.backend().await;
     let namespace = scope.namespace.as_str();
-    let foreign = [
-        format!("{namespace}2:k"),
-        format!("{namespace}"),
-        format!("{}:k", &namespace[..20]),
-        format!("x{namespace}:k"),
-    ];
+    let foreign =
+        [format!("{namespace}2:k"), namespace.to_owned(), format!("{}:k", &namespace[..20]), format!("x{namespace}:k")];
     for key in &foreign {
         put(&theirs, key.as_bytes(), "v", None).await;
         assert!(remove(&theirs, key.as_bytes()).await);

@@ -41,7 +41,7 @@ impl Fixture for InMemory {
 twotier_backend::conformance_tests!(InMemory::bare());
 
 #[tokio::test]
-async fn one_store_serves_all_checks_at_once() {
+async fn one_store_serves_all_checks() {
     conformance::run(&InMemory::bare()).await;
 }
 

@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 use super::{ConfigError, check_time_to_live, duration, env};
 use crate::{Coherence, Namespace};
 
+/// What an entry may weigh on average before the bound on bytes, where it was left out, is felt before that on entries.
+const BYTES_PER_ENTRY: usize = 2000;
+
 /// Which entry goes when the local tier is full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -44,8 +47,9 @@ pub struct CacheConfig {
     #[serde(alias = "local_cache_size")]
     pub max_entries: usize,
     /// The most bytes in the local tier: keys, values as weighed, and a fixed overhead for each entry.
-    /// Default 1 000 000.
-    pub max_bytes: usize,
+    /// Left out: 2000 for each of `max_entries`, which is 1 000 000 by default.
+    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    pub max_bytes: Option<usize>,
     /// Which entry goes when the local tier is full. Default `lru`.
     pub eviction: Eviction,
     /// How long a written value lives in the backend; `"off"` is for ever. Default off.
@@ -82,7 +86,7 @@ impl Default for CacheConfig {
             namespace: "twotier".to_owned(),
             local_enabled: true,
             max_entries: 500,
-            max_bytes: 1_000_000,
+            max_bytes: None,
             eviction: Eviction::Lru,
             time_to_live: None,
             local_time_to_live: None,
@@ -141,6 +145,12 @@ impl CacheConfig {
         Ok(config)
     }
 
+    /// Returns the bound on the bytes of the local tier, chosen from `max_entries` when `max_bytes` was left out.
+    #[must_use]
+    pub fn local_bytes(&self) -> usize {
+        self.max_bytes.unwrap_or_else(|| self.max_entries.saturating_mul(BYTES_PER_ENTRY))
+    }
+
     /// Checks every field and returns the namespace.
     ///
     /// # Errors
@@ -152,7 +162,7 @@ impl CacheConfig {
             let reason = "must be at least 1; to run without a local tier set `local_enabled` to false";
             return Err(ConfigError::new("max_entries", reason));
         }
-        if self.max_bytes == 0 {
+        if self.max_bytes == Some(0) {
             let reason = "must be at least 1; to run without a local tier set `local_enabled` to false";
             return Err(ConfigError::new("max_bytes", reason));
         }
@@ -180,6 +190,11 @@ impl CacheConfig {
         }
         Ok(namespace)
     }
+}
+
+/// Reads a field whose absence means "chosen for you".
+fn given<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<usize>, D::Error> {
+    usize::deserialize(deserializer).map(Some)
 }
 
 /// Turns a parser's message into an error that names the field, when the message does.
@@ -247,7 +262,7 @@ mod tests {
             namespace: "users".to_owned(),
             local_enabled: true,
             max_entries: 10,
-            max_bytes: 2000,
+            max_bytes: Some(2000),
             eviction: Eviction::Lru,
             time_to_live: Some(Duration::from_secs(300)),
             local_time_to_live: Some(Duration::from_secs(1)),
@@ -283,6 +298,14 @@ mod tests {
     }
 
     #[test]
+    fn the_bound_on_bytes_follows_that_on_entries_unless_it_is_given() {
+        assert_eq!(CacheConfig::default().local_bytes(), 1_000_000);
+        assert_eq!(CacheConfig { max_entries: 10_000, ..CacheConfig::default() }.local_bytes(), 20_000_000);
+        assert_eq!(CacheConfig { max_bytes: Some(7), ..CacheConfig::default() }.local_bytes(), 7);
+        assert!(CacheConfig::from_json(r#"{"max_bytes": null}"#).is_err());
+    }
+
+    #[test]
     fn an_unknown_field_is_named() {
         let error = CacheConfig::from_json(r#"{"max_entires": 5}"#).unwrap_err();
         assert_eq!(error.field(), "max_entires");
@@ -309,7 +332,7 @@ mod tests {
         let cases = [
             ("namespace", CacheConfig { namespace: String::new(), ..base() }),
             ("max_entries", CacheConfig { max_entries: 0, ..base() }),
-            ("max_bytes", CacheConfig { max_bytes: 0, ..base() }),
+            ("max_bytes", CacheConfig { max_bytes: Some(0), ..base() }),
             ("time_to_live", CacheConfig { time_to_live: Some(Duration::ZERO), ..base() }),
             ("time_to_live", CacheConfig { time_to_live: Some(Duration::MAX), ..base() }),
             ("local_time_to_live", CacheConfig { local_time_to_live: Some(Duration::ZERO), ..base() }),

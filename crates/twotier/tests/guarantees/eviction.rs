@@ -51,7 +51,7 @@ async fn a_capacity_of_zero_is_an_error_that_names_the_field() {
 
 #[tokio::test]
 async fn tracked_bytes_never_pass_the_budget() {
-    let budget = CacheConfig::default().max_bytes;
+    let budget = CacheConfig::default().local_bytes();
     assert!(budget < 1024 * 1024, "less than a megabyte by default");
     let cache = over_memory(&MemoryBackend::new()).await;
     for key in 0..300 {
