@@ -39,7 +39,7 @@
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() {
 //! let clock = ManualClock::new();
-//! let store = MemoryBackend::with_clock(Arc::new(clock.clone()));
+//! let store = MemoryBackend::with_clock(clock.clone());
 //! conformance::run(&InMemory { clock, store }).await;
 //! # }
 //! ```

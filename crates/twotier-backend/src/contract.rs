@@ -168,9 +168,10 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
         LinkState::Unlinked
     }
 
-    /// Ends the link. Every later call is an error of kind `Closed`; calling it twice is not.
+    /// Ends the link: every later call but this one is an error of kind `Closed`.
     ///
-    /// Provided as nothing at all, for backends that hold nothing.
+    /// Provided as nothing at all, for backends that hold nothing and so have nothing to end; a cache refuses later calls
+    /// by itself.
     async fn close(&self) {}
 }
 

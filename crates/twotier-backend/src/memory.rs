@@ -47,7 +47,7 @@ pub use counts::OperationCounts;
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), twotier_core::BackendError> {
 /// let clock = ManualClock::new();
-/// let ours = MemoryBackend::with_clock(std::sync::Arc::new(clock.clone()));
+/// let ours = MemoryBackend::with_clock(clock.clone());
 /// let theirs = ours.clone();
 ///
 /// theirs.set(b"users:42", "Ada".into(), Some(Duration::from_secs(60))).await?;
@@ -91,7 +91,7 @@ impl MemoryBackend {
     /// Makes an empty store, on the system's monotonic clock.
     #[must_use]
     pub fn new() -> Self {
-        Self::with_clock(Arc::new(PreciseClock::new()))
+        Self::with_clock(PreciseClock::new())
     }
 
     /// Makes an empty store whose values expire by this clock.
@@ -99,9 +99,9 @@ impl MemoryBackend {
     /// A value is never returned later than its time to live says. With a clock that lags, such as
     /// [`SystemClock`](twotier_core::SystemClock), it goes away up to twice the clock's resolution too early instead.
     #[must_use]
-    pub fn with_clock(clock: Arc<dyn Clock>) -> Self {
+    pub fn with_clock(clock: impl Clock) -> Self {
         Self::on(Arc::new(Shared {
-            clock,
+            clock: Arc::new(clock),
             store: Mutex::default(),
             reports: Reports::default(),
             counters: Counters::default(),

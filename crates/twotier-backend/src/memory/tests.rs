@@ -177,7 +177,7 @@ async fn a_closed_handle_refuses_and_the_others_go_on() {
 #[tokio::test]
 async fn the_link_is_as_old_as_the_attachment() {
     let clock = ManualClock::new();
-    let a = MemoryBackend::with_clock(Arc::new(clock.clone()));
+    let a = MemoryBackend::with_clock(clock.clone());
     clock.advance(Duration::from_secs(5));
     assert!(matches!(a.link(), LinkState::Unlinked));
     let _ear = attach(&a, "n").await;
@@ -188,7 +188,7 @@ async fn the_link_is_as_old_as_the_attachment() {
 #[tokio::test]
 async fn expired_values_are_freed_by_the_next_write() {
     let clock = ManualClock::new();
-    let a = MemoryBackend::with_clock(Arc::new(clock.clone()));
+    let a = MemoryBackend::with_clock(clock.clone());
     for number in 0..1000_u64 {
         let ttl = Some(Duration::from_millis(1 + number % 10));
         a.set(format!("n:{number}").as_bytes(), Bytes::from_static(b"v"), ttl).await.unwrap();
@@ -214,7 +214,7 @@ async fn a_clock_that_lags_makes_no_value_live_too_long() {
         }
     }
     let truth = ManualClock::new();
-    let a = MemoryBackend::with_clock(Arc::new(Lagging(truth.clone())));
+    let a = MemoryBackend::with_clock(Lagging(truth.clone()));
     for offset in 0..4 {
         truth.advance(Duration::from_millis(1));
         let ttl = Duration::from_millis(20 + offset);
@@ -229,7 +229,7 @@ async fn a_clock_that_lags_makes_no_value_live_too_long() {
             truth.advance(Duration::from_millis(1));
         }
     }
-    assert!(MemoryBackend::with_clock(Arc::new(SystemClock::new())).is_empty());
+    assert!(MemoryBackend::with_clock(SystemClock::new()).is_empty());
 }
 
 #[tokio::test]

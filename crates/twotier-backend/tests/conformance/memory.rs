@@ -15,7 +15,7 @@ struct InMemory {
 impl InMemory {
     fn new(wrap: fn(MemoryBackend) -> Box<dyn Backend>) -> Self {
         let clock = ManualClock::new();
-        Self { store: MemoryBackend::with_clock(Arc::new(clock.clone())), clock, wrap }
+        Self { store: MemoryBackend::with_clock(clock.clone()), clock, wrap }
     }
 
     fn bare() -> Self {

@@ -9,7 +9,7 @@ use crate::support::{read, text};
 #[tokio::test]
 async fn a_local_copy_never_outlives_its_own_time_to_live() {
     let clock = ManualClock::new();
-    let store = MemoryBackend::with_clock(std::sync::Arc::new(clock.clone()));
+    let store = MemoryBackend::with_clock(clock.clone());
     let builder = text().clock(clock.clone()).local_time_to_live(Duration::from_secs(10));
     let cache = builder.build(store.clone()).await.unwrap();
     cache.set("k", "v".to_owned()).await.unwrap();
@@ -25,7 +25,7 @@ async fn a_local_copy_never_outlives_its_own_time_to_live() {
 #[tokio::test]
 async fn a_local_copy_never_outlives_the_value_in_the_backend() {
     let clock = ManualClock::new();
-    let store = MemoryBackend::with_clock(std::sync::Arc::new(clock.clone()));
+    let store = MemoryBackend::with_clock(clock.clone());
     let cache = text().clock(clock.clone()).build(store.clone()).await.unwrap();
     let options = SetOptions::new().time_to_live(Duration::from_millis(700));
     cache.set_with("k", "v".to_owned(), options).await.unwrap();
@@ -43,7 +43,7 @@ async fn a_local_copy_never_outlives_the_value_in_the_backend() {
 #[tokio::test]
 async fn a_rewritten_key_takes_the_new_time_to_live() {
     let clock = ManualClock::new();
-    let store = MemoryBackend::with_clock(std::sync::Arc::new(clock.clone()));
+    let store = MemoryBackend::with_clock(clock.clone());
     let cache = text().clock(clock.clone()).build(store.clone()).await.unwrap();
     let short = SetOptions::new().time_to_live(Duration::from_secs(1));
     cache.set_with("k", "short".to_owned(), short).await.unwrap();
@@ -58,7 +58,7 @@ async fn a_rewritten_key_takes_the_new_time_to_live() {
 #[tokio::test]
 async fn an_absent_key_is_remembered_for_the_negative_time_to_live_only() {
     let clock = ManualClock::new();
-    let store = MemoryBackend::with_clock(std::sync::Arc::new(clock.clone()));
+    let store = MemoryBackend::with_clock(clock.clone());
     let builder = text().clock(clock.clone()).negative_time_to_live(Duration::from_secs(2));
     let cache = builder.build(store.clone()).await.unwrap();
     assert_eq!(read(&cache, "k").await, None);

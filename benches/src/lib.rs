@@ -1,0 +1,25 @@
+//! What `cargo xtask bench` measures, one thing a file; the programme is `src/bin/report.rs`.
+//!
+//! - [`original`]: the measurement that the original system made, without and with the local tier, in three regimes.
+//! - [`scenarios`]: what must hold, asserted by counts.
+//! - [`replay`]: real access traces through the whole cache.
+//! - [`stage`] and [`server`]: what they run on.
+//! - [`report`]: the tables, and the same figures for machines.
+
+pub mod cli;
+pub mod commands;
+pub mod format;
+pub mod machine;
+pub mod original;
+pub mod progress;
+pub mod replay;
+pub mod report;
+pub mod scenarios;
+pub mod server;
+pub mod spread;
+pub mod stage;
+pub mod stopwatch;
+pub mod table;
+
+/// What a measurement returns; the error is shown to a person.
+pub type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;

@@ -1,0 +1,64 @@
+//! `cargo xtask check`: what the compiler, its lints and the rules of this repository say.
+
+use crate::{
+    command,
+    failure::{Failure, Outcome},
+    tidy,
+};
+
+pub(crate) const USAGE: &str = "  check   formatting, lints, documentation and the layering rules; changes nothing
+";
+
+/// The crates that others depend on. Each must also compile, and without a lint, when its features are off.
+pub(crate) const PUBLISHED: [&str; 4] = ["twotier-core", "twotier-local", "twotier-backend", "twotier"];
+
+type Check = fn() -> Outcome;
+
+/// Runs every check, also after one has failed, and fails if one did.
+pub(crate) fn run() -> Outcome {
+    let checks: [(&str, Check); 5] = [
+        ("format", format),
+        ("tidy", tidy::run),
+        ("lints", lints),
+        ("lints without features", lints_without_features),
+        ("documentation", documentation),
+    ];
+    let mut failed = Vec::new();
+    for (name, check) in checks {
+        command::heading(name);
+        if let Err(failure) = check() {
+            failure.print();
+            failed.push(name);
+        }
+    }
+    eprintln!();
+    if failed.is_empty() {
+        eprintln!("every check passed");
+        Ok(())
+    } else {
+        Err(Failure::Failed(format!("failed: {}", failed.join(", "))))
+    }
+}
+
+fn format() -> Outcome {
+    command::run(command::cargo("fmt").args(["--all", "--check"]))
+}
+
+fn lints() -> Outcome {
+    let arguments = ["--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"];
+    command::run(command::cargo("clippy").args(arguments))
+}
+
+/// One crate at a time: two crates in one command would give each other their features.
+fn lints_without_features() -> Outcome {
+    for krate in PUBLISHED {
+        let arguments = ["--package", krate, "--no-default-features", "--", "-D", "warnings"];
+        command::run(command::cargo("clippy").args(arguments))?;
+    }
+    Ok(())
+}
+
+fn documentation() -> Outcome {
+    let mut cargo = command::cargo("doc");
+    command::run(cargo.args(["--workspace", "--no-deps", "--all-features"]).env("RUSTDOCFLAGS", "-Dwarnings"))
+}

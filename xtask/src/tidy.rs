@@ -1,0 +1,55 @@
+//! The rules of this repository that no compiler checks.
+
+mod layers;
+mod manifests;
+mod sources;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    command,
+    failure::{Failure, Outcome},
+};
+
+/// Checks every rule and fails if one is broken.
+pub(crate) fn run() -> Outcome {
+    let root = command::root();
+    let mut broken = layers::check()?;
+    broken.extend(manifests::check(root)?);
+    broken.extend(sources::check(root)?);
+    if broken.is_empty() {
+        return Ok(());
+    }
+    let list: Vec<String> = broken.iter().map(|rule| format!("\n  - {rule}")).collect();
+    Err(Failure::Failed(format!("the repository breaks its rules:{}", list.concat())))
+}
+
+/// Returns every file under a folder whose name ends like this, sorted.
+fn files(folder: &Path, ending: &str) -> Outcome<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        let listing = fs::read_dir(&folder).map_err(|error| unreadable(&folder, &error))?;
+        for entry in listing {
+            let path = entry?.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.to_string_lossy().ends_with(ending) {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn read(path: &Path) -> Outcome<String> {
+    fs::read_to_string(path).map_err(|error| unreadable(path, &error))
+}
+
+fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
+    Failure::Failed(format!("{}: {error}", path.display()))
+}
