@@ -2,6 +2,8 @@
 //!
 //! Run with `cargo run --example blocking`.
 
+#![allow(clippy::print_stdout, reason = "an example shows what it does")]
+
 use std::time::Duration;
 
 use twotier::{Cache, MemoryBackend, blocking};

@@ -3,6 +3,8 @@
 //! Run with `cargo run --example quickstart` and a Redis at `redis://127.0.0.1:6379` or `TWOTIER_REDIS_URL`.
 // xtask: needs redis
 
+#![allow(clippy::print_stdout, reason = "an example shows what it does")]
+
 use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};

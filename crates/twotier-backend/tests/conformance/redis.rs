@@ -16,7 +16,7 @@ mod live {
     impl Redis {
         fn start() -> Self {
             let server = RedisServer::start();
-            Self { backend: RedisBackend::new(server.url()).unwrap(), server }
+            Self { backend: RedisBackend::new(server.url()).expect("the URL is one"), server }
         }
     }
 

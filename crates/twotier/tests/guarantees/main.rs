@@ -2,6 +2,9 @@
 //!
 //! Tests that need a server are in modules named `live`; each starts a private one. They count commands at the server.
 
+#![allow(clippy::unwrap_used, reason = "a panic with a message is how a test fails")]
+#![allow(clippy::disallowed_methods, reason = "real servers run on real time")]
+
 mod bad_input;
 mod batches;
 mod cancellation;
