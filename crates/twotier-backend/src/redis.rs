@@ -3,6 +3,7 @@
 mod command;
 mod connect;
 mod connection;
+mod dial;
 mod error;
 mod link;
 mod push;
@@ -74,6 +75,26 @@ impl RedisBackend {
     pub fn with_config(config: &RedisConfig) -> Result<Self, ConfigError> {
         config.validate()?;
         Ok(Self::to(Arc::new(Target::parse(config)?)))
+    }
+
+    /// Connects over streams made by the caller instead of sockets, for deterministic simulation: a server inside the
+    /// process, in tokio's paused time.
+    ///
+    /// `dial` is called for each connection. The durations are those of [`RedisConfig`].
+    #[cfg(feature = "simulation")]
+    pub fn over_streams<F, Fut, S>(
+        dial: F,
+        connect_timeout: Duration,
+        dead_after: Duration,
+        max_backoff: Duration,
+    ) -> Self
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = std::io::Result<S>> + Send + 'static,
+        S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
+    {
+        let dialer = dial::streams::dialer(dial);
+        Self::to(Arc::new(Target::over_streams(dialer, connect_timeout, dead_after, max_backoff)))
     }
 
     fn to(target: Arc<Target>) -> Self {

@@ -90,16 +90,20 @@ impl<V: Send + Sync + 'static> Shared<V> {
             self.check_key(operation, key)?;
         }
         self.open(operation)?;
-        // Of two values for one key the later one wins, in the backend as here.
-        let last: HashMap<String, Arc<V>> = items.into_iter().collect();
+        // Of two values for one key the later one wins; the others are written in the order in which they came.
+        let last: HashMap<String, usize> =
+            items.iter().enumerate().map(|(index, (key, _))| (key.clone(), index)).collect();
         let mut prepared = Vec::with_capacity(last.len());
-        for (key, value) in last {
-            let value = self.prepare(operation, &key, value, SetOptions::default())?;
-            prepared.push((key, value));
+        for (index, (key, value)) in items.into_iter().enumerate() {
+            if last.get(&key) == Some(&index) {
+                let value = self.prepare(operation, &key, value, SetOptions::default())?;
+                prepared.push((key, value));
+            }
         }
         let mut first_failure = Ok(());
         while !prepared.is_empty() {
-            let batch = prepared.split_off(prepared.len().saturating_sub(BATCH));
+            let rest = prepared.split_off(prepared.len().min(BATCH));
+            let batch = std::mem::replace(&mut prepared, rest);
             let result = self.set_batch(operation, batch).await;
             first_failure = first_failure.and(result);
         }

@@ -39,12 +39,8 @@ async fn attempt(target: &Target, watch: Option<&Watch>) -> BackendResult<Made> 
         // of a call is its caller's.
         .set_response_timeout(None)
         .set_push_sender(push::sender(listener, Arc::clone(&loss)));
-    let commands = target
-        .client
-        .get_multiplexed_async_connection_with_config(&config)
-        .await
-        .map_err(|failed| error::from_redis(&failed))?;
-    let connection = Connection::new(commands, loss, watch.is_some());
+    let dialed = target.dial.dial(config).await.map_err(|failed| error::from_redis(&failed))?;
+    let connection = Connection::new(dialed, loss, watch.is_some());
     let mut reported_since = Timestamp::ZERO;
     if let Some(watch) = watch {
         track(&connection, watch.namespace.prefix()).await?;

@@ -8,20 +8,25 @@ use twotier_core::{BackendError, BackendErrorKind};
 
 use crate::BackendResult;
 
-use super::error;
+use super::{
+    dial::{Dialed, Reader},
+    error,
+};
 
 /// A connection that many operations share. Commands are executed in the order in which they were queued.
 #[derive(Clone)]
 pub(super) struct Connection {
     commands: MultiplexedConnection,
+    /// Held for its end.
+    _reader: Option<Arc<Reader>>,
     loss: Arc<Loss>,
     /// Whether changes under the namespace are reported on this connection.
     tracked: bool,
 }
 
 impl Connection {
-    pub(super) fn new(commands: MultiplexedConnection, loss: Arc<Loss>, tracked: bool) -> Self {
-        Self { commands, loss, tracked }
+    pub(super) fn new(Dialed { commands, reader }: Dialed, loss: Arc<Loss>, tracked: bool) -> Self {
+        Self { commands, _reader: reader, loss, tracked }
     }
 
     pub(super) fn is_tracked(&self) -> bool {

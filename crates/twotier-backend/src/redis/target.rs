@@ -7,9 +7,11 @@ use redis::{Client, ConnectionAddr, IntoConnectionInfo, ProtocolVersion, RedisCo
 use twotier_core::{ConfigError, RedisConfig};
 use url::Url;
 
+use super::dial::Dial;
+
 /// A parsed [`RedisConfig`]. `Debug` prints neither host nor credentials.
 pub(super) struct Target {
-    pub(super) client: Client,
+    pub(super) dial: Dial,
     pub(super) connect_timeout: Duration,
     pub(super) dead_after: Duration,
     pub(super) max_backoff: Duration,
@@ -21,9 +23,22 @@ enum Scheme {
     Tcp,
     Tls,
     Unix,
+    #[cfg(feature = "simulation")]
+    Streams,
 }
 
 impl Target {
+    /// A server that is reached over streams made by the caller.
+    #[cfg(feature = "simulation")]
+    pub(super) fn over_streams(
+        dialer: super::dial::streams::Dialer,
+        connect_timeout: Duration,
+        dead_after: Duration,
+        max_backoff: Duration,
+    ) -> Self {
+        Self { dial: Dial::Streams(dialer), connect_timeout, dead_after, max_backoff, scheme: Scheme::Streams }
+    }
+
     pub(super) fn parse(config: &RedisConfig) -> Result<Self, ConfigError> {
         let url = Url::parse(config.url.expose())
             .map_err(|error| refused(format!("is not a URL ({error}); expected redis://, rediss:// or unix://")))?;
@@ -35,7 +50,7 @@ impl Target {
         };
         let (address, settings) = match scheme {
             Scheme::Unix => unix(&url)?,
-            Scheme::Tcp | Scheme::Tls => tcp(&url, scheme)?,
+            _ => tcp(&url, scheme)?,
         };
         let info = address
             .into_connection_info()
@@ -53,7 +68,7 @@ impl Target {
             tls::available()?;
         }
         Ok(Self {
-            client,
+            dial: Dial::Client(client),
             connect_timeout: config.connect_timeout,
             dead_after: config.dead_after,
             max_backoff: config.max_backoff,
@@ -108,7 +123,7 @@ fn tcp(url: &Url, scheme: Scheme) -> Result<(ConnectionAddr, RedisConnectionInfo
     }
     let address = match scheme {
         Scheme::Tls => ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None },
-        Scheme::Tcp | Scheme::Unix => ConnectionAddr::Tcp(host, port),
+        _ => ConnectionAddr::Tcp(host, port),
     };
     Ok((address, settings))
 }
@@ -197,10 +212,18 @@ mod tests {
         Target::parse(&RedisConfig::new(url))
     }
 
+    fn info(target: &Target) -> &redis::ConnectionInfo {
+        match &target.dial {
+            Dial::Client(client) => client.get_connection_info(),
+            #[cfg(feature = "simulation")]
+            Dial::Streams(_) => unreachable!("a parsed URL has a client"),
+        }
+    }
+
     #[test]
     fn credentials_and_database_are_percent_decoded() {
         let target = parse("redis://us%3Aer:p%40ss%2Fw%25rd@localhost:6380/3").unwrap();
-        let info = target.client.get_connection_info();
+        let info = info(&target);
         assert_eq!(info.redis_settings().username(), Some("us:er"));
         assert_eq!(info.redis_settings().password(), Some("p@ss/w%rd"));
         assert_eq!(info.redis_settings().db(), 3);
@@ -212,7 +235,7 @@ mod tests {
     #[test]
     fn a_unix_socket_takes_its_path_and_its_parameters() {
         let target = parse("unix:///run/my%20redis.sock?db=2&user=app&pass=p%40ss").unwrap();
-        let info = target.client.get_connection_info();
+        let info = info(&target);
         assert_eq!(*info.addr(), ConnectionAddr::Unix("/run/my redis.sock".into()));
         assert_eq!(info.redis_settings().db(), 2);
         assert_eq!(info.redis_settings().username(), Some("app"));
@@ -222,7 +245,7 @@ mod tests {
     #[test]
     fn an_ipv6_address_loses_its_brackets() {
         let target = parse("redis://[::1]:7000").unwrap();
-        assert_eq!(*target.client.get_connection_info().addr(), ConnectionAddr::Tcp("::1".to_owned(), 7000));
+        assert_eq!(*info(&target).addr(), ConnectionAddr::Tcp("::1".to_owned(), 7000));
     }
 
     #[test]
