@@ -5,6 +5,7 @@
 //! - [`Proxy`]: a TCP proxy in front of a server, with latency and every way a network can fail.
 //! - [`trace`]: recorded access traces of real systems.
 //! - [`model`]: reference models to compare with.
+//! - [`protocol`]: a model of the coherence protocol, explored exhaustively.
 //!
 //! Tests that need a server are in modules named `live`, so that `--skip live::` leaves them out and can count them.
 #![allow(
@@ -16,6 +17,7 @@
 #![allow(clippy::disallowed_methods, reason = "real servers and real latencies run on real time")]
 
 pub mod model;
+pub mod protocol;
 mod proxy;
 mod resp;
 mod server;

@@ -5,7 +5,7 @@ use redis::{AsyncConnectionConfig, Client, RedisResult, aio::MultiplexedConnecti
 /// Makes one connection after the other to the same server.
 pub(super) enum Dial {
     /// Over TCP, TLS or a unix socket, as the URL said.
-    Client(Client),
+    Client(Box<Client>),
     /// Over streams that the caller makes.
     #[cfg(feature = "simulation")]
     Streams(streams::Dialer),

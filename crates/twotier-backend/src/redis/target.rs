@@ -68,7 +68,7 @@ impl Target {
             tls::available()?;
         }
         Ok(Self {
-            dial: Dial::Client(client),
+            dial: Dial::Client(Box::new(client)),
             connect_timeout: config.connect_timeout,
             dead_after: config.dead_after,
             max_backoff: config.max_backoff,
