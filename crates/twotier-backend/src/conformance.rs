@@ -82,7 +82,8 @@ pub use closing::{
     a_closed_handle_leaves_the_others_alone, a_closed_handle_refuses_every_call, closing_takes_the_link_down,
 };
 pub use concurrency::{
-    a_call_sees_what_earlier_calls_did, concurrent_writers_do_not_mix, dropped_futures_disturb_nothing,
+    a_call_sees_what_earlier_calls_did, concurrent_compare_and_sets_lose_nothing, concurrent_writers_do_not_mix,
+    dropped_futures_disturb_nothing,
 };
 pub use expiry::{
     an_expired_value_is_never_returned, deleting_an_expired_key_finds_nothing, each_write_of_a_batch_has_its_own_ttl,
@@ -92,7 +93,8 @@ pub use expiry::{
 pub use recorder::{Event, Recorder};
 pub use values::{
     a_large_value_is_kept_whole, a_written_value_is_read_back, an_absent_key_is_none, an_empty_value_is_a_value,
-    deleting_says_whether_the_key_was_there, keys_and_values_may_hold_any_bytes, overwriting_replaces_the_value,
+    compare_and_set_writes_only_over_what_was_expected, deleting_says_whether_the_key_was_there,
+    keys_and_values_may_hold_any_bytes, overwriting_replaces_the_value,
 };
 
 /// No check takes nearly this long, on any backend: after it something hangs.
@@ -137,6 +139,8 @@ macro_rules! __with_conformance_checks {
             keys_and_values_may_hold_any_bytes
             overwriting_replaces_the_value
             deleting_says_whether_the_key_was_there
+            compare_and_set_writes_only_over_what_was_expected
+            concurrent_compare_and_sets_lose_nothing
             a_large_value_is_kept_whole
             without_a_ttl_a_value_is_persistent
             the_remaining_ttl_is_true

@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use twotier_core::{BackendError, ChangeListener, Coherence, LinkState, Namespace, RemainingTtl};
+use twotier_core::{BackendError, BackendErrorKind, ChangeListener, Coherence, LinkState, Namespace, RemainingTtl};
 
 /// What every operation of a backend returns.
 pub type BackendResult<T> = Result<T, BackendError>;
@@ -111,6 +111,26 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// As [`set`](Self::set); some keys may have been removed.
     async fn clear(&self, prefix: &[u8]) -> BackendResult<u64>;
 
+    /// Replaces a value only if it is still what the caller saw, in one atomic step, and says whether it did.
+    ///
+    /// `expected` is the encoded value that must be there, `None` that there must be none; `value` is what to write,
+    /// `None` to remove. A removal of what is expected to be absent does nothing and is a success.
+    ///
+    /// Provided as an error of kind `Unsupported`: it cannot be made of the other operations.
+    ///
+    /// # Errors
+    ///
+    /// As [`set`](Self::set).
+    async fn compare_and_set(
+        &self,
+        _key: &[u8],
+        _expected: Option<Bytes>,
+        _value: Option<Bytes>,
+        _ttl: Option<Duration>,
+    ) -> BackendResult<bool> {
+        Err(BackendError::new(BackendErrorKind::Unsupported, "this backend has no compare-and-set"))
+    }
+
     /// Reads many values: same length and order as `keys`. One round trip where the backend can.
     ///
     /// Provided as one [`get`](Self::get) after the other.
@@ -157,7 +177,7 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
         match watch.coherence {
             None | Some(Coherence::None) => Ok(Attachment { coherence: Coherence::None }),
             Some(asked) => Err(BackendError::new(
-                twotier_core::BackendErrorKind::Unsupported,
+                BackendErrorKind::Unsupported,
                 format!("this backend does not report changes, so coherence `{asked}` is not to be had"),
             )),
         }
@@ -195,6 +215,16 @@ macro_rules! forward {
 
             async fn clear(&self, prefix: &[u8]) -> BackendResult<u64> {
                 (**self).clear(prefix).await
+            }
+
+            async fn compare_and_set(
+                &self,
+                key: &[u8],
+                expected: Option<Bytes>,
+                value: Option<Bytes>,
+                ttl: Option<Duration>,
+            ) -> BackendResult<bool> {
+                (**self).compare_and_set(key, expected, value, ttl).await
             }
 
             async fn get_many(&self, keys: &[Bytes]) -> Vec<BackendResult<Option<Stored>>> {

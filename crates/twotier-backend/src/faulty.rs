@@ -85,6 +85,16 @@ impl<B: Backend> Backend for FaultyBackend<B> {
         self.faults.call(self.inner.clear(prefix), Err).await
     }
 
+    async fn compare_and_set(
+        &self,
+        key: &[u8],
+        expected: Option<Bytes>,
+        value: Option<Bytes>,
+        ttl: Option<Duration>,
+    ) -> BackendResult<bool> {
+        self.faults.call(self.inner.compare_and_set(key, expected, value, ttl), Err).await
+    }
+
     async fn get_many(&self, keys: &[Bytes]) -> Vec<BackendResult<Option<Stored>>> {
         self.faults.call(self.inner.get_many(keys), |error| for_each(keys, &error)).await
     }

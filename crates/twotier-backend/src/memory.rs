@@ -220,6 +220,32 @@ impl Backend for MemoryBackend {
         Ok(removed.len() as u64)
     }
 
+    async fn compare_and_set(
+        &self,
+        key: &[u8],
+        expected: Option<Bytes>,
+        value: Option<Bytes>,
+        ttl: Option<Duration>,
+    ) -> BackendResult<bool> {
+        self.start(Operation::CompareAndSet)?;
+        let key = Bytes::copy_from_slice(key);
+        {
+            let mut store = self.shared.store.lock();
+            let now = self.shared.latest_now();
+            store.expire(now);
+            if store.get(&key, now).map(|stored| stored.value) != expected {
+                return Ok(false);
+            }
+            match (value, &expected) {
+                (Some(value), _) => store.set(key.clone(), value, self.shared.deadline(ttl)),
+                (None, Some(_)) => drop(store.remove(&key)),
+                (None, None) => return Ok(true),
+            }
+        }
+        self.shared.reports.changed(self.id, &[key]);
+        Ok(true)
+    }
+
     async fn get_many(&self, keys: &[Bytes]) -> Vec<BackendResult<Option<Stored>>> {
         if let Err(error) = self.start(Operation::GetMany) {
             return vec![Err(error); keys.len()];

@@ -47,6 +47,13 @@ mock! {
         async fn set(&self, key: &[u8], value: Bytes, ttl: Option<Duration>) -> BackendResult<()>;
         async fn delete(&self, key: &[u8]) -> BackendResult<bool>;
         async fn clear(&self, prefix: &[u8]) -> BackendResult<u64>;
+        async fn compare_and_set(
+            &self,
+            key: &[u8],
+            expected: Option<Bytes>,
+            value: Option<Bytes>,
+            ttl: Option<Duration>,
+        ) -> BackendResult<bool>;
         async fn get_many(&self, keys: &[Bytes]) -> Vec<BackendResult<Option<Stored>>>;
         async fn set_many(&self, writes: &[Write]) -> Vec<BackendResult<()>>;
         async fn delete_many(&self, keys: &[Bytes]) -> Vec<BackendResult<bool>>;

@@ -36,7 +36,7 @@ use self::{link::Link, target::Target};
 ///
 /// # Permissions
 ///
-/// The user needs, on its own prefix, `get mget pttl set unlink`, and `scan` for `clear`, `multi exec` when it is used
+/// The user needs, on its own prefix, `get mget pttl set unlink`, and `scan` for `clear`, `eval` for `update`, `multi exec` when it is used
 /// without a cache, and always `hello ping client|tracking client|trackinginfo`.
 /// Every listener hears the *names* of all keys written under the namespace: keep secrets out of key names.
 ///
@@ -135,6 +135,17 @@ impl Backend for RedisBackend {
     async fn clear(&self, prefix: &[u8]) -> BackendResult<u64> {
         let connection = self.link.connection().await?;
         command::clear(&connection, prefix).await
+    }
+
+    async fn compare_and_set(
+        &self,
+        key: &[u8],
+        expected: Option<Bytes>,
+        value: Option<Bytes>,
+        ttl: Option<Duration>,
+    ) -> BackendResult<bool> {
+        let connection = self.link.connection().await?;
+        command::compare_and_set(&connection, key, expected.as_deref(), value.as_deref(), ttl).await
     }
 
     async fn get_many(&self, keys: &[Bytes]) -> Vec<BackendResult<Option<Stored>>> {

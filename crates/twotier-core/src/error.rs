@@ -28,6 +28,8 @@ pub enum Operation {
     Invalidate,
     /// `clear`.
     Clear,
+    /// `update`.
+    Update,
     /// `warm`.
     Warm,
     /// `close`.
@@ -47,6 +49,7 @@ impl fmt::Display for Operation {
             Self::DeleteMany => "delete_many",
             Self::Invalidate => "invalidate",
             Self::Clear => "clear",
+            Self::Update => "update",
             Self::Warm => "warm",
             Self::Close => "close",
         })

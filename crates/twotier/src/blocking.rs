@@ -211,6 +211,18 @@ impl<V: Send + Sync + 'static> Cache<V> {
         self.runtime.run(Operation::GetOrLoad, self.cache.get_or_load(key, || async { loader() }))
     }
 
+    /// See [`Cache::update`](crate::Cache::update).
+    ///
+    /// # Errors
+    ///
+    /// As its twin.
+    pub fn update<T>(&self, key: &str, change: impl FnMut(Option<&V>) -> Option<T>) -> Result<Option<Arc<V>>>
+    where
+        T: Into<Arc<V>>,
+    {
+        self.runtime.run(Operation::Update, self.cache.update(key, change))
+    }
+
     /// See [`Cache::warm`](crate::Cache::warm).
     ///
     /// # Errors

@@ -259,6 +259,39 @@ impl<V: Send + Sync + 'static> Cache<V> {
         Ok(value)
     }
 
+    /// Changes a value by a function of what the backend holds now, and returns what it holds then.
+    ///
+    /// This is a compare-and-set against the backend, never against a local copy: when somebody else changed the key in
+    /// between, `change` is called again with the newer value. It is given `None` for an absent key, and returns `None`
+    /// to remove the key. The value lives for the cache's time to live; the next [`get`](Self::get) reads the backend.
+    ///
+    /// Costs two round trips for each call of `change`.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get) and [`set`](Self::set). After a timeout the change may still take effect.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use twotier::{Cache, MemoryBackend};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), twotier::Error> {
+    /// # let visits: Cache<u64> = Cache::builder().build(MemoryBackend::new()).await?;
+    /// for _ in 0..3 {
+    ///     visits.update("page", |count| Some(count.copied().unwrap_or(0) + 1)).await?;
+    /// }
+    /// assert_eq!(visits.get("page").await?.as_deref(), Some(&3));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn update<T>(&self, key: &str, change: impl FnMut(Option<&V>) -> Option<T>) -> Result<Option<Arc<V>>>
+    where
+        T: Into<Arc<V>>,
+    {
+        self.shared.update(key, change).await
+    }
+
     /// Reads keys into the local tier, in one round trip for each 512, and says how many are there now. Missing keys are
     /// not counted; times to live are kept; nothing is counted as a hit or a miss.
     ///

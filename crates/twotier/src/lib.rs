@@ -18,6 +18,7 @@ mod lookup;
 mod meter;
 mod read;
 mod shared;
+mod update;
 mod write;
 
 #[cfg(feature = "mock")]

@@ -43,11 +43,11 @@ impl SetOptions {
 }
 
 /// A value that passed every check and is ready to be sent.
-struct Prepared<V> {
-    value: Arc<V>,
-    bytes: Bytes,
+pub(crate) struct Prepared<V> {
+    pub(crate) value: Arc<V>,
+    pub(crate) bytes: Bytes,
     weight: usize,
-    ttl: Option<Duration>,
+    pub(crate) ttl: Option<Duration>,
     /// How long the local copy lives: the shorter of both times to live.
     life: Duration,
 }
@@ -227,7 +227,13 @@ impl<V: Send + Sync + 'static> Shared<V> {
     }
 
     /// Encodes and checks a value, before anything is changed.
-    fn prepare(&self, operation: Operation, key: &str, value: Arc<V>, options: SetOptions) -> Result<Prepared<V>> {
+    pub(crate) fn prepare(
+        &self,
+        operation: Operation,
+        key: &str,
+        value: Arc<V>,
+        options: SetOptions,
+    ) -> Result<Prepared<V>> {
         let ttl = match options.ttl {
             None => self.settings.default_ttl(),
             Some(None) => None,

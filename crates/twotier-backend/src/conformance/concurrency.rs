@@ -107,3 +107,36 @@ async fn leave<T>(polls: usize, call: impl Future<Output = T>) {
 async fn ends<T>(mut call: Pin<&mut impl Future<Output = T>>) -> bool {
     poll_fn(|context| Poll::Ready(call.as_mut().poll(context).is_ready())).await
 }
+
+/// Of many that expect the same value one wins: no change is lost between handles that count one up.
+pub async fn concurrent_compare_and_sets_lose_nothing(fixture: &dyn Fixture) {
+    const WRITERS: usize = 4;
+    const ROUNDS: u32 = 25;
+    let (scope, backend) = (Scope::new(), fixture.backend().await);
+    let key = scope.key("count");
+    let unsupported = |error: &twotier_core::BackendError| error.kind() == twotier_core::BackendErrorKind::Unsupported;
+    if backend.compare_and_set(&key, None, Some(Bytes::from_static(b"0")), None).await.is_err_and(|e| unsupported(&e)) {
+        return;
+    }
+    let mut writers = JoinSet::new();
+    for _ in 0..WRITERS {
+        let (key, backend) = (key.clone(), fixture.backend().await);
+        writers.spawn(async move {
+            for _ in 0..ROUNDS {
+                loop {
+                    let held = value(&backend, &key).await.expect("it is never removed");
+                    let count: u32 = std::str::from_utf8(&held).expect("digits").parse().expect("a number");
+                    let next = Bytes::from((count + 1).to_string());
+                    if backend.compare_and_set(&key, Some(held), Some(next), None).await.expect("it is answered") {
+                        break;
+                    }
+                }
+            }
+        });
+    }
+    while let Some(ended) = writers.join_next().await {
+        ended.expect("a writer ends");
+    }
+    let total = (WRITERS * ROUNDS as usize).to_string();
+    assert_eq!(value(&backend, &key).await, Some(Bytes::from(total)));
+}

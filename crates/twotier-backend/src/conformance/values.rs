@@ -1,6 +1,7 @@
 //! One key at a time.
 
 use bytes::Bytes;
+use twotier_core::RemainingTtl;
 
 use super::{
     Fixture,
@@ -94,4 +95,32 @@ pub async fn a_large_value_is_kept_whole(fixture: &dyn Fixture) {
     let found = values(&backend, &keys).await;
     assert_eq!(found[1].as_deref(), Some(&b"small"[..]));
     assert!(found[0].as_ref() == Some(&large) && found[2].as_ref() == Some(&large), "the values came back changed");
+}
+
+/// A value is replaced only if what is there is what was expected, with the time to live that was given, and nothing
+/// changes otherwise. A backend that has no such operation says so.
+pub async fn compare_and_set_writes_only_over_what_was_expected(fixture: &dyn Fixture) {
+    let (scope, backend) = (Scope::new(), fixture.backend().await);
+    let key = scope.key("k");
+    let some = |text: &'static str| Some(Bytes::from_static(text.as_bytes()));
+    let minute = Some(std::time::Duration::from_secs(60));
+    match backend.compare_and_set(&key, None, some("1"), minute).await {
+        Err(error) if error.kind() == twotier_core::BackendErrorKind::Unsupported => return,
+        first => assert!(first.expect("an absent key can be written"), "it was absent"),
+    }
+    assert!(matches!(read(&backend, &key).await.map(|stored| stored.ttl), Some(RemainingTtl::Expires(_))));
+    let set =
+        async |expected, new, ttl| backend.compare_and_set(&key, expected, new, ttl).await.expect("it is answered");
+    assert!(!set(None, some("2"), None).await, "it is not absent any more");
+    assert!(!set(some("0"), some("2"), None).await, "it is not this");
+    assert!(!set(some(""), some("2"), None).await, "nor is it empty");
+    assert_eq!(value(&backend, &key).await, some("1"), "nothing was changed");
+    assert!(set(some("1"), some(""), None).await);
+    let stored = read(&backend, &key).await.expect("an empty value is a value");
+    assert_eq!((stored.value, stored.ttl), (Bytes::new(), RemainingTtl::Persistent));
+    assert!(!set(None, some("2"), None).await, "empty is not absent");
+    assert!(!set(some("1"), None, None).await, "a removal is bound by what is expected too");
+    assert!(set(some(""), None, None).await);
+    assert_eq!(value(&backend, &key).await, None);
+    assert!(set(None, None, None).await, "nothing was there, and nothing was asked for");
 }

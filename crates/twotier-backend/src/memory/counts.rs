@@ -20,13 +20,15 @@ pub struct OperationCounts {
     pub set_many: u64,
     /// Calls of `delete_many`.
     pub delete_many: u64,
+    /// Calls of `compare_and_set`.
+    pub compare_and_set: u64,
 }
 
 impl OperationCounts {
     /// Returns how many calls there were. For each of them Redis would have made a round trip.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.reads() + self.set + self.set_many + self.delete + self.delete_many + self.clear
+        self.reads() + self.set + self.set_many + self.delete + self.delete_many + self.clear + self.compare_and_set
     }
 
     /// Returns how many calls read.
@@ -46,11 +48,12 @@ pub(super) enum Operation {
     GetMany,
     SetMany,
     DeleteMany,
+    CompareAndSet,
 }
 
 /// The counters, in the order of [`Operation`].
 #[derive(Debug, Default)]
-pub(super) struct Counters([AtomicU64; 7]);
+pub(super) struct Counters([AtomicU64; 8]);
 
 impl Counters {
     pub(super) fn count(&self, operation: Operation) {
@@ -67,6 +70,7 @@ impl Counters {
             get_many: count(Operation::GetMany),
             set_many: count(Operation::SetMany),
             delete_many: count(Operation::DeleteMany),
+            compare_and_set: count(Operation::CompareAndSet),
         }
     }
 }

@@ -45,6 +45,31 @@ pub(super) async fn delete(connection: &Connection, key: &[u8]) -> BackendResult
     Ok(count(connection.one(cmd("UNLINK").arg(key)).await?)? > 0)
 }
 
+/// `EVAL` of a few lines: [scripts are executed atomically](https://redis.io/docs/latest/develop/programmability/).
+///
+/// The script is sent each time: it is shorter than the round trip that a server without it would cost.
+pub(super) async fn compare_and_set(
+    connection: &Connection,
+    key: &[u8],
+    expected: Option<&[u8]>,
+    value: Option<&[u8]>,
+    ttl: Option<Duration>,
+) -> BackendResult<bool> {
+    const SCRIPT: &str = "local held = redis.call('GET', KEYS[1]) \
+        if ARGV[1] == '1' then if held ~= ARGV[2] then return 0 end elseif held then return 0 end \
+        if ARGV[3] == '0' then redis.call('UNLINK', KEYS[1]) \
+        elseif ARGV[5] == '' then redis.call('SET', KEYS[1], ARGV[4]) \
+        else redis.call('SET', KEYS[1], ARGV[4], 'PX', ARGV[5]) end \
+        return 1";
+    let flag = |given: bool| if given { "1" } else { "0" };
+    let mut command = cmd("EVAL");
+    command.arg(SCRIPT).arg(1).arg(key);
+    command.arg(flag(expected.is_some())).arg(expected.unwrap_or_default());
+    command.arg(flag(value.is_some())).arg(value.unwrap_or_default());
+    command.arg(ttl.map_or_else(String::new, |ttl| millis(ttl).to_string()));
+    Ok(count(connection.one(&command).await?)? == 1)
+}
+
 /// `SCAN` with the prefix, and `UNLINK` for what it finds.
 ///
 /// `SCAN` returns every key that was there from start to end at least once; how many there were comes from `UNLINK`.

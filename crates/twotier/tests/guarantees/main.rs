@@ -24,6 +24,7 @@ mod statistics;
 mod support;
 mod switching_off;
 mod threads_without_runtime;
+mod updating;
 mod values;
 mod warming;
 mod writing;
