@@ -320,7 +320,9 @@ impl Backend for MemoryBackend {
     fn link(&self) -> LinkState {
         match *self.state.lock() {
             State::Free | State::Silent => LinkState::Unlinked,
-            State::Attached(since) => LinkState::Up { age: self.shared.clock.now().since(since) },
+            State::Attached(since) => {
+                LinkState::Up { age: self.shared.clock.now().since(since), invalidation_lag: None }
+            }
             State::Closed => LinkState::Closed,
         }
     }

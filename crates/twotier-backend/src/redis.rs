@@ -1,5 +1,6 @@
 //! The backend for Redis and Valkey, on the crate `redis`.
 
+mod canary;
 mod command;
 mod connect;
 mod connection;
@@ -31,6 +32,8 @@ use self::{link::Link, target::Target};
 /// With [`attach`](Backend::attach) it asks for [`CLIENT TRACKING ON BCAST PREFIX <namespace>: NOLOOP`][tracking]: the
 /// server then reports every change under the namespace, by any client in any language, on the connection that also
 /// carries the reads, so the order of replies and reports is the server's own.
+/// As the link comes up it tests itself: a script writes and removes a key of the namespace, and the report of it must
+/// arrive; how long that took is in [`LinkState::Up`]. Where the user may not run scripts the test is left out.
 /// Every quarter of the staleness bound (at most every 500 ms) a `HELLO 3` and a `PING` prove that the connection lives
 /// and still ends at a primary.
 ///

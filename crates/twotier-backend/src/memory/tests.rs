@@ -182,7 +182,7 @@ async fn the_link_is_as_old_as_the_attachment() {
     assert!(matches!(a.link(), LinkState::Unlinked));
     let _ear = attach(&a, "n").await;
     clock.advance(Duration::from_secs(7));
-    assert!(matches!(a.link(), LinkState::Up { age } if age == Duration::from_secs(7)));
+    assert!(matches!(a.link(), LinkState::Up { age, .. } if age == Duration::from_secs(7)));
 }
 
 #[tokio::test]
@@ -241,10 +241,20 @@ async fn each_operation_is_counted_once_whatever_the_handle() {
     let _ = (b.get(b"n:1").await, a.get(b"n:1").await, b.delete(b"n:1").await, a.clear(b"n:").await);
     let _ = (a.get_many(&keys).await, b.delete_many(&keys).await);
     b.set_many(&[Write { key: "n:1".into(), value: "v".into(), ttl: None }]).await;
+    let _ = b.compare_and_set(b"n:1", None, None, None).await;
     let counts = a.operations();
-    let expected = OperationCounts { get: 2, set: 1, delete: 1, clear: 1, get_many: 1, set_many: 1, delete_many: 1 };
+    let expected = OperationCounts {
+        get: 2,
+        set: 1,
+        delete: 1,
+        clear: 1,
+        get_many: 1,
+        set_many: 1,
+        delete_many: 1,
+        compare_and_set: 1,
+    };
     assert_eq!(counts, expected);
-    assert_eq!((counts.total(), counts.reads()), (8, 3));
+    assert_eq!((counts.total(), counts.reads()), (9, 3));
     assert_eq!(b.operations(), counts);
 }
 

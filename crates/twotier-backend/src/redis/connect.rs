@@ -1,6 +1,6 @@
 //! Making a connection: from the socket to the proof that changes are reported on it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use redis::{AsyncConnectionConfig, Value, cmd};
 use tokio::time::timeout;
@@ -8,13 +8,15 @@ use twotier_core::{BackendError, BackendErrorKind, Timestamp};
 
 use crate::{BackendResult, Watch};
 
-use super::{connection::Connection, connection::Loss, error, push, target::Target};
+use super::{canary::Canary, connection::Connection, connection::Loss, error, push, target::Target};
 
 /// A new connection, ready for commands.
 pub(super) struct Made {
     pub(super) connection: Connection,
     /// The listener's time at which changes were certainly being reported.
     pub(super) reported_since: Timestamp,
+    /// How long the canary took.
+    pub(super) invalidation_lag: Option<Duration>,
 }
 
 /// Connects, authenticates and, with a watch, turns on tracking and checks that it is on.
@@ -32,13 +34,14 @@ pub(super) async fn connect(target: &Target, watch: Option<&Watch>) -> BackendRe
 
 async fn attempt(target: &Target, watch: Option<&Watch>) -> BackendResult<Made> {
     let loss = Arc::new(Loss::default());
+    let canary = watch.map(|watch| Arc::new(Canary::new(&watch.namespace)));
     let listener = watch.map(|watch| Arc::clone(&watch.listener));
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(None)
         // An operation ends at its reply or at the loss of the connection, which the heartbeat declares; the deadline
         // of a call is its caller's.
         .set_response_timeout(None)
-        .set_push_sender(push::sender(listener, Arc::clone(&loss)));
+        .set_push_sender(push::sender(listener, canary.clone(), Arc::clone(&loss)));
     let dialed = target.dial.dial(config).await.map_err(|failed| error::from_redis(&failed))?;
     let connection = Connection::new(dialed, loss, watch.is_some());
     let mut reported_since = Timestamp::ZERO;
@@ -47,7 +50,11 @@ async fn attempt(target: &Target, watch: Option<&Watch>) -> BackendResult<Made> 
         reported_since = watch.listener.mark().at;
     }
     live_primary(&connection).await?;
-    Ok(Made { connection, reported_since })
+    let invalidation_lag = match canary {
+        Some(canary) => canary.sing(&connection).await?,
+        None => None,
+    };
+    Ok(Made { connection, reported_since, invalidation_lag })
 }
 
 /// Asks the server to report every change under the prefix, except those made on this connection, and asks it whether it

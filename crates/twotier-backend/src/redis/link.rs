@@ -60,7 +60,7 @@ enum Phase {
     /// The first attempt since the start or since the loss is under way; operations wait for it.
     Connecting,
     /// There is a connection.
-    Up { connection: Connection, since: Instant },
+    Up { connection: Connection, since: Instant, invalidation_lag: Option<Duration> },
     /// The last attempt failed; operations fail at once.
     Down { since: Instant, cause: BackendError },
     /// The handle was closed.
@@ -126,7 +126,9 @@ impl Link {
         match &self.shared.state.borrow().phase {
             Phase::Idle => LinkState::Unlinked,
             Phase::Connecting => LinkState::Connecting,
-            Phase::Up { since, .. } => LinkState::Up { age: since.elapsed() },
+            Phase::Up { since, invalidation_lag, .. } => {
+                LinkState::Up { age: since.elapsed(), invalidation_lag: *invalidation_lag }
+            }
             Phase::Down { since, cause } => LinkState::Down { age: since.elapsed(), cause: cause.clone() },
             Phase::Closed => LinkState::Closed,
         }
@@ -215,11 +217,12 @@ impl Shared {
     /// with the new epoch can go to an older one.
     fn up(&self, generation: u64, made: Made, watch: Option<&Watch>) {
         self.change(generation, |phase| {
-            *phase = Phase::Up { connection: made.connection, since: Instant::now() };
+            let Made { connection, reported_since, invalidation_lag } = made;
+            *phase = Phase::Up { connection, since: Instant::now(), invalidation_lag };
             if let Some(watch) = watch {
                 watch.listener.link_up(Lease::Renewed);
                 let epoch = watch.listener.mark().epoch;
-                watch.listener.proof_of_life(Mark { epoch, at: made.reported_since });
+                watch.listener.proof_of_life(Mark { epoch, at: reported_since });
             }
         });
     }

@@ -8,14 +8,14 @@ use std::{
 use redis::{PushInfo, PushKind, Value};
 use twotier_core::{BackendError, BackendErrorKind, ChangeListener, IgnoreChanges};
 
-use super::connection::Loss;
+use super::{canary::Canary, connection::Loss};
 
 /// Applies one push, before the reply that follows it on the wire is handed to its caller.
 ///
 /// Nothing here runs user code, and a panic declares the connection lost instead of killing its reader unseen.
-pub(super) fn apply(push: &PushInfo, listener: &dyn ChangeListener, loss: &Loss) {
+pub(super) fn apply(push: &PushInfo, listener: &dyn ChangeListener, canary: Option<&Canary>, loss: &Loss) {
     let applied = catch_unwind(AssertUnwindSafe(|| match push.kind {
-        PushKind::Invalidate => invalidate(&push.data, listener),
+        PushKind::Invalidate => invalidate(&push.data, listener, canary),
         PushKind::Disconnection => {
             loss.declare(BackendError::new(BackendErrorKind::Unavailable, "the connection was lost"));
         }
@@ -28,13 +28,15 @@ pub(super) fn apply(push: &PushInfo, listener: &dyn ChangeListener, loss: &Loss)
 
 /// Reads the payload of an invalidation: an array of keys, or nothing for "everything". Anything else is taken as
 /// "everything", because it may be.
-fn invalidate(data: &[Value], listener: &dyn ChangeListener) {
+fn invalidate(data: &[Value], listener: &dyn ChangeListener, canary: Option<&Canary>) {
     let keys = match data {
         [Value::Array(keys)] if keys.iter().all(|key| matches!(key, Value::BulkString(_))) => keys,
         _ => return listener.flushed(),
     };
     for key in keys {
-        if let Value::BulkString(key) = key {
+        if let Value::BulkString(key) = key
+            && !canary.is_some_and(|canary| canary.is_it(key))
+        {
             listener.changed(key);
         }
     }
@@ -43,11 +45,12 @@ fn invalidate(data: &[Value], listener: &dyn ChangeListener) {
 /// The closure for the connection's reader.
 pub(super) fn sender(
     listener: Option<Arc<dyn ChangeListener>>,
+    canary: Option<Arc<Canary>>,
     loss: Arc<Loss>,
 ) -> impl Fn(PushInfo) -> Result<(), std::convert::Infallible> + Send + Sync + 'static {
     let listener = listener.unwrap_or_else(|| Arc::new(IgnoreChanges));
     move |push| {
-        apply(&push, &*listener, &loss);
+        apply(&push, &*listener, canary.as_deref(), &loss);
         Ok(())
     }
 }
@@ -67,7 +70,7 @@ mod tests {
         fn after(kind: PushKind, data: Vec<Value>) -> (Vec<String>, bool) {
             let heard = Self::default();
             let loss = Loss::default();
-            apply(&PushInfo { kind, data }, &heard, &loss);
+            apply(&PushInfo { kind, data }, &heard, None, &loss);
             (heard.0.into_inner().unwrap(), loss.is_declared())
         }
     }
@@ -96,6 +99,20 @@ mod tests {
     fn keys_are_reported_in_order() {
         let data = vec![Value::Array(vec![bulk("n:a"), bulk("n:b")])];
         assert_eq!(Heard::after(PushKind::Invalidate, data), (vec!["n:a".to_owned(), "n:b".to_owned()], false));
+    }
+
+    #[test]
+    fn a_canary_is_heard_and_not_reported() {
+        let canary = Canary::new(&twotier_core::Namespace::new("n").unwrap());
+        let heard = Heard::default();
+        assert!(!canary.is_it(b"n:a"));
+        apply(
+            &PushInfo { kind: PushKind::Invalidate, data: vec![Value::Array(vec![bulk("n:a")])] },
+            &heard,
+            Some(&canary),
+            &Loss::default(),
+        );
+        assert_eq!(heard.0.into_inner().unwrap(), ["n:a"]);
     }
 
     #[test]

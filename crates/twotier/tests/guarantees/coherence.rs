@@ -132,3 +132,39 @@ mod live {
         assert_eq!(cache.stats().coherence.max_staleness, None);
     }
 }
+
+mod canary {
+    mod live {
+        use std::time::Duration;
+
+        use twotier::{LinkState, RedisBackend};
+        use twotier_testkit::RedisServer;
+
+        use crate::support::{foreign, over_redis, read, text};
+
+        #[tokio::test]
+        async fn a_link_tests_the_invalidation_path_as_it_comes_up_and_leaves_nothing_behind() {
+            let server = RedisServer::start();
+            let cache = over_redis(&server).await;
+            let LinkState::Up { invalidation_lag: Some(lag), .. } = cache.health().link else {
+                panic!("{:?}", cache.health());
+            };
+            assert!(lag < Duration::from_secs(1), "{lag:?}");
+            assert_eq!(server.command(&["DBSIZE"]).as_int(), 0);
+            assert_eq!(cache.stats().coherence.invalidations, 0, "its own report is not counted");
+        }
+
+        #[tokio::test]
+        async fn where_scripts_are_not_allowed_the_link_comes_up_without_a_test_and_says_so() {
+            let rules = "+get +pttl +set +hello +ping +client|tracking +client|trackinginfo";
+            let server =
+                RedisServer::builder().acl_user(&format!("app on >p ~t:* resetchannels -@all {rules}")).start();
+            let backend = RedisBackend::new(server.url_as("app", "p")).unwrap();
+            let cache = text().build(backend).await.unwrap();
+            assert!(matches!(cache.health().link, LinkState::Up { invalidation_lag: None, .. }));
+            cache.set("k", "v".to_owned()).await.unwrap();
+            foreign(&server, &cache, &["SET", "t:k", "foreign"]).await;
+            assert_eq!(read(&cache, "k").await.as_deref(), Some("foreign"));
+        }
+    }
+}
