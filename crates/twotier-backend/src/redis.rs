@@ -1,6 +1,7 @@
 //! The backend for Redis and Valkey, on the crate `redis`.
 
 mod canary;
+mod channel;
 mod command;
 mod connect;
 mod connection;
@@ -34,13 +35,16 @@ use self::{link::Link, target::Target};
 /// carries the reads, so the order of replies and reports is the server's own.
 /// As the link comes up it tests itself: a script writes and removes a key of the namespace, and the report of it must
 /// arrive; how long that took is in [`LinkState::Up`]. Where the user may not run scripts the test is left out.
+/// Where tracking is refused, and no mode was asked for, caches tell each other of their writes over a channel instead
+/// ([`Coherence::PubSub`](twotier_core::Coherence)): each write is then a transaction with a `PUBLISH`.
 /// Every quarter of the staleness bound (at most every 500 ms) a `HELLO 3` and a `PING` prove that the connection lives
 /// and still ends at a primary.
 ///
 /// # Permissions
 ///
 /// The user needs, on its own prefix, `get mget pttl set unlink`, and `scan` for `clear`, `eval` for `update`, `multi exec` when it is used
-/// without a cache, and always `hello ping client|tracking client|trackinginfo`.
+/// without a cache, and always `hello ping client|tracking client|trackinginfo`;
+/// the channel needs `subscribe publish multi exec` and the channel pattern of the prefix instead of `client|…`.
 /// Every listener hears the *names* of all keys written under the namespace: keep secrets out of key names.
 ///
 /// # Examples

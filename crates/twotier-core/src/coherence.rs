@@ -14,6 +14,9 @@ pub enum Coherence {
     /// The backend reports every change under the namespace, whoever made it.
     /// On Redis: [`CLIENT TRACKING`](https://redis.io/docs/latest/commands/client-tracking/) in broadcast mode.
     Broadcast,
+    /// Caches tell each other, over a channel of the namespace. Writes by anyone else are not seen: the time to live bounds
+    /// how stale a copy gets. On Redis: the fallback where `CLIENT TRACKING` is refused.
+    PubSub,
     /// Nobody reports changes: a local copy is only bounded by its time to live.
     None,
 }
@@ -22,6 +25,7 @@ impl fmt::Display for Coherence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Broadcast => "broadcast",
+            Self::PubSub => "pub-sub",
             Self::None => "none",
         })
     }

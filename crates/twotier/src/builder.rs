@@ -212,7 +212,7 @@ where
             }
         };
         tracing::info!(%namespace, %coherence, local = config.local_enabled, "cache built");
-        let reported = coherence != Coherence::None;
+        let reported = coherence == Coherence::Broadcast;
         let local_time_to_live =
             config.local_time_to_live.unwrap_or(if reported { REPORTED_LOCAL_TTL } else { UNREPORTED_LOCAL_TTL });
         let settings = Settings {

@@ -374,10 +374,8 @@ impl<V: Send + Sync + 'static> Cache<V> {
             local.link_down();
         }
         shared.backend.close().await;
-        if let Some(local) = &shared.local {
-            local.link_down();
-            local.clear();
-        }
+        // Nothing will read the copies any more.
+        self.clear_local();
     }
 }
 

@@ -50,12 +50,9 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// The staleness bound in force, `None` when nobody reports changes.
+    /// The staleness bound in force, `None` where writes by others are not seen for certain.
     pub(crate) fn staleness_bound(&self) -> Option<Duration> {
-        match self.coherence {
-            Coherence::None => None,
-            _ => Some(self.max_staleness),
-        }
+        (self.coherence == Coherence::Broadcast).then_some(self.max_staleness)
     }
 
     /// The time to live of a value that is written without one of its own.

@@ -24,6 +24,11 @@ impl Canary {
         Self { key: key.into(), heard: watch::Sender::new(None) }
     }
 
+    #[cfg(test)]
+    pub(super) fn key(&self) -> &[u8] {
+        &self.key
+    }
+
     /// Takes the report if it is that of the canary. Called in the connection's reader.
     pub(super) fn is_it(&self, key: &[u8]) -> bool {
         let own = key == self.key;

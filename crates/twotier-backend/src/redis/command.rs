@@ -8,7 +8,10 @@ use twotier_core::{BackendError, RemainingTtl};
 
 use crate::{BackendResult, Stored, Write};
 
-use super::{connection::Connection, error};
+use super::{
+    connection::{Connection, Reporting},
+    error,
+};
 
 /// The most keys in one pipeline. More would hold up pushes and heartbeats behind them.
 const BATCH: usize = 512;
@@ -17,8 +20,8 @@ const SCAN_COUNT: usize = 512;
 
 /// `PTTL` and `GET` in one round trip.
 ///
-/// On a tracked connection a write between the two is reported, and the reader keeps nothing; otherwise the two are one
-/// transaction.
+/// Where the server reports every write, one between the two is reported, and the reader keeps nothing; otherwise the
+/// two are one transaction.
 pub(super) async fn get(connection: &Connection, key: &[u8]) -> BackendResult<Option<Stored>> {
     let mut commands = Pipeline::with_capacity(2);
     commands.cmd("PTTL").arg(key).cmd("GET").arg(key);
@@ -32,17 +35,16 @@ pub(super) async fn get(connection: &Connection, key: &[u8]) -> BackendResult<Op
 
 /// `SET` with `PX`.
 pub(super) async fn set(connection: &Connection, key: &[u8], value: &[u8], ttl: Option<Duration>) -> BackendResult<()> {
-    let mut command = cmd("SET");
-    command.arg(key).arg(value);
-    if let Some(ttl) = ttl {
-        command.arg("PX").arg(millis(ttl));
-    }
-    okay(connection.one(&command).await?)
+    let mut commands = Pipeline::with_capacity(1);
+    push_set(&mut commands, key, value, ttl);
+    okay(write_one(connection, commands, key).await?)
 }
 
 /// `UNLINK`, which frees large values without stopping the server.
 pub(super) async fn delete(connection: &Connection, key: &[u8]) -> BackendResult<bool> {
-    Ok(count(connection.one(cmd("UNLINK").arg(key)).await?)? > 0)
+    let mut commands = Pipeline::with_capacity(1);
+    commands.cmd("UNLINK").arg(key);
+    Ok(count(write_one(connection, commands, key).await?)? > 0)
 }
 
 /// `EVAL` of a few lines: [scripts are executed atomically](https://redis.io/docs/latest/develop/programmability/).
@@ -62,12 +64,12 @@ pub(super) async fn compare_and_set(
         else redis.call('SET', KEYS[1], ARGV[4], 'PX', ARGV[5]) end \
         return 1";
     let flag = |given: bool| if given { "1" } else { "0" };
-    let mut command = cmd("EVAL");
-    command.arg(SCRIPT).arg(1).arg(key);
-    command.arg(flag(expected.is_some())).arg(expected.unwrap_or_default());
-    command.arg(flag(value.is_some())).arg(value.unwrap_or_default());
-    command.arg(ttl.map_or_else(String::new, |ttl| millis(ttl).to_string()));
-    Ok(count(connection.one(&command).await?)? == 1)
+    let mut commands = Pipeline::with_capacity(1);
+    commands.cmd("EVAL").arg(SCRIPT).arg(1).arg(key);
+    commands.arg(flag(expected.is_some())).arg(expected.unwrap_or_default());
+    commands.arg(flag(value.is_some())).arg(value.unwrap_or_default());
+    commands.arg(ttl.map_or_else(String::new, |ttl| millis(ttl).to_string()));
+    Ok(count(write_one(connection, commands, key).await?)? == 1)
 }
 
 /// `SCAN` with the prefix, and `UNLINK` for what it finds.
@@ -82,11 +84,14 @@ pub(super) async fn clear(connection: &Connection, prefix: &[u8]) -> BackendResu
         scan.arg(&cursor[..]).arg("MATCH").arg(&pattern[..]).arg("COUNT").arg(SCAN_COUNT);
         let (next, keys) = page(connection.one(&scan).await?)?;
         if !keys.is_empty() {
-            let mut unlink = cmd("UNLINK");
+            let mut commands = Pipeline::with_capacity(1);
+            commands.cmd("UNLINK");
             for key in &keys {
-                unlink.arg(&key[..]);
+                commands.arg(&key[..]);
             }
-            removed += count(connection.one(&unlink).await?)?;
+            for reply in write(connection, commands, 1, keys.iter().map(|key| &key[..])).await? {
+                removed += count(reply)?;
+            }
         }
         if next == b"0" {
             return Ok(removed);
@@ -142,12 +147,10 @@ pub(super) async fn set_many(connection: &Connection, writes: &[Write]) -> Vec<B
     for batch in writes.chunks(BATCH) {
         let mut commands = Pipeline::with_capacity(batch.len());
         for write in batch {
-            commands.cmd("SET").arg(&write.key[..]).arg(&write.value[..]);
-            if let Some(ttl) = write.ttl {
-                commands.arg("PX").arg(millis(ttl));
-            }
+            push_set(&mut commands, &write.key, &write.value, write.ttl);
         }
-        each(&mut results, connection.pipeline(&commands, batch.len()).await, batch.len(), okay);
+        let replies = write(connection, commands, batch.len(), batch.iter().map(|write| &write.key[..])).await;
+        each(&mut results, replies, batch.len(), okay);
     }
     results
 }
@@ -160,7 +163,7 @@ pub(super) async fn delete_many(connection: &Connection, keys: &[Bytes]) -> Vec<
         for key in batch {
             commands.cmd("UNLINK").arg(&key[..]);
         }
-        let replies = connection.pipeline(&commands, batch.len()).await;
+        let replies = write(connection, commands, batch.len(), batch.iter().map(|key| &key[..])).await;
         each(&mut results, replies, batch.len(), |reply| count(reply).map(|removed| removed > 0));
     }
     results
@@ -179,8 +182,38 @@ fn each<T>(
     }
 }
 
+fn push_set(commands: &mut Pipeline, key: &[u8], value: &[u8], ttl: Option<Duration>) {
+    commands.cmd("SET").arg(key).arg(value);
+    if let Some(ttl) = ttl {
+        commands.arg("PX").arg(millis(ttl));
+    }
+}
+
+/// Sends commands that write these keys, and returns one reply for each command. Where writers tell each other of their
+/// writes, the telling is part of one transaction with them, so that messages come in the order of the writes.
+async fn write<'k>(
+    connection: &Connection,
+    mut commands: Pipeline,
+    count: usize,
+    keys: impl IntoIterator<Item = &'k [u8]>,
+) -> BackendResult<Vec<Value>> {
+    let Reporting::Channel(channel) = connection.reporting() else {
+        return connection.pipeline(&commands, count).await;
+    };
+    commands.atomic().cmd("PUBLISH").arg(channel.name()).arg(channel.keys(keys));
+    let mut replies = connection.transaction(&commands, count + 1).await?;
+    replies.truncate(count);
+    Ok(replies)
+}
+
+/// Sends one command that writes this key.
+async fn write_one(connection: &Connection, commands: Pipeline, key: &[u8]) -> BackendResult<Value> {
+    let replies = write(connection, commands, 1, [key]).await?;
+    replies.into_iter().next().ok_or_else(|| error::unexpected("a write"))
+}
+
 async fn read_only(connection: &Connection, mut commands: Pipeline, count: usize) -> BackendResult<Vec<Value>> {
-    if connection.is_tracked() {
+    if let Reporting::Broadcast = connection.reporting() {
         connection.pipeline(&commands, count).await
     } else {
         commands.atomic();

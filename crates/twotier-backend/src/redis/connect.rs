@@ -4,11 +4,18 @@ use std::{sync::Arc, time::Duration};
 
 use redis::{AsyncConnectionConfig, Value, cmd};
 use tokio::time::timeout;
-use twotier_core::{BackendError, BackendErrorKind, Timestamp};
+use twotier_core::{BackendError, BackendErrorKind, Coherence, Timestamp};
 
 use crate::{BackendResult, Watch};
 
-use super::{canary::Canary, connection::Connection, connection::Loss, error, push, target::Target};
+use super::{
+    canary::Canary,
+    channel::Channel,
+    connection::{Connection, Loss, Reporting},
+    error,
+    push::{self, Ears},
+    target::Target,
+};
 
 /// A new connection, ready for commands.
 pub(super) struct Made {
@@ -33,28 +40,57 @@ pub(super) async fn connect(target: &Target, watch: Option<&Watch>) -> BackendRe
 }
 
 async fn attempt(target: &Target, watch: Option<&Watch>) -> BackendResult<Made> {
+    let Some(watch) = watch else {
+        let connection = dial(target, None, Ears::default(), Reporting::None).await?;
+        live_primary(&connection).await?;
+        return Ok(Made { connection, reported_since: Timestamp::ZERO, invalidation_lag: None });
+    };
+    match watch.coherence {
+        Some(Coherence::PubSub) => attempt_channel(target, watch).await,
+        Some(_) => attempt_broadcast(target, watch).await,
+        None => match attempt_broadcast(target, watch).await {
+            // The server refuses the best, and nobody asked for it: the next best.
+            Err(cause) if matches!(cause.kind(), BackendErrorKind::Unsupported | BackendErrorKind::Denied) => {
+                tracing::debug!(%cause, "no tracking");
+                attempt_channel(target, watch).await.map_err(|_no_better| cause)
+            }
+            made => made,
+        },
+    }
+}
+
+async fn attempt_broadcast(target: &Target, watch: &Watch) -> BackendResult<Made> {
+    let canary = Arc::new(Canary::new(&watch.namespace));
+    let ears = Ears { canary: Some(Arc::clone(&canary)), channel: None };
+    let connection = dial(target, Some(watch), ears, Reporting::Broadcast).await?;
+    track(&connection, watch.namespace.prefix()).await?;
+    let reported_since = watch.listener.mark().at;
+    live_primary(&connection).await?;
+    let invalidation_lag = canary.sing(&connection).await?;
+    Ok(Made { connection, reported_since, invalidation_lag })
+}
+
+async fn attempt_channel(target: &Target, watch: &Watch) -> BackendResult<Made> {
+    let channel = Arc::new(Channel::new(&watch.namespace));
+    let ears = Ears { canary: None, channel: Some(Arc::clone(&channel)) };
+    let connection = dial(target, Some(watch), ears, Reporting::Channel(Arc::clone(&channel))).await?;
+    connection.subscribe(channel.name()).await?;
+    let reported_since = watch.listener.mark().at;
+    live_primary(&connection).await?;
+    Ok(Made { connection, reported_since, invalidation_lag: None })
+}
+
+async fn dial(target: &Target, watch: Option<&Watch>, ears: Ears, reporting: Reporting) -> BackendResult<Connection> {
     let loss = Arc::new(Loss::default());
-    let canary = watch.map(|watch| Arc::new(Canary::new(&watch.namespace)));
     let listener = watch.map(|watch| Arc::clone(&watch.listener));
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(None)
         // An operation ends at its reply or at the loss of the connection, which the heartbeat declares; the deadline
         // of a call is its caller's.
         .set_response_timeout(None)
-        .set_push_sender(push::sender(listener, canary.clone(), Arc::clone(&loss)));
+        .set_push_sender(push::sender(listener, ears, Arc::clone(&loss)));
     let dialed = target.dial.dial(config).await.map_err(|failed| error::from_redis(&failed))?;
-    let connection = Connection::new(dialed, loss, watch.is_some());
-    let mut reported_since = Timestamp::ZERO;
-    if let Some(watch) = watch {
-        track(&connection, watch.namespace.prefix()).await?;
-        reported_since = watch.listener.mark().at;
-    }
-    live_primary(&connection).await?;
-    let invalidation_lag = match canary {
-        Some(canary) => canary.sing(&connection).await?,
-        None => None,
-    };
-    Ok(Made { connection, reported_since, invalidation_lag })
+    Ok(Connection::new(dialed, loss, reporting))
 }
 
 /// Asks the server to report every change under the prefix, except those made on this connection, and asks it whether it

@@ -4,11 +4,12 @@ use std::sync::{Arc, OnceLock};
 
 use redis::{Cmd, Pipeline, Value, aio::MultiplexedConnection};
 use tokio::sync::Notify;
-use twotier_core::{BackendError, BackendErrorKind};
+use twotier_core::{BackendError, BackendErrorKind, Coherence};
 
 use crate::BackendResult;
 
 use super::{
+    channel::Channel,
     dial::{Dialed, Reader},
     error,
 };
@@ -20,17 +21,38 @@ pub(super) struct Connection {
     /// Held for its end.
     _reader: Option<Arc<Reader>>,
     loss: Arc<Loss>,
-    /// Whether changes under the namespace are reported on this connection.
-    tracked: bool,
+    reporting: Reporting,
+}
+
+/// How changes under the namespace come to this connection.
+#[derive(Clone)]
+pub(super) enum Reporting {
+    /// Not at all.
+    None,
+    /// The server pushes every change, in the order of its execution.
+    Broadcast,
+    /// Writers say so on a channel: so do we, with each write.
+    Channel(Arc<Channel>),
+}
+
+impl Reporting {
+    /// The mode that this is to users.
+    pub(super) fn mode(&self) -> Coherence {
+        match self {
+            Self::None => Coherence::None,
+            Self::Broadcast => Coherence::Broadcast,
+            Self::Channel(_) => Coherence::PubSub,
+        }
+    }
 }
 
 impl Connection {
-    pub(super) fn new(Dialed { commands, reader }: Dialed, loss: Arc<Loss>, tracked: bool) -> Self {
-        Self { commands, _reader: reader, loss, tracked }
+    pub(super) fn new(Dialed { commands, reader }: Dialed, loss: Arc<Loss>, reporting: Reporting) -> Self {
+        Self { commands, _reader: reader, loss, reporting }
     }
 
-    pub(super) fn is_tracked(&self) -> bool {
-        self.tracked
+    pub(super) fn reporting(&self) -> &Reporting {
+        &self.reporting
     }
 
     pub(super) fn loss(&self) -> &Arc<Loss> {
@@ -63,10 +85,19 @@ impl Connection {
         // The replies to MULTI and to the queued commands are passed over; EXEC's holds the results.
         let replies = self.or_lost(connection.send_packed_commands(commands, count + 1, 1)).await?;
         match <[Value; 1]>::try_from(replies) {
-            Ok([Value::Array(replies)]) if replies.len() == count => Ok(replies),
+            Ok([Value::Array(replies)]) if replies.len() == count => {
+                replies.iter().for_each(|reply| self.watch_role(reply));
+                Ok(replies)
+            }
             Ok([reply]) => self.checked(reply).and_then(|_| Err(error::unexpected("EXEC"))),
             Err(_other_length) => Err(error::unexpected("EXEC")),
         }
+    }
+
+    /// Subscribes to a channel, whose messages are pushed from then on.
+    pub(super) async fn subscribe(&self, channel: &[u8]) -> BackendResult<()> {
+        let mut connection = self.commands.clone();
+        self.or_lost(connection.subscribe(channel)).await
     }
 
     async fn or_lost<T>(&self, reply: impl Future<Output = redis::RedisResult<T>>) -> BackendResult<T> {

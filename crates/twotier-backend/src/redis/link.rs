@@ -92,7 +92,6 @@ impl Link {
 
     /// Starts reporting changes: returns when the first connection is up, or with why it is not.
     pub(super) async fn attach(&self, watch: Watch) -> BackendResult<Attachment> {
-        let coherence = watch.coherence.unwrap_or(Coherence::Broadcast);
         {
             let mut control = self.control.lock();
             if control.attached {
@@ -105,13 +104,10 @@ impl Link {
             // An untracked connection that earlier operations made is given up for a tracked one.
             control.stop();
             self.shared.reset(None);
-            control.watch = match coherence {
-                Coherence::Broadcast => Some(watch),
-                _ => None,
-            };
+            control.watch = (watch.coherence != Some(Coherence::None)).then_some(watch);
         }
         match self.connection().await {
-            Ok(_connection) => Ok(Attachment { coherence }),
+            Ok(connection) => Ok(Attachment { coherence: connection.reporting().mode() }),
             Err(cause) => {
                 let mut control = self.control.lock();
                 control.stop();
@@ -247,13 +243,17 @@ impl Shared {
 }
 
 /// Keeps the link up until the task is aborted.
-async fn supervise(shared: Arc<Shared>, generation: u64, watch: Option<Watch>) {
+async fn supervise(shared: Arc<Shared>, generation: u64, mut watch: Option<Watch>) {
     let mut backoff = FIRST_BACKOFF;
     loop {
         match connect(&shared.target, watch.as_ref()).await {
             Ok(made) => {
                 let connection = made.connection.clone();
-                tracing::debug!(tracked = watch.is_some(), "link up");
+                if let Some(watch) = &mut watch {
+                    // What the cache was told when it was built stays: a link in a weaker mode would be a silent one.
+                    watch.coherence = Some(connection.reporting().mode());
+                }
+                tracing::debug!(coherence = %connection.reporting().mode(), "link up");
                 shared.up(generation, made, watch.as_ref());
                 let since = Instant::now();
                 let cause = watched(&connection, &shared.target, watch.as_ref()).await;

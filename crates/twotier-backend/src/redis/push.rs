@@ -8,17 +8,38 @@ use std::{
 use redis::{PushInfo, PushKind, Value};
 use twotier_core::{BackendError, BackendErrorKind, ChangeListener, IgnoreChanges};
 
-use super::{canary::Canary, connection::Loss};
+use super::{canary::Canary, channel::Channel, connection::Loss};
+
+/// What a push says.
+pub(super) enum Report<'m> {
+    /// Nothing that concerns us.
+    Nothing,
+    /// These keys changed.
+    Keys(Vec<&'m [u8]>),
+    /// Anything may have changed.
+    Everything,
+}
+
+/// What a connection listens for beside the listener it tells.
+#[derive(Clone, Default)]
+pub(super) struct Ears {
+    pub(super) canary: Option<Arc<Canary>>,
+    pub(super) channel: Option<Arc<Channel>>,
+}
 
 /// Applies one push, before the reply that follows it on the wire is handed to its caller.
 ///
 /// Nothing here runs user code, and a panic declares the connection lost instead of killing its reader unseen.
-pub(super) fn apply(push: &PushInfo, listener: &dyn ChangeListener, canary: Option<&Canary>, loss: &Loss) {
-    let applied = catch_unwind(AssertUnwindSafe(|| match push.kind {
-        PushKind::Invalidate => invalidate(&push.data, listener, canary),
-        PushKind::Disconnection => {
+pub(super) fn apply(push: &PushInfo, listener: &dyn ChangeListener, ears: &Ears, loss: &Loss) {
+    let applied = catch_unwind(AssertUnwindSafe(|| match (&push.kind, &ears.channel) {
+        (PushKind::Disconnection, _) => {
             loss.declare(BackendError::new(BackendErrorKind::Unavailable, "the connection was lost"));
         }
+        (PushKind::Invalidate, _) => tell(invalidation(&push.data), listener, ears.canary.as_deref()),
+        (PushKind::Message, Some(channel)) => match &push.data[..] {
+            [_channel, Value::BulkString(message)] => tell(channel.read(message), listener, None),
+            _ => listener.flushed(),
+        },
         _ => {}
     }));
     if applied.is_err() {
@@ -26,31 +47,37 @@ pub(super) fn apply(push: &PushInfo, listener: &dyn ChangeListener, canary: Opti
     }
 }
 
-/// Reads the payload of an invalidation: an array of keys, or nothing for "everything". Anything else is taken as
-/// "everything", because it may be.
-fn invalidate(data: &[Value], listener: &dyn ChangeListener, canary: Option<&Canary>) {
-    let keys = match data {
-        [Value::Array(keys)] if keys.iter().all(|key| matches!(key, Value::BulkString(_))) => keys,
-        _ => return listener.flushed(),
-    };
-    for key in keys {
-        if let Value::BulkString(key) = key
-            && !canary.is_some_and(|canary| canary.is_it(key))
-        {
-            listener.changed(key);
+fn tell(report: Report<'_>, listener: &dyn ChangeListener, canary: Option<&Canary>) {
+    match report {
+        Report::Nothing => {}
+        Report::Everything => listener.flushed(),
+        Report::Keys(keys) => {
+            let others = keys.into_iter().filter(|key| !canary.is_some_and(|canary| canary.is_it(key)));
+            others.for_each(|key| listener.changed(key));
         }
     }
+}
+
+/// Reads the payload of an invalidation: an array of keys, or nothing for "everything". Anything else is taken as
+/// "everything", because it may be.
+fn invalidation(data: &[Value]) -> Report<'_> {
+    let [Value::Array(keys)] = data else { return Report::Everything };
+    let keys = keys.iter().map(|key| match key {
+        Value::BulkString(key) => Some(&key[..]),
+        _ => None,
+    });
+    keys.collect::<Option<Vec<_>>>().map_or(Report::Everything, Report::Keys)
 }
 
 /// The closure for the connection's reader.
 pub(super) fn sender(
     listener: Option<Arc<dyn ChangeListener>>,
-    canary: Option<Arc<Canary>>,
+    ears: Ears,
     loss: Arc<Loss>,
 ) -> impl Fn(PushInfo) -> Result<(), std::convert::Infallible> + Send + Sync + 'static {
     let listener = listener.unwrap_or_else(|| Arc::new(IgnoreChanges));
     move |push| {
-        apply(&push, &*listener, canary.as_deref(), &loss);
+        apply(&push, &*listener, &ears, &loss);
         Ok(())
     }
 }
@@ -70,7 +97,7 @@ mod tests {
         fn after(kind: PushKind, data: Vec<Value>) -> (Vec<String>, bool) {
             let heard = Self::default();
             let loss = Loss::default();
-            apply(&PushInfo { kind, data }, &heard, None, &loss);
+            apply(&PushInfo { kind, data }, &heard, &Ears::default(), &loss);
             (heard.0.into_inner().unwrap(), loss.is_declared())
         }
     }
@@ -105,11 +132,11 @@ mod tests {
     fn a_canary_is_heard_and_not_reported() {
         let canary = Canary::new(&twotier_core::Namespace::new("n").unwrap());
         let heard = Heard::default();
-        assert!(!canary.is_it(b"n:a"));
+        let own = String::from_utf8(canary.key().to_vec()).unwrap();
         apply(
-            &PushInfo { kind: PushKind::Invalidate, data: vec![Value::Array(vec![bulk("n:a")])] },
+            &PushInfo { kind: PushKind::Invalidate, data: vec![Value::Array(vec![bulk(&own), bulk("n:a")])] },
             &heard,
-            Some(&canary),
+            &Ears { canary: Some(Arc::new(canary)), channel: None },
             &Loss::default(),
         );
         assert_eq!(heard.0.into_inner().unwrap(), ["n:a"]);

@@ -29,6 +29,7 @@ async fn after_close_every_call_is_an_error_and_no_local_copy_is_served() {
         assert!(error.to_string().ends_with("the cache is closed"), "{error}");
     }
     assert_eq!(clone.get_if_local("k"), None);
+    assert_eq!(clone.stats().local.size, 0, "the memory is free");
     assert!(!clone.health().is_healthy() && clone.health().closed);
     assert_eq!(store.len(), 1, "the backend keeps what it has");
 }

@@ -168,3 +168,100 @@ mod canary {
         }
     }
 }
+
+mod pub_sub {
+    mod live {
+        use std::time::Duration;
+
+        use twotier::{Cache, Coherence, Freshness, RedisBackend};
+        use twotier_testkit::RedisServer;
+
+        use crate::support::{eventually, read, text};
+
+        /// A server whose user may not use tracking.
+        fn server() -> RedisServer {
+            let rules = "+@all -client|tracking";
+            RedisServer::builder().acl_user(&format!("app on >p ~* &* {rules}")).start()
+        }
+
+        async fn cache(server: &RedisServer) -> Cache<String> {
+            text().build(RedisBackend::new(server.url_as("app", "p")).unwrap()).await.unwrap()
+        }
+
+        #[tokio::test]
+        async fn where_tracking_is_refused_caches_tell_each_other_and_health_says_that_others_are_not_seen() {
+            let server = server();
+            let (one, two) = (cache(&server).await, cache(&server).await);
+            assert_eq!(one.health().coherence, Coherence::PubSub);
+            assert_eq!(one.health().max_staleness, None, "no bound is promised for writes by others");
+            one.set("k", "1".to_owned()).await.unwrap();
+            assert!(one.get_if_local("k").is_some(), "own writes are local hits");
+            assert_eq!(two.lookup("k").await.unwrap().freshness, Freshness::Current);
+            assert_eq!(two.lookup("k").await.unwrap().freshness, Freshness::UntilExpiry);
+
+            one.set("k", "2".to_owned()).await.unwrap();
+            eventually("a write is seen", async || read(&two, "k").await.as_deref() == Some("2")).await;
+            two.update("k", |_| Some("3".to_owned())).await.unwrap();
+            eventually("an update is seen", async || read(&one, "k").await.as_deref() == Some("3")).await;
+            one.set_many([("k", "4".to_owned()), ("l", "4".to_owned())]).await.unwrap();
+            eventually("a batch is seen", async || read(&two, "k").await.as_deref() == Some("4")).await;
+            assert!(one.delete("k").await.unwrap());
+            eventually("a deletion is seen", async || read(&two, "k").await.is_none()).await;
+            assert_eq!(one.delete_many(&["k", "l"]).await.unwrap(), 1);
+            one.set("k", "5".to_owned()).await.unwrap();
+            eventually("it is there again", async || read(&two, "k").await.is_some()).await;
+            assert_eq!(one.clear().await.unwrap(), 1);
+            eventually("a clearing is seen", async || read(&two, "k").await.is_none()).await;
+        }
+
+        #[tokio::test]
+        async fn writes_by_others_are_bounded_by_the_time_to_live_only() {
+            let server = server();
+            let cache = cache(&server).await;
+            cache.set("k", "own".to_owned()).await.unwrap();
+            server.command(&["SET", "t:k", "foreign"]);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            assert_eq!(read(&cache, "k").await.as_deref(), Some("own"));
+            cache.clear_local();
+            assert_eq!(read(&cache, "k").await.as_deref(), Some("foreign"));
+        }
+
+        #[tokio::test]
+        async fn a_lost_link_outdates_every_copy_and_comes_back_in_the_same_mode() {
+            let server = server();
+            let (one, two) = (cache(&server).await, cache(&server).await);
+            one.set("k", "1".to_owned()).await.unwrap();
+            read(&two, "k").await;
+            let links = two.stats().coherence.links;
+            server.command(&["CLIENT", "KILL", "TYPE", "pubsub"]);
+            eventually("the link is back", async || two.stats().coherence.links > links).await;
+            assert!(two.get_if_local("k").is_none());
+            eventually("both are", async || one.set("k", "2".to_owned()).await.is_ok()).await;
+            eventually("and tells", async || read(&two, "k").await.as_deref() == Some("2")).await;
+            assert_eq!(two.health().coherence, Coherence::PubSub);
+        }
+
+        #[tokio::test]
+        async fn a_mode_that_was_asked_for_is_never_replaced_by_a_weaker_one() {
+            let server = server();
+            let backend = RedisBackend::new(server.url_as("app", "p")).unwrap();
+            let error = text().coherence(Coherence::Broadcast).build(backend.clone()).await.unwrap_err();
+            assert_eq!(error.kind(), twotier::ErrorKind::Rejected);
+
+            let server = RedisServer::start();
+            let asked = text().coherence(Coherence::PubSub);
+            let cache = asked.build(RedisBackend::new(server.url()).unwrap()).await.unwrap();
+            assert_eq!(cache.health().coherence, Coherence::PubSub);
+            let best = text().build(RedisBackend::new(server.url()).unwrap()).await.unwrap();
+            assert_eq!(best.health().coherence, Coherence::Broadcast);
+            server.command(&["ACL", "SETUSER", "default", "-client|tracking"]);
+            let links = best.stats().coherence.links;
+            server.command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
+            eventually("it does not come back weaker", async || !best.health().is_healthy()).await;
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            assert_eq!(best.stats().coherence.links, links);
+            server.command(&["ACL", "SETUSER", "default", "+@all"]);
+            eventually("but as it was", async || best.health().is_healthy()).await;
+        }
+    }
+}

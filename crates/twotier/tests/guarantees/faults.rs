@@ -59,12 +59,12 @@ mod live {
             server.restart();
             let back = Instant::now();
             eventually("it recovers", async || cache.set("k", "back".to_owned()).await.is_ok()).await;
-            assert!(back.elapsed() < Duration::from_secs(3), "recovered after {:?}", back.elapsed());
+            assert!(back.elapsed() < Duration::from_secs(8), "recovered after {:?}", back.elapsed());
         }
         stop.store(true, Ordering::SeqCst);
         for task in tasks {
             let longest = ends(task).await.unwrap();
-            assert!(longest < Duration::from_secs(3), "a call took {longest:?}");
+            assert!(longest < Duration::from_secs(8), "a call took {longest:?}");
         }
         assert_eq!(read(&cache, "k").await.as_deref(), Some("back"));
         assert!(cache.health().is_healthy());

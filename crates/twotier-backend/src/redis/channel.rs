@@ -1,0 +1,95 @@
+//! The fallback where tracking is refused: caches tell each other of their writes, over a channel of the namespace.
+
+use twotier_core::Namespace;
+
+use super::push::Report;
+
+/// A channel and our own name on it.
+///
+/// Each write is one transaction of the write and a `PUBLISH`, so messages come in the order of the writes. We hear our
+/// own messages too, and know them by the name: the cache keeps track of its own writes.
+pub(super) struct Channel {
+    name: Vec<u8>,
+    /// Random, chosen anew for each connection: what an older connection of ours still had under way is foreign to this
+    /// one.
+    sender: [u8; 16],
+}
+
+/// Says that keys follow.
+const KEYS: u8 = b'k';
+
+impl Channel {
+    pub(super) fn new(namespace: &Namespace) -> Self {
+        Self { name: namespace.qualify("\u{1}changes"), sender: fastrand::u128(..).to_be_bytes() }
+    }
+
+    pub(super) fn name(&self) -> &[u8] {
+        &self.name
+    }
+
+    /// A message: sender, kind, and for each key its length in four bytes (big endian) and the key.
+    pub(super) fn keys<'k>(&self, keys: impl IntoIterator<Item = &'k [u8]>) -> Vec<u8> {
+        let mut message = self.sender.to_vec();
+        message.push(KEYS);
+        for key in keys {
+            // A key is at most a few hundred bytes longer than `MAX_KEY_BYTES`.
+            message.extend_from_slice(&u32::try_from(key.len()).unwrap_or(u32::MAX).to_be_bytes());
+            message.extend_from_slice(key);
+        }
+        message
+    }
+
+    /// Reads a message. What is not one is taken as "everything": whoever wrote it meant to say something.
+    pub(super) fn read<'m>(&self, message: &'m [u8]) -> Report<'m> {
+        let Some((sender, rest)) = message.split_first_chunk::<16>() else { return Report::Everything };
+        if *sender == self.sender {
+            return Report::Nothing;
+        }
+        match rest.split_first() {
+            Some((&KEYS, mut rest)) => {
+                let mut keys = Vec::new();
+                while let Some((length, after)) = rest.split_first_chunk::<4>() {
+                    let length = u32::from_be_bytes(*length) as usize;
+                    let Some((key, after)) = after.split_at_checked(length) else { return Report::Everything };
+                    keys.push(key);
+                    rest = after;
+                }
+                if rest.is_empty() { Report::Keys(keys) } else { Report::Everything }
+            }
+            _ => Report::Everything,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pair() -> (Channel, Channel) {
+        let namespace = Namespace::new("n").unwrap();
+        (Channel::new(&namespace), Channel::new(&namespace))
+    }
+
+    #[test]
+    fn keys_of_any_bytes_are_read_back_and_our_own_are_passed_over() {
+        let (ours, theirs) = pair();
+        let keys: [&[u8]; 4] = [b"n:a", b"", b"n:\0\xff", &[7; 1500]];
+        let message = theirs.keys(keys);
+        assert!(matches!(ours.read(&message), Report::Keys(read) if read == keys));
+        assert!(matches!(theirs.read(&message), Report::Nothing));
+    }
+
+    #[test]
+    fn every_malformed_message_is_taken_as_everything() {
+        let (ours, theirs) = pair();
+        let message = theirs.keys([&b"n:key"[..]]);
+        for length in (0..message.len()).filter(|length| *length != 17) {
+            assert!(matches!(ours.read(&message[..length]), Report::Everything), "cut to {length}");
+        }
+        let mut unknown = message.clone();
+        unknown[16] = b'?';
+        assert!(matches!(ours.read(&unknown), Report::Everything));
+        let huge = [&theirs.sender[..], b"k\xff\xff\xff\xffx"].concat();
+        assert!(matches!(ours.read(&huge), Report::Everything));
+    }
+}
