@@ -21,7 +21,7 @@ mod redis;
 pub use async_trait::async_trait;
 pub use contract::{Attachment, Backend, BackendResult, Stored, Watch, Write};
 pub use faulty::{FaultPoint, Faults, FaultyBackend};
-pub use memory::{MemoryBackend, OperationCounts};
+pub use memory::{MemoryBackend, MemoryLink, OperationCounts};
 #[cfg(feature = "mock")]
 pub use mock::MockBackend;
 #[cfg(feature = "redis")]

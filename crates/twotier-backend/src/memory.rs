@@ -3,6 +3,7 @@
 mod clock;
 mod counts;
 mod reports;
+mod script;
 mod store;
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -10,7 +11,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
-use twotier_core::{BackendError, BackendErrorKind, Clock, Coherence, Lease, LinkState, Timestamp};
+use twotier_core::{BackendError, BackendErrorKind, Clock, Coherence, LinkState, Timestamp};
 
 use crate::{Attachment, Backend, BackendResult, Stored, Watch, Write};
 
@@ -22,6 +23,7 @@ use self::{
 };
 
 pub use counts::OperationCounts;
+pub use script::MemoryLink;
 
 /// Holds values in this process's own memory, with the semantics of Redis: real expiry, and invalidation between caches.
 ///
@@ -31,12 +33,12 @@ pub use counts::OperationCounts;
 /// A **clone is another client of the same store**, as a second connection is one to a server.
 /// Each handle serves one cache: give the first cache the backend and every further one a clone.
 /// Every change made through one handle is reported to the listeners of all others whose namespace it concerns, before
-/// the call that made it returns. So the word of its link is [`Lease::Unlimited`]: another cache of this process never
+/// the call that made it returns. So the word of its link is [`Lease::Unlimited`](twotier_core::Lease): another cache of this process never
 /// serves what was overwritten by a call that has returned.
 ///
 /// Expiry is not reported: every copy carries its own deadline. Expired values are freed by the next write.
 /// All calls complete at once, and none fails but on a closed handle; [`FaultyBackend`](crate::FaultyBackend) is there to
-/// change that.
+/// change that, and [`scripted_link`](Self::scripted_link) to delay, repeat and lose what is reported.
 ///
 /// # Examples
 ///
@@ -65,6 +67,8 @@ pub struct MemoryBackend {
     /// This handle among the clients of the store.
     id: HandleId,
     state: Mutex<State>,
+    /// Set when a test has the link of this handle in its hands.
+    link: Mutex<Option<MemoryLink>>,
 }
 
 /// What all handles on one store share.
@@ -134,9 +138,16 @@ impl MemoryBackend {
         self.shared.counters.snapshot()
     }
 
+    /// Puts the link of this handle into the hands of a test. Call it before the handle is given to a cache; later calls
+    /// return the same link.
+    #[must_use]
+    pub fn scripted_link(&self) -> MemoryLink {
+        self.link.lock().get_or_insert_with(|| MemoryLink::new(Arc::clone(&self.shared.clock))).clone()
+    }
+
     fn on(shared: Arc<Shared>) -> Self {
         let id = shared.reports.new_handle();
-        Self { shared, id, state: Mutex::new(State::Free) }
+        Self { shared, id, state: Mutex::new(State::Free), link: Mutex::default() }
     }
 
     /// Counts an operation, unless the handle is closed.
@@ -306,7 +317,8 @@ impl Backend for MemoryBackend {
                 Ok(Attachment { coherence })
             }
             (State::Free, Coherence::Broadcast) => {
-                self.shared.reports.add(self.id, watch.namespace, watch.listener, Lease::Unlimited);
+                let script = self.link.lock().as_ref().map(MemoryLink::script);
+                self.shared.reports.add(self.id, watch.namespace, watch.listener, script);
                 *state = State::Attached(self.shared.clock.now());
                 Ok(Attachment { coherence })
             }
@@ -321,7 +333,11 @@ impl Backend for MemoryBackend {
         match *self.state.lock() {
             State::Free | State::Silent => LinkState::Unlinked,
             State::Attached(since) => {
-                LinkState::Up { age: self.shared.clock.now().since(since), invalidation_lag: None }
+                let age = self.shared.clock.now().since(since);
+                match &*self.link.lock() {
+                    Some(link) => link.script().link(age),
+                    None => LinkState::Up { age, invalidation_lag: None },
+                }
             }
             State::Closed => LinkState::Closed,
         }

@@ -28,8 +28,8 @@ pub use twotier_backend::RedisBackend;
 #[cfg(feature = "conformance")]
 pub use twotier_backend::conformance;
 pub use twotier_backend::{
-    Attachment, Backend, BackendResult, FaultPoint, Faults, FaultyBackend, MemoryBackend, OperationCounts, Stored,
-    Watch, Write, async_trait,
+    Attachment, Backend, BackendResult, FaultPoint, Faults, FaultyBackend, MemoryBackend, MemoryLink, OperationCounts,
+    Stored, Watch, Write, async_trait,
 };
 pub use twotier_core::{
     BackendError, BackendErrorKind, BackendStats, CacheConfig, CacheStats, ChangeListener, Clock, CodecError,

@@ -1,7 +1,7 @@
 //! Who is told of changes, and how they are told.
 //!
 //! All reports go through [`Subscription`], one at a time for each listener, outside the lock of the store and before
-//! the call that made the change returns. This is the place to lose, delay or repeat them on purpose.
+//! the call that made the change returns, unless a test has scripted the link.
 
 use std::sync::{
     Arc,
@@ -11,6 +11,8 @@ use std::sync::{
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use twotier_core::{ChangeListener, Lease, Namespace};
+
+use super::script::{Report, Script};
 
 /// One client of a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +31,8 @@ struct Subscription {
     namespace: Namespace,
     /// `None` once the link is down. Calls are made under this lock, so none comes after `link_down`.
     listener: Mutex<Option<Arc<dyn ChangeListener>>>,
+    /// Takes the reports instead, and the listener with them, when a test has the link in its hands.
+    script: Option<Arc<Script>>,
 }
 
 impl Reports {
@@ -37,13 +41,30 @@ impl Reports {
     }
 
     /// Registers a listener, then tells it that the link is up: it misses nothing that happens after that.
-    pub(super) fn add(&self, owner: HandleId, namespace: Namespace, listener: Arc<dyn ChangeListener>, lease: Lease) {
-        let subscription = Arc::new(Subscription { owner, namespace, listener: Mutex::new(Some(listener)) });
+    pub(super) fn add(
+        &self,
+        owner: HandleId,
+        namespace: Namespace,
+        listener: Arc<dyn ChangeListener>,
+        script: Option<Arc<Script>>,
+    ) {
+        if let Some(script) = script {
+            let subscription =
+                Subscription { owner, namespace: namespace.clone(), listener: Mutex::default(), script: Some(script) };
+            let subscription = Arc::new(subscription);
+            self.subscriptions.write().push(Arc::clone(&subscription));
+            if let Some(script) = &subscription.script {
+                script.attach(namespace, listener);
+            }
+            return;
+        }
+        let subscription =
+            Arc::new(Subscription { owner, namespace, listener: Mutex::new(Some(listener)), script: None });
         // Held until the link is up: a change that finds the subscription waits to be reported after it.
         let slot = subscription.listener.lock();
         self.subscriptions.write().push(Arc::clone(&subscription));
         if let Some(listener) = &*slot {
-            listener.link_up(lease);
+            listener.link_up(Lease::Unlimited);
         }
     }
 
@@ -54,6 +75,9 @@ impl Reports {
             let index = subscriptions.iter().position(|subscription| subscription.owner == owner)?;
             subscriptions.swap_remove(index)
         };
+        if let Some(script) = &subscription.script {
+            return script.detach();
+        }
         let mut slot = subscription.listener.lock();
         let listener = slot.take()?;
         listener.link_down();
@@ -74,7 +98,7 @@ impl Reports {
     /// Reports to everyone that everything may have changed.
     pub(super) fn flushed(&self) {
         for subscription in self.others(None) {
-            subscription.tell(|listener| listener.flushed());
+            subscription.flushed();
         }
     }
 
@@ -86,7 +110,17 @@ impl Reports {
 }
 
 impl Subscription {
+    fn flushed(&self) {
+        match &self.script {
+            Some(script) => script.report(Report::Everything),
+            None => self.tell(|listener| listener.flushed()),
+        }
+    }
+
     fn changed(&self, keys: &[Bytes]) {
+        if let Some(script) = &self.script {
+            return script.report(Report::Keys(keys.to_vec()));
+        }
         self.tell(|listener| {
             for key in keys.iter().filter(|key| self.namespace.strip(key).is_some()) {
                 listener.changed(key);

@@ -1,6 +1,6 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use twotier_core::{ChangeListener, ManualClock, Mark, Namespace, RemainingTtl, SystemClock};
+use twotier_core::{ChangeListener, Lease, ManualClock, Mark, Namespace, RemainingTtl, SystemClock};
 
 use super::*;
 

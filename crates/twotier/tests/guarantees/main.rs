@@ -19,6 +19,7 @@ mod faults;
 mod loading;
 mod mocking;
 mod reading;
+mod scripted_links;
 mod single_flight;
 mod statistics;
 mod support;
