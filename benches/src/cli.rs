@@ -4,12 +4,24 @@ use std::path::PathBuf;
 
 use lexopt::prelude::*;
 
+/// What is measured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Suite {
+    /// What the local tier saves.
+    #[default]
+    Main,
+    /// What the whole cache costs a hit.
+    Hits,
+}
+
 /// The suites there are.
-const SUITES: [&str; 1] = ["main"];
+const SUITES: [(&str, Suite); 2] = [("main", Suite::Main), ("hits", Suite::Hits)];
 
 /// What to run, and where the figures go.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Args {
+    /// What to measure.
+    pub suite: Suite,
     /// A file for the figures, beside the tables on standard output.
     pub json: Option<PathBuf>,
     /// Whether to run with tiny counts, to see that everything works.
@@ -29,10 +41,12 @@ impl Args {
                 Long("json") => args.json = Some(parser.value()?.into()),
                 Long("smoke") => args.smoke = true,
                 Long("suite") => {
-                    let suite = parser.value()?.string()?;
-                    if !SUITES.contains(&suite.as_str()) {
-                        return Err(format!("there is no suite `{suite}`; there is: {}", SUITES.join(", ")).into());
-                    }
+                    let wanted = parser.value()?.string()?;
+                    let Some((_, suite)) = SUITES.iter().find(|(name, _)| *name == wanted) else {
+                        let names = SUITES.map(|(name, _)| name).join(", ");
+                        return Err(format!("there is no suite `{wanted}`; there is: {names}").into());
+                    };
+                    args.suite = *suite;
                 }
                 other => return Err(other.unexpected()),
             }
@@ -52,12 +66,14 @@ mod tests {
     #[test]
     fn options_are_read() {
         assert_eq!(parsed(&[]), Ok(Args::default()));
-        let expected = Args { json: Some("x.json".into()), smoke: true };
+        let expected = Args { json: Some("x.json".into()), smoke: true, suite: Suite::Main };
         assert_eq!(parsed(&["--smoke", "--json", "x.json", "--suite", "main"]), Ok(expected));
     }
 
     #[test]
     fn an_unknown_suite_is_named_with_those_there_are() {
-        assert_eq!(parsed(&["--suite", "hits"]), Err("there is no suite `hits`; there is: main".to_owned()));
+        let expected = "there is no suite `misses`; there is: main, hits";
+        assert_eq!(parsed(&["--suite", "misses"]), Err(expected.to_owned()));
+        assert_eq!(parsed(&["--suite", "hits"]).map(|args| args.suite), Ok(Suite::Hits));
     }
 }

@@ -3,12 +3,14 @@
 //! - [`original`]: the measurement that the original system made, without and with the local tier, in three regimes.
 //! - [`scenarios`]: what must hold, asserted by counts.
 //! - [`replay`]: real access traces through the whole cache.
+//! - [`hits`]: what the whole cache costs a hit, beside the bare local tier.
 //! - [`stage`] and [`server`]: what they run on.
 //! - [`report`]: the tables, and the same figures for machines.
 
 pub mod cli;
 pub mod commands;
 pub mod format;
+pub mod hits;
 pub mod machine;
 pub mod original;
 pub mod progress;

@@ -1,11 +1,14 @@
 //! Measures what the local tier saves and prints it; `cargo xtask bench` runs this.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the report is for a person at a terminal")]
 
-use std::{fs, process::ExitCode, sync::Arc};
+use std::{fs, path::Path, process::ExitCode, sync::Arc};
+
+use serde::Serialize;
 
 use twotier_benches::{
     Result,
-    cli::Args,
+    cli::{Args, Suite},
+    hits,
     machine::Machine,
     original,
     progress::Progress,
@@ -43,6 +46,12 @@ async fn main() -> ExitCode {
 /// Runs the suite and returns whether every scenario held.
 async fn bench(args: Args) -> Result<bool> {
     let progress = Progress::start();
+    if args.suite == Suite::Hits {
+        let hits = hits::measure(args.smoke, &progress).await?;
+        eprintln!();
+        println!("{hits}");
+        return write_json(args.json.as_deref(), &hits).map(|()| true);
+    }
     let size = if args.smoke { SMOKE } else { FULL };
     let server = Server::find()?.map(Arc::new);
     let mut left_out = Vec::new();
@@ -101,12 +110,16 @@ async fn bench(args: Args) -> Result<bool> {
     };
     eprintln!();
     println!("{report}");
-    if let Some(path) = args.json {
-        let text = serde_json::to_string_pretty(&report)? + "\n";
-        fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
-        println!("the figures are in {}", path.display());
-    }
+    write_json(args.json.as_deref(), &report)?;
     Ok(report.broken().next().is_none())
+}
+
+fn write_json(path: Option<&Path>, figures: &impl Serialize) -> Result<()> {
+    let Some(path) = path else { return Ok(()) };
+    let text = serde_json::to_string_pretty(figures)? + "\n";
+    fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))?;
+    println!("the figures are in {}", path.display());
+    Ok(())
 }
 
 /// How much of everything.

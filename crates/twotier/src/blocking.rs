@@ -115,7 +115,7 @@ impl<V: Send + Sync + 'static> Cache<V> {
     pub fn get(&self, key: &str) -> Result<Option<Arc<V>>> {
         match self.cache.shared().early(key) {
             Early::Hit(value) => Ok(value),
-            Early::Refused(error) => Err(error),
+            Early::Refused(error) => Err(*error),
             Early::Miss => {
                 let read = async { self.cache.shared().read_through(key, Operation::Get).await };
                 self.runtime.run(Operation::Get, read).map(|found| found.value)

@@ -9,7 +9,7 @@ use std::{
 use serde::{Serialize, de::DeserializeOwned};
 use twotier_core::{CacheStats, ChangeListener, CoherenceStats, LocalStats, Namespace, Operation};
 
-use crate::{CacheBuilder, Health, Lookup, Result, SetOptions, read::Early, shared::Shared};
+use crate::{CacheBuilder, Get, Health, Lookup, Result, SetOptions, read::Early, shared::Shared};
 
 /// A cache of typed values: a local tier in this process in front of a backend such as Redis.
 ///
@@ -108,16 +108,9 @@ impl<V: Send + Sync + 'static> Cache<V> {
     ///
     /// An invalid key, a backend that fails or does not answer within the operation timeout, a value that the codec cannot
     /// decode or that is over `max_value_bytes`. Nothing is kept of a failed read.
-    pub fn get<'a>(&'a self, key: &'a str) -> impl Future<Output = Result<Option<Arc<V>>>> + Send + 'a {
-        let early = self.shared.early(key);
-        async move {
-            match early {
-                Early::Hit(value) => Ok(value),
-                // Boxed, so that a hit does not carry the state of a miss around.
-                Early::Miss => Box::pin(self.shared.read_through(key, Operation::Get)).await.map(|found| found.value),
-                Early::Refused(error) => Err(error),
-            }
-        }
+    #[inline]
+    pub fn get<'a>(&'a self, key: &'a str) -> Get<'a, V> {
+        Get::new(&self.shared, key)
     }
 
     /// Reads a value as [`get`](Self::get) does, and says which tier answered, how old the copy is, and how fresh.
@@ -253,7 +246,7 @@ impl<V: Send + Sync + 'static> Cache<V> {
         match self.shared.early(key) {
             Early::Hit(Some(value)) => return Ok(value),
             Early::Hit(None) | Early::Miss => {}
-            Early::Refused(error) => return Err(error),
+            Early::Refused(error) => return Err(*error),
         }
         let (value, _tier) = Box::pin(self.shared.get_or_load(key, loader)).await?;
         Ok(value)

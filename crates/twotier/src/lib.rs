@@ -12,6 +12,7 @@ pub mod blocking;
 mod builder;
 mod cache;
 pub mod codec;
+mod get;
 mod health;
 mod load;
 mod lookup;
@@ -42,6 +43,7 @@ pub use crate::{
     builder::CacheBuilder,
     cache::Cache,
     codec::Codec,
+    get::Get,
     health::Health,
     lookup::{Freshness, Lookup, Tier},
     write::SetOptions,

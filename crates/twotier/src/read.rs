@@ -21,7 +21,8 @@ pub(crate) const BATCH: usize = 512;
 pub(crate) enum Early<V> {
     Hit(Kept<V>),
     Miss,
-    Refused(Error),
+    /// Boxed, so that a hit does not carry the room for an error around.
+    Refused(Box<Error>),
 }
 
 /// What the backend said about one key.
@@ -38,7 +39,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
     #[inline]
     pub(crate) fn early(&self, key: &str) -> Early<V> {
         if let Err(error) = self.check_key(Operation::Get, key) {
-            return Early::Refused(error);
+            return Early::Refused(Box::new(error));
         }
         match self.local.as_ref().and_then(|local| local.get(key)) {
             Some(value) => Early::Hit(value),

@@ -1,0 +1,174 @@
+//! One server and the caches over it.
+
+use std::{
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst},
+    },
+    sync::Arc,
+    time::Duration,
+};
+
+use twotier::{Cache, RedisBackend, RedisConfig};
+use twotier_testkit::{
+    Proxy, RedisServer,
+    history::{History, Moment},
+};
+
+use crate::{
+    fault::Fault,
+    settings::Settings,
+    value::{Value, Versioned},
+};
+
+pub(crate) const KEYS: usize = 64;
+const NAMESPACE: &str = "t";
+/// How many keys the foreign clients write, the last ones.
+pub(crate) const FOREIGN_KEYS: usize = 16;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Lossy,
+    Durable,
+}
+
+/// A server, its stand-in, and caches that share a namespace.
+pub(crate) struct Group {
+    pub(crate) kind: Kind,
+    pub(crate) history: Arc<History>,
+    pub(crate) server: RedisServer,
+    /// A replica in the durable group, an empty primary in the lossy one.
+    pub(crate) stand_in: RedisServer,
+    /// Whether the stand-in is the primary now.
+    pub(crate) failed_over: AtomicBool,
+    pub(crate) instances: Vec<Instance>,
+    /// The names of the keys, as the caches know them.
+    pub(crate) keys: Vec<String>,
+    pub(crate) stop: AtomicBool,
+    pub(crate) counts: Counts,
+    pub(crate) injected: Mutex<Vec<Fault>>,
+    /// How long each instance took to work again after each fault.
+    pub(crate) recoveries: Mutex<Vec<(Fault, Duration)>>,
+    pub(crate) longest_bound: Duration,
+}
+
+/// What was done, over all parties.
+#[derive(Default)]
+pub(crate) struct Counts {
+    pub(crate) operations: AtomicU64,
+    pub(crate) failures: AtomicU64,
+    pub(crate) dropped: AtomicU64,
+    pub(crate) foreign: AtomicU64,
+    /// Reads of single keys that were checked.
+    pub(crate) checked: AtomicU64,
+    pub(crate) rests: AtomicUsize,
+}
+
+/// One cache and its link.
+pub(crate) struct Instance {
+    pub(crate) proxy: Proxy,
+    pub(crate) cache: Cache<Value>,
+    /// Every write that had ended without an answer by this moment has taken effect or never will.
+    pub(crate) settled: AtomicU64,
+    /// Faults that were healed and after which nothing has succeeded yet.
+    pub(crate) healed: Mutex<Vec<(Moment, Fault)>>,
+    pub(crate) always_split: Option<usize>,
+}
+
+impl Group {
+    pub(crate) async fn start(kind: Kind, settings: &Settings) -> Self {
+        let builder = RedisServer::builder().arg("repl-diskless-sync-delay", "0");
+        let (server, stand_in) = match kind {
+            Kind::Lossy => (builder.clone().start(), builder.start()),
+            Kind::Durable => {
+                let builder = builder.arg("appendonly", "yes").arg("appendfsync", "always");
+                let server = builder.clone().start();
+                let source = format!("127.0.0.1 {}", server.port());
+                let stand_in = builder.arg("replicaof", &source).start();
+                (server, stand_in)
+            }
+        };
+        let bounds = settings.bounds();
+        let mut instances = Vec::new();
+        for (number, bound) in bounds.into_iter().enumerate() {
+            instances.push(Instance::start(&server, number, bound).await);
+        }
+        let owners: Vec<_> =
+            (0..KEYS).map(|key| (key < KEYS - FOREIGN_KEYS).then_some(key % instances.len())).collect();
+        Self {
+            kind,
+            history: Arc::new(History::new(&owners, &bounds)),
+            server,
+            stand_in,
+            failed_over: AtomicBool::new(false),
+            instances,
+            keys: (0..KEYS).map(|key| format!("k{key}")).collect(),
+            stop: AtomicBool::new(true),
+            counts: Counts::default(),
+            injected: Mutex::default(),
+            recoveries: Mutex::default(),
+            longest_bound: bounds.into_iter().max().unwrap(),
+        }
+    }
+
+    pub(crate) fn goes_on(&self) -> bool {
+        !self.stop.load(SeqCst) && !self.history.is_broken()
+    }
+
+    /// Returns the keys that this part of a cache's writers writes.
+    pub(crate) fn keys_of(&self, instance: usize, part: usize) -> Vec<usize> {
+        (0..KEYS - FOREIGN_KEYS)
+            .filter(|key| key % self.instances.len() == instance && key / self.instances.len() % 2 == part)
+            .collect()
+    }
+
+    /// Returns a key's name in the server.
+    pub(crate) fn qualified(&self, key: usize) -> String {
+        format!("{NAMESPACE}:{}", self.keys[key])
+    }
+
+    /// Returns the server that takes writes.
+    pub(crate) fn primary(&self) -> &RedisServer {
+        if self.failed_over.load(SeqCst) { &self.stand_in } else { &self.server }
+    }
+
+    /// Returns what the server holds of a key.
+    pub(crate) fn held(&self, key: usize) -> Option<Value> {
+        let reply = self.server.command(&["GET", &self.qualified(key)]);
+        (!reply.is_nil()).then(|| Value::parse(reply.as_bytes()).expect("only versions are written"))
+    }
+}
+
+impl Instance {
+    /// Starts a cache. Each has a habit of its own.
+    async fn start(server: &RedisServer, number: usize, bound: Duration) -> Self {
+        let proxy = Proxy::start(server.addr());
+        let mut config = RedisConfig::new(proxy.url());
+        let mut builder = Cache::builder().namespace(NAMESPACE).max_staleness(bound);
+        let mut always_split = None;
+        match number {
+            // Everything arrives in tiny pieces.
+            0 => always_split = Some(40),
+            // Gives up a silent link soon.
+            1 => config.dead_after = Duration::from_secs(1),
+            // Holds fewer entries than there are keys.
+            2 => builder = builder.max_entries(40),
+            // Forgets absent keys soon, and waits for nothing for long.
+            _ => builder = builder.negative_time_to_live(Duration::from_millis(50)).op_timeout(Duration::from_millis(150)),
+        }
+        proxy.split(always_split);
+        let backend = RedisBackend::with_config(&config).expect("the address is right");
+        let cache = builder.codec(Versioned).build(backend).await.expect("the server is there");
+        Self {
+            proxy,
+            cache,
+            settled: AtomicU64::new(0),
+            healed: Mutex::default(),
+            always_split,
+        }
+    }
+
+    pub(crate) fn settled(&self) -> Moment {
+        Moment::from_nanos(self.settled.load(SeqCst))
+    }
+}
