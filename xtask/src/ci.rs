@@ -7,11 +7,12 @@ use crate::{
     failure::Outcome,
     prop,
     stopwatch::{Stopwatch, spoken},
-    test,
+    stress, test,
     totals::Totals,
 };
 
-pub(crate) const USAGE: &str = "  ci      check, test, prop with few cases and bench --smoke, with the time of each
+pub(crate) const USAGE: &str =
+    "  ci      check, test, prop with few cases, stress and bench --smoke, with the time of each
 ";
 
 /// Enough to catch a broken policy; the nightly run looks harder.
@@ -21,10 +22,11 @@ type Step = fn() -> Outcome<Totals>;
 
 /// Runs every step, also after one has failed. A step that fails without counting a test counts as one failure.
 pub(crate) fn run() -> Outcome<Totals> {
-    let steps: [(&str, Step); 4] = [
+    let steps: [(&str, Step); 5] = [
         ("check", || check::run().map(|()| Totals::default())),
         ("test", || test::run(&test::Options::default())),
         ("prop", || prop::run(&prop::Options { cases: PROPERTY_CASES, traces: None })),
+        ("stress", || stress::run(&stress::Options::default())),
         ("bench --smoke", || {
             bench::run(&bench::Options { smoke: true, ..Default::default() }).map(|()| Totals::default())
         }),

@@ -2,7 +2,7 @@
 
 use lexopt::prelude::*;
 
-use crate::{bench, check, ci, prop, test};
+use crate::{bench, check, ci, prop, stress, test};
 
 /// A task with its options.
 #[derive(Debug, PartialEq, Eq)]
@@ -11,6 +11,7 @@ pub(crate) enum Task {
     Help(String),
     Test(test::Options),
     Prop(prop::Options),
+    Stress(stress::Options),
     Check,
     Ci,
     Bench(bench::Options),
@@ -27,6 +28,7 @@ pub(crate) fn parse(mut parser: lexopt::Parser) -> Result<Task, lexopt::Error> {
         "help" => return Ok(Task::Help(help())),
         "test" => (test::Options::parse(&mut parser)?.map(Task::Test), test::USAGE),
         "prop" => (prop::Options::parse(&mut parser)?.map(Task::Prop), prop::USAGE),
+        "stress" => (stress::Options::parse(&mut parser)?.map(Task::Stress), stress::USAGE),
         "check" => (no_options(&mut parser)?.map(|()| Task::Check), check::USAGE),
         "ci" => (no_options(&mut parser)?.map(|()| Task::Ci), ci::USAGE),
         "bench" => (bench::Options::parse(&mut parser)?.map(Task::Bench), bench::USAGE),
@@ -44,7 +46,7 @@ fn no_options(parser: &mut lexopt::Parser) -> Result<Option<()>, lexopt::Error> 
 }
 
 fn help() -> String {
-    let tasks = [test::USAGE, bench::USAGE, check::USAGE, prop::USAGE, ci::USAGE].concat();
+    let tasks = [test::USAGE, bench::USAGE, check::USAGE, prop::USAGE, stress::USAGE, ci::USAGE].concat();
     format!("The tasks of this repository.\n\nUsage: cargo xtask <task> [options]\n\n{}", tasks.trim_end())
 }
 
@@ -60,7 +62,7 @@ mod tests {
     fn nothing_and_help_print_every_task() {
         for line in ["", "--help", "-h", "help"] {
             let Ok(Task::Help(text)) = parsed(line) else { panic!("`{line}` is no help") };
-            for task in ["test", "prop", "check", "ci", "bench"] {
+            for task in ["test", "prop", "stress", "check", "ci", "bench"] {
                 assert!(text.contains(&format!("\n  {task} ")), "`{line}` does not name {task}");
             }
         }
@@ -68,7 +70,7 @@ mod tests {
 
     #[test]
     fn help_of_one_task_is_about_that_task() {
-        for task in ["test", "prop", "check", "ci", "bench"] {
+        for task in ["test", "prop", "stress", "check", "ci", "bench"] {
             let Ok(Task::Help(text)) = parsed(&format!("{task} --help")) else { panic!("{task} has no help") };
             assert!(text.contains(&format!("\n  {task} ")), "{text}");
             assert_eq!(text.lines().filter(|line| line.starts_with("  ") && !line.starts_with("   ")).count(), 1);
@@ -87,6 +89,8 @@ mod tests {
             ("prop --cases", "'--cases'"),
             ("prop --cases many", "many"),
             ("prop --cases 0", "--cases"),
+            ("stress --seconds 0", "--seconds"),
+            ("stress --second 5", "'--second'"),
             ("bench --jsn x", "'--jsn'"),
             ("bench --json", "'--json'"),
         ] {

@@ -11,6 +11,7 @@ mod libtest;
 mod prop;
 mod server;
 mod stopwatch;
+mod stress;
 mod test;
 mod tidy;
 mod totals;
@@ -43,6 +44,7 @@ fn run(task: Task) -> Outcome {
         }
         Task::Test(options) => close(test::run(&options)?),
         Task::Prop(options) => close(prop::run(&options)?),
+        Task::Stress(options) => close(stress::run(&options)?),
         Task::Check => check::run(),
         Task::Ci => close(ci::run()?),
         Task::Bench(options) => bench::run(&options),

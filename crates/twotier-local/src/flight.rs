@@ -3,7 +3,10 @@
 use std::{
     fmt,
     pin::pin,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use tokio::sync::Notify;
@@ -14,11 +17,13 @@ use tokio::sync::Notify;
 pub(crate) struct Flight<T, E> {
     outcome: OnceLock<Joined<T, E>>,
     settled: Notify,
+    /// Whether one of those who joined reads for itself, because the leader seems not to go on.
+    volunteered: AtomicBool,
 }
 
 impl<T, E> Flight<T, E> {
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self { outcome: OnceLock::new(), settled: Notify::new() })
+        Arc::new(Self { outcome: OnceLock::new(), settled: Notify::new(), volunteered: AtomicBool::new(false) })
     }
 
     /// Tells the joiners. Never to be called under a lock: it wakes tasks, and may drop a value.
@@ -44,7 +49,7 @@ impl<T: Clone, E: Clone> Joiner<T, E> {
     /// # Panics
     ///
     /// Never: a flight is settled before its joiners are woken.
-    pub async fn wait(self) -> Joined<T, E> {
+    pub async fn wait(&self) -> Joined<T, E> {
         let mut settled = pin!(self.flight.settled.notified());
         // Registered before the outcome is looked at, so that an outcome set in between wakes us.
         settled.as_mut().enable();
@@ -53,6 +58,14 @@ impl<T: Clone, E: Clone> Joiner<T, E> {
         }
         settled.await;
         self.flight.outcome.get().expect("a flight is settled before its joiners are woken").clone()
+    }
+}
+
+impl<T, E> Joiner<T, E> {
+    /// Returns true to the first who asks: they may read for everyone when the leader seems not to go on.
+    #[must_use = "who is told so reads the backend"]
+    pub fn volunteer(&self) -> bool {
+        !self.flight.volunteered.swap(true, Ordering::Relaxed)
     }
 }
 

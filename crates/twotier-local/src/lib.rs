@@ -75,4 +75,4 @@ pub use digest::Digest;
 pub use flight::{Joined, Joiner};
 pub use options::{ENTRY_OVERHEAD, LocalOptions};
 pub use ticket::{FillTicket, WriteTicket};
-pub use tier::{LocalTier, Read};
+pub use tier::{Clearing, LocalTier, Read};

@@ -36,6 +36,8 @@ pub(crate) struct Link {
     lease: AtomicU64,
     /// How long a lease lasts after a mark: the staleness bound less the clock's lag.
     term: Duration,
+    /// How many clearings of the backend are under way: while there are any, nothing is kept.
+    clearings: AtomicU64,
     /// Held by those who change the epoch, so that "if up, add" is one step. Nobody holds it for longer than that.
     changes: Mutex<Changes>,
 }
@@ -54,6 +56,7 @@ impl Link {
             epoch: AtomicU64::new(0),
             lease: AtomicU64::new(0),
             term: max_staleness.saturating_sub(resolution),
+            clearings: AtomicU64::new(0),
             changes: Mutex::default(),
         }
     }
@@ -63,6 +66,23 @@ impl Link {
     #[inline]
     pub(crate) fn epoch(&self) -> u64 {
         self.epoch.load(Ordering::Acquire)
+    }
+
+    /// Returns the epoch for somebody who wants to keep a value: an even one, in which nothing is kept, while the backend is
+    /// being cleared. To be read under the shard's lock.
+    #[inline]
+    pub(crate) fn keeping_epoch(&self) -> u64 {
+        let epoch = self.epoch();
+        if self.clearings.load(Ordering::SeqCst) == 0 { epoch } else { 0 }
+    }
+
+    /// Keeps everything out until as many calls of [`end_clearing`](Self::end_clearing).
+    pub(crate) fn begin_clearing(&self) {
+        self.clearings.fetch_add(1, Ordering::SeqCst);
+    }
+
+    pub(crate) fn end_clearing(&self) {
+        self.clearings.fetch_sub(1, Ordering::SeqCst);
     }
 
     /// Returns until when hits may be served. To be read before the epoch and after the clock.

@@ -57,6 +57,9 @@ struct InFlight<F> {
     id: u64,
     epoch: u64,
     flight: F,
+    /// What the backend already told somebody whose own read was refused: this read may be older than that, so it may only
+    /// bring the same.
+    bound: Option<Digest>,
 }
 
 /// Registered own writes of one key.
@@ -158,7 +161,7 @@ impl<T, F> Shard<T, F> {
         self.remove_flight_if(claim.hash, claim.key, |registered| registered.id == claim.id)
     }
 
-    /// Ends a read with an answer. Returns how, and the flight if it was still registered.
+    /// Ends a read with an answer. Returns how, the flight if it was still registered, and another one that is dead now.
     ///
     /// `new` is `None` when the answer may not be kept: its life is over, or the backend does not know it.
     pub(crate) fn end_fill(
@@ -167,13 +170,15 @@ impl<T, F> Shard<T, F> {
         epoch: u64,
         digest: Digest,
         new: Option<NewEntry<T>>,
-    ) -> (Filled, Option<F>) {
-        let flight = self.abandon_fill(claim);
+    ) -> (Filled, Option<F>, Option<F>) {
+        let registered = self.take_flight_if(claim.hash, claim.key, |registered| registered.id == claim.id);
         let write = find(&mut self.writes, claim.hash, claim.key);
-        let coherent = flight.is_some() && is_up(epoch) && epoch == claim.epoch && write.is_none();
+        let fits = registered.as_ref().is_some_and(|flight| flight.bound.is_none_or(|bound| bound == digest));
+        let coherent = fits && is_up(epoch) && epoch == claim.epoch && write.is_none();
+        let flight = registered.map(|registered| registered.flight);
         if coherent {
             let kept = self.put(claim, new);
-            return (Filled { coherent, kept }, flight);
+            return (Filled { coherent, kept }, flight, None);
         }
         self.removed.extend(new.map(NewEntry::into_pair));
         // A refused answer may be newer than what is kept or about to be kept (race 4): serving that afterwards would
@@ -189,8 +194,26 @@ impl<T, F> Shard<T, F> {
             |entry| entry.digest != digest,
             |counters| &mut counters.superseded,
         );
-        self.counters.refused_fills += 1;
-        (Filled { coherent, kept: false }, flight)
+        // A read that began while the link was down was never meant to be kept.
+        self.counters.refused_fills += u64::from(is_up(claim.epoch));
+        let dead = self.bind_flight(claim, digest);
+        (Filled { coherent, kept: false }, flight, dead)
+    }
+
+    /// Binds the registered read of a key to what a refused one brought: its command may have been executed earlier
+    /// although it was registered later, and an older answer must not follow a newer one. Bound to two different answers
+    /// it cannot bring either, and dies.
+    fn bind_flight(&mut self, claim: Claim<'_>, digest: Digest) -> Option<F> {
+        match self.flights.raw_entry_mut().from_hash(claim.hash, |held| **held == *claim.key) {
+            RawEntryMut::Occupied(mut entry) => match entry.get().bound {
+                Some(bound) if bound != digest => Some(entry.remove().flight),
+                _ => {
+                    entry.get_mut().bound = Some(digest);
+                    None
+                }
+            },
+            RawEntryMut::Vacant(_) => None,
+        }
     }
 
     /// Registers an own write: the entry goes at once, and no read from before may insert or be joined. Returns the
@@ -304,8 +327,12 @@ impl<T, F> Shard<T, F> {
     }
 
     fn remove_flight_if(&mut self, hash: u64, key: &str, dead: impl FnOnce(&InFlight<F>) -> bool) -> Option<F> {
+        self.take_flight_if(hash, key, dead).map(|registered| registered.flight)
+    }
+
+    fn take_flight_if(&mut self, hash: u64, key: &str, dead: impl FnOnce(&InFlight<F>) -> bool) -> Option<InFlight<F>> {
         match self.flights.raw_entry_mut().from_hash(hash, |held| **held == *key) {
-            RawEntryMut::Occupied(entry) if dead(entry.get()) => Some(entry.remove().flight),
+            RawEntryMut::Occupied(entry) if dead(entry.get()) => Some(entry.remove()),
             RawEntryMut::Occupied(_) | RawEntryMut::Vacant(_) => None,
         }
     }
@@ -334,7 +361,7 @@ impl<T: Clone, F: Clone> Shard<T, F> {
             return Begun::Bypass;
         }
         let id = self.new_id();
-        let new = InFlight { id, epoch: moment.epoch, flight: flight.clone() };
+        let new = InFlight { id, epoch: moment.epoch, flight: flight.clone(), bound: None };
         match self.flights.raw_entry_mut().from_hash(hash, |held| **held == **key) {
             RawEntryMut::Occupied(entry) if entry.get().epoch == moment.epoch => {
                 Begun::Join(entry.get().flight.clone())

@@ -85,11 +85,14 @@ impl<T: Clone, E> FillTicket<T, E> {
         let new = self.stub.entry(value, digest, value_bytes, life);
         let stub = &mut self.stub;
         let mut shard = stub.tier.shard(stub.hash);
-        let epoch = stub.tier.link.epoch();
-        let (filled, registered) = shard.end_fill(stub.claim(), epoch, digest, new);
+        let epoch = stub.tier.link.keeping_epoch();
+        let (filled, registered, dead) = shard.end_fill(stub.claim(), epoch, digest, new);
         stub.ended = true;
         let removed = shard.take_removed();
         drop(shard);
+        if let Some(dead) = dead {
+            dead.settle(Joined::ElectAgain);
+        }
         // Joiners first: a value's destructor may panic, and they must be told all the same.
         self.flight.settle(if filled.coherent { Joined::Value(shared) } else { Joined::ElectAgain });
         drop((removed, registered));
@@ -159,7 +162,7 @@ impl<T, E> WriteTicket<T, E> {
         let new = self.stub.entry(value, self.digest, value_bytes, life);
         let stub = &mut self.stub;
         let mut shard = stub.tier.shard(stub.hash);
-        let epoch = stub.tier.link.epoch();
+        let epoch = stub.tier.link.keeping_epoch();
         let (kept, dead) = shard.end_write(stub.claim(), epoch, new);
         stub.ended = true;
         let removed = shard.take_removed();

@@ -77,8 +77,9 @@ pub enum Read<T, E> {
     Join(Joiner<T, E>),
     /// Read the backend and put the answer in.
     Lead(FillTicket<T, E>),
-    /// The link is down: read the backend, keep nothing, join nobody.
-    Bypass,
+    /// The link is down: read the backend and join nobody. The ticket keeps nothing; filling it removes what the answer
+    /// may be newer than, should the link be up by then.
+    Bypass(FillTicket<T, E>),
 }
 
 impl<T, E> LocalTier<T, E>
@@ -157,7 +158,11 @@ where
                 let mark = Mark { epoch, at: now };
                 Read::Lead(FillTicket::new(Arc::clone(&self.inner), hash, key, id, mark, flight))
             }
-            Begun::Bypass => Read::Bypass,
+            Begun::Bypass => {
+                // Identifiers begin at 1: this one is registered nowhere.
+                let mark = Mark { epoch, at: now };
+                Read::Bypass(FillTicket::new(Arc::clone(&self.inner), hash, key, 0, mark, flight))
+            }
         };
         drop(removed);
         read
@@ -216,6 +221,15 @@ where
         }
         // Values are dropped at the return, after every shard was emptied and every joiner told.
         removed.iter().map(|(emptied, _)| emptied.entries.len()).sum()
+    }
+
+    /// Begins a clearing of the backend by this cache itself, whose removals nobody reports: forgets everything now and
+    /// again when the guard is dropped, and keeps nothing in between.
+    pub fn begin_clear(&self) -> Clearing<T, E> {
+        self.inner.link.begin_clearing();
+        self.flush();
+        self.clear();
+        Clearing { tier: self.clone() }
     }
 
     /// Declares all copies outdated, as a flush of the backend does: nothing read or written before the call is served
@@ -326,6 +340,39 @@ impl<T, E> fmt::Debug for LocalTier<T, E> {
             .field("shards", &self.inner.shards.len())
             .field("link", &self.inner.link)
             .finish_non_exhaustive()
+    }
+}
+
+/// A clearing of the backend under way; see [`LocalTier::begin_clear`].
+#[must_use = "dropping it ends the clearing"]
+pub struct Clearing<T, E>
+where
+    T: Clone + Send + Sync + 'static,
+    E: Clone + Send + Sync + 'static,
+{
+    tier: LocalTier<T, E>,
+}
+
+impl<T, E> Drop for Clearing<T, E>
+where
+    T: Clone + Send + Sync + 'static,
+    E: Clone + Send + Sync + 'static,
+{
+    fn drop(&mut self) {
+        // What was registered before this flush saw keys that are gone now; what is registered after it did not.
+        self.tier.flush();
+        self.tier.clear();
+        self.tier.inner.link.end_clearing();
+    }
+}
+
+impl<T, E> fmt::Debug for Clearing<T, E>
+where
+    T: Clone + Send + Sync + 'static,
+    E: Clone + Send + Sync + 'static,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Clearing").finish_non_exhaustive()
     }
 }
 

@@ -197,9 +197,11 @@ impl Pair {
     fn read(&mut self, key: u8) {
         match (self.tier.read(&name(key)), self.model.read(&name(key))) {
             (Read::Hit(value), ModelRead::Hit(modelled)) => assert_eq!(value, modelled),
-            (Read::Join(joiner), ModelRead::Join(number)) => self.waiting.push((Box::pin(joiner.wait()), number)),
+            (Read::Join(joiner), ModelRead::Join(number)) => {
+                self.waiting.push((Box::pin(async move { joiner.wait().await }), number))
+            }
             (Read::Lead(ticket), ModelRead::Lead(number)) => self.fills.push((ticket, number)),
-            (Read::Bypass, ModelRead::Bypass) => {}
+            (Read::Bypass(_), ModelRead::Bypass) => {}
             (real, modelled) => panic!("{real:?}, but {modelled:?}"),
         }
     }

@@ -76,7 +76,7 @@ fn nobody_waits_for_ever_whatever_becomes_of_the_leader() {
         for round in 0..ROUNDS {
             let key = (round % 6).to_string();
             match tier.read(&key) {
-                Read::Hit(_) | Read::Bypass => {}
+                Read::Hit(_) | Read::Bypass(_) => {}
                 Read::Join(joiner) => {
                     joined.fetch_add(1, Ordering::Relaxed);
                     runtime.block_on(joiner.wait());
@@ -148,7 +148,7 @@ fn no_copy_is_older_than_a_write_that_has_returned() {
                     let _ = ticket.fill(version, Digest::of(&version.to_le_bytes()), 1, LIFE);
                     Some(version)
                 }
-                Read::Join(_) | Read::Bypass => None,
+                Read::Join(_) | Read::Bypass(_) => None,
             });
             assert!(seen.is_none_or(|version| version >= floor), "saw {seen:?} after {floor} was acknowledged");
         }
@@ -168,7 +168,7 @@ fn everybody_who_joined_gets_the_leaders_value() {
             let waiting: Vec<_> = joiners
                 .into_iter()
                 .map(|joiner| {
-                    scope.spawn(|| {
+                    scope.spawn(move || {
                         tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(joiner.wait())
                     })
                 })

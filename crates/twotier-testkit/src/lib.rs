@@ -3,6 +3,7 @@
 //! - [`RedisServer`]: a private `redis-server` or `valkey-server` for one test, with a client of its own that shares no
 //!   code with the library under test, so that it can be a witness. Commands are counted by the server.
 //! - [`Proxy`]: a TCP proxy in front of a server, with latency and every way a network can fail.
+//! - [`history`]: what several caches were seen to do, and the check of what they promise.
 //! - [`trace`]: recorded access traces of real systems.
 //! - [`model`]: reference models to compare with.
 //! - [`protocol`]: a model of the coherence protocol, explored exhaustively.
@@ -16,6 +17,7 @@
 )]
 #![allow(clippy::disallowed_methods, reason = "real servers and real latencies run on real time")]
 
+pub mod history;
 pub mod model;
 pub mod protocol;
 mod proxy;

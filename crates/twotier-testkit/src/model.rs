@@ -20,6 +20,8 @@ pub struct ModelTier {
     /// The least recently used first.
     entries: Vec<ModelEntry>,
     flights: Vec<(String, u64)>,
+    /// What a registered read was bound to by a refused one, by its ticket.
+    bound: Vec<(u64, u8)>,
     /// Every write that has begun and not ended, in the order of beginning.
     writes: Vec<ModelWrite>,
     /// Every ticket ever given out; its number is its place.
@@ -121,6 +123,7 @@ impl ModelTier {
             lease: 0,
             entries: Vec::new(),
             flights: Vec::new(),
+            bound: Vec::new(),
             writes: Vec::new(),
             tickets: Vec::new(),
             outcomes: Vec::new(),
@@ -169,7 +172,9 @@ impl ModelTier {
         let ModelTicket { key, epoch, at } = self.ticket(ticket).clone();
         let registered = self.flight(&key) == Some(ticket);
         let written = self.writes.iter().any(|write| write.key == key);
-        if registered && self.is_up() && self.epoch == epoch && !written {
+        let bound = self.bound.iter().find(|bound| bound.0 == ticket).map(|bound| bound.1);
+        let fits = bound.is_none_or(|bound| bound == answer.digest);
+        if registered && fits && self.is_up() && self.epoch == epoch && !written {
             self.flights.retain(|flight| flight.1 != ticket);
             self.settle(ticket, ModelJoined::Value(answer.value));
             return self.put(&key, at, answer);
@@ -184,6 +189,14 @@ impl ModelTier {
         if self.entries.iter().any(|entry| entry.key == key && entry.digest != answer.digest) {
             self.entries.retain(|entry| entry.key != key);
             self.counted.superseded += 1;
+        }
+        // The read that is registered now may have been executed earlier: it may bring nothing else.
+        if let Some(other) = self.flight(&key) {
+            match self.bound.iter().find(|bound| bound.0 == other) {
+                Some(bound) if bound.1 != answer.digest => self.kill_flight(&key),
+                Some(_) => {}
+                None => self.bound.push((other, answer.digest)),
+            }
         }
         self.coherence.refused_fills += 1;
         false

@@ -77,9 +77,8 @@ impl<V: Send + Sync + 'static> Shared<V> {
             let value = match local.read(key) {
                 // Another read filled it since; how long ago is not known, but not before this call.
                 Read::Hit(value) => return Ok(self.local_lookup(value, Duration::ZERO)),
-                Read::Bypass => self.fetch(key, operation).await?.value,
-                Read::Lead(ticket) => self.lead_read(ticket, key, operation).await?,
-                Read::Join(joiner) => match self.joined(local, key, joiner).await {
+                Read::Lead(ticket) | Read::Bypass(ticket) => self.lead_read(ticket, key, operation).await?,
+                Read::Join(joiner) => match self.joined(local, key, &joiner, operation).await {
                     Some(result) => result?,
                     None => continue,
                 },
@@ -110,17 +109,34 @@ impl<V: Send + Sync + 'static> Shared<V> {
 
     /// Waits for a read led by somebody else; `None` is to look again.
     ///
-    /// A leader whose future is kept but not polled would hold up everyone behind it: after half the operation timeout
-    /// its flight is taken down, and the waiters elect a leader among themselves.
-    async fn joined(&self, local: &Local<V>, key: &str, joiner: Joiner<Kept<V>, Error>) -> Option<Result<Kept<V>>> {
-        match timeout(self.settings.op_timeout / 2, joiner.wait()).await {
-            Ok(Joined::Value(value)) => Some(Ok(value)),
-            Ok(Joined::Failed(error)) => Some(Err(error)),
-            Ok(Joined::ElectAgain) => None,
-            Err(_elapsed) => {
-                local.invalidate(key);
-                None
+    /// A leader whose future is kept but not polled would hold up everyone behind it: after half the operation timeout one
+    /// of them asks the backend too. If that answers first, the leader's read is taken down and the others look again.
+    async fn joined(
+        &self,
+        local: &Local<V>,
+        key: &str,
+        joiner: &Joiner<Kept<V>, Error>,
+        operation: Operation,
+    ) -> Option<Result<Kept<V>>> {
+        let joined = match timeout(self.settings.op_timeout / 2, joiner.wait()).await {
+            Ok(joined) => joined,
+            Err(_elapsed) if joiner.volunteer() => {
+                tokio::select! {
+                    biased;
+                    joined = joiner.wait() => joined,
+                    fetched = self.fetch(key, operation) => {
+                        // The answer may be newer than what the leader brings: that must not be kept after it.
+                        local.invalidate(key);
+                        return Some(fetched.map(|fetched| fetched.value));
+                    }
+                }
             }
+            Err(_elapsed) => joiner.wait().await,
+        };
+        match joined {
+            Joined::Value(value) => Some(Ok(value)),
+            Joined::Failed(error) => Some(Err(error)),
+            Joined::ElectAgain => None,
         }
     }
 
@@ -173,7 +189,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
             found.push(hit);
         }
         for batch in order.chunks(BATCH) {
-            let values = self.read_batch(batch, operation).await?;
+            let values = self.within(operation, self.read_batch(batch, operation)).await?;
             for (key, value) in batch.iter().zip(values) {
                 for &index in missed.get(key).into_iter().flatten() {
                     found[index] = Some(value.clone());
@@ -192,44 +208,33 @@ impl<V: Send + Sync + 'static> Shared<V> {
             match self.local.as_ref().map(|local| local.read(key)) {
                 Some(Read::Hit(value)) => values[index] = Some(Ok(value)),
                 Some(Read::Join(joiner)) => joined.push((index, joiner)),
-                Some(Read::Lead(ticket)) => led.push((index, Some(ticket))),
-                Some(Read::Bypass) | None => led.push((index, None)),
+                Some(Read::Lead(ticket) | Read::Bypass(ticket)) => led.push((index, Some(ticket))),
+                None => led.push((index, None)),
             }
         }
         // What this call leads it ends before it waits for others, so two batches cannot wait for each other.
         if !led.is_empty() {
             let qualified: Vec<Bytes> =
                 led.iter().map(|(index, _)| self.namespace.qualify(keys[*index]).into()).collect();
-            let call = async {
-                let failed = |results: &Vec<BackendResult<_>>| results.iter().any(Result::is_err);
-                Ok(self.meter.call(Call::Read, self.backend.get_many(&qualified), failed).await)
-            };
-            match self.within(operation, call).await {
-                Ok(results) => {
-                    for ((index, ticket), stored) in led.into_iter().zip(results) {
-                        let fetched = self.understood(keys[index], operation, stored);
-                        values[index] = Some(match ticket {
-                            Some(ticket) => Self::finish(ticket, fetched),
-                            None => fetched.map(|fetched| fetched.value),
-                        });
-                    }
-                }
-                Err(error) => {
-                    // Dropped tickets let joiners of these keys elect a leader of their own.
-                    for (index, _ticket) in led {
-                        values[index] = Some(Err(error.clone()));
-                    }
-                }
+            let call = self.backend.get_many(&qualified);
+            let failed = |results: &Vec<BackendResult<_>>| results.iter().any(Result::is_err);
+            let results = self.meter.call(Call::Read, call, failed).await;
+            for ((index, ticket), stored) in led.into_iter().zip(results) {
+                let fetched = self.understood(keys[index], operation, stored);
+                values[index] = Some(match ticket {
+                    Some(ticket) => Self::finish(ticket, fetched),
+                    None => fetched.map(|fetched| fetched.value),
+                });
             }
         }
         for (index, joiner) in joined {
             let waited = match &self.local {
-                Some(local) => self.joined(local, keys[index], joiner).await,
+                Some(local) => self.joined(local, keys[index], &joiner, operation).await,
                 None => None,
             };
             values[index] = Some(match waited {
                 Some(result) => result,
-                None => self.read_through(keys[index], operation).await.map(|found| found.value),
+                None => self.read_either(keys[index], operation).await.map(|found| found.value),
             });
         }
         values.into_iter().map(|value| value.unwrap_or_else(|| Err(self.unanswered(operation)))).collect()

@@ -48,6 +48,9 @@ impl<V: Send + Sync + 'static> Shared<V> {
                 let call = shared.backend.compare_and_set(&qualified, encoded, bytes, ttl);
                 let result = shared.meter.call(Call::Write, call, Result::is_err).await;
                 drop(ticket);
+                if let Some(Ok(key)) = shared.namespace.strip(&qualified).map(std::str::from_utf8) {
+                    shared.loads.supersede(key);
+                }
                 result.map_err(|source| shared.backend_failed(Operation::Update, source))
             };
             if self.detached(Operation::Update, write).await? {

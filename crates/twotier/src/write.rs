@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use bytes::Bytes;
 use twotier_backend::{BackendResult, Write};
 use twotier_core::{Error, Operation, check_time_to_live};
-use twotier_local::{Digest, WriteTicket};
+use twotier_local::{Digest, LocalTier, WriteTicket};
 
 use crate::{
     Result,
@@ -79,7 +79,8 @@ impl<V: Send + Sync + 'static> Shared<V> {
             let Prepared { value, bytes, weight, ttl, life } = prepared;
             let call = shared.backend.set(&qualified, bytes, ttl);
             let result = shared.meter.call(Call::Write, call, Result::is_err).await;
-            shared.ended(operation, ticket, result, |ticket| ticket.install(Some(value), weight, Some(life)))
+            let install = |ticket: Ticket<V>| ticket.install(Some(value), weight, Some(life));
+            shared.ended(operation, &qualified, ticket, result, install)
         };
         self.within(operation, self.detached(operation, write)).await
     }
@@ -125,9 +126,9 @@ impl<V: Send + Sync + 'static> Shared<V> {
             let call = shared.backend.set_many(&writes);
             let results = shared.meter.call(Call::Write, call, any_failed).await;
             let mut outcome = if results.len() == writes.len() { Ok(()) } else { Err(shared.unanswered(operation)) };
-            for ((ticket, value, weight, life), result) in tickets.into_iter().zip(results) {
+            for (((ticket, value, weight, life), write), result) in tickets.into_iter().zip(&writes).zip(results) {
                 let install = |ticket: Ticket<V>| ticket.install(Some(value), weight, Some(life));
-                let ended = shared.ended(operation, ticket, result, install);
+                let ended = shared.ended(operation, &write.key, ticket, result, install);
                 outcome = outcome.and(ended);
             }
             outcome
@@ -146,7 +147,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         let write = async move {
             let result = shared.meter.call(Call::Delete, shared.backend.delete(&qualified), Result::is_err).await;
             let life = shared.settings.negative_time_to_live;
-            shared.ended(operation, ticket, result, |ticket| ticket.install(None, 0, life))
+            shared.ended(operation, &qualified, ticket, result, |ticket| ticket.install(None, 0, life))
         };
         self.within(operation, self.detached(operation, write)).await
     }
@@ -187,8 +188,8 @@ impl<V: Send + Sync + 'static> Shared<V> {
             let mut removed = 0;
             let mut outcome = if results.len() == qualified.len() { Ok(()) } else { Err(shared.unanswered(operation)) };
             let life = shared.settings.negative_time_to_live;
-            for (ticket, result) in tickets.into_iter().zip(results) {
-                match shared.ended(operation, ticket, result, |ticket| ticket.install(None, 0, life)) {
+            for ((ticket, key), result) in tickets.into_iter().zip(&qualified).zip(results) {
+                match shared.ended(operation, key, ticket, result, |ticket| ticket.install(None, 0, life)) {
                     Ok(was_there) => removed += usize::from(was_there),
                     Err(error) => outcome = outcome.and(Err(error)),
                 }
@@ -200,30 +201,23 @@ impl<V: Send + Sync + 'static> Shared<V> {
 
     /// Removes every key of the namespace from both tiers.
     ///
-    /// The copies go before, so that none is served once the first key is gone, and after, so that no read which saw a
-    /// key before it was removed is kept: removals by our own connection are not reported to us.
+    /// The copies go before, so that none is served once the first key is gone, and after; and nothing is kept in between,
+    /// because removals by our own connection are not reported to us: a copy made before its key is reached would be
+    /// served until the end.
     pub(crate) async fn clear(self: &Arc<Self>) -> Result<u64> {
         let operation = Operation::Clear;
         self.open(operation)?;
         let shared = Arc::clone(self);
         let clear = async move {
-            shared.forget();
-            let forget_again = ForgetOnDrop(&shared);
+            shared.loads.supersede_all();
+            let clearing = shared.local.as_ref().map(LocalTier::begin_clear);
             let call = shared.backend.clear(shared.namespace.prefix().as_bytes());
             let result = shared.meter.call(Call::Delete, call, Result::is_err).await;
-            drop(forget_again);
+            shared.loads.supersede_all();
+            drop(clearing);
             result.map_err(|source| shared.backend_failed(operation, source))
         };
         self.detached(operation, clear).await
-    }
-
-    /// Drops every local copy and everything under way that could become one.
-    fn forget(&self) {
-        self.loads.supersede_all();
-        if let Some(local) = &self.local {
-            local.flush();
-            local.clear();
-        }
     }
 
     /// Encodes and checks a value, before anything is changed.
@@ -262,13 +256,19 @@ impl<V: Send + Sync + 'static> Shared<V> {
     }
 
     /// Ends the bookkeeping of one write by its own reply. Without an install the local copy stays gone.
+    ///
+    /// A load that began while the write was under way may have found the key as it was before: it is superseded too.
     fn ended<T>(
         &self,
         operation: Operation,
+        qualified: &[u8],
         ticket: Option<Ticket<V>>,
         result: BackendResult<T>,
         install: impl FnOnce(Ticket<V>) -> bool,
     ) -> Result<T> {
+        if let Some(Ok(key)) = self.namespace.strip(qualified).map(std::str::from_utf8) {
+            self.loads.supersede(key);
+        }
         match result {
             Ok(answer) => {
                 if let Some(ticket) = ticket {
@@ -281,15 +281,6 @@ impl<V: Send + Sync + 'static> Shared<V> {
                 Err(self.backend_failed(operation, source))
             }
         }
-    }
-}
-
-/// Drops the local copies again however `clear` ends.
-struct ForgetOnDrop<'s, V: Send + Sync + 'static>(&'s Shared<V>);
-
-impl<V: Send + Sync + 'static> Drop for ForgetOnDrop<'_, V> {
-    fn drop(&mut self) {
-        self.0.forget();
     }
 }
 

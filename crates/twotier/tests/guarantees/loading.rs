@@ -157,3 +157,27 @@ async fn a_key_known_to_be_absent_is_loaded_without_asking_the_backend_again() {
     assert_eq!(cache.stats().backend.reads, 1);
     assert_eq!(read(&cache, "k").await.as_deref(), Some("v"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_load_that_began_during_an_own_write_does_not_overwrite_it() {
+    let backend = FaultyBackend::new(MemoryBackend::new());
+    let faults = backend.faults();
+    let cache = text().build(backend).await.unwrap();
+    faults.latency(Duration::from_millis(100));
+    let writing = tokio::spawn({
+        let cache = cache.clone();
+        async move { cache.set("k", "written".to_owned()).await }
+    });
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    faults.heal();
+    let loader = || async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        Ok::<_, io::Error>("from before the write".to_owned())
+    };
+    let loaded = ends(cache.get_or_load("k", loader)).await.unwrap();
+    assert_eq!(*loaded, "from before the write", "it found the key absent");
+    ends(writing).await.unwrap().unwrap();
+    assert_eq!(read(&cache, "k").await.as_deref(), Some("written"));
+    cache.clear_local();
+    assert_eq!(read(&cache, "k").await.as_deref(), Some("written"));
+}

@@ -72,6 +72,27 @@ async fn a_future_that_was_never_polled_holds_nobody_up() {
     drop(never);
 }
 
+#[tokio::test(start_paused = true)]
+async fn readers_behind_a_slow_backend_wait_and_do_not_all_ask_it() {
+    let store = MemoryBackend::new();
+    over_memory(&store).await.set("k", "v".to_owned()).await.unwrap();
+    let backend = FaultyBackend::new(store);
+    let faults = backend.faults();
+    let cache = text().op_timeout(Duration::from_millis(500)).build(backend).await.unwrap();
+    faults.latency(Duration::from_millis(400));
+    let reads: Vec<_> = (0..100)
+        .map(|_| {
+            let cache = cache.clone();
+            tokio::spawn(async move { cache.get("k").await.unwrap().unwrap() })
+        })
+        .collect();
+    for read in reads {
+        assert_eq!(*ends(read).await.unwrap(), "v");
+    }
+    assert!(cache.stats().backend.reads <= 2, "the leader, and one who did not trust it to go on");
+    assert!(cache.get_if_local("k").is_some());
+}
+
 mod live {
     use std::time::Duration;
 

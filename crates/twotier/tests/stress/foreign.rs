@@ -17,6 +17,10 @@ use crate::{
     value::Value,
 };
 
+/// Renames a key that may be absent.
+const RENAME_AWAY: &str =
+    "if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('RENAME', KEYS[1], KEYS[2]) end return 1";
+
 /// The commands of one write.
 struct Script {
     name: &'static str,
@@ -86,7 +90,11 @@ fn script(kind: u8, group: &Group, key: usize, value: Value) -> Script {
     let (name, change, commands) = match kind {
         0..4 => ("SET", Change::Value, vec![set(&name)]),
         4 => ("SET PX", Change::Value, vec![words(&["SET", &name, &text, "PX", "3600000"])]),
-        5 => ("EVAL", Change::Value, vec![words(&["EVAL", "return redis.call('SET', KEYS[1], ARGV[1])", "1", &name, &text])]),
+        5 => (
+            "EVAL",
+            Change::Value,
+            vec![words(&["EVAL", "return redis.call('SET', KEYS[1], ARGV[1])", "1", &name, &text])],
+        ),
         6 => ("RENAME", Change::Value, vec![set(&other), words(&["RENAME", &other, &name])]),
         7 => ("COPY", Change::Value, vec![set(&other), words(&["COPY", &other, &name, "REPLACE"])]),
         8 => ("MULTI", Change::Value, vec![words(&["MULTI"]), words(&["DEL", &name]), set(&name), words(&["EXEC"])]),
@@ -96,7 +104,7 @@ fn script(kind: u8, group: &Group, key: usize, value: Value) -> Script {
         12 => ("UNLINK", Change::Absence, vec![words(&["UNLINK", &name])]),
         13 => ("GETDEL", Change::Absence, vec![words(&["GETDEL", &name])]),
         14 => ("PEXPIRE 0", Change::Absence, vec![words(&["PEXPIRE", &name, "0"])]),
-        _ => ("RENAME away", Change::Absence, vec![set(&other), set(&name), words(&["RENAME", &name, &other])]),
+        _ => ("RENAME away", Change::Absence, vec![words(&["EVAL", RENAME_AWAY, "2", &name, &other])]),
     };
     Script { name, change, commands }
 }

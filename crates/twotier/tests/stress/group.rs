@@ -1,11 +1,11 @@
 //! One server and the caches over it.
 
 use std::{
+    sync::Arc,
     sync::{
         Mutex,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst},
     },
-    sync::Arc,
     time::Duration,
 };
 
@@ -45,6 +45,8 @@ pub(crate) struct Group {
     /// The names of the keys, as the caches know them.
     pub(crate) keys: Vec<String>,
     pub(crate) stop: AtomicBool,
+    /// Whether faults may still come, and must be recovered from.
+    pub(crate) under_attack: AtomicBool,
     pub(crate) counts: Counts,
     pub(crate) injected: Mutex<Vec<Fault>>,
     /// How long each instance took to work again after each fault.
@@ -104,6 +106,7 @@ impl Group {
             instances,
             keys: (0..KEYS).map(|key| format!("k{key}")).collect(),
             stop: AtomicBool::new(true),
+            under_attack: AtomicBool::new(false),
             counts: Counts::default(),
             injected: Mutex::default(),
             recoveries: Mutex::default(),
@@ -154,18 +157,15 @@ impl Instance {
             // Holds fewer entries than there are keys.
             2 => builder = builder.max_entries(40),
             // Forgets absent keys soon, and waits for nothing for long.
-            _ => builder = builder.negative_time_to_live(Duration::from_millis(50)).op_timeout(Duration::from_millis(150)),
+            _ => {
+                builder = builder.negative_time_to_live(Duration::from_millis(50));
+                builder = builder.op_timeout(Duration::from_millis(150));
+            }
         }
         proxy.split(always_split);
         let backend = RedisBackend::with_config(&config).expect("the address is right");
         let cache = builder.codec(Versioned).build(backend).await.expect("the server is there");
-        Self {
-            proxy,
-            cache,
-            settled: AtomicU64::new(0),
-            healed: Mutex::default(),
-            always_split,
-        }
+        Self { proxy, cache, settled: AtomicU64::new(0), healed: Mutex::default(), always_split }
     }
 
     pub(crate) fn settled(&self) -> Moment {

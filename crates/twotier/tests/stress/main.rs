@@ -52,8 +52,7 @@ mod live {
         let settings = Arc::new(Settings::from_environment());
         println!("stress: {settings}");
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(3).enable_all().build().unwrap();
-        let groups =
-            [Kind::Lossy, Kind::Durable].map(|kind| Arc::new(runtime.block_on(Group::start(kind, &settings))));
+        let groups = [Kind::Lossy, Kind::Durable].map(|kind| Arc::new(runtime.block_on(Group::start(kind, &settings))));
         let started = Instant::now();
         let rounds = settings.load.div_duration_f64(ROUND).round().max(1.0);
         for round in 0_u64.. {
@@ -63,9 +62,8 @@ mod live {
                 break;
             }
             load(&runtime, &groups, &settings, round, left - passed);
-            for group in &groups {
-                runtime.block_on(rest::check(group));
-            }
+            let [lossy, durable] = &groups;
+            runtime.block_on(async { tokio::join!(rest::check(lossy), rest::check(durable)) });
         }
         totals::print(&groups, &settings, started.elapsed());
         drop(runtime);
@@ -82,11 +80,15 @@ mod live {
         let mut threads = Vec::new();
         for group in groups {
             group.stop.store(false, SeqCst);
+            group.under_attack.store(true, SeqCst);
             for instance in 0..group.instances.len() {
                 let seed = settings.seed_of(group, round * 100 + instance as u64);
                 tasks.spawn_on(prober::run(Arc::clone(group), instance), runtime.handle());
                 for part in 0..2 {
-                    tasks.spawn_on(writers::run(Arc::clone(group), instance, part, seed ^ part as u64), runtime.handle());
+                    tasks.spawn_on(
+                        writers::run(Arc::clone(group), instance, part, seed ^ part as u64),
+                        runtime.handle(),
+                    );
                 }
                 tasks.spawn_on(readers::hot(Arc::clone(group), instance, seed ^ 10), runtime.handle());
                 tasks.spawn_on(readers::hot(Arc::clone(group), instance, seed ^ 11), runtime.handle());
@@ -98,7 +100,10 @@ mod live {
                 threads.push(thread::spawn(move || foreign::run(&group, part, seed)));
             }
             let (group, settings, handle) = (Arc::clone(group), Arc::clone(settings), runtime.handle().clone());
-            threads.push(thread::spawn(move || nemesis::run(&group, &settings, round, &handle)));
+            threads.push(thread::spawn(move || {
+                nemesis::run(&group, &settings, round, &handle);
+                group.under_attack.store(false, SeqCst);
+            }));
         }
         let until = Instant::now() + time;
         while Instant::now() < until && !groups.iter().any(|group| group.history.is_broken()) {

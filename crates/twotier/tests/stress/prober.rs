@@ -15,7 +15,7 @@ pub(crate) async fn run(group: Arc<Group>, instance: usize) {
     let mut random = fastrand::Rng::new();
     let mut done = 0;
     // Goes on until every fault is healed and recovered from.
-    while group.goes_on() || !this.healed.lock().unwrap().is_empty() {
+    while group.goes_on() || group.under_attack.load(SeqCst) {
         let mut probe = async || {
             done += 1;
             this.cache.set(&key, Value::new(1, &mut random)).await.is_ok()

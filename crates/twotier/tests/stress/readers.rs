@@ -87,7 +87,10 @@ pub(crate) async fn varied(group: Arc<Group>, instance: usize, seed: u64) {
             0..6 => {
                 let keys: Vec<usize> = (0..random.usize(1..24)).map(|_| random.usize(..KEYS)).collect();
                 let names: Vec<&str> = keys.iter().map(|&key| group.keys[key].as_str()).collect();
-                let readings: Vec<_> = keys.iter().map(|&key| recorder.begin_read(key)).collect();
+                let mut readings = Vec::new();
+                for &key in &keys {
+                    readings.push(recorder.begin_read(key));
+                }
                 let whole = if random.u8(..5) == 0 { patience } else { Duration::from_secs(60) };
                 match timeout(whole, cache.get_many(&names)).await {
                     Ok(Ok(values)) => {

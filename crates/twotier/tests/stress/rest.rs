@@ -1,9 +1,6 @@
 //! A look at everything while nobody writes.
 
-use std::{
-    sync::atomic::Ordering::SeqCst,
-    time::Duration,
-};
+use std::{sync::atomic::Ordering::SeqCst, time::Duration};
 
 use tokio::time::sleep;
 use twotier::Tier;

@@ -22,10 +22,8 @@ impl Settings {
             Duration::from_secs(text.parse().expect("TWOTIER_TEST_STRESS_SECONDS is a number of seconds"))
         });
         assert!(!load.is_zero(), "TWOTIER_TEST_STRESS_SECONDS is at least 1: no load proves nothing");
-        let seed = variable("SEED").map_or_else(
-            || fastrand::u64(..),
-            |text| text.parse().expect("TWOTIER_TEST_STRESS_SEED is a number"),
-        );
+        let seed = variable("SEED")
+            .map_or_else(|| fastrand::u64(..), |text| text.parse().expect("TWOTIER_TEST_STRESS_SEED is a number"));
         let faults = match variable("FAULTS").as_deref() {
             None | Some("all") => Fault::ALL.to_vec(),
             Some("none") => Vec::new(),

@@ -85,7 +85,8 @@ impl Writer {
             60..70 => self.set_many().await,
             70..74 => self.delete_many().await,
             74..82 => self.twins(key).await,
-            82..88 => self.get_or_load(key).await,
+            82..86 => self.get_or_load(key).await,
+            86..88 => self.update(key).await,
             88..94 => self.set_dropped(key).await,
             94..97 => self.delete_dropped(key).await,
             _ => self.set_aborted(key).await,
@@ -179,6 +180,24 @@ impl Writer {
                 self.group.history.report(Violation { broken, handle: self.instance, key, version, at });
             }
         }
+    }
+
+    /// Changes what is there, which must be what was written last.
+    async fn update(&mut self, key: usize) {
+        let change = if self.random.u8(..4) == 0 { Change::Absence } else { Change::Value };
+        let (writing, value) = self.begin(key, change);
+        let mut found = None;
+        let reading = self.recorder.begin_read(key);
+        let result = self.cache.update(&self.group.keys[key], |held| {
+            found = Some(held.map(|held| held.version));
+            (change == Change::Value).then_some(value)
+        });
+        let result = result.await;
+        if let Some(found) = found {
+            self.recorder.end_read("update", reading, found, false);
+        }
+        self.done.failures += u64::from(result.is_err());
+        self.end("update", writing, result.is_ok());
     }
 
     /// Loads an absent key. The value comes back whether or not it could be stored, so the write is open.

@@ -1,0 +1,47 @@
+//! Where pushes come between replies.
+
+use twotier_testkit::RedisServer;
+
+use crate::resp3::{Raw, Said};
+
+#[test]
+fn pushes_come_after_the_replies_of_their_cycle() {
+    let server = RedisServer::start();
+    let (mut own, mut foreign) = (Raw::tracked(&server), Raw::connect(&server));
+    for _ in 0..20 {
+        server.pause();
+        own.send(&[&["SET", "n:own", "v"], &["GET", "n:own"], &["PING"]]);
+        foreign.send(&[&["SET", "n:foreign", "v"]]);
+        server.resume();
+        let said: Vec<Said> = (0..4).map(|_| own.next()).collect();
+        let [ok, value, pong, push] = &said[..] else { unreachable!() };
+        assert_eq!([ok, value, pong].map(Said::as_text), ["OK", "v", "PONG"]);
+        assert_eq!(push.invalidated().as_deref(), Some(&["n:foreign".to_owned()][..]));
+    }
+}
+
+/// Lets a foreign client write again and again; after each acknowledgement asks twice, the second time after the first
+/// reply, and expects the push by then.
+fn fence(server: &RedisServer) {
+    let (mut own, mut foreign) = (Raw::tracked(server), server.client());
+    for round in 0..2000 {
+        let key = format!("n:{round}");
+        assert!(foreign.command(&["SET", &key, "v"]).is_ok());
+        assert_eq!(own.keys_pushed(), [key]);
+    }
+}
+
+#[test]
+fn what_was_acknowledged_before_a_request_is_pushed_before_the_reply_to_the_request_after_it() {
+    fence(&RedisServer::start());
+}
+
+#[test]
+fn that_holds_with_several_io_threads_too() {
+    fence(&RedisServer::builder().arg("io-threads", "4").start());
+}
+
+#[test]
+fn that_holds_with_writes_that_are_synchronised_to_disk_too() {
+    fence(&RedisServer::builder().arg("appendonly", "yes").arg("appendfsync", "always").start());
+}

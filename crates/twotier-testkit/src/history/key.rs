@@ -1,0 +1,160 @@
+//! The versions of one key: the last few thousand of them, in a ring that readers look into without a lock.
+
+use std::{
+    fmt::Write,
+    sync::atomic::{AtomicU64, Ordering::SeqCst},
+};
+
+use super::{Change, event::Moment};
+
+/// How many versions are remembered. Staleness is looked for among these, so a key must not be written more often than
+/// this within a few bounds.
+const REMEMBERED: usize = 4096;
+/// A version that was not acknowledged, as the time of its acknowledgement.
+const OPEN: u64 = u64::MAX;
+
+/// One key.
+pub(super) struct Key {
+    owner: Option<usize>,
+    issued: AtomicU64,
+    acknowledged: AtomicU64,
+    ring: Box<[Slot]>,
+}
+
+/// One version. The number is zero while the slot is being changed.
+#[derive(Default)]
+struct Slot {
+    version: AtomicU64,
+    began: AtomicU64,
+    acknowledged: AtomicU64,
+    absence: AtomicU64,
+}
+
+/// A copy of a slot.
+#[derive(Clone, Copy)]
+struct Version {
+    began: Moment,
+    acknowledged: Option<Moment>,
+    change: Change,
+}
+
+impl Key {
+    pub(super) fn new(owner: Option<usize>) -> Self {
+        Self {
+            owner,
+            issued: AtomicU64::new(0),
+            acknowledged: AtomicU64::new(0),
+            ring: (0..REMEMBERED).map(|_| Slot::default()).collect(),
+        }
+    }
+
+    pub(super) fn owner(&self) -> Option<usize> {
+        self.owner
+    }
+
+    /// Returns the last version that was begun.
+    pub(super) fn issued(&self) -> u64 {
+        self.issued.load(SeqCst)
+    }
+
+    /// Returns the last version that was acknowledged.
+    pub(super) fn acknowledged(&self) -> u64 {
+        self.acknowledged.load(SeqCst)
+    }
+
+    pub(super) fn issue(&self, change: Change, at: Moment) -> u64 {
+        let version = self.issued() + 1;
+        let slot = self.slot(version);
+        slot.version.store(0, SeqCst);
+        slot.began.store(at.as_nanos(), SeqCst);
+        slot.acknowledged.store(OPEN, SeqCst);
+        slot.absence.store(u64::from(change == Change::Absence), SeqCst);
+        slot.version.store(version, SeqCst);
+        self.issued.store(version, SeqCst);
+        version
+    }
+
+    pub(super) fn acknowledge(&self, version: u64, at: Moment) {
+        self.slot(version).acknowledged.store(at.as_nanos(), SeqCst);
+        self.acknowledged.fetch_max(version, SeqCst);
+    }
+
+    /// Returns what a version is, `None` when it is not remembered.
+    pub(super) fn change(&self, version: u64) -> Option<Change> {
+        self.version(version).map(|version| version.change)
+    }
+
+    /// Returns when a version was begun, `None` when it is not remembered.
+    pub(super) fn began(&self, version: u64) -> Option<Moment> {
+        self.version(version).map(|version| version.began)
+    }
+
+    /// Returns when a version was acknowledged, if it was.
+    pub(super) fn acknowledged_at(&self, version: u64) -> Option<Moment> {
+        self.version(version)?.acknowledged
+    }
+
+    /// Returns when the next acknowledged version was acknowledged: a lower bound, if that is long forgotten.
+    pub(super) fn overwritten(&self, version: u64) -> Option<Moment> {
+        let last = self.acknowledged();
+        (self.first_remembered().max(version + 1)..=last).find_map(|next| self.acknowledged_at(next))
+    }
+
+    /// Returns the first deletion from this version on, acknowledged or not.
+    pub(super) fn first_absence_from(&self, version: u64) -> Option<u64> {
+        (self.first_remembered().max(version)..=self.issued()).find(|&next| self.change(next) == Some(Change::Absence))
+    }
+
+    /// Returns the last version after which the key may have been absent: a deletion, or one that may have been lost.
+    /// `None` when the key was never written.
+    pub(super) fn last_absence(&self, may_be_lost: impl Fn(Moment) -> bool) -> Option<u64> {
+        let versions = (self.first_remembered()..=self.issued()).rev();
+        let absence = |version: &Version| version.change == Change::Absence || may_be_lost(version.began);
+        let last = versions.into_iter().find(|&number| self.version(number).as_ref().is_some_and(absence));
+        match last {
+            Some(version) => Some(version),
+            // Before the first version every key is absent.
+            None if self.issued() > 0 => Some(self.first_remembered() - 1),
+            None => None,
+        }
+    }
+
+    /// Describes the versions around a moment.
+    pub(super) fn story(&self, at: Moment) -> String {
+        let mut text = String::new();
+        let numbers = self.first_remembered()..=self.issued();
+        let around = numbers.clone().find(|&number| self.began(number).is_some_and(|began| began > at));
+        let around = around.unwrap_or_else(|| self.issued() + 1);
+        for number in numbers.filter(|number| (around.saturating_sub(10)..around + 3).contains(number)) {
+            let Some(Version { began, acknowledged, change }) = self.version(number) else { continue };
+            let ended = acknowledged.map_or_else(|| "never acknowledged".to_owned(), |at| format!("acknowledged {at}"));
+            let _ = writeln!(text, "  v{number} {change:?}: begun {began}, {ended}");
+        }
+        text
+    }
+
+    fn first_remembered(&self) -> u64 {
+        // One less than fit: the slot of the next version may be changing.
+        (self.issued() + 2).saturating_sub(REMEMBERED as u64).max(1)
+    }
+
+    fn version(&self, version: u64) -> Option<Version> {
+        let slot = self.slot(version);
+        if version == 0 || slot.version.load(SeqCst) != version {
+            return None;
+        }
+        let (began, acknowledged) = (slot.began.load(SeqCst), slot.acknowledged.load(SeqCst));
+        let change = if slot.absence.load(SeqCst) == 1 { Change::Absence } else { Change::Value };
+        let acknowledged = (acknowledged != OPEN).then(|| Moment::from_nanos(acknowledged));
+        (slot.version.load(SeqCst) == version).then(|| Version {
+            began: Moment::from_nanos(began),
+            acknowledged,
+            change,
+        })
+    }
+
+    #[allow(clippy::cast_possible_truncation, reason = "the remainder is small")]
+    fn slot(&self, version: u64) -> &Slot {
+        &self.ring[(version % REMEMBERED as u64) as usize]
+    }
+}

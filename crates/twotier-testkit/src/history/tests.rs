@@ -1,0 +1,299 @@
+//! Each rule, broken by a history made by hand; and the histories that look like it and are right.
+
+use std::{sync::Arc, time::Duration};
+
+use super::*;
+
+const BOUND: Duration = Duration::from_millis(100);
+/// The handle whose party writes the key, and another one.
+const OWNER: usize = 0;
+const OTHER: usize = 1;
+
+/// One key, written by the party of the first of two handles.
+struct Told(History);
+
+impl Told {
+    fn new() -> Self {
+        Self(History::new(&[Some(OWNER)], &[BOUND, BOUND]))
+    }
+
+    /// A write that is acknowledged.
+    fn write(&self, change: Change, from: u64, to: u64) -> u64 {
+        let version = self.open(change, from);
+        self.0.acknowledge(0, version, Moment::from_millis(to));
+        version
+    }
+
+    fn set(&self, from: u64, to: u64) -> u64 {
+        self.write(Change::Value, from, to)
+    }
+
+    /// A write of which nobody knows how it ended.
+    fn open(&self, change: Change, from: u64) -> u64 {
+        self.0.begin_write(0, change, Moment::from_millis(from))
+    }
+
+    /// A hit that takes no time.
+    fn hit(&self, handle: usize, at: u64, version: Option<u64>) -> Option<Broken> {
+        let reading = self.begin(handle, at);
+        self.end(handle, reading, version)
+    }
+
+    fn begin(&self, handle: usize, at: u64) -> Reading {
+        self.0.begin_read(handle, 0, Moment::from_millis(at))
+    }
+
+    fn end(&self, handle: usize, reading: Reading, version: Option<u64>) -> Option<Broken> {
+        let before = self.0.violations().len();
+        self.0.end_read(handle, reading, version, true);
+        self.0.violations().get(before).map(|violation| violation.broken)
+    }
+
+    fn held(&self, held: Option<u64>) -> Option<Broken> {
+        let before = self.0.violations().len();
+        self.0.end_of_writes(0, held, Moment::from_millis(9999));
+        self.0.violations().get(before).map(|violation| violation.broken)
+    }
+
+    fn lose(&self, from: u64, to: u64, everything: bool) {
+        self.0.losing(Moment::from_millis(from));
+        self.0.lost(everything, Moment::from_millis(to));
+    }
+}
+
+#[test]
+fn a_version_that_nobody_wrote_is_made_up() {
+    let told = Told::new();
+    assert_eq!(told.hit(OTHER, 0, None), None);
+    assert_eq!(told.hit(OTHER, 0, Some(1)), Some(Broken::MadeUp));
+    told.set(1, 2);
+    assert_eq!(told.hit(OTHER, 3, Some(0)), Some(Broken::MadeUp));
+    let deletion = told.write(Change::Absence, 4, 5);
+    assert_eq!(told.hit(OTHER, 6, Some(deletion)), Some(Broken::MadeUp));
+}
+
+#[test]
+fn a_read_that_misses_an_own_acknowledged_write_is_found() {
+    let told = Told::new();
+    let first = told.set(0, 1);
+    let during = told.begin(OWNER, 2);
+    let second = told.set(2, 3);
+    assert_eq!(told.end(OWNER, during, Some(first)), None, "it began before the acknowledgement");
+    assert_eq!(told.hit(OWNER, 4, Some(first)), Some(Broken::OwnWriteUnseen { acknowledged: second }));
+    assert_eq!(told.hit(OTHER, 4, Some(first)), None, "another handle may be late");
+    assert_eq!(told.hit(OWNER, 4, None), Some(Broken::OwnWriteUnseen { acknowledged: second }));
+    assert_eq!(told.hit(OWNER, 4, Some(second)), None);
+}
+
+#[test]
+fn a_read_after_an_own_deletion_does_not_see_the_value() {
+    let told = Told::new();
+    let value = told.set(0, 1);
+    let deletion = told.write(Change::Absence, 2, 3);
+    assert_eq!(told.hit(OWNER, 4, Some(value)), Some(Broken::OwnWriteUnseen { acknowledged: deletion }));
+    assert_eq!(told.hit(OWNER, 4, None), None);
+}
+
+#[test]
+fn a_handle_that_goes_back_in_time_is_found() {
+    let told = Told::new();
+    let (first, second) = (told.set(0, 1), told.set(2, 3));
+    let during = told.begin(OTHER, 4);
+    assert_eq!(told.hit(OTHER, 4, Some(second)), None);
+    assert_eq!(told.end(OTHER, during, Some(first)), None, "it began before the newer one was seen");
+    assert_eq!(told.hit(OTHER, 5, Some(first)), Some(Broken::WentBack { seen: second }));
+    assert_eq!(told.hit(OTHER, 5, None), Some(Broken::WentBack { seen: second }));
+}
+
+#[test]
+fn a_handle_that_saw_a_deletion_does_not_see_the_value_again() {
+    let told = Told::new();
+    let value = told.set(0, 1);
+    let deletion = told.write(Change::Absence, 2, 3);
+    assert_eq!(told.hit(OTHER, 4, Some(value)), None);
+    assert_eq!(told.hit(OTHER, 5, None), None);
+    assert_eq!(told.hit(OTHER, 6, Some(value)), Some(Broken::WentBack { seen: deletion }));
+}
+
+#[test]
+fn a_hit_older_than_the_bound_is_found_and_the_worst_one_is_kept() {
+    let told = Told::new();
+    let first = told.set(0, 10);
+    told.set(20, 30);
+    told.set(40, 50);
+    assert_eq!(told.hit(OTHER, 90, Some(first)), None);
+    assert_eq!(told.0.worst(OTHER).hit, Duration::from_millis(60), "since the next version, not the last");
+    let staleness = Duration::from_millis(101);
+    assert_eq!(told.hit(OTHER, 131, Some(first)), Some(Broken::TooStale { staleness, bound: BOUND, hit: true }));
+    assert_eq!(told.0.worst(OTHER).hit, staleness);
+}
+
+#[test]
+fn an_absence_is_stale_like_a_value() {
+    let told = Told::new();
+    told.set(10, 20);
+    assert_eq!(told.hit(OTHER, 120, None), None, "the key was absent before its first version");
+    let staleness = Duration::from_millis(101);
+    assert_eq!(told.hit(OTHER, 121, None), Some(Broken::TooStale { staleness, bound: BOUND, hit: true }));
+    told.write(Change::Absence, 130, 140);
+    assert_eq!(told.hit(OTHER, 500, None), None);
+    told.set(500, 510);
+    assert_eq!(told.hit(OTHER, 610, None), None);
+    assert_eq!(told.hit(OTHER, 611, None), Some(Broken::TooStale { staleness, bound: BOUND, hit: true }));
+}
+
+#[test]
+fn an_open_write_may_have_taken_effect_or_not_until_a_later_one_is_acknowledged() {
+    let told = Told::new();
+    let first = told.set(0, 1);
+    let open = told.open(Change::Value, 2);
+    assert_eq!(told.hit(OWNER, 300, Some(first)), None, "it is not acknowledged, so nothing is stale");
+    assert_eq!(told.hit(OWNER, 300, Some(open)), None);
+    assert_eq!(told.hit(OWNER, 301, Some(first)), Some(Broken::WentBack { seen: open }));
+    assert_eq!(told.held(Some(first)), None);
+    assert_eq!(told.held(Some(open)), None);
+    let last = told.set(302, 303);
+    assert_eq!(told.hit(OWNER, 304, Some(open)), Some(Broken::OwnWriteUnseen { acknowledged: last }));
+    assert_eq!(told.held(Some(open)), Some(Broken::Lost { acknowledged: last }));
+}
+
+#[test]
+fn staleness_is_counted_from_the_next_acknowledged_version() {
+    let told = Told::new();
+    let first = told.set(0, 1);
+    told.open(Change::Value, 2);
+    told.set(50, 60);
+    assert_eq!(told.hit(OTHER, 100, Some(first)), None);
+    assert_eq!(told.0.worst(OTHER).hit, Duration::from_millis(40));
+}
+
+#[test]
+fn an_acknowledged_write_that_the_server_does_not_hold_is_lost() {
+    let told = Told::new();
+    let (first, second) = (told.set(0, 1), told.set(2, 3));
+    assert_eq!(told.held(Some(second)), None);
+    assert_eq!(told.held(Some(first)), Some(Broken::Lost { acknowledged: second }));
+    assert_eq!(told.held(None), Some(Broken::Lost { acknowledged: second }));
+    let deletion = told.write(Change::Absence, 4, 5);
+    assert_eq!(told.held(None), None);
+    assert_eq!(told.held(Some(second)), Some(Broken::Lost { acknowledged: deletion }));
+}
+
+#[test]
+fn a_handle_that_differs_from_the_server_at_rest_is_found() {
+    let told = Told::new();
+    let (first, second) = (told.set(0, 1), told.set(2, 3));
+    told.0.at_rest(OTHER, 0, Some(second), Some(second), Moment::from_millis(500));
+    assert!(!told.0.is_broken());
+    for (read, held) in [(Some(first), Some(second)), (None, Some(second)), (Some(second), None)] {
+        let before = told.0.violations().len();
+        told.0.at_rest(OTHER, 0, read, held, Moment::from_millis(500));
+        assert_eq!(told.0.violations()[before].broken, Broken::AtRest { held });
+    }
+}
+
+#[test]
+fn a_loss_explains_an_absence_of_what_was_written_before_its_end_and_no_other() {
+    let told = Told::new();
+    told.set(0, 1);
+    told.lose(10, 20, true);
+    assert_eq!(told.hit(OWNER, 30, None), None);
+    assert_eq!(told.held(None), None);
+    told.0.losing(Moment::from_millis(40));
+    told.set(41, 42);
+    assert_eq!(told.hit(OWNER, 43, None), None, "while data is being lost");
+    told.0.lost(false, Moment::from_millis(50));
+    assert_eq!(told.hit(OWNER, 60, None), None, "it was written before the end of the loss");
+    let third = told.set(61, 62);
+    assert_eq!(told.hit(OWNER, 63, None), Some(Broken::OwnWriteUnseen { acknowledged: third }));
+    assert_eq!(told.held(None), Some(Broken::Lost { acknowledged: third }));
+}
+
+#[test]
+fn a_loss_brings_no_older_value_back() {
+    let told = Told::new();
+    let (first, second) = (told.set(0, 1), told.set(2, 3));
+    assert_eq!(told.hit(OTHER, 4, Some(second)), None);
+    told.lose(10, 20, true);
+    assert_eq!(told.hit(OTHER, 30, Some(first)), Some(Broken::WentBack { seen: second }));
+    assert_eq!(told.held(Some(first)), Some(Broken::Lost { acknowledged: second }));
+}
+
+#[test]
+fn a_value_from_before_a_loss_of_everything_is_as_stale_as_that_is_long_ago() {
+    let told = Told::new();
+    let first = told.set(0, 1);
+    told.lose(10, 20, false);
+    assert_eq!(told.hit(OTHER, 500, Some(first)), None, "it may have been spared");
+    told.lose(510, 520, true);
+    assert_eq!(told.hit(OTHER, 620, Some(first)), None);
+    let staleness = Duration::from_millis(101);
+    told.lose(621, 621, true);
+    assert_eq!(told.hit(OTHER, 621, Some(first)), Some(Broken::TooStale { staleness, bound: BOUND, hit: true }));
+    let second = told.set(630, 631);
+    assert_eq!(told.hit(OTHER, 990, Some(second)), None, "it was written after the loss");
+}
+
+#[test]
+fn many_versions_are_forgotten_and_the_rules_still_hold() {
+    let told = Told::new();
+    let first = told.set(0, 1);
+    let mut last = first;
+    for at in 1..10_000 {
+        last = told.set(at, at);
+    }
+    assert_eq!(told.hit(OTHER, 10_000, Some(last)), None);
+    assert!(matches!(told.hit(OWNER, 10_000, Some(first)), Some(Broken::OwnWriteUnseen { .. })));
+    let told = Told(History::new(&[None], &[BOUND]));
+    for at in 0..10_000 {
+        told.set(at, at);
+    }
+    assert!(matches!(told.hit(OWNER, 10_000, Some(1)), Some(Broken::TooStale { .. })));
+}
+
+#[test]
+fn the_story_of_a_violation_names_the_rule_the_versions_and_the_operations_of_that_key() {
+    let history = Arc::new(History::new(&[Some(0), Some(0)], &[BOUND]));
+    let mut recorder = Recorder::new(&history, "a task".to_owned(), 0);
+    for key in [0, 1] {
+        for _ in 0..2 {
+            let writing = recorder.begin_write(key, Change::Value);
+            recorder.end_write("set", writing, true);
+        }
+    }
+    let reading = recorder.begin_read(1);
+    recorder.end_read("get", reading, Some(1), true);
+    assert_eq!(recorder.count(), 5);
+    drop(recorder);
+    let story = history.story();
+    for part in ["OwnWriteUnseen { acknowledged: 2 }: key 1", "v2 Value: begun", "set", "get", "by a task"] {
+        assert!(story.contains(part), "{part}: {story}");
+    }
+    assert!(!story.contains("key 0"), "{story}");
+}
+
+#[test]
+fn writers_and_readers_at_once_are_checked_without_a_false_alarm() {
+    let history = Arc::new(History::new(&[Some(0)], &[Duration::from_secs(3600)]));
+    let held = Arc::new(AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        for name in ["one", "two"] {
+            let mut recorder = Recorder::new(&history, name.to_owned(), 0);
+            let held = Arc::clone(&held);
+            scope.spawn(move || {
+                for _ in 0..50_000 {
+                    let reading = recorder.begin_read(0);
+                    let version = held.load(SeqCst);
+                    recorder.end_read("get", reading, (version > 0).then_some(version), true);
+                }
+            });
+        }
+        let mut recorder = Recorder::new(&history, "writer".to_owned(), 0);
+        for _ in 0..20_000 {
+            let writing = recorder.begin_write(0, Change::Value);
+            held.store(writing.version, SeqCst);
+            recorder.end_write("set", writing, true);
+        }
+    });
+    assert!(!history.is_broken(), "{}", history.story());
+}

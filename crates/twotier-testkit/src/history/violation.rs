@@ -1,0 +1,68 @@
+//! What was broken.
+
+use std::{fmt, time::Duration};
+
+use super::event::Moment;
+
+/// A rule that was broken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Broken {
+    /// A version was read that nobody had written.
+    MadeUp,
+    /// A read returned something older than what its own handle had acknowledged before.
+    OwnWriteUnseen {
+        /// The version that was acknowledged.
+        acknowledged: u64,
+    },
+    /// A read returned something older than an earlier read of the same handle.
+    WentBack {
+        /// The version that had been read.
+        seen: u64,
+    },
+    /// A read returned something that had been overwritten for longer than the bound.
+    TooStale {
+        /// For how long.
+        staleness: Duration,
+        /// The bound of the handle.
+        bound: Duration,
+        /// Whether it was a local hit.
+        hit: bool,
+    },
+    /// At rest a handle reads something else than the server holds.
+    AtRest {
+        /// What the server holds.
+        held: Option<u64>,
+    },
+    /// The server does not hold what was acknowledged.
+    Lost {
+        /// The last version that was acknowledged.
+        acknowledged: u64,
+    },
+    /// Two copies of one version that was written twice at once were seen to alternate.
+    Alternates,
+    /// After a fault was healed a handle did not recover.
+    NotRecovered,
+}
+
+/// A rule that was broken, by whom and when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Which rule.
+    pub broken: Broken,
+    /// Through which handle; `usize::MAX` is none.
+    pub handle: usize,
+    /// Of which key.
+    pub key: usize,
+    /// What was read.
+    pub version: Option<u64>,
+    /// When the read began.
+    pub at: Moment,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { broken, handle, key, version, at } = self;
+        write!(f, "{broken:?}: key {key}, read {version:?} at {at}")?;
+        if *handle == usize::MAX { Ok(()) } else { write!(f, " through handle {handle}") }
+    }
+}

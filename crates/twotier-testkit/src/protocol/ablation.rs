@@ -1,0 +1,70 @@
+//! The rules that can be left out, one by one, to see that each is needed and that the model would notice.
+
+/// A rule of the protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Rule {
+    /// Of own writes of one key that overlap, none installs. Without it each may.
+    OverlapInstallsNothing,
+    /// As above. Without it the one that was registered last may.
+    LastRegisteredMayNotInstall,
+    /// A push takes away the right of a write to install, also when it comes before the acknowledgement.
+    PushKillsWrite,
+    /// A write installs only in the epoch it was registered in.
+    WriteChecksEpoch,
+    /// Tracking is in broadcast mode. Without it the server remembers the keys this connection read, once.
+    Broadcast,
+    /// No fill inserts while an own write of the key is pending.
+    PendingGate,
+    /// The entry goes when a write is registered. Without it the old one is served until the write ends.
+    WriteEvictsAtRegistration,
+    /// The end of a write kills reads that began during it.
+    WriteKillsAtEnd,
+    /// A refused fill evicts an entry with other bytes.
+    RefusedFillEvicts,
+    /// A refused fill takes away the right of a pending write to install other bytes.
+    RefusedFillKillsWrite,
+    /// After a refused fill the read that is registered in its place inserts the same bytes or nothing.
+    RefusedFillBindsFlight,
+    /// A read that began while the link was down ends as a refused fill. Without it its answer leaves no trace.
+    BypassEndsAsRefused,
+    /// While the namespace is being cleared nothing is inserted. Without it the copies only go before and after.
+    ClearGatesFills,
+    /// A dropped operation takes its registration with it.
+    DropGuard,
+    /// Only live reads are joined, and only their answers handed on.
+    JoinOnlyLive,
+    /// Only the registered read inserts.
+    OnlyRegisteredInserts,
+    /// A read inserts only in the epoch it was registered in.
+    FillChecksEpoch,
+    /// The epoch goes up only after tracking is on and a fence was answered.
+    TrackingBeforeEpoch,
+    /// What the old connection wrote is foreign to the new one.
+    ZombieIsForeign,
+    /// A lease counts from before its request was sent. Without it, from the receipt of the reply.
+    LeaseFromMark,
+    /// A lease needs a second reply. Without it the first is enough.
+    LeaseNeedsSecondReply,
+}
+
+/// A set of [`Rule`]s.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rules(u32);
+
+impl Rules {
+    /// No rule.
+    pub const NONE: Self = Self(0);
+
+    /// Just this rule.
+    #[must_use]
+    pub const fn only(rule: Rule) -> Self {
+        Self(1 << rule as u32)
+    }
+
+    /// Whether the rule is among them.
+    #[must_use]
+    pub const fn has(self, rule: Rule) -> bool {
+        self.0 & (1 << rule as u32) != 0
+    }
+}

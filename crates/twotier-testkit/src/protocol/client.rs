@@ -1,0 +1,276 @@
+//! The local tier: one function for each step of `shard.rs`, `link.rs` and `push.rs` of the real code, under its name.
+//!
+//! Ids of tickets are the indices of getters and writers: a getter begins nothing new before its last ticket has ended.
+
+use super::{
+    ablation::Rule,
+    config::{Config, GETTERS, Write},
+    state::{Conn, Entry, Flight, Get, State, Version},
+};
+
+/// What a read is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Begun {
+    Hit(Version),
+    Join(usize),
+    /// With the epoch of the ticket.
+    Lead(u8),
+    /// With the epoch of the ticket, which is even.
+    Bypass(u8),
+}
+
+/// Looks the key up, and on a miss joins or registers a read.
+pub(super) fn begin_fill(state: &mut State, config: &Config, getter: usize) -> Begun {
+    if let Some(version) = state.served() {
+        return Begun::Hit(version);
+    }
+    if !state.is_up() {
+        return Begun::Bypass(state.epoch);
+    }
+    match state.flight {
+        Some(flight) if flight.epoch == state.epoch => return Begun::Join(flight.getter),
+        Some(_outdated) => kill_flight(state, config),
+        None => {}
+    }
+    state.flight = Some(Flight { getter, epoch: state.epoch, bound: None, dead: false });
+    Begun::Lead(state.epoch)
+}
+
+/// Ends a read with an answer. Returns whether it may be passed on to those who joined.
+pub(super) fn end_fill(state: &mut State, config: &Config, getter: usize) -> bool {
+    let without = config.without;
+    let Getting { epoch, version } = Getting::of(state, getter);
+    let registered = take_flight(state, getter);
+    let live = registered.is_some_and(|flight| !flight.dead) || without.has(Rule::OnlyRegisteredInserts);
+    let current = epoch == state.epoch || without.has(Rule::FillChecksEpoch);
+    let bound = registered.and_then(|flight| flight.bound);
+    let allowed = bound.is_none_or(|bound| state.same_bytes(bound, version));
+    let gate = state.pending == 0 || without.has(Rule::PendingGate);
+    if live && state.is_up() && current && allowed && gate {
+        state.entry = Some(Entry { version, epoch: state.epoch });
+        return true;
+    }
+    refuse(state, config, epoch, version);
+    // A dead read that may be joined is one whose answer is handed on.
+    registered.is_some_and(|flight| flight.dead)
+}
+
+/// A refused answer may be newer than what is kept, about to be kept, or being read.
+fn refuse(state: &mut State, config: &Config, epoch: u8, version: Version) {
+    let without = config.without;
+    if epoch.is_multiple_of(2) && without.has(Rule::BypassEndsAsRefused) {
+        return;
+    }
+    if state.pending > 0 && !pending_bytes_are(state, config, version) && !without.has(Rule::RefusedFillKillsWrite) {
+        state.live = 0;
+    }
+    let other = state.entry.is_some_and(|entry| !state.same_bytes(entry.version, version));
+    if other && !without.has(Rule::RefusedFillEvicts) {
+        state.entry = None;
+    }
+    if !without.has(Rule::RefusedFillBindsFlight) {
+        bind_flight(state, config, version);
+    }
+}
+
+/// The registered read may be of an older version than the answer that was refused: it was registered later, but its
+/// command may have been queued first. Killing it would be safe too, but each would then kill its successor, and a key
+/// that many ask for would never be kept.
+fn bind_flight(state: &mut State, config: &Config, version: Version) {
+    let Some(flight) = state.flight else { return };
+    match flight.bound {
+        None => state.flight = Some(Flight { bound: Some(version), ..flight }),
+        Some(bound) if state.same_bytes(bound, version) => {}
+        Some(_other) => kill_flight(state, config),
+    }
+}
+
+/// Whether the write that was registered last writes the bytes of this version.
+fn pending_bytes_are(state: &State, config: &Config, version: Version) -> bool {
+    let writer = usize::from(state.last_registered);
+    match config.writes[writer] {
+        Write::Set | Write::Script => state.writers[writer].version == version && version != 0,
+        Write::Delete | Write::Clear => state.is_absent(version),
+    }
+}
+
+/// What a getter's ticket and reply say.
+struct Getting {
+    epoch: u8,
+    version: Version,
+}
+
+impl Getting {
+    fn of(state: &State, getter: usize) -> Self {
+        let getter = state.getters[getter];
+        Self { epoch: getter.epoch, version: getter.value }
+    }
+}
+
+/// Ends a read that brought nothing. Returns whether it was still registered.
+pub(super) fn abandon_fill(state: &mut State, config: &Config, getter: usize) -> bool {
+    if state.flight.is_some_and(|flight| flight.getter == getter) {
+        kill_flight(state, config);
+        // A dead one that may be joined stays when it is killed, but not when its leader ends.
+        take_flight(state, getter);
+        wake(state, getter);
+        return true;
+    }
+    false
+}
+
+/// Registers an own write: the entry goes at once, and no read from before may insert or be joined.
+pub(super) fn begin_write(state: &mut State, config: &Config, writer: usize) {
+    let mine = 1 << writer;
+    state.live = if config.without.has(Rule::OverlapInstallsNothing) {
+        state.live | mine
+    } else if state.pending == 0 || config.without.has(Rule::LastRegisteredMayNotInstall) {
+        mine
+    } else {
+        0
+    };
+    state.pending += 1;
+    state.last_registered = u8::try_from(writer).expect("there are few writers");
+    if !config.without.has(Rule::WriteEvictsAtRegistration) {
+        state.entry = None;
+    }
+    kill_flight(state, config);
+}
+
+/// Ends an own write that succeeded.
+pub(super) fn end_write(state: &mut State, config: &Config, writer: usize) {
+    let live = settle_write(state, writer);
+    let ticket = state.writers[writer];
+    let current = ticket.epoch == state.epoch || config.without.has(Rule::WriteChecksEpoch);
+    kill_at_end(state, config);
+    state.entry = (live && state.is_up() && current).then_some(Entry { version: ticket.version, epoch: state.epoch });
+}
+
+/// Ends an own write that installs nothing.
+pub(super) fn abandon_write(state: &mut State, config: &Config, writer: usize) {
+    settle_write(state, writer);
+    state.entry = None;
+    kill_at_end(state, config);
+}
+
+fn kill_at_end(state: &mut State, config: &Config) {
+    if !config.without.has(Rule::WriteKillsAtEnd) {
+        kill_flight(state, config);
+    }
+}
+
+fn settle_write(state: &mut State, writer: usize) -> bool {
+    let live = state.live >> writer & 1 == 1;
+    state.live &= !(1 << writer);
+    state.pending -= 1;
+    if state.pending == 0 {
+        state.last_registered = 0;
+    }
+    live
+}
+
+/// The server reports a change.
+pub(super) fn changed(state: &mut State, config: &Config) {
+    if !config.without.has(Rule::PushKillsWrite) {
+        state.live = 0;
+    }
+    state.entry = None;
+    kill_flight(state, config);
+}
+
+/// Forgets the key: entry, read and right to install.
+pub(super) fn invalidate(state: &mut State, config: &Config) {
+    state.live = 0;
+    state.entry = None;
+    kill_flight(state, config);
+}
+
+/// Everything may have changed.
+pub(super) fn flushed(state: &mut State) {
+    if state.is_up() {
+        change_epoch(state, 2);
+    }
+}
+
+/// What clearing the namespace does before its commands.
+pub(super) fn begin_clear(state: &mut State, config: &Config, writer: usize) {
+    forget(state, config);
+    if !config.without.has(Rule::ClearGatesFills) {
+        // As a write of every key that never installs.
+        state.pending += 1;
+        state.last_registered = u8::try_from(writer).expect("there are few writers");
+    }
+}
+
+/// What clearing the namespace does after its commands, however they ended.
+pub(super) fn end_clear(state: &mut State, config: &Config, writer: usize) {
+    if !config.without.has(Rule::ClearGatesFills) {
+        settle_write(state, writer);
+    }
+    forget(state, config);
+}
+
+fn forget(state: &mut State, config: &Config) {
+    flushed(state);
+    invalidate(state, config);
+}
+
+/// The connection has been lost.
+pub(super) fn link_down(state: &mut State) {
+    if state.is_up() {
+        change_epoch(state, 1);
+    }
+    state.conn = if state.conn == Conn::Up { Conn::Closing } else { Conn::Down };
+}
+
+/// The new connection is published, and the epoch goes up.
+pub(super) fn link_up(state: &mut State, mark: Version) {
+    state.conn = Conn::Up;
+    change_epoch(state, 1);
+    state.lease = true;
+    state.proven = mark;
+}
+
+/// A copy of another epoch can never be served again: it is removed here instead of when it is next looked at.
+fn change_epoch(state: &mut State, by: u8) {
+    state.epoch += by;
+    state.entry = None;
+}
+
+/// A heartbeat was answered.
+pub(super) fn proof(state: &mut State, mark: Version, epoch: u8) {
+    if epoch % 2 == 1 && epoch == state.epoch {
+        state.proven = state.proven.max(mark);
+        state.lease = true;
+    }
+}
+
+/// Makes the registered read worthless, and wakes those who joined it.
+fn kill_flight(state: &mut State, config: &Config) {
+    let Some(flight) = state.flight else { return };
+    if config.without.has(Rule::JoinOnlyLive) {
+        state.flight = Some(Flight { dead: true, ..flight });
+        return;
+    }
+    state.flight = None;
+    wake(state, flight.getter);
+}
+
+fn take_flight(state: &mut State, getter: usize) -> Option<Flight> {
+    state.flight.take_if(|flight| flight.getter == getter)
+}
+
+/// Wakes those who joined a read: they look again.
+pub(super) fn wake(state: &mut State, leader: usize) {
+    for joiner in joiners(state, leader) {
+        state.getters[joiner].get = Get::Woken;
+        state.getters[joiner].value = 0;
+    }
+}
+
+/// Those who wait for the read of a getter, as they are now.
+pub(super) fn joiners(state: &State, leader: usize) -> impl Iterator<Item = usize> + use<> {
+    let getters = state.getters;
+    (0..GETTERS)
+        .filter(move |&joiner| getters[joiner].get == Get::Joined && usize::from(getters[joiner].value) == leader)
+}

@@ -1,0 +1,82 @@
+//! What is explored: who takes part, what may go wrong and how often, and which rules are left out.
+
+use super::{ablation::Rules, check::Promises};
+
+/// The most getters of a configuration.
+pub const GETTERS: usize = 3;
+/// The most own writes of a configuration.
+pub const WRITES: usize = 3;
+
+/// What an own write does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Write {
+    /// `SET`.
+    Set,
+    /// `UNLINK`.
+    Delete,
+    /// A script that sets the key: it installs nothing, and is reported to its own connection too.
+    Script,
+    /// Clearing the namespace: forget, `UNLINK`, forget again.
+    Clear,
+}
+
+/// One configuration of the model. Every action it allows is tried in every state.
+///
+/// Getters start over and over; an own write happens at most once; the numbers say how often the rest may happen.
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    /// How many gets of the handle may be under way at the same time, at most [`GETTERS`].
+    pub getters: usize,
+    /// The own writes, at most [`WRITES`]. All may be under way at the same time, in any order.
+    pub writes: &'static [Write],
+    /// How often somebody else writes the key.
+    pub foreign_sets: u8,
+    /// How often the key is removed: deleted by somebody else, evicted or expired.
+    pub removals: u8,
+    /// How often somebody flushes the server.
+    pub flushes: u8,
+    /// How often the connection breaks.
+    pub breaks: u8,
+    /// How many heartbeats there are.
+    pub beats: u8,
+    /// How often the lease runs out.
+    pub lapses: u8,
+    /// Whether a getter may be dropped at every await, which is what a timeout does too.
+    pub cancel: bool,
+    /// Whether a joiner may lose patience and take the flight down.
+    pub patience: bool,
+    /// Whether the local tier may evict the entry at any time.
+    pub evictions: bool,
+    /// Whether acknowledgements may leave before the end of the event-loop cycle, as with the I/O threads of Redis 8.
+    pub early_replies: bool,
+    /// Whether the drop of a caller ends the bookkeeping of its write (twotier's writes are detached).
+    pub attached_writes: bool,
+    /// Whether reads go over a second connection, which is not tracked.
+    pub split_reads: bool,
+    /// The rules that are left out.
+    pub without: Rules,
+    /// What is checked.
+    pub promises: Promises,
+}
+
+impl Config {
+    /// One getter, nothing else, every rule in force, everything checked.
+    pub const BASE: Self = Self {
+        getters: 1,
+        writes: &[],
+        foreign_sets: 0,
+        removals: 0,
+        flushes: 0,
+        breaks: 0,
+        beats: 0,
+        lapses: 0,
+        cancel: false,
+        patience: false,
+        evictions: false,
+        early_replies: false,
+        attached_writes: false,
+        split_reads: false,
+        without: Rules::NONE,
+        promises: Promises::ALL,
+    };
+}

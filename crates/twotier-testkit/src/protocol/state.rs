@@ -1,0 +1,348 @@
+//! The state of everything: server, wire, local tier and tasks.
+
+use super::{
+    config::{Config, GETTERS, WRITES},
+    queue::{Item, Queue},
+};
+
+/// What a key held: versions count the changes in the order in which the server executed them.
+pub(super) type Version = u8;
+
+/// How many versions there can be: their removals are bits of one word.
+pub(super) const VERSIONS: u8 = 16;
+
+/// The connection, as the client's supervisor sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Conn {
+    /// Published: operations go to it.
+    Up,
+    /// Given up by the supervisor, the epoch down: it still delivers, and those who wait on it do not know yet.
+    Closing,
+    /// Lost, and known to be to those who wait on it; the supervisor has not acted yet.
+    Lost,
+    /// The epoch has gone down; there is none.
+    Down,
+    /// Made, and tracked; not published yet.
+    Handshake,
+}
+
+/// What the server will push for the key at the end of the cycle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Dirty {
+    No,
+    /// The last change in this cycle was our connection's: nothing.
+    Own,
+    /// It was somebody else's.
+    Foreign,
+}
+
+/// Where a get is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Get {
+    Idle,
+    /// Was woken and will look again.
+    Woken,
+    /// Has a ticket and waits for its command to be queued. An even epoch says that the link was down: a bypass.
+    Registered,
+    Queued,
+    Executed,
+    /// The reply was handed to the task, which acts on it whenever it runs.
+    Replied,
+    /// Waits for the read of another; `value` says whose.
+    Joined,
+    /// Its connection was lost.
+    Lost,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Getter {
+    pub(super) get: Get,
+    /// Of the ticket.
+    pub(super) epoch: u8,
+    /// The version read, or the getter joined.
+    pub(super) value: u8,
+    /// What the handle had seen when the get began: nothing older may be returned.
+    pub(super) floor: Version,
+}
+
+impl Getter {
+    pub(super) const IDLE: Self = Self { get: Get::Idle, epoch: 0, value: 0, floor: 0 };
+
+    fn bits(self) -> u64 {
+        self.get as u64 | u64::from(self.epoch) << 4 | u64::from(self.value) << 8 | u64::from(self.floor) << 12
+    }
+}
+
+/// Where an own write is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Put {
+    Unused,
+    Registered,
+    Queued,
+    Executed,
+    Replied,
+    Lost,
+    /// Ended and acknowledged to its caller.
+    Acknowledged,
+    /// Ended in another way. Its command may still be queued.
+    Failed,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Writer {
+    pub(super) put: Put,
+    pub(super) epoch: u8,
+    /// What the server made of it; 0, which no write can be, until it is executed.
+    pub(super) version: Version,
+}
+
+impl Writer {
+    pub(super) const UNUSED: Self = Self { put: Put::Unused, epoch: 0, version: 0 };
+
+    fn bits(self) -> u64 {
+        self.put as u64 | u64::from(self.epoch) << 4 | u64::from(self.version) << 8
+    }
+}
+
+/// Where the heartbeat is: a `HELLO`, and a `PING` after its reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Beat {
+    None,
+    Hello,
+    Ping,
+}
+
+/// A registered read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Flight {
+    pub(super) getter: usize,
+    pub(super) epoch: u8,
+    /// A refused answer while this read was under way: it may bring the same bytes, and nothing else.
+    pub(super) bound: Option<Version>,
+    /// Only ever set when dead reads may be joined; else a dead one is removed.
+    pub(super) dead: bool,
+}
+
+/// A copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub(super) version: Version,
+    pub(super) epoch: u8,
+}
+
+/// What is left of the configuration's numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Budget {
+    pub(super) foreign_sets: u8,
+    pub(super) removals: u8,
+    pub(super) flushes: u8,
+    pub(super) breaks: u8,
+    pub(super) beats: u8,
+    pub(super) lapses: u8,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct State {
+    // The server.
+    pub(super) version: Version,
+    /// One bit for each version that is the absence of the key.
+    pub(super) absent: u16,
+    pub(super) dirty: Dirty,
+    /// A flush in this cycle has not been pushed yet.
+    pub(super) null_due: bool,
+    /// Pushes go to the current connection.
+    pub(super) tracking: bool,
+    /// In the default tracking mode: the server remembers that our connection read the key.
+    pub(super) remembered: bool,
+    /// The newest version that was acknowledged to its writer.
+    pub(super) acked: Version,
+    /// Writes the old connection may still bring, one bit each.
+    pub(super) zombies: u8,
+    // The wire.
+    pub(super) requests: Queue,
+    /// How many of the last requests were sent after a reply of this cycle had arrived: they wait for the next.
+    pub(super) later: u8,
+    /// A reply of this cycle has arrived.
+    pub(super) hot: bool,
+    pub(super) stream: Queue,
+    /// How many of the first messages are of cycles that have ended.
+    pub(super) sealed: u8,
+    // The local tier.
+    pub(super) conn: Conn,
+    pub(super) epoch: u8,
+    pub(super) lease: bool,
+    /// What was acknowledged before the mark of the lease: no copy may be older.
+    pub(super) proven: Version,
+    pub(super) entry: Option<Entry>,
+    pub(super) flight: Option<Flight>,
+    pub(super) pending: u8,
+    /// Which writes may install, one bit each. At most one with every rule in force.
+    pub(super) live: u8,
+    /// Which write was registered last: it says what bytes are pending.
+    pub(super) last_registered: u8,
+    // The tasks.
+    pub(super) beat: Beat,
+    pub(super) beat_mark: Version,
+    pub(super) beat_epoch: u8,
+    /// The newest version the handle returned from a get or acknowledged as written.
+    pub(super) seen: Version,
+    pub(super) getters: [Getter; GETTERS],
+    pub(super) writers: [Writer; WRITES],
+    pub(super) left: Budget,
+}
+
+impl State {
+    /// The link is up, the key is there, nothing is cached.
+    pub(super) fn initial(config: &Config) -> Self {
+        Self {
+            version: 0,
+            absent: 0,
+            dirty: Dirty::No,
+            null_due: false,
+            tracking: true,
+            remembered: false,
+            acked: 0,
+            zombies: 0,
+            requests: Queue::default(),
+            later: 0,
+            hot: false,
+            stream: Queue::default(),
+            sealed: 0,
+            conn: Conn::Up,
+            epoch: 1,
+            lease: true,
+            proven: 0,
+            entry: None,
+            flight: None,
+            pending: 0,
+            live: 0,
+            last_registered: 0,
+            beat: Beat::None,
+            beat_mark: 0,
+            beat_epoch: 0,
+            seen: 0,
+            getters: [Getter::IDLE; GETTERS],
+            writers: [Writer::UNUSED; WRITES],
+            left: Budget {
+                foreign_sets: config.foreign_sets,
+                removals: config.removals,
+                flushes: config.flushes,
+                breaks: config.breaks,
+                beats: config.beats,
+                lapses: config.lapses,
+            },
+        }
+    }
+
+    pub(super) fn is_up(&self) -> bool {
+        self.epoch % 2 == 1
+    }
+
+    pub(super) fn is_absent(&self, version: Version) -> bool {
+        self.absent >> version & 1 == 1
+    }
+
+    /// Whether two versions are the same bytes: what a digest tells. All absences are.
+    pub(super) fn same_bytes(&self, one: Version, other: Version) -> bool {
+        one == other || self.is_absent(one) && self.is_absent(other)
+    }
+
+    /// The newest version that looks like this one.
+    pub(super) fn as_new_as(&self, version: Version) -> Version {
+        if self.is_absent(version) {
+            u8::try_from(self.absent.ilog2()).expect("the logarithm of 16 bits is below 16")
+        } else {
+            version
+        }
+    }
+
+    /// The entry, if it is of this epoch and the link up; the lease may have run out.
+    pub(super) fn valid(&self) -> Option<Version> {
+        self.entry.filter(|entry| entry.epoch == self.epoch && self.is_up()).map(|entry| entry.version)
+    }
+
+    /// The entry, if a get would return it.
+    pub(super) fn served(&self) -> Option<Version> {
+        self.valid().filter(|_| self.lease)
+    }
+
+    /// Puts a request at the end of the queue.
+    pub(super) fn send(&mut self, item: Item) {
+        self.requests.push(item);
+        self.later += u8::from(self.hot);
+    }
+
+    /// Takes the read of a getter off the wire: nobody waits for it, and reads change nothing.
+    pub(super) fn unsend(&mut self, item: Item) {
+        let length = self.requests.len();
+        if let Some(at) = self.requests.remove(item)
+            && at >= length - u32::from(self.later)
+        {
+            self.later -= 1;
+        }
+        if let Some(at) = self.stream.remove(item)
+            && at < u32::from(self.sealed)
+        {
+            self.sealed -= 1;
+        }
+    }
+
+    /// A hash of the whole state.
+    pub(super) fn fingerprint(&self) -> u64 {
+        let flags = [self.tracking, self.remembered, self.hot, self.lease];
+        let flags = flags.iter().fold(0, |bits, &flag| bits << 1 | u64::from(flag));
+        let entry = self.entry.map_or(0, |entry| 1 | u64::from(entry.version) << 1 | u64::from(entry.epoch) << 5);
+        let flight = self.flight.map_or(0, |flight| {
+            let bound = flight.bound.map_or(0, |bound| 1 | u64::from(bound) << 1);
+            1 | (flight.getter as u64) << 1 | u64::from(flight.epoch) << 3 | u64::from(flight.dead) << 7 | bound << 8
+        });
+        let left = self.left;
+        let words = [
+            self.requests.bits(),
+            self.stream.bits(),
+            self.getters.iter().fold(0, |bits, getter| bits << 16 | getter.bits()) << 5 | flags,
+            self.writers.iter().fold(0, |bits, writer| bits << 12 | writer.bits()) << 16 | u64::from(self.absent),
+            nibbles(&[
+                self.version,
+                self.dirty as u8 | u8::from(self.null_due) << 2,
+                self.conn as u8,
+                self.acked,
+                self.zombies,
+                self.later,
+                self.sealed,
+                self.epoch,
+                self.proven,
+                self.pending | (self.beat as u8) << 2,
+                self.live,
+                self.last_registered,
+                self.beat_mark,
+                self.beat_epoch,
+                self.seen,
+            ]),
+            nibbles(&[left.foreign_sets, left.removals, left.flushes, left.breaks, left.beats, left.lapses]) << 24
+                | entry << 13
+                | flight,
+        ];
+        words.iter().fold(0x243f_6a88_85a3_08d3, |hash, &word| mix(hash ^ word))
+    }
+}
+
+fn nibbles(values: &[u8]) -> u64 {
+    values.iter().fold(0, |bits, &value| {
+        debug_assert!(value < 16, "four bits are enough");
+        bits << 4 | u64::from(value)
+    })
+}
+
+/// A bijection, so that nothing is lost before the next word is mixed in.
+fn mix(mut word: u64) -> u64 {
+    // The finaliser of splitmix64 (Steele, Lea, Flood 2014).
+    word = (word ^ word >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    word = (word ^ word >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    word ^ word >> 31
+}

@@ -1,0 +1,372 @@
+//! The actions: what may happen next, and what it does.
+
+use std::fmt;
+
+use super::{
+    ablation::Rule,
+    check::{self, Promise},
+    client::{self, Begun},
+    config::{Config, Write},
+    queue::Item,
+    server::{self, Origin},
+    state::{Beat, Conn, Get, Getter, Put, State, Version},
+};
+
+/// One step of somebody. Numbers are those of getters and writers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Action {
+    /// A get is served from the entry.
+    Hit,
+    BeginGet(usize),
+    LookAgain(usize),
+    QueueGet(usize),
+    /// On a second connection, where nothing orders it with the first.
+    ReadElsewhere(usize),
+    EndGet(usize),
+    FailGet(usize),
+    DropGet(usize),
+    LosePatience(usize),
+    BeginWrite(usize),
+    QueueWrite(usize),
+    EndWrite(usize),
+    FailWrite(usize),
+    DropWrite(usize),
+    Execute,
+    ZombieLands(usize),
+    ForeignSet,
+    Removal,
+    FlushAll,
+    EndCycle,
+    Deliver,
+    StartBeat,
+    LeaseLapses,
+    EvictLocally,
+    Break,
+    LinkDown,
+    Connect,
+    /// Only where tracking may come late: the connection is published at once.
+    ConnectUntracked,
+    TrackLate,
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Hit => f.write_str("a get returns the local entry"),
+            Self::BeginGet(getter) => write!(f, "get {getter} misses; it registers a read, or joins one"),
+            Self::LookAgain(getter) => write!(f, "get {getter} was woken and looks again"),
+            Self::QueueGet(getter) => write!(f, "get {getter} queues its command"),
+            Self::ReadElsewhere(getter) => write!(f, "get {getter} is answered on the second connection"),
+            Self::EndGet(getter) => write!(f, "get {getter} acts on its reply and returns"),
+            Self::FailGet(getter) => write!(f, "get {getter} learns that its connection is lost"),
+            Self::DropGet(getter) => write!(f, "get {getter} is dropped"),
+            Self::LosePatience(getter) => write!(f, "get {getter} has waited long enough and takes the flight down"),
+            Self::BeginWrite(writer) => write!(f, "write {writer} is registered"),
+            Self::QueueWrite(writer) => write!(f, "write {writer} queues its command"),
+            Self::EndWrite(writer) => write!(f, "write {writer} acts on its reply and is acknowledged"),
+            Self::FailWrite(writer) => write!(f, "write {writer} ends with an error"),
+            Self::DropWrite(writer) => write!(f, "write {writer} is dropped"),
+            Self::Execute => f.write_str("the server executes the next request"),
+            Self::ZombieLands(writer) => write!(f, "the command of write {writer} lands from the old connection"),
+            Self::ForeignSet => f.write_str("somebody else writes the key"),
+            Self::Removal => f.write_str("the key is removed by somebody else, or evicted"),
+            Self::FlushAll => f.write_str("somebody else flushes the server"),
+            Self::EndCycle => f.write_str("the event-loop cycle ends"),
+            Self::Deliver => f.write_str("the reader takes the next message"),
+            Self::StartBeat => f.write_str("the supervisor takes a mark and sends HELLO"),
+            Self::LeaseLapses => f.write_str("the lease runs out"),
+            Self::EvictLocally => f.write_str("the local tier evicts the entry"),
+            Self::Break => f.write_str("the connection is lost, and those who wait on it are told"),
+            Self::LinkDown => f.write_str("the supervisor takes the epoch down"),
+            Self::Connect => f.write_str("a new connection is made and tracked"),
+            Self::ConnectUntracked => f.write_str("a new connection is made and published before tracking is on"),
+            Self::TrackLate => f.write_str("tracking is turned on"),
+        }
+    }
+}
+
+/// A state reached, or the promise that getting there broke.
+pub(super) type Step = Result<State, Promise>;
+
+/// Calls back with everything that may happen in a state.
+pub(super) fn successors(state: &State, config: &Config, mut each: impl FnMut(Action, Step)) {
+    actions(state, config, |action| {
+        let mut next = *state;
+        let step = apply(&mut next, config, action).and_then(|()| check::state(&next, config));
+        each(action, step.map(|()| next));
+    });
+}
+
+fn actions(state: &State, config: &Config, mut each: impl FnMut(Action)) {
+    let mut when = |possible: bool, action: Action| {
+        if possible {
+            each(action);
+        }
+    };
+    let left = state.left;
+    let present = !state.is_absent(state.version);
+    let published = state.conn == Conn::Up;
+
+    when(state.served().is_some_and(|version| version > state.seen), Action::Hit);
+    for getter in 0..config.getters {
+        let get = state.getters[getter].get;
+        when(get == Get::Idle && state.served().is_none(), Action::BeginGet(getter));
+        when(get == Get::Woken, Action::LookAgain(getter));
+        when(get == Get::Registered && published && !config.split_reads, Action::QueueGet(getter));
+        when(get == Get::Registered && config.split_reads, Action::ReadElsewhere(getter));
+        when(get == Get::Replied, Action::EndGet(getter));
+        when(get == Get::Lost, Action::FailGet(getter));
+        when(config.cancel && get != Get::Idle, Action::DropGet(getter));
+        when(config.patience && get == Get::Joined, Action::LosePatience(getter));
+    }
+    for writer in 0..config.writes.len() {
+        let put = state.writers[writer].put;
+        when(put == Put::Unused, Action::BeginWrite(writer));
+        when(put == Put::Registered && published, Action::QueueWrite(writer));
+        when(put == Put::Replied, Action::EndWrite(writer));
+        when(put == Put::Lost || put == Put::Registered && state.conn == Conn::Down, Action::FailWrite(writer));
+        let under_way = matches!(put, Put::Registered | Put::Queued | Put::Executed | Put::Replied | Put::Lost);
+        when(config.attached_writes && under_way, Action::DropWrite(writer));
+        when(state.zombies >> writer & 1 == 1, Action::ZombieLands(writer));
+    }
+    when(state.requests.len() > u32::from(state.later), Action::Execute);
+    when(left.foreign_sets > 0, Action::ForeignSet);
+    when(left.removals > 0 && present, Action::Removal);
+    when(left.flushes > 0, Action::FlushAll);
+    when(server::cycle_is_open(state), Action::EndCycle);
+    when(!state.stream.is_empty() && (state.sealed > 0 || config.early_replies), Action::Deliver);
+    let beats = published && left.beats > 0 || state.conn == Conn::Handshake;
+    when(state.beat == Beat::None && beats, Action::StartBeat);
+    when(left.lapses > 0 && state.lease, Action::LeaseLapses);
+    when(config.evictions && state.entry.is_some(), Action::EvictLocally);
+    when(published && left.breaks > 0 || state.conn == Conn::Closing, Action::Break);
+    when(published && left.breaks > 0 || state.conn == Conn::Lost, Action::LinkDown);
+    let late = config.without.has(Rule::TrackingBeforeEpoch);
+    when(state.conn == Conn::Down, if late { Action::ConnectUntracked } else { Action::Connect });
+    when(late && published && !state.tracking, Action::TrackLate);
+}
+
+fn apply(state: &mut State, config: &Config, action: Action) -> Result<(), Promise> {
+    match action {
+        // That it is not too old was checked when the state was reached.
+        Action::Hit => state.seen = state.served().map_or(state.seen, |version| state.seen.max(version)),
+        Action::BeginGet(getter) => {
+            state.getters[getter].floor = state.seen;
+            return look(state, config, getter);
+        }
+        Action::LookAgain(getter) => return look(state, config, getter),
+        Action::QueueGet(getter) => {
+            state.getters[getter].get = Get::Queued;
+            state.send(Item::Read(getter));
+        }
+        Action::ReadElsewhere(getter) => {
+            state.getters[getter].get = Get::Replied;
+            state.getters[getter].value = state.version;
+        }
+        Action::EndGet(getter) => return end_get(state, config, getter),
+        Action::FailGet(getter) => {
+            let joiners = client::joiners(state, getter);
+            if client::abandon_fill(state, config, getter) {
+                // They are given the error.
+                joiners.for_each(|joiner| state.getters[joiner] = Getter::IDLE);
+            }
+            state.getters[getter] = Getter::IDLE;
+        }
+        Action::DropGet(getter) => {
+            state.unsend(Item::Read(getter));
+            if !config.without.has(Rule::DropGuard) {
+                client::abandon_fill(state, config, getter);
+            }
+            state.getters[getter] = Getter::IDLE;
+        }
+        Action::LosePatience(getter) => {
+            state.getters[getter].get = Get::Woken;
+            state.getters[getter].value = 0;
+            client::invalidate(state, config);
+        }
+        Action::BeginWrite(writer) => {
+            state.writers[writer].put = Put::Registered;
+            state.writers[writer].epoch = state.epoch;
+            match config.writes[writer] {
+                Write::Set | Write::Delete | Write::Script => client::begin_write(state, config, writer),
+                Write::Clear => client::begin_clear(state, config, writer),
+            }
+        }
+        Action::QueueWrite(writer) => {
+            state.writers[writer].put = Put::Queued;
+            state.send(Item::Write(writer));
+        }
+        Action::EndWrite(writer) => {
+            match config.writes[writer] {
+                Write::Set | Write::Delete => client::end_write(state, config, writer),
+                Write::Script => client::abandon_write(state, config, writer),
+                Write::Clear => client::end_clear(state, config, writer),
+            }
+            state.seen = state.seen.max(state.writers[writer].version);
+            end_writer(state, writer, Put::Acknowledged);
+        }
+        Action::FailWrite(writer) => {
+            abandon_write(state, config, writer);
+            end_writer(state, writer, Put::Failed);
+        }
+        Action::DropWrite(writer) => drop_write(state, config, writer),
+        Action::Execute => server::execute(state, config),
+        Action::ZombieLands(writer) => {
+            state.zombies &= !(1 << writer);
+            let own = config.without.has(Rule::ZombieIsForeign);
+            server::run_write(state, config, writer, if own { Origin::Own } else { Origin::Foreign });
+        }
+        Action::ForeignSet => {
+            state.left.foreign_sets -= 1;
+            server::change(state, config, Origin::Foreign, false);
+        }
+        Action::Removal => {
+            state.left.removals -= 1;
+            server::change(state, config, Origin::Foreign, true);
+        }
+        Action::FlushAll => {
+            state.left.flushes -= 1;
+            server::flush(state, config);
+        }
+        Action::EndCycle => server::end_cycle(state),
+        Action::Deliver => deliver(state, config),
+        Action::StartBeat => {
+            if state.conn == Conn::Up {
+                state.left.beats -= 1;
+            }
+            state.beat = Beat::Hello;
+            state.beat_mark = state.acked;
+            state.beat_epoch = state.epoch;
+            state.send(Item::Beat);
+        }
+        Action::LeaseLapses => {
+            state.left.lapses -= 1;
+            state.lease = false;
+        }
+        Action::EvictLocally => state.entry = None,
+        Action::Break => lose_connection(state),
+        Action::LinkDown => {
+            // Of a connection that seems alive: the heartbeat was not answered in time.
+            state.left.breaks -= u8::from(state.conn == Conn::Up);
+            client::link_down(state);
+        }
+        Action::Connect => {
+            state.tracking = true;
+            state.conn = Conn::Handshake;
+        }
+        Action::ConnectUntracked => client::link_up(state, state.acked),
+        Action::TrackLate => state.tracking = true,
+    }
+    Ok(())
+}
+
+/// Looks the key up, and joins or registers a read when it is not there.
+fn look(state: &mut State, config: &Config, getter: usize) -> Result<(), Promise> {
+    let (get, epoch, value) = match client::begin_fill(state, config, getter) {
+        Begun::Hit(version) => return give(state, config, getter, version),
+        Begun::Join(leader) => (Get::Joined, 0, u8::try_from(leader).expect("there are few getters")),
+        Begun::Lead(epoch) | Begun::Bypass(epoch) => (Get::Registered, epoch, 0),
+    };
+    state.getters[getter] = Getter { get, epoch, value, ..state.getters[getter] };
+    Ok(())
+}
+
+/// Returns a value to the caller of a get.
+fn give(state: &mut State, config: &Config, getter: usize, version: Version) -> Result<(), Promise> {
+    check::returned(state, config, version, state.getters[getter].floor)?;
+    state.seen = state.seen.max(version);
+    state.getters[getter] = Getter::IDLE;
+    Ok(())
+}
+
+fn end_get(state: &mut State, config: &Config, getter: usize) -> Result<(), Promise> {
+    let version = state.getters[getter].value;
+    let joiners = client::joiners(state, getter);
+    if client::end_fill(state, config, getter) {
+        for joiner in joiners {
+            give(state, config, joiner, version)?;
+        }
+    } else {
+        client::wake(state, getter);
+    }
+    give(state, config, getter, version)
+}
+
+fn abandon_write(state: &mut State, config: &Config, writer: usize) {
+    match config.writes[writer] {
+        Write::Set | Write::Delete | Write::Script => client::abandon_write(state, config, writer),
+        Write::Clear => client::end_clear(state, config, writer),
+    }
+}
+
+/// Only what is still looked at is kept.
+fn end_writer(state: &mut State, writer: usize, put: Put) {
+    state.writers[writer].put = put;
+    state.writers[writer].epoch = 0;
+    if put == Put::Failed {
+        state.writers[writer].version = 0;
+    }
+}
+
+/// The caller of an attached write goes, and the bookkeeping with it. What was queued is executed all the same.
+fn drop_write(state: &mut State, config: &Config, writer: usize) {
+    if let Some(at) = state.stream.remove(Item::Write(writer))
+        && at < u32::from(state.sealed)
+    {
+        state.sealed -= 1;
+    }
+    if !config.without.has(Rule::DropGuard) {
+        abandon_write(state, config, writer);
+    }
+    end_writer(state, writer, Put::Failed);
+}
+
+/// The client's reader takes the next message off the wire: pushes are applied, replies handed to their tasks.
+fn deliver(state: &mut State, config: &Config) {
+    let of_this_cycle = state.sealed == 0;
+    state.sealed = state.sealed.saturating_sub(1);
+    let Some(message) = state.stream.pop() else { return };
+    // A request sent from now on is read from its socket in a later cycle than the one that sent this reply.
+    state.hot |= of_this_cycle;
+    match message {
+        Item::Read(getter) => state.getters[getter].get = Get::Replied,
+        Item::Write(writer) => state.writers[writer].put = Put::Replied,
+        Item::Push => client::changed(state, config),
+        Item::Null => client::flushed(state),
+        Item::Beat => beat_answered(state, config),
+    }
+}
+
+fn beat_answered(state: &mut State, config: &Config) {
+    let handshake = state.conn == Conn::Handshake;
+    if state.beat == Beat::Hello && !config.without.has(Rule::LeaseNeedsSecondReply) {
+        state.beat = Beat::Ping;
+        state.send(Item::Beat);
+        return;
+    }
+    let mark = if config.without.has(Rule::LeaseFromMark) { state.acked } else { state.beat_mark };
+    if handshake {
+        client::link_up(state, mark);
+    } else {
+        client::proof(state, mark, state.beat_epoch);
+    }
+    (state.beat, state.beat_mark, state.beat_epoch) = (Beat::None, 0, 0);
+}
+
+/// Whoever waits for a reply of the connection will learn that none comes.
+fn lose_connection(state: &mut State) {
+    state.left.breaks -= u8::from(state.conn == Conn::Up);
+    server::break_connection(state);
+    for getter in &mut state.getters {
+        if matches!(getter.get, Get::Queued | Get::Executed) {
+            getter.get = Get::Lost;
+            getter.value = 0;
+        }
+    }
+    for writer in &mut state.writers {
+        if matches!(writer.put, Put::Queued | Put::Executed) {
+            writer.put = Put::Lost;
+        }
+    }
+    (state.beat, state.beat_mark, state.beat_epoch) = (Beat::None, 0, 0);
+}
