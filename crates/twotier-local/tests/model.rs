@@ -198,7 +198,7 @@ impl Pair {
         match (self.tier.read(&name(key)), self.model.read(&name(key))) {
             (Read::Hit(value), ModelRead::Hit(modelled)) => assert_eq!(value, modelled),
             (Read::Join(joiner), ModelRead::Join(number)) => {
-                self.waiting.push((Box::pin(async move { joiner.wait().await }), number))
+                self.waiting.push((Box::pin(async move { joiner.wait().await }), number));
             }
             (Read::Lead(ticket), ModelRead::Lead(number)) => self.fills.push((ticket, number)),
             (Read::Bypass(_), ModelRead::Bypass) => {}

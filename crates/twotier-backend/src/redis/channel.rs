@@ -86,7 +86,7 @@ mod tests {
         for length in (0..message.len()).filter(|length| *length != 17) {
             assert!(matches!(ours.read(&message[..length]), Report::Everything), "cut to {length}");
         }
-        let mut unknown = message.clone();
+        let mut unknown = message;
         unknown[16] = b'?';
         assert!(matches!(ours.read(&unknown), Report::Everything));
         let huge = [&theirs.sender[..], b"k\xff\xff\xff\xffx"].concat();
