@@ -52,6 +52,9 @@ pub use self::{
 };
 use self::{key::Key, loss::Losses};
 
+/// How many violations are told with what happened around them.
+const TOLD_IN_FULL: usize = 5;
+
 /// What one version of a key is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
@@ -188,7 +191,9 @@ impl History {
         };
         match checked {
             Ok(staleness) => self.measure(handle, reading, version, staleness, hit),
-            Err(broken) => self.report(Violation { broken, handle, key: reading.key, version, at: reading.start }),
+            Err(broken) => {
+                self.report(Violation { broken, handle: Some(handle), key: reading.key, version, at: reading.start })
+            }
         }
     }
 
@@ -206,14 +211,14 @@ impl History {
         };
         if !right {
             let broken = Broken::Lost { acknowledged };
-            self.report(Violation { broken, handle: usize::MAX, key, version: held, at });
+            self.report(Violation { broken, handle: None, key, version: held, at });
         }
     }
 
     /// Checks what a handle reads at rest against what the server holds.
     pub fn at_rest(&self, handle: usize, key: usize, read: Option<u64>, held: Option<u64>, at: Moment) {
         if read != held {
-            self.report(Violation { broken: Broken::AtRest { held }, handle, key, version: read, at });
+            self.report(Violation { broken: Broken::AtRest { held }, handle: Some(handle), key, version: read, at });
         }
     }
 
@@ -292,7 +297,7 @@ impl History {
         }
         if staleness > *bound {
             let broken = Broken::TooStale { staleness, bound: *bound, hit };
-            self.report(Violation { broken, handle, key: reading.key, version, at: reading.start });
+            self.report(Violation { broken, handle: Some(handle), key: reading.key, version, at: reading.start });
         }
     }
 
@@ -307,12 +312,19 @@ impl History {
     #[must_use]
     pub fn story(&self) -> String {
         let mut text = String::new();
-        for violation in self.violations() {
+        for (number, violation) in self.violations().iter().enumerate() {
             text += &format!("\nVIOLATION {violation}\n");
+            if number >= TOLD_IN_FULL {
+                continue;
+            }
             text += &self.keys[violation.key].story(violation.at);
             let mut events = self.excerpt.lock().unwrap().clone();
             events.retain(|(_, event)| event.key == violation.key);
             events.sort_by_key(|(_, event)| (event.start, event.end));
+            // Of a run of equal hits the first is enough.
+            events.dedup_by(|(name, event), (before, earlier)| {
+                name == before && event.outcome == Outcome::Hit && event.is_like(earlier)
+            });
             let around = events.partition_point(|(_, event)| event.start <= violation.at);
             for (name, event) in &events[around.saturating_sub(40)..events.len().min(around + 10)] {
                 text += &format!("  {event}  by {name}\n");

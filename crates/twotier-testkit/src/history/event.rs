@@ -69,6 +69,14 @@ pub struct Event {
     pub outcome: Outcome,
 }
 
+impl Event {
+    /// Returns whether two events differ only in their times.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        let told = |event: &Self| (event.operation, event.key, event.version, event.outcome);
+        told(self) == told(other)
+    }
+}
+
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { operation, key, start, end, version, outcome } = self;

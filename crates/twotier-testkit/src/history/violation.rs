@@ -49,8 +49,8 @@ pub enum Broken {
 pub struct Violation {
     /// Which rule.
     pub broken: Broken,
-    /// Through which handle; `usize::MAX` is none.
-    pub handle: usize,
+    /// Through which handle, if through any.
+    pub handle: Option<usize>,
     /// Of which key.
     pub key: usize,
     /// What was read.
@@ -63,6 +63,9 @@ impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { broken, handle, key, version, at } = self;
         write!(f, "{broken:?}: key {key}, read {version:?} at {at}")?;
-        if *handle == usize::MAX { Ok(()) } else { write!(f, " through handle {handle}") }
+        match handle {
+            Some(handle) => write!(f, " through handle {handle}"),
+            None => Ok(()),
+        }
     }
 }

@@ -95,7 +95,7 @@ impl Fault {
     /// How often it comes, compared with others: quick ones more often.
     pub(crate) fn weight(self) -> usize {
         match self {
-            Self::ClientKill | Self::Cut | Self::HangUp | Self::Flush => 5,
+            Self::ClientKill | Self::Cut | Self::HangUp | Self::Flush => 8,
             Self::Slow | Self::Split | Self::Clear => 2,
             Self::Kill | Self::Stop | Self::HalfOpen | Self::Mute | Self::Refuse | Self::Evict | Self::Failover => 2,
             Self::Demote => 1,

@@ -75,6 +75,8 @@ pub(crate) struct Instance {
     /// Faults that were healed and after which nothing has succeeded yet.
     pub(crate) healed: Mutex<Vec<(Moment, Fault)>>,
     pub(crate) always_split: Option<usize>,
+    /// Whether a known absence may be forgotten between two calls.
+    pub(crate) forgets_absences: bool,
 }
 
 impl Group {
@@ -148,7 +150,7 @@ impl Instance {
         let proxy = Proxy::start(server.addr());
         let mut config = RedisConfig::new(proxy.url());
         let mut builder = Cache::builder().namespace(NAMESPACE).max_staleness(bound);
-        let mut always_split = None;
+        let (mut always_split, mut forgets_absences) = (None, false);
         match number {
             // Everything arrives in tiny pieces.
             0 => always_split = Some(40),
@@ -158,6 +160,7 @@ impl Instance {
             2 => builder = builder.max_entries(40),
             // Forgets absent keys soon, and waits for nothing for long.
             _ => {
+                forgets_absences = true;
                 builder = builder.negative_time_to_live(Duration::from_millis(50));
                 builder = builder.op_timeout(Duration::from_millis(150));
             }
@@ -165,7 +168,7 @@ impl Instance {
         proxy.split(always_split);
         let backend = RedisBackend::with_config(&config).expect("the address is right");
         let cache = builder.codec(Versioned).build(backend).await.expect("the server is there");
-        Self { proxy, cache, settled: AtomicU64::new(0), healed: Mutex::default(), always_split }
+        Self { proxy, cache, settled: AtomicU64::new(0), healed: Mutex::default(), always_split, forgets_absences }
     }
 
     pub(crate) fn settled(&self) -> Moment {

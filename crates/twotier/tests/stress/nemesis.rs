@@ -68,7 +68,7 @@ fn recover(group: &Group, fault: Fault, affected: &[usize]) {
                     waiting.clear();
                     let at = group.history.now();
                     let broken = Broken::NotRecovered;
-                    group.history.report(Violation { broken, handle: number, key: 0, version: None, at });
+                    group.history.report(Violation { broken, handle: Some(number), key: 0, version: None, at });
                 }
             }
             return;

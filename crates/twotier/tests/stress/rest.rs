@@ -1,6 +1,6 @@
 //! A look at everything while nobody writes.
 
-use std::{sync::atomic::Ordering::SeqCst, time::Duration};
+use std::sync::atomic::Ordering::SeqCst;
 
 use tokio::time::sleep;
 use twotier::Tier;
@@ -14,32 +14,36 @@ pub(crate) async fn check(group: &Group) {
         return;
     }
     sleep(2 * group.longest_bound).await;
-    let history = &group.history;
     for key in 0..KEYS {
-        let held = group.held(key);
-        history.end_of_writes(key, held.map(|held| held.version), history.now());
-        for (handle, instance) in group.instances.iter().enumerate() {
-            let at = history.now();
-            let version = None;
-            match instance.cache.lookup(&group.keys[key]).await {
-                Ok(found) => {
-                    let read = found.value.map(|value| *value);
-                    history.at_rest(handle, key, read.map(|read| read.version), held.map(|held| held.version), at);
-                    if read.map(|read| read.identity()) != held.map(|held| held.identity()) {
-                        let held = held.map(|held| held.version);
-                        history.report(Violation { broken: Broken::AtRest { held }, handle, key, version, at });
-                    }
-                }
-                Err(_down) => history.report(Violation { broken: Broken::NotRecovered, handle, key, version, at }),
-            }
-            // What was just read is served locally now: the local tier came back too, not only the link.
-            let again = instance.cache.lookup(&group.keys[key]).await;
-            let long_forgotten = handle == 3 && held.is_none();
-            if !matches!(again, Ok(found) if found.tier == Tier::Local || long_forgotten) {
-                history.report(Violation { broken: Broken::NotRecovered, handle, key, version, at });
-            }
-        }
+        check_key(group, key).await;
     }
     group.counts.rests.fetch_add(1, SeqCst);
-    sleep(Duration::from_millis(1)).await;
+}
+
+async fn check_key(group: &Group, key: usize) {
+    let history = &group.history;
+    let held = group.held(key);
+    let held_version = held.map(|held| held.version);
+    history.end_of_writes(key, held_version, history.now());
+    for (handle, instance) in group.instances.iter().enumerate() {
+        let at = history.now();
+        let broken = |broken| {
+            history.report(Violation { broken, handle: Some(handle), key, version: None, at });
+        };
+        let Ok(found) = instance.cache.lookup(&group.keys[key]).await else {
+            broken(Broken::NotRecovered);
+            continue;
+        };
+        let read = found.value.map(|value| *value);
+        let read_version = read.map(|read| read.version);
+        history.at_rest(handle, key, read_version, held_version, at);
+        if read_version == held_version && read.map(|read| read.twin) != held.map(|held| held.twin) {
+            broken(Broken::AtRest { held: held_version });
+        }
+        // What was just read is served locally now: the local tier came back too, not only the link.
+        let again = instance.cache.lookup(&group.keys[key]).await;
+        if !again.is_ok_and(|again| again.tier == Tier::Local || (held.is_none() && instance.forgets_absences)) {
+            broken(Broken::NotRecovered);
+        }
+    }
 }

@@ -23,11 +23,6 @@ impl Value {
         Self { twin: 'b', ..self }
     }
 
-    /// Returns what tells it from others.
-    pub(crate) fn identity(self) -> (u64, char) {
-        (self.version, self.twin)
-    }
-
     pub(crate) fn text(self) -> String {
         format!("{:x<width$}|{}{}", "", self.version, self.twin, width = self.padding)
     }

@@ -50,8 +50,9 @@ struct Writer {
     keys: Vec<usize>,
     recorder: Recorder,
     random: fastrand::Rng,
-    /// When the last write of a key ended without an answer. The key is not written again before that is settled.
-    open: HashMap<usize, Moment>,
+    /// When the last write of a key ended without an answer, and through which cache beside this one it may be under way
+    /// too. The key is not written again before that is settled.
+    open: HashMap<usize, (Moment, Option<usize>)>,
     done: Done,
 }
 
@@ -72,8 +73,11 @@ impl Writer {
     }
 
     fn writable(&mut self) -> Option<usize> {
-        let settled = self.group.instances[self.instance].settled();
-        self.open.retain(|_, open| settled.since(*open) < SPAWNED);
+        let instances = &self.group.instances;
+        let settled = |instance: usize, open| instances[instance].settled().since(open) >= SPAWNED;
+        self.open.retain(|_, &mut (open, rival)| {
+            !settled(self.instance, open) || rival.is_some_and(|rival| !settled(rival, open))
+        });
         let key = self.keys[self.random.usize(..self.keys.len())];
         (!self.open.contains_key(&key)).then_some(key)
     }
@@ -84,7 +88,12 @@ impl Writer {
             50..60 => self.delete(key).await,
             60..70 => self.set_many().await,
             70..74 => self.delete_many().await,
-            74..82 => self.twins(key).await,
+            74..78 => self.twins(key, None).await,
+            78..82 => {
+                let rival =
+                    (self.instance + self.random.usize(1..self.group.instances.len())) % self.group.instances.len();
+                self.twins(key, Some(rival)).await;
+            }
             82..86 => self.get_or_load(key).await,
             86..88 => self.update(key).await,
             88..94 => self.set_dropped(key).await,
@@ -107,7 +116,7 @@ impl Writer {
     fn end(&mut self, operation: &'static str, writing: Writing, acknowledged: bool) {
         self.recorder.end_write(operation, writing, acknowledged);
         if !acknowledged {
-            self.open.insert(writing.key, self.group.history.now());
+            self.open.insert(writing.key, (self.group.history.now(), None));
         }
     }
 
@@ -152,18 +161,25 @@ impl Writer {
         }
     }
 
-    /// Writes one version twice at once. Which twin stays is up to the server, but it is one of them: reads that begin
-    /// afterwards must agree.
-    async fn twins(&mut self, key: usize) {
+    /// Writes one version twice at once, as two values, the second through this cache or a rival. Which of them stays is
+    /// up to the server, but it is one: reads that begin when every report has arrived must agree.
+    async fn twins(&mut self, key: usize, rival: Option<usize>) {
         let (writing, value) = self.begin(key, Change::Value);
-        let cache = self.cache.clone();
         let name = self.group.keys[key].clone();
-        let (one, two) = join!(cache.set(&name, value), cache.set(&name, value.twin()));
+        let other = self.group.instances[rival.unwrap_or(self.instance)].cache.clone();
+        let (one, two) = join!(self.cache.set(&name, value), other.set(&name, value.twin()));
         let acknowledged = one.is_ok() && two.is_ok();
-        self.end("set twice", writing, acknowledged);
+        self.end(if rival.is_some() { "set with rival" } else { "set twice" }, writing, acknowledged);
         if !acknowledged {
+            self.open.insert(key, (self.group.history.now(), rival));
             self.done.failures += 1;
             return;
+        }
+        // What was acknowledged before the first of two requests is reported before the reply to the second.
+        for _ in 0..2 {
+            if self.cache.set(&format!("fence-{}", self.instance), value).await.is_err() {
+                return;
+            }
         }
         let mut seen = None;
         for again in 0..3 {
@@ -175,9 +191,9 @@ impl Writer {
             self.recorder.end_read("get", reading, value.as_ref().map(|value| value.version), false);
             let Some(value) = value else { return };
             if *seen.get_or_insert(value.twin) != value.twin {
-                let (key, version, at) = (key, Some(value.version), self.group.history.now());
-                let broken = Broken::Alternates;
-                self.group.history.report(Violation { broken, handle: self.instance, key, version, at });
+                let (version, at) = (Some(value.version), self.group.history.now());
+                let (broken, handle) = (Broken::Alternates, Some(self.instance));
+                self.group.history.report(Violation { broken, handle, key, version, at });
             }
         }
     }
