@@ -1,15 +1,8 @@
 //! One read of the backend that several callers wait for.
 
-use std::{
-    fmt,
-    pin::pin,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, Ordering},
-    },
-};
+use std::{fmt, pin::pin, sync::Arc};
 
-use tokio::sync::Notify;
+use crate::sync::{AtomicBool, Notify, OnceLock, Ordering};
 
 /// A read under way, shared by the one who does it and those who joined.
 ///

@@ -67,8 +67,15 @@ mod link;
 mod lru;
 mod options;
 mod shard;
+mod sync;
 mod ticket;
 mod tier;
+
+/// Named here and not in `link`, which is also built with the primitives of checkers (see `sync`): those exist only
+/// inside a run of theirs.
+#[cfg(test)]
+#[path = "link/tests.rs"]
+mod link_tests;
 
 pub use counters::CoherenceCounters;
 pub use digest::Digest;

@@ -8,7 +8,6 @@ use std::{
 };
 
 use foldhash::fast::RandomState;
-use parking_lot::{Mutex, MutexGuard};
 use twotier_core::{ChangeListener, Clock, Lease, LocalStats, Mark, Namespace};
 
 use crate::{
@@ -18,6 +17,7 @@ use crate::{
     link::Link,
     options::{ENTRY_OVERHEAD, LocalOptions},
     shard::{Begun, Moment, Shard},
+    sync::{Mutex, MutexGuard},
     ticket::{FillTicket, WriteTicket},
 };
 
