@@ -32,8 +32,17 @@ pub enum Rule {
     ClearGatesFills,
     /// A dropped operation takes its registration with it.
     DropGuard,
-    /// Only live reads are joined, and only their answers handed on.
+    /// Only live reads are joined.
     JoinOnlyLive,
+    /// Whoever joined a read while it was live is given its answer, also when it was killed or its answer refused since.
+    /// Without it they look again, and one of them is served for each round trip.
+    JoinersStay,
+    /// Whoever joins a bound read takes the bytes it is bound to, or looks again.
+    JoinersOfBoundAreBound,
+    /// A read that is bound binds only those who began after that. Without it, everyone who waits for it.
+    EarlierJoinersAreFree,
+    /// A read that has been under way for longer than the staleness bound is not joined but replaced.
+    JoinOnlyYoung,
     /// Only the registered read inserts.
     OnlyRegisteredInserts,
     /// A read inserts only in the epoch it was registered in.

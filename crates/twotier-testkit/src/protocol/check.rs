@@ -24,6 +24,11 @@ pub enum Promise {
     NotStaleForEver,
     /// I6: at rest nothing is registered, and nobody waits for a read that is gone.
     NothingLeaks,
+    /// A get waits in vain for one answer of somebody else at most: of many, all are served by the second. Leaders that
+    /// fail or are dropped bring no answer, and whoever takes a read down by hand does not want it: neither counts.
+    ServedBySecond,
+    /// What a joiner is given is no older than what was acknowledged before the mark of the lease it began under.
+    BoundedJoins,
 }
 
 impl fmt::Display for Promise {
@@ -35,6 +40,8 @@ impl fmt::Display for Promise {
             Self::Announced => "I5 announced staleness",
             Self::NotStaleForEver => "never stale for ever",
             Self::NothingLeaks => "I6 nothing leaks",
+            Self::ServedBySecond => "served by the second answer",
+            Self::BoundedJoins => "I3 for joiners",
         })
     }
 }
@@ -65,7 +72,7 @@ impl Promises {
         Self(self.0 & !(1 << promise as u8))
     }
 
-    const fn has(self, promise: Promise) -> bool {
+    pub(super) const fn has(self, promise: Promise) -> bool {
         self.0 & (1 << promise as u8) != 0
     }
 }
@@ -83,7 +90,16 @@ pub(super) fn state(state: &State, config: &Config) -> Result<(), Promise> {
         unless(Promise::NotStaleForEver, current)?;
         unless(Promise::NothingLeaks, state.flight.is_none() && state.pending == 0 && state.live == 0)?;
     }
+    unless(Promise::ServedBySecond, state.getters.iter().all(|getter| getter.in_vain < 2))?;
     unless(Promise::NothingLeaks, !somebody_waits_for_nobody(state))
+}
+
+/// Checks what a joiner is given.
+pub(super) fn joined(state: &State, config: &Config, version: Version, proven: Version) -> Result<(), Promise> {
+    if state.as_new_as(version) >= proven || !config.promises.has(Promise::BoundedJoins) {
+        return Ok(());
+    }
+    Err(Promise::BoundedJoins)
 }
 
 /// Checks a value that a get returns, which began when the handle had seen `floor`.

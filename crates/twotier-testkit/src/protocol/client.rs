@@ -5,14 +5,15 @@
 use super::{
     ablation::Rule,
     config::{Config, GETTERS, Write},
-    state::{Conn, Entry, Flight, Get, State, Version},
+    state::{Conn, Entry, Flight, Get, State, Version, is_odd},
 };
 
 /// What a read is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Begun {
     Hit(Version),
-    Join(usize),
+    /// With the getter that leads, and the only bytes it may hand on.
+    Join(usize, Option<Version>),
     /// With the epoch of the ticket.
     Lead(u8),
     /// With the epoch of the ticket, which is even.
@@ -28,15 +29,47 @@ pub(super) fn begin_fill(state: &mut State, config: &Config, getter: usize) -> B
         return Begun::Bypass(state.epoch);
     }
     match state.flight {
-        Some(flight) if flight.epoch == state.epoch => return Begun::Join(flight.getter),
-        Some(_outdated) => kill_flight(state, config),
+        Some(flight) if flight.epoch == state.epoch && is_young(state, config, getter, flight) => {
+            return Begun::Join(flight.getter, only_for(state, config, getter, flight));
+        }
+        Some(_outdated_or_old) => kill_flight(state, config),
         None => {}
     }
-    state.flight = Some(Flight { getter, epoch: state.epoch, bound: None, dead: false });
+    for waiting in state.getters.iter_mut().filter(|other| other.waits()) {
+        waiting.fresh = true;
+    }
+    let since = if config.ages() { state.acked } else { 0 };
+    state.flight = Some(Flight { getter, epoch: state.epoch, bound: None, since, dead: false });
     Begun::Lead(state.epoch)
 }
 
-/// Ends a read with an answer. Returns whether it may be passed on to those who joined.
+/// Whether a read is younger than the staleness bound, so that its answer cannot be older. With a lease the bound is the
+/// lease's mark; without one there is none in the model, but in the real code it is the clock that tells.
+fn is_young(state: &State, config: &Config, getter: usize, flight: Flight) -> bool {
+    !state.lease
+        || flight.since >= state.proven
+        || state.getters[getter].fresh
+        || !config.ages()
+        || config.without.has(Rule::JoinOnlyYoung)
+}
+
+/// What bytes alone a joiner may be given, if the read is bound. The answer that bound it may have been returned before
+/// the get began; but a read that was registered since brings nothing older anyway. In the real code it is one that is
+/// found when a get looks again.
+fn only_for(state: &State, config: &Config, getter: usize, flight: Flight) -> Option<Version> {
+    let free = state.getters[getter].fresh && !config.without.has(Rule::EarlierJoinersAreFree);
+    flight.bound.filter(|_| !free && !config.without.has(Rule::JoinersOfBoundAreBound))
+}
+
+/// Whether a joiner may be given an answer; `kept` says whether the answer may be inserted.
+pub(super) fn may_be_given(state: &State, config: &Config, joiner: usize, version: Version, kept: bool) -> bool {
+    let allowed = state.getters[joiner].only.is_none_or(|only| state.same_bytes(only, version));
+    // A dead read that may be joined is one whose answer is handed on.
+    let dead = config.without.has(Rule::JoinOnlyLive);
+    kept || allowed && (dead || !config.without.has(Rule::JoinersStay))
+}
+
+/// Ends a read with an answer. Returns whether it may be inserted.
 pub(super) fn end_fill(state: &mut State, config: &Config, getter: usize) -> bool {
     let without = config.without;
     let Getting { epoch, version } = Getting::of(state, getter);
@@ -51,14 +84,13 @@ pub(super) fn end_fill(state: &mut State, config: &Config, getter: usize) -> boo
         return true;
     }
     refuse(state, config, epoch, version);
-    // A dead read that may be joined is one whose answer is handed on.
-    registered.is_some_and(|flight| flight.dead)
+    false
 }
 
 /// A refused answer may be newer than what is kept, about to be kept, or being read.
 fn refuse(state: &mut State, config: &Config, epoch: u8, version: Version) {
     let without = config.without;
-    if epoch.is_multiple_of(2) && without.has(Rule::BypassEndsAsRefused) {
+    if !is_odd(epoch) && without.has(Rule::BypassEndsAsRefused) {
         return;
     }
     if state.pending > 0 && !pending_bytes_are(state, config, version) && !without.has(Rule::RefusedFillKillsWrite) {
@@ -79,9 +111,21 @@ fn refuse(state: &mut State, config: &Config, epoch: u8, version: Version) {
 fn bind_flight(state: &mut State, config: &Config, version: Version) {
     let Some(flight) = state.flight else { return };
     match flight.bound {
-        None => state.flight = Some(Flight { bound: Some(version), ..flight }),
+        None => {
+            state.flight = Some(Flight { bound: Some(version), ..flight });
+            if config.without.has(Rule::EarlierJoinersAreFree) {
+                for joiner in joiners(state, flight.getter) {
+                    state.getters[joiner].only = Some(version);
+                }
+            }
+        }
         Some(bound) if state.same_bytes(bound, version) => {}
-        Some(_other) => kill_flight(state, config),
+        Some(_other) => {
+            kill_flight(state, config);
+            if config.without.has(Rule::EarlierJoinersAreFree) {
+                wake_in_vain(state, flight.getter);
+            }
+        }
     }
 }
 
@@ -108,15 +152,11 @@ impl Getting {
 }
 
 /// Ends a read that brought nothing. Returns whether it was still registered.
-pub(super) fn abandon_fill(state: &mut State, config: &Config, getter: usize) -> bool {
-    if state.flight.is_some_and(|flight| flight.getter == getter) {
-        kill_flight(state, config);
-        // A dead one that may be joined stays when it is killed, but not when its leader ends.
-        take_flight(state, getter);
-        wake(state, getter);
-        return true;
-    }
-    false
+pub(super) fn abandon_fill(state: &mut State, getter: usize) -> bool {
+    let registered = take_flight(state, getter).is_some();
+    // Those who joined before it was killed are told as well.
+    wake(state, getter);
+    registered
 }
 
 /// Registers an own write: the entry goes at once, and no read from before may insert or be joined.
@@ -178,11 +218,22 @@ pub(super) fn changed(state: &mut State, config: &Config) {
     kill_flight(state, config);
 }
 
+/// A joiner has waited long enough: it takes the registered read down and looks again.
+pub(super) fn lose_patience(state: &mut State, config: &Config, joiner: usize) {
+    wake_one(state, joiner);
+    invalidate(state, config);
+}
+
 /// Forgets the key: entry, read and right to install.
 pub(super) fn invalidate(state: &mut State, config: &Config) {
     state.live = 0;
     state.entry = None;
+    let flight = state.flight;
     kill_flight(state, config);
+    // Whoever asks for this does not want to wait for the read.
+    if let Some(flight) = flight.filter(|flight| !flight.dead) {
+        wake(state, flight.getter);
+    }
 }
 
 /// Everything may have changed.
@@ -239,13 +290,14 @@ fn change_epoch(state: &mut State, by: u8) {
 
 /// A heartbeat was answered.
 pub(super) fn proof(state: &mut State, mark: Version, epoch: u8) {
-    if epoch % 2 == 1 && epoch == state.epoch {
+    if is_odd(epoch) && epoch == state.epoch {
         state.proven = state.proven.max(mark);
         state.lease = true;
     }
 }
 
-/// Makes the registered read worthless, and wakes those who joined it.
+/// Makes the registered read worthless: nobody joins it any more, and its answer is not inserted. Those who joined it
+/// are still given it: nothing that happens after a get has begun obliges it to return something newer.
 fn kill_flight(state: &mut State, config: &Config) {
     let Some(flight) = state.flight else { return };
     if config.without.has(Rule::JoinOnlyLive) {
@@ -253,7 +305,9 @@ fn kill_flight(state: &mut State, config: &Config) {
         return;
     }
     state.flight = None;
-    wake(state, flight.getter);
+    if config.without.has(Rule::JoinersStay) {
+        wake_in_vain(state, flight.getter);
+    }
 }
 
 fn take_flight(state: &mut State, getter: usize) -> Option<Flight> {
@@ -261,11 +315,28 @@ fn take_flight(state: &mut State, getter: usize) -> Option<Flight> {
 }
 
 /// Wakes those who joined a read: they look again.
-pub(super) fn wake(state: &mut State, leader: usize) {
+fn wake(state: &mut State, leader: usize) {
     for joiner in joiners(state, leader) {
-        state.getters[joiner].get = Get::Woken;
-        state.getters[joiner].value = 0;
+        wake_one(state, joiner);
     }
+}
+
+/// Wakes those who joined a read: it may still be answered, but not to them.
+fn wake_in_vain(state: &mut State, leader: usize) {
+    for joiner in joiners(state, leader) {
+        refuse_joiner(state, joiner);
+    }
+}
+
+/// Wakes a joiner that may not be given the answer.
+pub(super) fn refuse_joiner(state: &mut State, joiner: usize) {
+    wake_one(state, joiner);
+    state.getters[joiner].in_vain = (state.getters[joiner].in_vain + 1).min(2);
+}
+
+fn wake_one(state: &mut State, joiner: usize) {
+    let joiner = &mut state.getters[joiner];
+    (joiner.get, joiner.value, joiner.only) = (Get::Woken, 0, None);
 }
 
 /// Those who wait for the read of a getter, as they are now.

@@ -1,6 +1,9 @@
 //! What is explored: who takes part, what may go wrong and how often, and which rules are left out.
 
-use super::{ablation::Rules, check::Promises};
+use super::{
+    ablation::Rules,
+    check::{Promise, Promises},
+};
 
 /// The most getters of a configuration.
 pub const GETTERS: usize = 3;
@@ -79,4 +82,10 @@ impl Config {
         without: Rules::NONE,
         promises: Promises::ALL,
     };
+
+    /// Whether the ages of reads under way are kept, which costs states: only where a lease can have a later mark than
+    /// their start, and somebody asks. Where they are not, reads of any age are joined.
+    pub(super) fn ages(&self) -> bool {
+        self.beats > 0 && self.promises.has(Promise::BoundedJoins)
+    }
 }

@@ -21,6 +21,10 @@
 //!   at any await; own writes (set, delete, script, clear) that overlap in any way. Registering, queueing, executing,
 //!   delivering and acting are five steps, with anything in between.
 //!
+//! Whoever joined a read is given its answer, whatever happened to the read since: what a get may not go back behind is
+//! what was returned, acknowledged or announced before it began, and nobody joins a read of which that is not known to
+//! hold. A read that is bound by a refused answer hands those bytes on to who joins it then, or nothing.
+//!
 //! A lease is an order, not a duration: its mark notes what had been acknowledged when it was taken, and no copy that is
 //! served may be older. A drop stands for a timeout too. A detached write has no drop: its caller's going away asks for
 //! less and changes nothing.

@@ -66,13 +66,32 @@ pub(super) struct Getter {
     pub(super) value: u8,
     /// What the handle had seen when the get began: nothing older may be returned.
     pub(super) floor: Version,
+    /// The lease held when the get began and joined: what had been acknowledged before its mark.
+    pub(super) proven: Version,
+    /// Of one who waits: the read that is registered was registered since the get began.
+    pub(super) fresh: bool,
+    /// Of a joiner: the only bytes it may be given.
+    pub(super) only: Option<Version>,
+    /// How many reads it waited for in vain, though they were answered.
+    pub(super) in_vain: u8,
 }
 
 impl Getter {
-    pub(super) const IDLE: Self = Self { get: Get::Idle, epoch: 0, value: 0, floor: 0 };
+    pub(super) const IDLE: Self =
+        Self { get: Get::Idle, epoch: 0, value: 0, floor: 0, proven: 0, fresh: false, only: None, in_vain: 0 };
 
     fn bits(self) -> u64 {
         self.get as u64 | u64::from(self.epoch) << 4 | u64::from(self.value) << 8 | u64::from(self.floor) << 12
+    }
+
+    fn more_bits(self) -> u64 {
+        let only = self.only.map_or(0, |only| 1 | u64::from(only) << 1);
+        u64::from(self.proven) | only << 4 | u64::from(self.fresh) << 9 | u64::from(self.in_vain) << 10
+    }
+
+    /// Began, and waits for somebody else's read or to look again.
+    pub(super) fn waits(self) -> bool {
+        matches!(self.get, Get::Joined | Get::Woken)
     }
 }
 
@@ -124,6 +143,8 @@ pub(super) struct Flight {
     pub(super) epoch: u8,
     /// A refused answer while this read was under way: it may bring the same bytes, and nothing else.
     pub(super) bound: Option<Version>,
+    /// What had been acknowledged when it was registered: its age. 0 where ages are not kept.
+    pub(super) since: Version,
     /// Only ever set when dead reads may be joined; else a dead one is removed.
     pub(super) dead: bool,
 }
@@ -240,7 +261,7 @@ impl State {
     }
 
     pub(super) fn is_up(&self) -> bool {
-        self.epoch % 2 == 1
+        is_odd(self.epoch)
     }
 
     pub(super) fn is_absent(&self, version: Version) -> bool {
@@ -306,6 +327,7 @@ impl State {
             self.requests.bits(),
             self.stream.bits(),
             self.getters.iter().fold(0, |bits, getter| bits << 16 | getter.bits()) << 5 | flags,
+            self.getters.iter().fold(0, |bits, getter| bits << 16 | getter.more_bits()),
             self.writers.iter().fold(0, |bits, writer| bits << 12 | writer.bits()) << 16 | u64::from(self.absent),
             nibbles(&[
                 self.version,
@@ -326,10 +348,16 @@ impl State {
             ]),
             nibbles(&[left.foreign_sets, left.removals, left.flushes, left.breaks, left.beats, left.lapses]) << 24
                 | entry << 13
-                | flight,
+                | flight
+                | self.flight.map_or(0, |flight| u64::from(flight.since) << 48),
         ];
         words.iter().fold(0x243f_6a88_85a3_08d3, |hash, &word| mix(hash ^ word))
     }
+}
+
+/// Whether an epoch is one of a link that is up.
+pub(super) fn is_odd(epoch: u8) -> bool {
+    !epoch.is_multiple_of(2)
 }
 
 fn nibbles(values: &[u8]) -> u64 {

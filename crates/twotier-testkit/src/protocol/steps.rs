@@ -166,7 +166,7 @@ fn apply(state: &mut State, config: &Config, action: Action) -> Result<(), Promi
         Action::EndGet(getter) => return end_get(state, config, getter),
         Action::FailGet(getter) => {
             let joiners = client::joiners(state, getter);
-            if client::abandon_fill(state, config, getter) {
+            if client::abandon_fill(state, getter) {
                 // They are given the error.
                 joiners.for_each(|joiner| state.getters[joiner] = Getter::IDLE);
             }
@@ -175,14 +175,12 @@ fn apply(state: &mut State, config: &Config, action: Action) -> Result<(), Promi
         Action::DropGet(getter) => {
             state.unsend(Item::Read(getter));
             if !config.without.has(Rule::DropGuard) {
-                client::abandon_fill(state, config, getter);
+                client::abandon_fill(state, getter);
             }
             state.getters[getter] = Getter::IDLE;
         }
         Action::LosePatience(getter) => {
-            state.getters[getter].get = Get::Woken;
-            state.getters[getter].value = 0;
-            client::invalidate(state, config);
+            client::lose_patience(state, config, getter);
         }
         Action::BeginWrite(writer) => {
             state.writers[writer].put = Put::Registered;
@@ -262,12 +260,20 @@ fn apply(state: &mut State, config: &Config, action: Action) -> Result<(), Promi
 
 /// Looks the key up, and joins or registers a read when it is not there.
 fn look(state: &mut State, config: &Config, getter: usize) -> Result<(), Promise> {
-    let (get, epoch, value) = match client::begin_fill(state, config, getter) {
+    let getting = state.getters[getter];
+    state.getters[getter] = match client::begin_fill(state, config, getter) {
         Begun::Hit(version) => return give(state, config, getter, version),
-        Begun::Join(leader) => (Get::Joined, 0, u8::try_from(leader).expect("there are few getters")),
-        Begun::Lead(epoch) | Begun::Bypass(epoch) => (Get::Registered, epoch, 0),
+        Begun::Join(leader, only) => {
+            let first = getting.get == Get::Idle && state.lease && config.ages();
+            let value = u8::try_from(leader).expect("there are few getters");
+            let proven = if first { state.proven } else { getting.proven };
+            Getter { get: Get::Joined, value, only, proven, ..getting }
+        }
+        // It need not wait for anybody else.
+        Begun::Lead(epoch) | Begun::Bypass(epoch) => {
+            Getter { get: Get::Registered, epoch, floor: getting.floor, ..Getter::IDLE }
+        }
     };
-    state.getters[getter] = Getter { get, epoch, value, ..state.getters[getter] };
     Ok(())
 }
 
@@ -282,12 +288,14 @@ fn give(state: &mut State, config: &Config, getter: usize, version: Version) -> 
 fn end_get(state: &mut State, config: &Config, getter: usize) -> Result<(), Promise> {
     let version = state.getters[getter].value;
     let joiners = client::joiners(state, getter);
-    if client::end_fill(state, config, getter) {
-        for joiner in joiners {
+    let kept = client::end_fill(state, config, getter);
+    for joiner in joiners {
+        if client::may_be_given(state, config, joiner, version, kept) {
+            check::joined(state, config, version, state.getters[joiner].proven)?;
             give(state, config, joiner, version)?;
+        } else {
+            client::refuse_joiner(state, joiner);
         }
-    } else {
-        client::wake(state, getter);
     }
     give(state, config, getter, version)
 }

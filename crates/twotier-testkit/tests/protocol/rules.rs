@@ -16,6 +16,13 @@ fn needed(rule: Rule, promise: Promise, config: Config) {
     breaks(&format!("{rule:?}"), &without, &config);
 }
 
+/// As [`needed`], for a configuration too large to explore here: that it keeps all is for `promises.rs` to see.
+#[track_caller]
+fn breaks_early(rule: Rule, promise: Promise, config: Config) {
+    let without = Config { without: Rules::only(rule), promises: Promises::only(promise), ..config };
+    assert_breaks(&format!("{rule:?}"), &without);
+}
+
 #[track_caller]
 fn breaks(what: &str, without: &Config, with: &Config) {
     let whole = explore(with, LIMIT);
@@ -23,6 +30,11 @@ fn breaks(what: &str, without: &Config, with: &Config) {
         panic!("with every rule in force: {violation}");
     }
     assert!(whole.complete, "the configuration is too large for this test");
+    assert_breaks(what, without);
+}
+
+#[track_caller]
+fn assert_breaks(what: &str, without: &Config) {
     let Some(violation) = explore(without, LIMIT).violation else {
         panic!("without {what} nothing breaks: the rule is not needed, or the model cannot see it");
     };
@@ -128,6 +140,36 @@ fn a_dropped_write_takes_its_registration_with_it() {
 #[test]
 fn a_dead_read_is_not_joined() {
     needed(Rule::JoinOnlyLive, Promise::ReadYourWrites, Config { getters: 2, ..ONE });
+}
+
+#[test]
+fn whoever_joined_a_read_is_given_its_answer_though_it_was_killed() {
+    let foreign = Config { getters: 3, foreign_sets: 2, ..READS };
+    needed(Rule::JoinersStay, Promise::ServedBySecond, foreign);
+    let own = Config { getters: 3, writes: &[Write::Set, Write::Set], ..READS };
+    breaks_early(Rule::JoinersStay, Promise::ServedBySecond, own);
+}
+
+#[test]
+fn whoever_joins_a_bound_read_takes_those_bytes_only() {
+    needed(Rule::JoinersOfBoundAreBound, Promise::MonotonicReads, Config { getters: 2, foreign_sets: 2, ..READS });
+    let impatient = Config { getters: 2, foreign_sets: 1, patience: true, ..READS };
+    needed(Rule::JoinersOfBoundAreBound, Promise::MonotonicReads, impatient);
+}
+
+#[test]
+fn a_bound_read_binds_only_those_who_began_later() {
+    let config = Config { getters: 3, foreign_sets: 3, ..READS };
+    needed(Rule::EarlierJoinersAreFree, Promise::ServedBySecond, config);
+    // It is only slower.
+    let promises = Promises::ALL.except(Promise::ServedBySecond);
+    let report = explore(&Config { without: Rules::only(Rule::EarlierJoinersAreFree), promises, ..config }, LIMIT);
+    assert!(report.complete, "{:?}", report.violation);
+}
+
+#[test]
+fn a_read_older_than_the_bound_is_not_joined() {
+    needed(Rule::JoinOnlyYoung, Promise::BoundedJoins, Config { getters: 2, beats: 1, ..ONE });
 }
 
 #[test]
