@@ -7,6 +7,7 @@
 //! - [`trace`]: recorded access traces of real systems.
 //! - [`model`]: reference models to compare with.
 //! - [`protocol`]: a model of the coherence protocol, explored exhaustively.
+//! - [`simulation`]: a server, a network and a clock inside the process, every run a function of its seed.
 //!
 //! Tests that need a server are in modules named `live`, so that `--skip live::` leaves them out and can count them.
 #![allow(
@@ -23,6 +24,7 @@ pub mod protocol;
 mod proxy;
 mod resp;
 mod server;
+pub mod simulation;
 pub mod trace;
 
 pub use proxy::Proxy;

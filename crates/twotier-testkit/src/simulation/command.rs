@@ -1,0 +1,148 @@
+//! What each command does.
+
+use std::time::Duration;
+
+use super::{
+    history::Writer,
+    resp::{Command, Output},
+    server::{Deletion, State},
+    tracking::Tracked,
+};
+
+/// The version that the server says it is.
+const VERSION: &str = "7.2.0";
+
+/// Executes one command of a client; the reply goes to the client's output.
+///
+/// # Panics
+///
+/// On a command that the library does not send, so that a new one is noticed.
+pub(super) fn execute(state: &mut State, client: u64, command: &Command, now: Duration) {
+    let words: Vec<&str> = command.iter().map(|word| std::str::from_utf8(word).expect("keys are text here")).collect();
+    let mut output = Output::default();
+    let name = words[0].to_ascii_uppercase();
+    match (name.as_str(), &words[1..]) {
+        ("HELLO", _) => hello(client, &mut output),
+        ("PING", []) => output.simple("PONG"),
+        ("SELECT", [_]) => output.okay(),
+        ("CLIENT", ["SETINFO", ..]) => output.okay(),
+        ("CLIENT", ["TRACKING", "ON", "BCAST", "PREFIX", prefix, options @ ..]) => {
+            let noloop = options.contains(&"NOLOOP");
+            state.client(client).tracked = Some(Tracked { prefix: (*prefix).to_owned(), noloop });
+            output.okay();
+        }
+        ("CLIENT", ["TRACKINGINFO"]) => tracking_info(state.client(client).tracked.as_ref(), &mut output),
+        ("GET", [key]) => {
+            state.touch(key, now);
+            output.bulk_or_null(state.store.present(key, now).value.as_deref());
+        }
+        ("MGET", keys) => {
+            output.array(keys.len());
+            for key in keys {
+                state.touch(key, now);
+                output.bulk_or_null(state.store.present(key, now).value.as_deref());
+            }
+        }
+        ("PTTL", [key]) => {
+            state.touch(key, now);
+            output.int(remaining(state, key, now));
+        }
+        ("SET", [key, value, options @ ..]) => {
+            let expires = match options {
+                [] => None,
+                ["PX", millis] => Some(now + Duration::from_millis(millis.parse().expect("a time is a number"))),
+                other => panic!("SET with {other:?} is not simulated"),
+            };
+            state.touch(key, now);
+            state.write(Some(client), key, Some((*value).to_owned()), expires, now);
+            output.okay();
+        }
+        ("DEL" | "UNLINK", keys) => {
+            let removed = keys.iter().filter(|key| unlink(state, client, key, now)).count();
+            output.int(i64::try_from(removed).unwrap_or(i64::MAX));
+        }
+        ("SCAN", [cursor, "MATCH", pattern, "COUNT", _]) => scan(state, cursor, pattern, &mut output, now),
+        (name, rest) => panic!("{name} {rest:?} is not simulated"),
+    }
+    // What was pushed meanwhile, such as an expiry that the command found, goes before the reply.
+    state.client(client).output.0.append(&mut output.0);
+}
+
+fn hello(client: u64, output: &mut Output) {
+    output.map(7);
+    for (field, value) in [("server", "redis"), ("version", VERSION), ("mode", "standalone"), ("role", "master")] {
+        output.bulk(field.as_bytes());
+        output.bulk(value.as_bytes());
+    }
+    output.bulk(b"proto");
+    output.int(3);
+    output.bulk(b"id");
+    output.int(i64::try_from(client).unwrap_or(i64::MAX));
+    output.bulk(b"modules");
+    output.array(0);
+}
+
+fn tracking_info(tracked: Option<&Tracked>, output: &mut Output) {
+    let flags: &[&str] = match tracked {
+        None => &["off"],
+        Some(Tracked { noloop: false, .. }) => &["on", "bcast"],
+        Some(Tracked { noloop: true, .. }) => &["on", "bcast", "noloop"],
+    };
+    output.map(3);
+    output.bulk(b"flags");
+    output.set(flags.len());
+    for flag in flags {
+        output.bulk(flag.as_bytes());
+    }
+    output.bulk(b"redirect");
+    output.int(-1);
+    output.bulk(b"prefixes");
+    output.set(usize::from(tracked.is_some()));
+    if let Some(Tracked { prefix, .. }) = tracked {
+        output.bulk(prefix.as_bytes());
+    }
+}
+
+fn remaining(state: &mut State, key: &str, now: Duration) -> i64 {
+    let present = state.store.present(key, now);
+    match (&present.value, present.expires) {
+        (None, _) => -2,
+        (Some(_), None) => -1,
+        (Some(_), Some(expires)) => i64::try_from((expires - now).as_millis()).unwrap_or(i64::MAX),
+    }
+}
+
+fn unlink(state: &mut State, client: u64, key: &str, now: Duration) -> bool {
+    state.touch(key, now);
+    let there = state.store.present(key, now).value.is_some();
+    if there {
+        state.write(Some(client), key, None, None, now);
+    }
+    let index = state.store.history(key, now).len() - 1;
+    if let Writer::Link(link) = state.writer(Some(client)) {
+        state.deletions.push(Deletion { key: key.to_owned(), link, at: now, index });
+    }
+    there
+}
+
+/// Small pages, so that `clear` has something to go on with.
+fn scan(state: &mut State, cursor: &str, pattern: &str, output: &mut Output, now: Duration) {
+    let prefix = pattern.strip_suffix('*').expect("a prefix is scanned for");
+    let after = state.cursors.get(cursor).cloned();
+    let mut keys = state.store.keys_after(prefix, after.as_deref(), now);
+    let page = state.rng.usize(1..=3);
+    let next = if keys.len() > page {
+        keys.truncate(page);
+        let cursor = (state.cursors.len() + 1).to_string();
+        state.cursors.insert(cursor.clone(), keys[page - 1].clone());
+        cursor
+    } else {
+        "0".to_owned()
+    };
+    output.array(2);
+    output.bulk(next.as_bytes());
+    output.array(keys.len());
+    for key in &keys {
+        output.bulk(key.as_bytes());
+    }
+}

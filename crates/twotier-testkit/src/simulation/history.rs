@@ -1,0 +1,42 @@
+//! Every version that a key ever had.
+
+use std::time::Duration;
+
+/// Who made a version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Writer {
+    /// The party behind this link of the network.
+    Link(usize),
+    /// A client that is not connected over the network.
+    Foreign,
+    /// The server itself: it evicted, expired or lost the key.
+    Server,
+}
+
+/// One version of a key, in the server's own order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Version {
+    /// The value; `None` when the key was absent.
+    pub value: Option<String>,
+    /// When the server executed the command that made it.
+    pub at: Duration,
+    /// When the reply to that command left the server, if it did. Expiry is acknowledged to nobody.
+    pub acknowledged: Option<Duration>,
+    /// From when on the key is absent by itself.
+    pub expires: Option<Duration>,
+    /// Who made it.
+    pub by: Writer,
+}
+
+impl Version {
+    /// What every key begins as.
+    pub(super) fn absent_from_the_start() -> Self {
+        Self { value: None, at: Duration::ZERO, acknowledged: Some(Duration::ZERO), expires: None, by: Writer::Server }
+    }
+
+    /// Returns whether a key of this version is absent by itself at this time.
+    #[must_use]
+    pub fn is_expired(&self, now: Duration) -> bool {
+        self.expires.is_some_and(|expires| now >= expires)
+    }
+}

@@ -1,0 +1,27 @@
+//! A server, a network and a clock inside the process, in tokio's paused time: every run is a function of its seed.
+//!
+//! - [`Server`]: speaks RESP3 and does what a real server does with `CLIENT TRACKING`, one event-loop cycle after the
+//!   other. It remembers every version that every key ever had, so that a checker needs no guesses.
+//! - [`Network`]: delays and splits what passes, and fails in every way a network can.
+//! - [`VirtualClock`]: tokio's time as a [`Clock`](twotier_core::Clock), as coarse as one likes.
+//! - [`Journal`]: what happened, when and to whom; kept only where somebody asks for it.
+//!
+//! To be run in a current-thread runtime whose time is paused. Nothing here reads another clock, the environment, or a
+//! generator of random numbers that was not seeded.
+
+mod clock;
+mod command;
+mod history;
+mod journal;
+mod network;
+mod pipe;
+mod resp;
+mod server;
+mod store;
+mod tracking;
+
+pub use clock::VirtualClock;
+pub use history::{Version, Writer};
+pub use journal::{Event, Journal};
+pub use network::{Direction, Network, Stream, Weather};
+pub use server::{Cycles, Deletion, Foreign, Loss, Server};

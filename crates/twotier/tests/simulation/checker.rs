@@ -1,0 +1,267 @@
+//! Judges every answer by the server's own history of the key.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard},
+    time::Duration,
+};
+
+use twotier_testkit::simulation::{Journal, Server, Version, Writer};
+
+/// The namespace of every cache.
+pub(crate) const NAMESPACE: &str = "n";
+
+/// What one operation was: by whom, and from when to when.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Span {
+    pub(crate) cache: usize,
+    pub(crate) start: Duration,
+    pub(crate) end: Duration,
+}
+
+/// The version that a read must see at least, and why.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Floor {
+    index: usize,
+    written: bool,
+}
+
+/// Which tier answered, as far as that is known from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    Local,
+    Remote,
+    Either,
+}
+
+/// A loader that ran.
+#[derive(Clone, Debug)]
+struct Load {
+    cache: usize,
+    key: String,
+    value: String,
+    began: Duration,
+    ended: Duration,
+}
+
+/// An own write that was acknowledged to its caller.
+#[derive(Clone, Debug)]
+struct Put {
+    cache: usize,
+    key: String,
+    index: usize,
+    returned: Duration,
+}
+
+#[derive(Default)]
+struct Seen {
+    floors: BTreeMap<(usize, String), Floor>,
+    loads: Vec<Load>,
+    puts: Vec<Put>,
+    violations: Vec<String>,
+    operations: usize,
+    hits: usize,
+}
+
+/// What the promises are, and what was seen of them.
+pub(crate) struct Checker {
+    pub(crate) server: Server,
+    pub(crate) journal: Journal,
+    max_staleness: Duration,
+    op_timeout: Duration,
+    seen: Mutex<Seen>,
+}
+
+impl Checker {
+    pub(crate) fn new(server: Server, journal: Journal, max_staleness: Duration, op_timeout: Duration) -> Self {
+        Self { server, journal, max_staleness, op_timeout, seen: Mutex::default() }
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap()
+    }
+
+    /// Writes a broken promise down.
+    pub(crate) fn violation(&self, promise: &str, what: impl Into<String>) {
+        let what = format!("{promise}: {}", what.into());
+        self.journal.note("CHECKER", || what.clone());
+        self.seen().violations.push(what);
+    }
+
+    /// Returns the first broken promise.
+    pub(crate) fn first_violation(&self) -> Option<String> {
+        self.seen().violations.first().cloned()
+    }
+
+    pub(crate) fn count_operation(&self) {
+        self.seen().operations += 1;
+    }
+
+    /// Returns how many operations there were, and how many of the reads were local hits.
+    pub(crate) fn counts(&self) -> (usize, usize) {
+        let seen = self.seen();
+        (seen.operations, seen.hits)
+    }
+
+    pub(crate) fn history(&self, key: &str) -> Vec<Version> {
+        self.server.history(&qualified(key))
+    }
+
+    /// Returns what a read that starts now must see at least.
+    pub(crate) fn floor(&self, cache: usize, key: &str) -> Floor {
+        self.seen().floors.get(&(cache, key.to_owned())).copied().unwrap_or_default()
+    }
+
+    fn raise(&self, cache: usize, key: &str, index: usize, written: bool) {
+        let mut seen = self.seen();
+        let floor = seen.floors.entry((cache, key.to_owned())).or_default();
+        if floor.index < index {
+            *floor = Floor { index, written };
+        }
+    }
+
+    /// Judges the answer of a read.
+    pub(crate) fn read(&self, span: Span, key: &str, floor: Floor, value: Option<&str>, answer: Answer) {
+        self.seen().hits += usize::from(answer == Answer::Local);
+        let history = self.history(key);
+        let same = |version: &Version| version.value.as_deref() == value && version.at <= span.end;
+        // A value may have been there more than once: the answer is right if it is right for one of these versions.
+        let mut verdict = Err(("never written", format!("{key} never was {value:?}")));
+        for (index, version) in history.iter().enumerate().filter(|(_, version)| same(version)) {
+            let judged = self.judge(span, &history, index, version, floor, answer);
+            if judged.is_ok() {
+                verdict = Ok(index);
+                break;
+            }
+            verdict = judged.map(|()| index);
+        }
+        match verdict {
+            Ok(index) => self.raise(span.cache, key, index, false),
+            Err((promise, what)) => self.violation(
+                promise,
+                format!(
+                    "cache {} read {key} = {value:?} ({answer:?}) from {:?} to {:?}: {what}",
+                    span.cache, span.start, span.end
+                ),
+            ),
+        }
+    }
+
+    fn judge(
+        &self,
+        span: Span,
+        history: &[Version],
+        index: usize,
+        version: &Version,
+        floor: Floor,
+        answer: Answer,
+    ) -> Result<(), (&'static str, String)> {
+        if index < floor.index {
+            let promise = if floor.written { "read your writes" } else { "monotonic reads" };
+            return Err((promise, format!("version {index}, but version {} was seen before", floor.index)));
+        }
+        let bound = match answer {
+            Answer::Local => self.max_staleness,
+            // A read may join one that was sent before it, but not one older than its deadline.
+            Answer::Remote => self.op_timeout,
+            Answer::Either => self.max_staleness.max(self.op_timeout),
+        };
+        let overwritten = history[index + 1..].iter().filter_map(|next| next.acknowledged).min();
+        if let Some(overwritten) = overwritten
+            && span.start > overwritten + bound
+        {
+            let stale = span.start - overwritten;
+            return Err(("bounded staleness", format!("version {index} is stale since {stale:?}, bound {bound:?}")));
+        }
+        if answer == Answer::Local && version.is_expired(span.start) {
+            let promise = "time to live";
+            return Err((promise, format!("version {index} expired at {:?}", version.expires.unwrap_or_default())));
+        }
+        Ok(())
+    }
+
+    /// Takes note of a write that was acknowledged to its caller.
+    pub(crate) fn wrote(&self, span: Span, key: &str, value: &str) {
+        let history = self.history(key);
+        let mine = |version: &Version| {
+            version.value.as_deref() == Some(value)
+                && version.by == Writer::Link(span.cache)
+                && (span.start..=span.end).contains(&version.at)
+        };
+        match history.iter().position(mine) {
+            Some(index) => {
+                self.raise(span.cache, key, index, true);
+                let put = Put { cache: span.cache, key: key.to_owned(), index, returned: span.end };
+                self.seen().puts.push(put);
+            }
+            None => {
+                self.violation("no write is lost", format!("{key} = {value} of cache {} was acknowledged", span.cache))
+            }
+        }
+    }
+
+    /// Takes note of a deletion that was acknowledged to its caller; `certain` if every key must have been deleted.
+    pub(crate) fn deleted(&self, span: Span, key: &str, certain: bool) {
+        let deletions = self.server.deletions(&qualified(key), span.cache, span.start, span.end);
+        match deletions.first() {
+            Some(deletion) => self.raise(span.cache, key, deletion.index, true),
+            None if certain => {
+                self.violation(
+                    "no write is lost",
+                    format!("deletion of {key} by cache {} was acknowledged", span.cache),
+                );
+            }
+            None => {}
+        }
+    }
+
+    /// Takes note of a loader that ran.
+    pub(crate) fn loaded(&self, span: Span, key: &str, value: &str) {
+        let Span { cache, start: began, end: ended } = span;
+        let load = Load { cache, key: key.to_owned(), value: value.to_owned(), began, ended };
+        self.seen().loads.push(load);
+    }
+
+    /// Returns whether this value came from a loader.
+    pub(crate) fn is_loaded(&self, value: &str) -> bool {
+        self.seen().loads.iter().any(|load| load.value == value)
+    }
+
+    /// Judges, at the end, whether a loaded value was stored over a write that returned while it was loaded.
+    pub(crate) fn judge_loads(&self) {
+        let (loads, puts) = {
+            let seen = self.seen();
+            (seen.loads.clone(), seen.puts.clone())
+        };
+        for load in loads {
+            let history = self.history(&load.key);
+            let value = Some(load.value.as_str());
+            let Some(stored) = history.iter().position(|version| version.value.as_deref() == value) else { continue };
+            // The last absence that the load can have begun with.
+            let seen_absent =
+                history.iter().rposition(|version| version.value.is_none() && version.at <= load.began).unwrap_or(0);
+            let overwritten = puts.iter().find(|put| {
+                put.cache == load.cache
+                    && put.key == load.key
+                    && put.returned <= load.ended
+                    && (seen_absent + 1..stored).contains(&put.index)
+            });
+            if let Some(put) = overwritten {
+                let Load { cache, key, value, began, ended } = &load;
+                self.violation(
+                    "superseded load",
+                    format!(
+                        "{key} = {value}, loaded by cache {cache} from {began:?} to {ended:?}, was stored over version {} \
+                         of the same cache, whose write returned at {:?}",
+                        put.index, put.returned
+                    ),
+                );
+            }
+        }
+    }
+}
+
+/// The name of a key at the server.
+pub(crate) fn qualified(key: &str) -> String {
+    format!("{NAMESPACE}:{key}")
+}

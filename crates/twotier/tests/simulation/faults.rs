@@ -1,0 +1,57 @@
+//! What goes wrong, one fault after the other.
+
+use std::{sync::Arc, time::Duration};
+
+use fastrand::Rng;
+use tokio::time::sleep;
+use twotier_testkit::simulation::{Direction, Loss, Network, Server};
+
+use crate::scenario::{Scenario, pick};
+
+/// Breaks things, and mends most of them, until the task is aborted.
+pub(crate) async fn break_things(network: Network, server: Server, scenario: Arc<Scenario>, mut rng: Rng) {
+    let Some(calm) = scenario.calm else { return };
+    let longest = u64::try_from(scenario.max_staleness.as_millis()).unwrap() * 2;
+    loop {
+        sleep(Duration::from_millis(rng.u64(1..=calm))).await;
+        let link = rng.usize(..scenario.caches);
+        let direction = *pick(&mut rng, &[Direction::Up, Direction::Down, Direction::Both]);
+        let while_it_lasts = Duration::from_millis(if rng.bool() { rng.u64(1..=30) } else { rng.u64(1..=longest) });
+        match rng.u8(..100) {
+            0..25 => network.cut(link),
+            25..50 => {
+                network.hold(link, direction);
+                sleep(while_it_lasts).await;
+                network.heal(link);
+            }
+            50..60 => network.stall(link, direction),
+            60..68 => network.heal(link),
+            68..76 => {
+                network.refuse(link, true);
+                network.cut(link);
+                sleep(while_it_lasts).await;
+                network.refuse(link, false);
+            }
+            76..86 => {
+                server.pause(true);
+                sleep(while_it_lasts).await;
+                server.pause(false);
+            }
+            86..92 => server.take_snapshot(),
+            _ => {
+                server.kill(*pick(&mut rng, &[Loss::Nothing, Loss::Nothing, Loss::SinceSnapshot, Loss::Everything]));
+                sleep(while_it_lasts).await;
+                server.restart();
+            }
+        }
+    }
+}
+
+/// Mends everything.
+pub(crate) fn mend(network: &Network, server: &Server, scenario: &Scenario) {
+    server.pause(false);
+    server.restart();
+    for link in 0..scenario.caches {
+        network.heal(link);
+    }
+}

@@ -1,0 +1,37 @@
+//! Clients of the server that have nothing to do with the library.
+
+use std::{sync::Arc, time::Duration};
+
+use fastrand::Rng;
+use tokio::time::sleep;
+use twotier_testkit::simulation::{Foreign, Server};
+
+use crate::{
+    checker::qualified,
+    scenario::{Scenario, key, pick},
+};
+
+/// Writes, deletes and expires keys until the task is aborted.
+pub(crate) async fn disturb(server: Server, scenario: Arc<Scenario>, mut rng: Rng) {
+    let mine: Vec<usize> = (0..scenario.keys).filter(|key| scenario.may_write(scenario.caches, *key)).collect();
+    for count in 0_u64.. {
+        sleep(Duration::from_millis(rng.u64(1..=scenario.foreign_think))).await;
+        // Evictions and flushes are nobody's writes, so they may hit any key.
+        let any = qualified(&key(rng.usize(..scenario.keys)));
+        let what = match rng.u8(..100) {
+            0..4 => Foreign::FlushAll,
+            4..12 => Foreign::Evict(any),
+            12..16 => Foreign::Sweep,
+            roll => {
+                let Some(mine) = (!mine.is_empty()).then(|| qualified(&key(*pick(&mut rng, &mine)))) else { continue };
+                let ttl = (scenario.expiring && rng.bool()).then(|| Duration::from_millis(rng.u64(1..=150)));
+                match roll {
+                    16..76 => Foreign::Set { key: mine, value: format!("f-{count}"), ttl },
+                    76..90 => Foreign::Delete(mine),
+                    _ => Foreign::Expire(mine, ttl),
+                }
+            }
+        };
+        server.foreign(what);
+    }
+}

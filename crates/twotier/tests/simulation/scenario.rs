@@ -1,0 +1,123 @@
+//! What a run is like: drawn from its seed.
+
+use std::time::Duration;
+
+use fastrand::Rng;
+use twotier_testkit::simulation::{Cycles, Weather};
+
+/// The families of runs. A seed belongs to the family of its remainder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Family {
+    /// One writing party for each key, a server that replies at the end of its cycle, an exact clock.
+    Plain,
+    /// A server whose replies may leave before the pushes of the same cycle.
+    EarlyReplies,
+    /// A clock that lags.
+    CoarseClock,
+    /// A staleness bound of the order of the network's delays.
+    SmallBound,
+    /// Several writing parties for each key.
+    ManyWriters,
+}
+
+impl Family {
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Plain, Self::EarlyReplies, Self::CoarseClock, Self::SmallBound, Self::ManyWriters];
+
+    pub(crate) fn of(seed: u64) -> Self {
+        Self::ALL[usize::try_from(seed % 5).unwrap()]
+    }
+}
+
+/// Everything that is fixed before a run begins.
+#[derive(Clone, Debug)]
+pub(crate) struct Scenario {
+    pub(crate) caches: usize,
+    pub(crate) keys: usize,
+    pub(crate) tasks: usize,
+    pub(crate) operations: usize,
+    pub(crate) max_entries: usize,
+    pub(crate) max_staleness: Duration,
+    pub(crate) op_timeout: Duration,
+    pub(crate) local_ttl: Duration,
+    pub(crate) negative_ttl: Option<Duration>,
+    pub(crate) resolution: Duration,
+    pub(crate) dead_after: Duration,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) max_backoff: Duration,
+    pub(crate) cycles: Cycles,
+    pub(crate) weather: Weather,
+    /// Whether anybody may write any key; else each key has one writing party.
+    pub(crate) many_writers: bool,
+    /// The longest pause between two operations of a task, in milliseconds.
+    pub(crate) think: u64,
+    /// The longest pause between two faults, in milliseconds; `None` for no faults.
+    pub(crate) calm: Option<u64>,
+    /// The longest pause between two foreign writes, in milliseconds.
+    pub(crate) foreign_think: u64,
+    /// Whether values are given times to live.
+    pub(crate) expiring: bool,
+    /// One operation in so many is dropped half-way.
+    pub(crate) dropped: u8,
+}
+
+impl Scenario {
+    pub(crate) fn of(seed: u64) -> Self {
+        let mut rng = Rng::with_seed(seed);
+        let family = Family::of(seed);
+        let millis = Duration::from_millis;
+        let max_staleness = millis(match family {
+            Family::SmallBound => *pick(&mut rng, &[50, 60, 80]),
+            _ => *pick(&mut rng, &[100, 200, 500, 2000]),
+        });
+        let delay = *pick(&mut rng, &[0, 1, 3, 8]);
+        Self {
+            caches: rng.usize(1..=3),
+            keys: rng.usize(1..=4),
+            tasks: rng.usize(1..=4),
+            operations: rng.usize(10..=25),
+            max_entries: *pick(&mut rng, &[1, 100, 100, 100]),
+            max_staleness,
+            op_timeout: millis(*pick(&mut rng, &[30, 100, 500])),
+            local_ttl: millis(*pick(&mut rng, &[40, 1000, 60_000, 60_000])),
+            negative_ttl: *pick(&mut rng, &[None, Some(millis(30)), Some(millis(5000))]),
+            resolution: if family == Family::CoarseClock { millis(rng.u64(2..=10)) } else { Duration::ZERO },
+            dead_after: millis(*pick(&mut rng, &[150, 400, 1500])),
+            connect_timeout: millis(*pick(&mut rng, &[150, 600])),
+            max_backoff: millis(*pick(&mut rng, &[20, 200])),
+            cycles: Cycles {
+                early_replies: family == Family::EarlyReplies,
+                pause: if family == Family::EarlyReplies { rng.u64(1..=12) } else { *pick(&mut rng, &[0, 0, 3]) },
+                expiry_at_once: rng.bool(),
+            },
+            weather: Weather { delay, spike: *pick(&mut rng, &[delay, 20, 60]), pieces: *pick(&mut rng, &[1, 2, 6]) },
+            many_writers: family == Family::ManyWriters || rng.u8(..4) == 0,
+            think: *pick(&mut rng, &[0, 3, 12, 60]),
+            calm: *pick(&mut rng, &[None, Some(60), Some(400)]),
+            foreign_think: *pick(&mut rng, &[4, 20, 100]),
+            expiring: rng.u8(..3) == 0,
+            dropped: *pick(&mut rng, &[0, 4, 12]),
+        }
+    }
+
+    /// Returns whether a party may write a key: the caches are the first parties, the foreign clients the last.
+    pub(crate) fn may_write(&self, party: usize, key: usize) -> bool {
+        self.many_writers || (key + self.keys) % (self.caches + 1) == party
+    }
+
+    /// Returns how long it takes until everything has settled once everything was healed.
+    pub(crate) fn rest(&self) -> Duration {
+        2 * self.max_staleness
+            + 2 * (self.dead_after + self.connect_timeout + self.max_backoff + self.op_timeout)
+            + Duration::from_secs(1)
+    }
+}
+
+pub(crate) fn pick<'c, T>(rng: &mut Rng, choices: &'c [T]) -> &'c T {
+    &choices[rng.usize(..choices.len())]
+}
+
+/// The name of a key in the caches.
+pub(crate) fn key(index: usize) -> String {
+    format!("k{index}")
+}
