@@ -62,10 +62,11 @@
 
 mod counters;
 mod digest;
+mod entry;
 mod flight;
 mod link;
-mod lru;
 mod options;
+mod policy;
 mod shard;
 mod sync;
 mod ticket;

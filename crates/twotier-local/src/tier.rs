@@ -8,7 +8,7 @@ use std::{
 };
 
 use foldhash::fast::RandomState;
-use twotier_core::{ChangeListener, Clock, Lease, LocalStats, Mark, Namespace};
+use twotier_core::{ChangeListener, Clock, Eviction, Lease, LocalStats, Mark, Namespace};
 
 use crate::{
     counters::CoherenceCounters,
@@ -43,6 +43,7 @@ pub(crate) struct Inner<T, E> {
     shards: Box<[Padded<T, E>]>,
     max_entries: usize,
     max_bytes: usize,
+    eviction: Eviction,
 }
 
 type FlightShard<T, E> = Shard<T, Arc<Flight<T, E>>>;
@@ -94,11 +95,11 @@ where
     pub fn new(namespace: Namespace, options: LocalOptions, clock: Arc<dyn Clock>) -> Self {
         let hasher = SEED.clone();
         let shards =
-            options.split().into_iter().map(|share| Padded(Mutex::new(Shard::new(share, hasher.clone())))).collect();
+            options.split().into_iter().map(|share| Padded(Mutex::new(Shard::new(options.eviction, share, hasher.clone())))).collect();
         let link = Link::new(options.max_staleness, clock.resolution());
         let max_entries = options.max_entries.max(1);
-        let max_bytes = options.max_bytes;
-        Self { inner: Arc::new(Inner { link, clock, namespace, hasher, shards, max_entries, max_bytes }) }
+        let (max_bytes, eviction) = (options.max_bytes, options.eviction);
+        Self { inner: Arc::new(Inner { link, clock, namespace, hasher, shards, max_entries, max_bytes, eviction }) }
     }
 
     /// Looks a key up, and counts exactly one hit or one miss.
@@ -281,7 +282,7 @@ where
         self.inner
             .shards
             .iter()
-            .flat_map(|shard| shard.0.lock().keys().map(str::to_owned).collect::<Vec<_>>())
+            .flat_map(|shard| shard.0.lock().keys())
             .collect()
     }
 }
@@ -337,6 +338,7 @@ impl<T, E> fmt::Debug for LocalTier<T, E> {
             .field("namespace", &self.inner.namespace)
             .field("max_entries", &self.inner.max_entries)
             .field("max_bytes", &self.inner.max_bytes)
+            .field("eviction", &self.inner.eviction)
             .field("shards", &self.inner.shards.len())
             .field("link", &self.inner.link)
             .finish_non_exhaustive()
