@@ -344,18 +344,57 @@ impl<T, F> Shard<T, F> {
     }
 }
 
-impl<T: Clone, F: Clone> Shard<T, F> {
-    /// Looks a key up, and counts a hit or a miss.
+impl<T, F> Shard<T, F> {
+    /// Looks a key up, and counts a hit or a miss. `serve` makes of the value, and of when it was fetched, what is
+    /// returned.
     #[inline]
-    pub(crate) fn get(&mut self, hash: u64, key: &str, moment: Moment) -> Option<(T, Timestamp)> {
-        let hit = self.look(hash, key, moment);
+    pub(crate) fn get<R>(
+        &mut self,
+        hash: u64,
+        key: &str,
+        moment: Moment,
+        serve: impl FnOnce(&T, Timestamp) -> R,
+    ) -> Option<R> {
+        let hit = self.look(hash, key, moment, serve);
         *(if hit.is_some() { &mut self.counters.hits } else { &mut self.counters.misses }) += 1;
         hit
     }
 
+    /// Looks a key up; an entry that can never be served again is removed. One that only lacks a lease stays: the next
+    /// proof of life makes it valid again, since every change until then is reported first.
+    #[inline]
+    fn look<R>(&mut self, hash: u64, key: &str, moment: Moment, serve: impl FnOnce(&T, Timestamp) -> R) -> Option<R> {
+        let origin = self.origin;
+        let mut expired = false;
+        let looked = self.entries.look(hash, key, |entry| {
+            // An entry's epoch is odd, so this is also the check that the link is up.
+            if origin.epoch(entry) != moment.epoch {
+                Verdict::Remove
+            } else if moment.now >= origin.deadline(entry) {
+                expired = true;
+                Verdict::Remove
+            } else if moment.now >= moment.lease {
+                Verdict::Keep
+            } else {
+                Verdict::Serve(serve(&entry.value, origin.fetched_at(entry)))
+            }
+        });
+        match looked {
+            Looked::Hit(hit) => Some(hit),
+            Looked::Miss => None,
+            Looked::Removed(entry) => {
+                *(if expired { &mut self.counters.expired } else { &mut self.counters.outdated }) += 1;
+                self.removed.push(entry);
+                None
+            }
+        }
+    }
+}
+
+impl<T: Clone, F: Clone> Shard<T, F> {
     /// Looks a key up, and on a miss joins or registers a read.
     pub(crate) fn begin_fill(&mut self, hash: u64, key: &Arc<str>, moment: Moment, flight: &F) -> Begun<T, F> {
-        if let Some((value, _)) = self.look(hash, key, moment) {
+        if let Some(value) = self.look(hash, key, moment, |value, _| value.clone()) {
             return Begun::Hit(value);
         }
         if !is_up(moment.epoch) {
@@ -371,36 +410,6 @@ impl<T: Clone, F: Clone> Shard<T, F> {
             RawEntryMut::Vacant(entry) => {
                 entry.insert_hashed_nocheck(hash, Arc::clone(key), new);
                 Begun::Lead(id, None)
-            }
-        }
-    }
-
-    /// Looks a key up; an entry that can never be served again is removed. One that only lacks a lease stays: the next
-    /// proof of life makes it valid again, since every change until then is reported first.
-    #[inline]
-    fn look(&mut self, hash: u64, key: &str, moment: Moment) -> Option<(T, Timestamp)> {
-        let origin = self.origin;
-        let mut expired = false;
-        let looked = self.entries.look(hash, key, |entry| {
-            // An entry's epoch is odd, so this is also the check that the link is up.
-            if origin.epoch(entry) != moment.epoch {
-                Verdict::Remove
-            } else if moment.now >= origin.deadline(entry) {
-                expired = true;
-                Verdict::Remove
-            } else if moment.now >= moment.lease {
-                Verdict::Keep
-            } else {
-                Verdict::Serve((entry.value.clone(), origin.fetched_at(entry)))
-            }
-        });
-        match looked {
-            Looked::Hit(hit) => Some(hit),
-            Looked::Miss => None,
-            Looked::Removed(entry) => {
-                *(if expired { &mut self.counters.expired } else { &mut self.counters.outdated }) += 1;
-                self.removed.push(entry);
-                None
             }
         }
     }

@@ -9,7 +9,7 @@ use crate::{
     entry::NewEntry,
     flight::{Flight, Joined},
     shard::Claim,
-    tier::{Inner, weight},
+    tier::Inner,
 };
 
 /// What both kinds of ticket carry.
@@ -41,7 +41,7 @@ impl<T, E> Stub<T, E> {
             epoch,
             fetched_at: at,
             deadline,
-            weight: weight(&self.key, value_bytes),
+            weight: self.tier.weight(&self.key, value_bytes),
         })
     }
 }

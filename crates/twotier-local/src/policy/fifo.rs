@@ -40,9 +40,7 @@ impl<T> Fifo<T> {
     ) -> Looked<T, R> {
         let Some(slot) = self.table.find(hash, key) else { return Looked::Miss };
         match judge(slot.entry()) {
-            Verdict::Serve(hit) => {
-                Looked::Hit(hit)
-            }
+            Verdict::Serve(hit) => Looked::Hit(hit),
             Verdict::Keep => Looked::Miss,
             Verdict::Remove => Looked::Removed(slot.remove().0),
         }

@@ -1,11 +1,14 @@
 //! S3-FIFO: Yang, Zhang, Qiu, Yue and Vigfusson, "FIFO queues are all you need for cache eviction", SOSP 2023.
 //!
-//! New keys queue in a small part. Who was hit twice there moves to the main part at its end; the others go, and are
+//! New keys queue in a small part. Who was hit there moves to the main part at its end; the others go, and are
 //! remembered for as many evictions as the main part has entries. Who comes back within that time goes to the main part
 //! at once. In the main part the oldest goes unless it was hit since it was last looked at.
 //!
-//! Two rules are added to the paper's:
+//! Three rules differ from the paper's:
 //!
+//! - One hit in the small part earns a place in the main one, where the paper asks for two. In a shard of 32 entries three
+//!   keys make up the small part, and who waits there for a second hit has gone before it comes; and where recency is all
+//!   there is, one hit is what LRU would have honoured too.
 //! - While nothing has to go, what the small part cannot hold moves to the main part. The small part thus never grows
 //!   beyond its share, and its nodes are not left over when the main part has filled.
 //! - An entry that had earned its place in the main part and is removed because its value changed or expired is
@@ -26,9 +29,8 @@ use crate::{
 
 /// The small part's share is a tenth: the paper's choice, and not sensitive.
 pub(super) const SMALL_SHARE: usize = 10;
-/// Hits in the small part that earn a place in the main one. The paper's choice: one hit is often the same request asking
-/// again.
-const HITS_TO_STAY: u8 = 2;
+/// Hits in the small part that earn a place in the main one.
+const HITS_TO_STAY: u8 = 1;
 
 #[derive(Debug)]
 pub(super) struct S3Fifo<T> {
