@@ -33,7 +33,7 @@ pub const fn entry_overhead(eviction: Eviction) -> usize {
 /// From this many entries on a tier is split; below, it is one exact list.
 const SPLIT_FROM: usize = 2048;
 /// A shard holds at least this many entries, so that an uneven spread of keys costs little of the hit ratio.
-const ENTRIES_PER_SHARD: usize = 256;
+const ENTRIES_PER_SHARD: usize = 128;
 /// A shard may hold at least this many bytes, so that a value of ordinary size is not too heavy for it.
 const BYTES_PER_SHARD: usize = 256 * 1024;
 /// More shards than this gain nothing.
