@@ -1,18 +1,37 @@
-//! The local tier of [twotier](https://docs.rs/twotier): an exact LRU in process memory that never serves a copy it
-//! cannot vouch for.
+//! The local tier of [twotier](https://docs.rs/twotier): a bounded map in process memory, exact LRU by default, that
+//! never serves a copy it cannot vouch for.
 //!
 //! Applications use the facade crate `twotier`; this crate is for those who build on the tier itself.
 //!
 //! # What is kept, and what is let go
 //!
 //! [`LocalTier`] keeps values already decoded, under at most so many entries *and* so many bytes
-//! ([`LocalOptions`]). When it is full the least recently used entry goes, exactly: small tiers are one list, large
-//! ones are split into shards and the order is exact within each. Looking up, overwriting and evicting are O(1).
+//! ([`LocalOptions`]). Small tiers are one queue; large ones are split into shards by the hash of the key, and each shard
+//! decides for itself. Which entry goes when a shard is full is one word of the options,
+//! [`Eviction`](twotier_core::Eviction). Looking up and overwriting are O(1) by every policy, and so is evicting, for
+//! S3-FIFO and W-TinyLFU on average: a hit pays for at most one later step past its entry.
 //!
-//! Exactness has its price, and it is stated here: a hit moves an entry to the end of a list, so a hit writes, so a hit
-//! takes its shard's lock. Policies that only mark an entry on a hit are faster (about 1.3 times on one thread) and on
-//! many workloads keep better entries. Exact LRU is the default all the same because a user can predict it: after
-//! `a, b, c, read a, d` in a tier of three, `b` is gone, and no other outcome needs explaining.
+//! | policy | a hit | an eviction |
+//! |---|---|---|
+//! | `Lru` | moves the entry to the end of the queue | takes the front |
+//! | `Fifo` | does nothing | takes the front |
+//! | `Lfu` | moves the entry to the next level of a list of levels | takes the head of the lowest |
+//! | `Random` | does nothing | takes a place in a row by a seeded generator |
+//! | `S3Fifo` | marks the entry | takes from a small queue of new keys, or the first unmarked of the main queue |
+//! | `WTinyLfu` | marks the entry and counts in a sketch | lets the oldest new key and the first unmarked of the main queue contend by their counts |
+//!
+//! Exact LRU is the default because a user can predict it: after `a, b, c, read a, d` in a tier of three, `b` is gone,
+//! and no other outcome needs explaining. That has its price: on real traces it misses more than S3-FIFO does (mean hit
+//! ratio over forty cells 48.2 % to 52.4 %), and a hit writes to its neighbours in the queue. Both policies that only
+//! mark an entry keep two queues, of which the small one holds a tenth: new keys must be hit there, or be known from
+//! before, to stay. They differ in how they know: S3-FIFO by a list of those that went lately, W-TinyLFU by counts of
+//! all keys, which hold where a list is flooded, as by a loop longer than the cache.
+//!
+//! Sharding costs some hit ratio, since shards fill unevenly: at most 0.6 points with 32 entries a shard on the traces of
+//! the tests. Tiers are split from 2048 entries on, with at least 128 entries a shard.
+//!
+//! A shard's lock is held for some dozens of nanoseconds, so who finds it taken spins, and yields when that takes longer
+//! than a hit should. Threads of real-time priority on fewer processors than threads are better off without this crate.
 //!
 //! # Why an insertion needs a ticket
 //!
@@ -56,9 +75,9 @@
 //!
 //! # What is deliberately absent
 //!
-//! No background thread: expired and outdated entries go when they are looked up or when they are the least recently
-//! used. No unsafe code. No user code under a lock: values are dropped after the lock is released, and never inside a
-//! [`ChangeListener`](twotier_core::ChangeListener) call, which may come from a connection's reader.
+//! No background thread: expired and outdated entries go when they are looked up or evicted. No unsafe code. No user code
+//! under a lock, but for the closure of [`LocalTier::get_with`]: values are dropped after the lock is released, and never
+//! inside a [`ChangeListener`](twotier_core::ChangeListener) call, which may come from a connection's reader.
 
 mod counters;
 mod digest;

@@ -58,7 +58,7 @@ pub struct LocalOptions {
 
 impl LocalOptions {
     /// Makes options with the number of shards left to the tier: one below 2048 entries, so that small tiers are exact,
-    /// then one for every 256 entries and every 256 KiB rounded down to a power of two, 64 at most.
+    /// then one for every 128 entries and every 256 KiB rounded down to a power of two, 64 at most.
     #[must_use]
     pub fn new(max_entries: usize, max_bytes: usize, max_staleness: Duration) -> Self {
         Self { max_entries, max_bytes, max_staleness, eviction: Eviction::Lru, shards: None }
@@ -116,7 +116,7 @@ mod tests {
     #[test]
     fn small_tiers_are_one_exact_list_and_large_ones_have_at_most_64_shards() {
         assert_eq!([1, 500, 2047].map(shards), [1, 1, 1]);
-        assert_eq!([2048, 4095, 4096, 10_000, 16_384, 1_000_000].map(shards), [8, 8, 16, 32, 64, 64]);
+        assert_eq!([2048, 4095, 4096, 10_000, 16_384, 1_000_000].map(shards), [16, 16, 32, 64, 64, 64]);
     }
 
     #[test]

@@ -24,7 +24,7 @@ use crate::{
 /// One seed per process, for the choice of a shard and for the maps: nobody outside can choose keys that collide.
 static SEED: LazyLock<RandomState> = LazyLock::new(RandomState::default);
 
-/// The in-process tier: an exact LRU whose hits come with a bound on their staleness.
+/// The in-process tier: a bounded map whose hits come with a bound on their staleness.
 ///
 /// `T` is the value kept: cheap to clone, such as an `Arc`, because it is cloned under a lock. `E` is the error that a
 /// failed read shares with those who joined it.
@@ -299,8 +299,8 @@ where
         CoherenceCounters { flushes: changes.flushes, links: changes.links, ..sum }
     }
 
-    /// Returns the keys held, shard by shard, in each the least recently used first: the order in which they would be
-    /// evicted. Entries that would not be served any more are among them until they are found.
+    /// Returns the keys held, shard by shard. By LRU and FIFO they come in the order in which they would be evicted; by
+    /// S3-FIFO and W-TinyLFU the queue of new keys comes first, each queue from its oldest; else as they came in. Entries that would not be served any more are among them until they are found.
     #[must_use]
     pub fn keys(&self) -> Vec<String> {
         self.inner.shards.iter().flat_map(|shard| shard.0.lock().keys()).collect()

@@ -38,10 +38,10 @@ pub enum Eviction {
     /// `s3-fifo`: three queues that keep one-time keys from displacing the rest, where a hit only marks its entry: the
     /// fastest. Yang et al., "FIFO queues are all you need for cache eviction", SOSP 2023.
     S3Fifo,
-    /// `w-tinylfu`: a small window of recent keys, and a main part into which only those are admitted that are asked for
-    /// more often than the one they would displace; the size of the window follows the hit ratio. Einziger, Friedman and
-    /// Manes, "TinyLFU", ACM Transactions on Storage 2017; Einziger, Eytan, Friedman and Manes, "Adaptive Software Cache
-    /// Management", Middleware 2018.
+    /// `w-tinylfu`: a window of recent keys, and a main part into which those go that were hit in the window or are asked
+    /// for more often than the one they would displace. It keeps a part of a loop longer than the cache, of which the
+    /// others keep nothing. Einziger, Friedman and Manes, "TinyLFU: A highly efficient cache admission policy", ACM
+    /// Transactions on Storage 2017.
     WTinyLfu,
 }
 

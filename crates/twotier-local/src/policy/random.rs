@@ -34,7 +34,8 @@ impl<T> Random<T> {
         self.table.keys()
     }
 
-    #[inline]
+    /// Not inlined, as it would only be in the way of the policies that are chosen for speed.
+    #[inline(never)]
     pub(super) fn look<R>(
         &mut self,
         hash: u64,

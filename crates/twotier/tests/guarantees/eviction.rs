@@ -1,6 +1,6 @@
 //! D5, D7 and D12: the local tier is bounded by entries and bytes, and the least recently used entry goes.
 
-use twotier::{Cache, CacheConfig, MemoryBackend};
+use twotier::{Cache, CacheConfig, Eviction, MemoryBackend};
 
 use crate::support::{over_memory, read, text};
 
@@ -81,4 +81,29 @@ async fn a_weigher_of_the_user_s_decides_what_a_value_weighs() {
         cache.set(key, String::new()).await.unwrap();
     }
     assert_eq!(local(&cache, &["a", "b", "c"]).await, [false, true, true]);
+}
+
+/// F2: one word switches the policy, and by any of them the bounds hold and a hit is the value last written.
+#[tokio::test]
+async fn one_word_of_the_configuration_switches_the_policy() {
+    for (word, left) in [("lru", ["a", "c"]), ("fifo", ["b", "c"]), ("lfu", ["a", "c"])] {
+        let config = CacheConfig::from_json(&format!(r#"{{ "max_entries": 2, "eviction": "{word}" }}"#)).unwrap();
+        let cache = text().eviction(config.eviction).max_entries(2).build(MemoryBackend::new()).await.unwrap();
+        for key in ["a", "b"] {
+            cache.set(key, key.to_owned()).await.unwrap();
+        }
+        assert!(cache.get_if_local("a").is_some());
+        cache.set("c", "c".to_owned()).await.unwrap();
+        assert_eq!(local(&cache, &left).await, [true, true], "{word}");
+        assert_eq!(cache.stats().local.evictions(), 1);
+    }
+    for word in ["random:7", "s3-fifo", "w-tinylfu"] {
+        let eviction: Eviction = word.parse().unwrap();
+        let cache = text().eviction(eviction).max_entries(20).build(MemoryBackend::new()).await.unwrap();
+        for (version, key) in (0..200).map(|step| (step, (step * step % 37).to_string())) {
+            cache.set(&key, version.to_string()).await.unwrap();
+            assert_eq!(cache.get_if_local(&key).unwrap().as_str(), version.to_string(), "{word}");
+            assert!(cache.stats().local.size <= 20);
+        }
+    }
 }
