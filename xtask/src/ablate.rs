@@ -191,8 +191,8 @@ impl Copy {
         let mut texts: BTreeMap<&str, String> = BTreeMap::new();
         for edit in rule.edits {
             let text = texts.entry(edit.file).or_insert_with(|| self.whole[edit.file].clone());
-            if !text.contains(edit.from) {
-                return Err(Failure::Failed(format!("{}: the rule is not in {} any more", rule.name, edit.file)));
+            if text.matches(edit.from).count() != edit.times {
+                return Err(Failure::Failed(format!("{}: the rule is not in {} as it was", rule.name, edit.file)));
             }
             *text = text.replace(edit.from, edit.to);
         }
