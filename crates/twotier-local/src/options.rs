@@ -116,7 +116,7 @@ mod tests {
     #[test]
     fn small_tiers_are_one_exact_list_and_large_ones_have_at_most_64_shards() {
         assert_eq!([1, 500, 2047].map(shards), [1, 1, 1]);
-        assert_eq!([2048, 4095, 4096, 10_000, 16_384, 1_000_000].map(shards), [16, 16, 32, 64, 64, 64]);
+        assert_eq!([2048, 4095, 4096, 10_000, 16_384, 1_000_000].map(shards), [8, 16, 16, 64, 64, 64]);
     }
 
     #[test]
