@@ -312,7 +312,8 @@ where
     }
 
     /// Returns the keys held, shard by shard. By LRU and FIFO they come in the order in which they would be evicted; by
-    /// S3-FIFO and W-TinyLFU the queue of new keys comes first, each queue from its oldest; else as they came in. Entries that would not be served any more are among them until they are found.
+    /// S3-FIFO and W-TinyLFU the queue of new keys comes first, each queue from its oldest; else as they came in.
+    /// Entries that would not be served any more are among them until they are found.
     #[must_use]
     pub fn keys(&self) -> Vec<String> {
         self.inner.shards.iter().flat_map(|shard| shard.0.lock().keys()).collect()

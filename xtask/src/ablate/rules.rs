@@ -84,7 +84,7 @@ pub(super) const RULES: &[Rule] = &[
     },
     Rule {
         name: "an entry is of the current epoch",
-        edits: &[edit(SHARD, "if entry.epoch != moment.epoch {", "if moment.epoch == 0 {")],
+        edits: &[edit(SHARD, "if origin.epoch(entry) != moment.epoch {", "if moment.epoch == 0 {")],
     },
     Rule {
         name: "no read is kept while a write is pending",
@@ -180,7 +180,11 @@ pub(super) const RULES: &[Rule] = &[
     },
     Rule {
         name: "hits end with the deadline",
-        edits: &[edit(SHARD, "if moment.now >= entry.deadline {", "if moment.now > twotier_core::Timestamp::MAX {")],
+        edits: &[edit(
+            SHARD,
+            "if moment.now >= origin.deadline(entry) {",
+            "if moment.now > twotier_core::Timestamp::MAX {",
+        )],
     },
     Rule {
         name: "a lease counts from before its request",
