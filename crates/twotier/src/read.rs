@@ -207,19 +207,19 @@ impl<V: Send + Sync + 'static> Shared<V> {
                 }
             });
         }
-        let mut too_late = None;
+        let mut in_time = Ok(());
         for batch in order.chunks(BATCH) {
-            let values = match &too_late {
-                None => self.within(operation, async { Ok(self.read_batch(batch, operation).await) }).await,
-                // A backend that let one batch wait for the whole deadline is not given another for each that follows.
-                Some(timeout) => Err(Error::clone(timeout)),
-            };
-            let values = values.unwrap_or_else(|error| {
-                let values = batch.iter().map(|_| Err(error.clone())).collect();
-                too_late = Some(error);
-                values
-            });
+            let mut values = vec![None; batch.len()];
+            // A backend that let one batch wait for the whole deadline is not given another for each that follows.
+            if in_time.is_ok() {
+                let reading = async {
+                    self.read_batch(batch, operation, &mut values).await;
+                    Ok(())
+                };
+                in_time = self.within(operation, reading).await;
+            }
             for (key, value) in batch.iter().zip(values) {
+                let value = value.unwrap_or_else(|| in_time.clone().and(Err(self.unanswered(operation))));
                 for &index in missed.get(key).into_iter().flatten() {
                     found[index] = value.clone();
                 }
@@ -228,9 +228,9 @@ impl<V: Send + Sync + 'static> Shared<V> {
         found
     }
 
-    /// Reads distinct keys that were missed: same length and order.
-    async fn read_batch(&self, keys: &[&str], operation: Operation) -> Vec<Result<Kept<V>>> {
-        let mut values: Vec<Option<Result<Kept<V>>>> = keys.iter().map(|_| None).collect();
+    /// Reads distinct keys that were missed, and puts each answer in its place as soon as it is there: same length and
+    /// order.
+    async fn read_batch(&self, keys: &[&str], operation: Operation, values: &mut [Option<Result<Kept<V>>>]) {
         let mut led = Vec::new();
         let mut joined = Vec::new();
         for (index, key) in keys.iter().enumerate() {
@@ -267,6 +267,5 @@ impl<V: Send + Sync + 'static> Shared<V> {
                 None => self.read_either(keys[index], operation).await.map(|found| found.value),
             });
         }
-        values.into_iter().map(|value| value.expect("every key was a hit, led or joined")).collect()
     }
 }

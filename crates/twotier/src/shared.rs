@@ -125,15 +125,17 @@ impl<V: Send + Sync + 'static> Shared<V> {
         Error::Backend { operation, namespace: self.namespace.clone(), source }
     }
 
+    pub(crate) fn unanswered(&self, operation: Operation) -> Error {
+        self.backend_failed(operation, unanswered())
+    }
+
     /// A backend of the user's own may break the contract: when it returned more or fewer results than there are items,
     /// nobody knows which belongs to which, and every item is an error, never a silent success.
     pub(crate) fn one_each<T>(items: usize, results: Vec<BackendResult<T>>) -> Vec<BackendResult<T>> {
         if results.len() == items {
             return results;
         }
-        let what = "the backend did not return one result for each item of a batch";
-        let failed = || Err(BackendError::new(BackendErrorKind::Protocol, what));
-        std::iter::repeat_with(failed).take(items).collect()
+        std::iter::repeat_with(|| Err(unanswered())).take(items).collect()
     }
 
     /// Where the value of a key is kept, for the codec.
@@ -148,6 +150,10 @@ impl<V: Send + Sync + 'static> Shared<V> {
             None => encoded,
         }
     }
+}
+
+fn unanswered() -> BackendError {
+    BackendError::new(BackendErrorKind::Protocol, "the backend did not return one result for each item of a batch")
 }
 
 /// Hears of changes for the local tier and for the loads under way.

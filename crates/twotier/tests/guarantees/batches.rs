@@ -1,5 +1,7 @@
 //! Batches over both tiers.
 
+use std::time::Duration;
+
 use twotier::{BackendError, BackendErrorKind, FaultyBackend, MemoryBackend};
 
 use crate::support::{over_memory, read, text};
@@ -132,6 +134,32 @@ async fn a_backend_that_hangs_is_waited_for_once_and_not_for_each_chunk() {
     assert_eq!(begun.elapsed().as_millis(), 500);
     assert!(found.len() == 1200 && outcomes(&found).iter().all(|outcome| outcome == "Timeout"));
     assert_eq!(cache.stats().backend.reads, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_somebody_else_reads_too_slowly_does_not_take_the_others_down_with_it() {
+    let backend = FaultyBackend::new(MemoryBackend::new());
+    let faults = backend.faults();
+    let cache = text().build(backend).await.unwrap();
+    cache.set_many([("slow", "1".to_owned()), ("a", "2".to_owned())]).await.unwrap();
+    cache.clear_local();
+    let slow = Duration::from_secs(10);
+    faults.latency(slow);
+    let leader = tokio::spawn({
+        let cache = cache.clone();
+        async move { cache.get("slow").await }
+    });
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    faults.latency(Duration::ZERO);
+    let batch = cache.get_each(&["slow", "a"]);
+    // Once `a` was asked for, the backend is slow for whoever asks for `slow` again.
+    let then = async {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        faults.latency(slow);
+    };
+    let (found, ()) = tokio::join!(batch, then);
+    assert_eq!(outcomes(&found), ["Timeout", "Some(\"2\")"]);
+    assert!(leader.await.unwrap().is_err());
 }
 
 mod live {
