@@ -320,6 +320,19 @@ async fn the_loader_runs_even_when_the_backend_is_down_or_hangs_and_nothing_is_s
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_value_that_the_backend_could_not_say_is_absent_is_not_overwritten() {
+    let store = MemoryBackend::new();
+    over_memory(&store).await.set("k", "theirs".to_owned()).await.unwrap();
+    let backend = FaultyBackend::new(store);
+    let faults = backend.faults();
+    let cache = text().build(backend).await.unwrap();
+    faults.fail_next(1, BackendError::new(BackendErrorKind::Unavailable, "unplugged"));
+    assert_eq!(Source::default().get(&cache, &["k"]).await.unwrap(), some(&["loaded k"]));
+    assert_eq!(cache.stats().backend.writes, 0);
+    assert_eq!(read(&cache, "k").await.as_deref(), Some("theirs"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_key_that_cannot_be_read_fails_the_batch_before_the_loader_and_leaks_no_load() {
     let store = MemoryBackend::new();
     over_memory(&store).await.set("broken", "not a number".to_owned()).await.unwrap();

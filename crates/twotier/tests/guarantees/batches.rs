@@ -109,6 +109,7 @@ async fn of_items_written_each_by_itself_what_is_refused_changes_nothing_and_the
     let written = cache.set_each(items.map(|(key, value)| (key, value.to_owned()))).await;
     assert_eq!(outcomes(&written), ["()", "ValueTooLarge", "Invalid", "()", "()"]);
     assert_eq!(cache.stats().backend.writes, 2, "one for all of them");
+    assert!(cache.get_if_local("a").is_some(), "one write for the key, so none overlaps with another");
     for clear in [false, true] {
         assert_eq!(read(&cache, "a").await.as_deref(), Some("4"), "of two values for one key the later one wins");
         assert_eq!(read(&cache, "b").await.as_deref(), Some("5"));

@@ -31,13 +31,16 @@ async fn the_hottest_keys_are_those_used_last_and_looking_at_them_changes_nothin
 async fn of_a_tier_in_shards_the_hottest_keys_come_from_every_shard() {
     let cache = text().max_entries(4096).build(MemoryBackend::new()).await.unwrap();
     cache.set_many(keys(2000).into_iter().map(|key| (key, String::new()))).await.unwrap();
-    let hot: Vec<String> = keys(2000).split_off(1900);
+    let hot: Vec<String> = keys(2000).split_off(1968);
     for key in &hot {
         read(&cache, key).await.unwrap();
     }
-    let exported = cache.hot_keys(200);
-    assert_eq!(exported.len(), 200);
-    assert!(hot.iter().all(|key| exported.contains(key)), "100 hot ones in 16 shards are among the first 200");
+    let exported = cache.hot_keys(400);
+    assert_eq!(exported.len(), 400);
+    assert!(
+        hot.iter().all(|key| exported.contains(key)),
+        "no shard holds so many of the 32 that its turns do not reach them"
+    );
     assert_eq!(cache.hot_keys(5000).len(), 2000);
 }
 
