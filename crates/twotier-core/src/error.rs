@@ -12,17 +12,19 @@ pub enum Operation {
     Build,
     /// `get`, `lookup` and `get_if_local`.
     Get,
-    /// `get_many`.
+    /// `get_many` and `get_each`.
     GetMany,
     /// `get_or_load`.
     GetOrLoad,
+    /// `get_many_or_load`.
+    GetManyOrLoad,
     /// `set` and `set_with`.
     Set,
-    /// `set_many`.
+    /// `set_many` and `set_each`.
     SetMany,
     /// `delete`.
     Delete,
-    /// `delete_many`.
+    /// `delete_many` and `delete_each`.
     DeleteMany,
     /// `invalidate_local` and `clear_local`.
     Invalidate,
@@ -30,7 +32,7 @@ pub enum Operation {
     Clear,
     /// `update`.
     Update,
-    /// `warm`.
+    /// `warm` and `warm_paced`.
     Warm,
     /// `close`.
     Close,
@@ -43,6 +45,7 @@ impl fmt::Display for Operation {
             Self::Get => "get",
             Self::GetMany => "get_many",
             Self::GetOrLoad => "get_or_load",
+            Self::GetManyOrLoad => "get_many_or_load",
             Self::Set => "set",
             Self::SetMany => "set_many",
             Self::Delete => "delete",
@@ -129,8 +132,10 @@ pub enum Error {
         limit: usize,
     },
     /// The caller's loader failed; its own error is the source, and can be had back by `downcast_ref`.
-    #[error("get_or_load in namespace `{namespace}`: the loader failed")]
+    #[error("{operation} in namespace `{namespace}`: the loader failed")]
     Load {
+        /// What the loader was run for.
+        operation: Operation,
         /// Where.
         namespace: Namespace,
         /// The loader's error.

@@ -104,9 +104,12 @@ pub struct BackendStats {
     pub errors: u64,
     /// Calls that did not end within the operation timeout. Also counted as errors.
     pub timeouts: u64,
-    /// Values from the backend that the codec could not decode.
+    /// Values from the backend that the codec could not decode: each was an error.
     pub undecodable: u64,
-    /// Loader runs of `get_or_load`.
+    /// Values from the backend that a codec which knows its own told to be somebody else's, or damaged: each was read as
+    /// an absent key.
+    pub foreign: u64,
+    /// Loader runs of `get_or_load` and `get_many_or_load`.
     pub loads: u64,
     /// How long the calls took.
     pub latency: LatencyStats,

@@ -138,6 +138,11 @@ impl<T, F> Shard<T, F> {
         self.entries.keys()
     }
 
+    /// Returns up to `n` of those keys, the last ones.
+    pub(crate) fn last_keys(&self, n: usize) -> Vec<String> {
+        self.keys().skip(self.len().saturating_sub(n)).map(str::to_owned).collect()
+    }
+
     /// Takes what the steps since the last call let go, to be dropped after unlocking.
     ///
     /// A change reported by the backend does not take it: dropping a value is user code, which has no place in a

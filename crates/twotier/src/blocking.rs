@@ -9,7 +9,7 @@
 //! # Ok::<(), twotier::Error>(())
 //! ```
 
-use std::{error::Error as StdError, fmt, sync::Arc};
+use std::{error::Error as StdError, fmt, num::NonZeroU32, sync::Arc};
 
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::runtime::{Builder, Handle, Runtime};
@@ -66,6 +66,17 @@ impl Owned {
             Some(runtime) => runtime.block_on(call),
             None => usage("the runtime has ended"),
         }
+    }
+
+    /// Runs a call with a result for each of its items.
+    fn run_each<T>(
+        &self,
+        operation: Operation,
+        items: usize,
+        call: impl Future<Output = Vec<Result<T>>>,
+    ) -> Vec<Result<T>> {
+        let results = self.run(operation, async { Ok(call.await) });
+        results.unwrap_or_else(|error| std::iter::repeat_with(|| Err(error.clone())).take(items).collect())
     }
 }
 
@@ -147,6 +158,15 @@ impl<V: Send + Sync + 'static> Cache<V> {
         self.runtime.run(Operation::GetMany, self.cache.get_many(keys))
     }
 
+    /// See [`Cache::get_each`](crate::Cache::get_each).
+    ///
+    /// # Errors
+    ///
+    /// Each as its twin.
+    pub fn get_each<K: AsRef<str>>(&self, keys: &[K]) -> Vec<Result<Option<Arc<V>>>> {
+        self.runtime.run_each(Operation::GetMany, keys.len(), self.cache.get_each(keys))
+    }
+
     /// See [`Cache::set`](crate::Cache::set).
     ///
     /// # Errors
@@ -178,6 +198,20 @@ impl<V: Send + Sync + 'static> Cache<V> {
         self.runtime.run(Operation::SetMany, self.cache.set_many(items))
     }
 
+    /// See [`Cache::set_each`](crate::Cache::set_each).
+    ///
+    /// # Errors
+    ///
+    /// Each as its twin.
+    pub fn set_each<K, T>(&self, items: impl IntoIterator<Item = (K, T)>) -> Vec<Result<()>>
+    where
+        K: Into<String>,
+        T: Into<Arc<V>>,
+    {
+        let items: Vec<(K, T)> = items.into_iter().collect();
+        self.runtime.run_each(Operation::SetMany, items.len(), self.cache.set_each(items))
+    }
+
     /// See [`Cache::delete`](crate::Cache::delete).
     ///
     /// # Errors
@@ -196,6 +230,15 @@ impl<V: Send + Sync + 'static> Cache<V> {
         self.runtime.run(Operation::DeleteMany, self.cache.delete_many(keys))
     }
 
+    /// See [`Cache::delete_each`](crate::Cache::delete_each).
+    ///
+    /// # Errors
+    ///
+    /// Each as its twin.
+    pub fn delete_each<K: AsRef<str>>(&self, keys: &[K]) -> Vec<Result<bool>> {
+        self.runtime.run_each(Operation::DeleteMany, keys.len(), self.cache.delete_each(keys))
+    }
+
     /// See [`Cache::get_or_load`](crate::Cache::get_or_load). The loader is an ordinary function here, and runs on the
     /// calling thread.
     ///
@@ -209,6 +252,25 @@ impl<V: Send + Sync + 'static> Cache<V> {
         E: Into<Box<dyn StdError + Send + Sync>>,
     {
         self.runtime.run(Operation::GetOrLoad, self.cache.get_or_load(key, || async { loader() }))
+    }
+
+    /// See [`Cache::get_many_or_load`](crate::Cache::get_many_or_load). The loader is an ordinary function here, and runs
+    /// on the calling thread.
+    ///
+    /// # Errors
+    ///
+    /// As its twin.
+    pub fn get_many_or_load<K, F, I, Q, T, E>(&self, keys: &[K], mut loader: F) -> Result<Vec<Option<Arc<V>>>>
+    where
+        K: AsRef<str>,
+        F: FnMut(Vec<String>) -> Result<I, E>,
+        I: IntoIterator<Item = (Q, T)>,
+        Q: Into<String>,
+        T: Into<Arc<V>>,
+        E: Into<Box<dyn StdError + Send + Sync>>,
+    {
+        let loader = |missing| std::future::ready(loader(missing));
+        self.runtime.run(Operation::GetManyOrLoad, self.cache.get_many_or_load(keys, loader))
     }
 
     /// See [`Cache::update`](crate::Cache::update).
@@ -230,6 +292,21 @@ impl<V: Send + Sync + 'static> Cache<V> {
     /// As its twin.
     pub fn warm<K: AsRef<str>>(&self, keys: &[K]) -> Result<usize> {
         self.runtime.run(Operation::Warm, self.cache.warm(keys))
+    }
+
+    /// See [`Cache::warm_paced`](crate::Cache::warm_paced).
+    ///
+    /// # Errors
+    ///
+    /// As its twin.
+    pub fn warm_paced<K: AsRef<str>>(&self, keys: &[K], keys_per_second: NonZeroU32) -> Result<usize> {
+        self.runtime.run(Operation::Warm, self.cache.warm_paced(keys, keys_per_second))
+    }
+
+    /// See [`Cache::hot_keys`](crate::Cache::hot_keys).
+    #[must_use]
+    pub fn hot_keys(&self, n: usize) -> Vec<String> {
+        self.cache.hot_keys(n)
     }
 
     /// See [`Cache::invalidate_local`](crate::Cache::invalidate_local).

@@ -3,6 +3,7 @@
 use std::{
     error::Error as StdError,
     fmt,
+    num::NonZeroU32,
     sync::{Arc, atomic::Ordering},
 };
 
@@ -147,6 +148,35 @@ impl<V: Send + Sync + 'static> Cache<V> {
         self.shared.read_many(&keys, Operation::GetMany, true).await
     }
 
+    /// Reads many values as [`get_many`](Self::get_many) does, with a result for each: same length and order as `keys`,
+    /// duplicates allowed. A key that fails does not fail the others.
+    ///
+    /// Local hits first, then one round trip for each 512 of the rest. When one of those misses its deadline, those that
+    /// would have followed are not asked for, and share its error.
+    ///
+    /// # Errors
+    ///
+    /// Each as [`get`](Self::get).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use twotier::{Cache, ErrorKind, MemoryBackend};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), twotier::Error> {
+    /// # let names: Cache<String> = Cache::builder().build(MemoryBackend::new()).await?;
+    /// names.set("42", "Ada".to_owned()).await?;
+    /// let found = names.get_each(&["42", ""]).await;
+    /// assert!(matches!(&found[0], Ok(Some(name)) if **name == "Ada"));
+    /// assert!(matches!(&found[1], Err(error) if error.kind() == ErrorKind::Invalid));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn get_each<K: AsRef<str>>(&self, keys: &[K]) -> Vec<Result<Option<Arc<V>>>> {
+        let keys: Vec<&str> = keys.iter().map(AsRef::as_ref).collect();
+        self.shared.read_each(&keys, Operation::GetMany, true).await
+    }
+
     /// Writes a value through: backend first, in one round trip, then the local tier, so that the next
     /// [`get`](Self::get) is a local hit.
     ///
@@ -187,6 +217,24 @@ impl<V: Send + Sync + 'static> Cache<V> {
         self.shared.set_many(items).await
     }
 
+    /// Writes many values as [`set_many`](Self::set_many) does, with a result for each: same length and order as `items`.
+    /// An item that is refused or fails does not fail the others. Of two values for one key the later one wins, and what
+    /// becomes of it is the result of both.
+    ///
+    /// One round trip for each 512.
+    ///
+    /// # Errors
+    ///
+    /// Each as [`set`](Self::set).
+    pub async fn set_each<K, T>(&self, items: impl IntoIterator<Item = (K, T)>) -> Vec<Result<()>>
+    where
+        K: Into<String>,
+        T: Into<Arc<V>>,
+    {
+        let items = items.into_iter().map(|(key, value)| (key.into(), value.into())).collect();
+        self.shared.set_each(items).await
+    }
+
     /// Deletes a key from both tiers, in one round trip, and says whether it was there. A read under way cannot bring
     /// the value back.
     ///
@@ -205,6 +253,19 @@ impl<V: Send + Sync + 'static> Cache<V> {
     pub async fn delete_many<K: AsRef<str>>(&self, keys: &[K]) -> Result<usize> {
         let keys: Vec<&str> = keys.iter().map(AsRef::as_ref).collect();
         self.shared.delete_many(&keys).await
+    }
+
+    /// Deletes many keys as [`delete_many`](Self::delete_many) does, and says for each whether it was there: same length
+    /// and order as `keys`, duplicates allowed. A key that fails does not fail the others.
+    ///
+    /// One round trip for each 512.
+    ///
+    /// # Errors
+    ///
+    /// Each as [`delete`](Self::delete).
+    pub async fn delete_each<K: AsRef<str>>(&self, keys: &[K]) -> Vec<Result<bool>> {
+        let keys: Vec<&str> = keys.iter().map(AsRef::as_ref).collect();
+        self.shared.delete_each(&keys).await
     }
 
     /// Reads a value, or loads and stores it when the key is absent: one load per key at a time in this cache.
@@ -252,6 +313,63 @@ impl<V: Send + Sync + 'static> Cache<V> {
         Ok(value)
     }
 
+    /// Reads many values, and loads and stores those that are absent: same length and order as `keys`, duplicates allowed.
+    ///
+    /// The loader is called once, with exactly the keys that neither tier has and nobody else is loading, each once; keys
+    /// that this call need not load are not among them, and if there are none it is not called. It returns the values it
+    /// found in any order; a key it does not return is absent, `None` in the result, and nothing is stored for it. Values
+    /// for keys it was not asked for are ignored.
+    ///
+    /// One load per key at a time, together with [`get_or_load`](Self::get_or_load): a key that somebody else is loading
+    /// is waited for, and who asks meanwhile for a key of ours gets our value or our error, as soon as it is there. A
+    /// `get_or_load` that waited for a key our loader has no value for runs its own loader. This call ends its own loads
+    /// before it waits for others, so that no two batches wait for each other. When somebody we waited for gives up,
+    /// because their future was dropped, the loader is called again, with the keys they left behind.
+    ///
+    /// Values are stored by one write for each 512; one whose key changed while it was loaded is returned, but not stored.
+    /// When the backend cannot be reached the loader runs all the same. A loaded value that could not be stored is
+    /// returned; the failure is counted in [`stats`](Self::stats) and logged.
+    ///
+    /// Local hits cost no round trip; the rest costs one for each 512, and one more for each 512 that are loaded.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Load`](crate::Error::Load) with the loader's own error as its source, which everyone who waits for one of
+    /// its keys is given too. As [`get_many`](Self::get_many) for keys, and for values in the backend, that are not valid:
+    /// then the loader is not called.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::collections::HashMap;
+    /// # use twotier::{Cache, MemoryBackend};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), twotier::Error> {
+    /// # let lengths: Cache<usize> = Cache::builder().build(MemoryBackend::new()).await?;
+    /// lengths.set("one", 3).await?;
+    /// let loader = |missing: Vec<String>| async move {
+    ///     assert_eq!(missing, ["three"]);
+    ///     Ok::<_, std::io::Error>(HashMap::from([("three".to_owned(), 5)]))
+    /// };
+    /// let found = lengths.get_many_or_load(&["three", "one", "three"], loader).await?;
+    /// assert_eq!(found.iter().map(|value| value.as_deref().copied()).collect::<Vec<_>>(), [Some(5), Some(3), Some(5)]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn get_many_or_load<K, F, Fut, I, Q, T, E>(&self, keys: &[K], loader: F) -> Result<Vec<Option<Arc<V>>>>
+    where
+        K: AsRef<str>,
+        F: FnMut(Vec<String>) -> Fut,
+        Fut: Future<Output = Result<I, E>>,
+        I: IntoIterator<Item = (Q, T)>,
+        Q: Into<String>,
+        T: Into<Arc<V>>,
+        E: Into<Box<dyn StdError + Send + Sync>>,
+    {
+        let keys: Vec<&str> = keys.iter().map(AsRef::as_ref).collect();
+        self.shared.get_many_or_load(&keys, loader).await
+    }
+
     /// Changes a value by a function of what the backend holds now, and returns what it holds then.
     ///
     /// This is a compare-and-set against the backend, never against a local copy: when somebody else changed the key in
@@ -285,16 +403,61 @@ impl<V: Send + Sync + 'static> Cache<V> {
         self.shared.update(key, change).await
     }
 
-    /// Reads keys into the local tier, in one round trip for each 512, and says how many are there now. Missing keys are
-    /// not counted; times to live are kept; nothing is counted as a hit or a miss.
+    /// Reads keys into the local tier, in one round trip for each 512, and says how many are there now, each once. Missing
+    /// keys are not counted; times to live are kept; nothing is counted as a hit or a miss.
+    ///
+    /// Keys that are held already are not read again. One batch is read at a time, and other tasks run between two.
     ///
     /// # Errors
     ///
     /// As [`get_many`](Self::get_many).
     pub async fn warm<K: AsRef<str>>(&self, keys: &[K]) -> Result<usize> {
         let keys: Vec<&str> = keys.iter().map(AsRef::as_ref).collect();
-        let values = self.shared.read_many(&keys, Operation::Warm, false).await?;
-        Ok(values.iter().flatten().count())
+        self.shared.warm(&keys, None).await
+    }
+
+    /// Warms as [`warm`](Self::warm) does, but no faster than so many keys a second, so that live reads hardly notice.
+    ///
+    /// Ten small batches a second, or more where a batch would have over 512 keys; for less than ten keys a second, one
+    /// key at a time. The first failure ends it; what was read until then is kept.
+    ///
+    /// # Errors
+    ///
+    /// As [`warm`](Self::warm).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::num::NonZeroU32;
+    /// # use twotier::{Cache, MemoryBackend};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let names: Cache<String> = Cache::builder().build(MemoryBackend::new()).await?;
+    /// # names.set("42", "Ada".to_owned()).await?;
+    /// let export = serde_json::to_string(&names.hot_keys(1000))?; // before a restart
+    ///
+    /// names.clear_local();
+    /// let hot: Vec<String> = serde_json::from_str(&export)?; // after it
+    /// let pace = NonZeroU32::new(5000).expect("not zero");
+    /// assert_eq!(names.warm_paced(&hot, pace).await?, 1);
+    /// assert!(names.get_if_local("42").is_some());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn warm_paced<K: AsRef<str>>(&self, keys: &[K], keys_per_second: NonZeroU32) -> Result<usize> {
+        let keys: Vec<&str> = keys.iter().map(AsRef::as_ref).collect();
+        self.shared.warm(&keys, Some(keys_per_second)).await
+    }
+
+    /// Returns up to `n` of the keys held locally, the hottest first: those that would be evicted last. Never touches the
+    /// backend; counts nothing and leaves the order of eviction as it is.
+    ///
+    /// A local tier of 2048 entries or more is split into shards, which take turns here: the order is exact within each.
+    /// Keys whose copies are outdated, after a flush or a lost link, are among them, and so are keys known to be absent.
+    /// The namespace is not part of them: they are what [`warm`](Self::warm) takes.
+    #[must_use]
+    pub fn hot_keys(&self, n: usize) -> Vec<String> {
+        self.shared.hot_keys(n)
     }
 
     /// Removes the local copy of a key and says whether there was one; never touches the backend. A read under way

@@ -1,14 +1,17 @@
 //! Codecs: how values become the bytes in the backend.
 //!
 //! The codec is part of what other programs see: with [`Json`], `redis-cli GET users:42` shows plain JSON.
-//! A codec of your own is one implementation of [`Codec`].
+//! A codec of your own is one implementation of [`Codec`]. [`Sealed`] puts another codec's bytes into an envelope, for
+//! namespaces where something else may come to lie under our keys.
 
+mod envelope;
 mod json;
 #[cfg(feature = "messagepack")]
 mod messagepack;
 mod plain;
 #[cfg(feature = "postcard")]
 mod postcard;
+mod sealed;
 
 use bytes::Bytes;
 
@@ -20,6 +23,7 @@ pub use self::messagepack::MessagePack;
 pub use self::plain::{Raw, Text};
 #[cfg(feature = "postcard")]
 pub use self::postcard::Postcard;
+pub use self::sealed::Sealed;
 
 /// Turns values into bytes and back.
 ///
@@ -43,4 +47,57 @@ pub trait Codec<V>: Send + Sync + 'static {
     ///
     /// When the bytes are not the encoding of a value.
     fn decode(&self, bytes: &Bytes) -> Result<V, CodecError>;
+
+    /// Encodes a value for the place where it will be kept. This is what the cache calls; provided as
+    /// [`encode`](Self::encode), wherever that is.
+    ///
+    /// # Errors
+    ///
+    /// As [`encode`](Self::encode).
+    fn encode_at(&self, _place: Place<'_>, value: &V) -> Result<Bytes, CodecError> {
+        self.encode(value)
+    }
+
+    /// Decodes a value found at a place, or returns `None` when these bytes are not this codec's: the key is then read as
+    /// absent, and counted in `stats().backend.foreign`. This is what the cache calls; provided as
+    /// [`decode`](Self::decode), wherever that is.
+    ///
+    /// # Errors
+    ///
+    /// As [`decode`](Self::decode).
+    fn decode_at(&self, _place: Place<'_>, bytes: &Bytes) -> Result<Option<V>, CodecError> {
+        self.decode(bytes).map(Some)
+    }
+
+    /// Returns what a value weighs in the local tier where there is no weigher, told from its valid encoding, in bytes.
+    /// Provided as the length of the encoding; a codec that compresses says what it was before.
+    fn weight(&self, bytes: &Bytes) -> usize {
+        bytes.len()
+    }
+
+    /// Returns a number by which an envelope tells the bytes of one codec from those of another. Those up to 255 belong to
+    /// this crate; provided as 0, which tells nothing.
+    fn id(&self) -> u16 {
+        0
+    }
+}
+
+/// Where an encoded value is kept, and how large it may be: for codecs whose encoding depends on it.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Place<'a> {
+    /// The namespace of the cache; it holds no `:`.
+    pub namespace: &'a str,
+    /// The key within the namespace.
+    pub key: &'a str,
+    /// The most bytes that a value may have, encoded and however else it comes (`max_value_bytes`).
+    pub max_bytes: usize,
+}
+
+impl<'a> Place<'a> {
+    /// Puts the three together.
+    #[must_use]
+    pub fn new(namespace: &'a str, key: &'a str, max_bytes: usize) -> Self {
+        Self { namespace, key, max_bytes }
+    }
 }

@@ -12,6 +12,7 @@ pub mod blocking;
 mod builder;
 mod cache;
 pub mod codec;
+mod each;
 mod get;
 mod health;
 mod load;
@@ -20,6 +21,7 @@ mod meter;
 mod read;
 mod shared;
 mod update;
+mod warm;
 mod write;
 
 #[cfg(feature = "mock")]

@@ -1,4 +1,6 @@
-//! `get_or_load`: one load per key at a time.
+//! `get_or_load` and `get_many_or_load`: one load per key at a time.
+
+mod many;
 
 use std::{
     collections::HashMap,
@@ -10,7 +12,10 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use twotier_core::{Error, ErrorKind, Operation, SharedError};
 
-use crate::{Lookup, Result, SetOptions, Tier, shared::Shared};
+use crate::{
+    Lookup, Result, SetOptions, Tier,
+    shared::{Kept, Shared},
+};
 
 /// The loads under way, by key.
 ///
@@ -21,8 +26,9 @@ pub(crate) struct Loads<V> {
 }
 
 struct Load<V> {
-    /// Set once, at the end; `None` when the leader gave up and the waiters elect again.
-    outcome: OnceLock<Option<Result<Arc<V>>>>,
+    /// Set once, at the end; `None` when the leader gave up and the waiters elect again. A batch's loader may have found
+    /// that the key has no value.
+    outcome: OnceLock<Option<Result<Kept<V>>>>,
     ended: Notify,
 }
 
@@ -80,20 +86,26 @@ impl<V> Leader<V> {
         under_way.get(&self.key).is_none_or(|load| !Arc::ptr_eq(load, &self.load))
     }
 
-    fn end(self, outcome: Result<Arc<V>>) {
+    fn end(self, outcome: Result<Kept<V>>) {
+        // Left first: who waited and must load for itself would else find this load again.
+        self.leave();
         // Set once: only the leader sets it, and it is gone afterwards. `Drop` wakes the waiters.
         let _ = self.load.outcome.set(Some(outcome));
     }
-}
 
-impl<V> Drop for Leader<V> {
-    fn drop(&mut self) {
+    fn leave(&self) {
         let mine = {
             let mut under_way = self.loads.under_way.lock();
             let mine = under_way.get(&self.key).is_some_and(|load| Arc::ptr_eq(load, &self.load));
             if mine { under_way.remove(&self.key) } else { None }
         };
         drop(mine);
+    }
+}
+
+impl<V> Drop for Leader<V> {
+    fn drop(&mut self) {
+        self.leave();
         // Keeps an outcome that is there already.
         let _ = self.load.outcome.set(None);
         self.load.ended.notify_waiters();
@@ -102,7 +114,7 @@ impl<V> Drop for Leader<V> {
 
 impl<V> Load<V> {
     /// Waits for the end; `None` when the leader gave up.
-    async fn outcome(&self) -> Option<Result<Arc<V>>> {
+    async fn outcome(&self) -> Option<Result<Kept<V>>> {
         let ended = self.ended.notified();
         tokio::pin!(ended);
         // Registered before looking, so an end in between is not missed.
@@ -128,13 +140,15 @@ impl<V: Send + Sync + 'static> Shared<V> {
             let leader = match self.loads.enter(key) {
                 Entered::Leading(leader) => leader,
                 Entered::Waiting(load) => match load.outcome().await {
-                    Some(outcome) => return outcome.map(|value| (value, Tier::Origin)),
-                    None => continue,
+                    Some(Ok(Some(value))) => return Ok((value, Tier::Origin)),
+                    Some(Err(error)) => return Err(error),
+                    // A batch's loader has no value for the key: this one may.
+                    Some(Ok(None)) | None => continue,
                 },
             };
             let result = self.lead_load(key, &leader, loader).await;
             leader.end(match &result {
-                Ok((value, _)) => Ok(Arc::clone(value)),
+                Ok((value, _)) => Ok(Some(Arc::clone(value))),
                 Err(error) => Err(error.clone()),
             });
             return result;
@@ -158,14 +172,14 @@ impl<V: Send + Sync + 'static> Shared<V> {
             Ok(Lookup { value: Some(value), tier, .. }) => return Ok((value, tier)),
             Ok(_absent) => true,
             // An unreachable cache must not keep the service from its own source.
-            Err(error) if matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout) => false,
+            Err(error) if is_unreachable(&error) => false,
             Err(error) => return Err(error),
         };
         self.meter.loaded();
         let value: Arc<V> = match loader().await {
             Ok(value) => value.into(),
             Err(error) => {
-                return Err(Error::Load { namespace: self.namespace.clone(), source: SharedError::new(error) });
+                return Err(self.load_failed(Operation::GetOrLoad, error));
             }
         };
         if reachable && !leader.is_superseded() {
@@ -177,4 +191,12 @@ impl<V: Send + Sync + 'static> Shared<V> {
         }
         Ok((value, Tier::Origin))
     }
+
+    fn load_failed(&self, operation: Operation, error: impl Into<Box<dyn StdError + Send + Sync>>) -> Error {
+        Error::Load { operation, namespace: self.namespace.clone(), source: SharedError::new(error) }
+    }
+}
+
+fn is_unreachable(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout)
 }

@@ -25,6 +25,7 @@ pub(crate) struct Meter {
     errors: AtomicU64,
     timeouts: AtomicU64,
     undecodable: AtomicU64,
+    foreign: AtomicU64,
     loads: AtomicU64,
     measured: AtomicU64,
     nanos: AtomicU64,
@@ -61,6 +62,10 @@ impl Meter {
         self.undecodable.fetch_add(1, Relaxed);
     }
 
+    pub(crate) fn foreign(&self) {
+        self.foreign.fetch_add(1, Relaxed);
+    }
+
     pub(crate) fn loaded(&self) {
         self.loads.fetch_add(1, Relaxed);
     }
@@ -73,6 +78,7 @@ impl Meter {
         stats.errors = self.errors.load(Relaxed);
         stats.timeouts = self.timeouts.load(Relaxed);
         stats.undecodable = self.undecodable.load(Relaxed);
+        stats.foreign = self.foreign.load(Relaxed);
         stats.loads = self.loads.load(Relaxed);
         stats.latency = LatencyStats::new(
             self.measured.load(Relaxed),

@@ -172,11 +172,18 @@ impl<V: Send + Sync + 'static> Shared<V> {
             let (size, limit) = (bytes.len(), self.settings.max_value_bytes);
             return Err(Error::ValueTooLarge { operation, namespace: self.namespace.clone(), size, limit });
         }
-        let value = self.codec.decode(&bytes).map_err(|source| {
+        let decoded = self.codec.decode_at(self.place(key), &bytes).map_err(|source| {
             self.meter.undecodable();
             Error::Codec { operation, namespace: self.namespace.clone(), source }
         })?;
-        let weight = self.weigh(key, &value, bytes.len());
+        let Some(value) = decoded else {
+            self.meter.foreign();
+            // Kept as an absent key is, but under the digest of what is there: to the local tier these bytes are one
+            // version of the key and true absence is another, and it must not take news of the one for the other.
+            let life = self.settings.negative_time_to_live;
+            return Ok(Fetched { value: None, digest: Digest::of(&bytes), weight: 0, life });
+        };
+        let weight = self.weigh(key, &value, self.codec.weight(&bytes));
         let life = ttl.cap(self.settings.local_ttl());
         Ok(Fetched { value: Some(Arc::new(value)), digest: Digest::of(&bytes), weight, life })
     }
@@ -188,35 +195,57 @@ impl<V: Send + Sync + 'static> Shared<V> {
         for key in keys {
             self.check_key(operation, key)?;
         }
-        self.open(operation)?;
-        let mut found: Vec<Option<Kept<V>>> = Vec::with_capacity(keys.len());
+        self.read_each(keys, operation, counted).await.into_iter().collect()
+    }
+
+    /// As [`read_many`](Self::read_many), each key with a result of its own.
+    pub(crate) async fn read_each(&self, keys: &[&str], operation: Operation, counted: bool) -> Vec<Result<Kept<V>>> {
+        if let Err(closed) = self.open(operation) {
+            return keys.iter().map(|_| Err(closed.clone())).collect();
+        }
+        let mut found: Vec<Result<Kept<V>>> = Vec::with_capacity(keys.len());
         let mut missed: HashMap<&str, Vec<usize>> = HashMap::new();
         let mut order = Vec::new();
         for (index, key) in keys.iter().enumerate() {
-            let hit = if counted { self.local.as_ref().and_then(|local| local.get(key)) } else { None };
-            if hit.is_none() {
-                let indices = missed.entry(key).or_default();
-                if indices.is_empty() {
-                    order.push(*key);
+            let hit = if counted { self.early(key) } else { Early::Miss };
+            found.push(match (hit, self.check_key(operation, key)) {
+                (_, Err(refused)) => Err(refused),
+                (Early::Hit(value), Ok(())) => Ok(value),
+                (Early::Miss | Early::Refused(_), Ok(())) => {
+                    let indices = missed.entry(key).or_default();
+                    if indices.is_empty() {
+                        order.push(*key);
+                    }
+                    indices.push(index);
+                    // Until its batch was read.
+                    Ok(None)
                 }
-                indices.push(index);
-            }
-            found.push(hit);
+            });
         }
+        let mut in_time = Ok(());
         for batch in order.chunks(BATCH) {
-            let values = self.within(operation, self.read_batch(batch, operation)).await?;
+            let mut values = vec![None; batch.len()];
+            // A backend that let one batch wait for the whole deadline is not given another for each that follows.
+            if in_time.is_ok() {
+                let reading = async {
+                    self.read_batch(batch, operation, &mut values).await;
+                    Ok(())
+                };
+                in_time = self.within(operation, reading).await;
+            }
             for (key, value) in batch.iter().zip(values) {
+                let value = value.unwrap_or_else(|| in_time.clone().and(Err(self.unanswered(operation))));
                 for &index in missed.get(key).into_iter().flatten() {
-                    found[index] = Some(value.clone());
+                    found[index] = value.clone();
                 }
             }
         }
-        Ok(found.into_iter().map(Option::unwrap_or_default).collect())
+        found
     }
 
-    /// Reads distinct keys that were missed. The first failure is returned after everything that could be kept was.
-    async fn read_batch(&self, keys: &[&str], operation: Operation) -> Result<Vec<Kept<V>>> {
-        let mut values: Vec<Option<Result<Kept<V>>>> = keys.iter().map(|_| None).collect();
+    /// Reads distinct keys that were missed, and puts each answer in its place as soon as it is there: same length and
+    /// order.
+    async fn read_batch(&self, keys: &[&str], operation: Operation, values: &mut [Option<Result<Kept<V>>>]) {
         let mut led = Vec::new();
         let mut joined = Vec::new();
         for (index, key) in keys.iter().enumerate() {
@@ -234,6 +263,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
             let call = self.backend.get_many(&qualified);
             let failed = |results: &Vec<BackendResult<_>>| results.iter().any(Result::is_err);
             let results = self.meter.call(Call::Read, call, failed).await;
+            let results = Self::one_each(led.len(), results);
             for ((index, ticket), stored) in led.into_iter().zip(results) {
                 let fetched = self.understood(keys[index], operation, stored);
                 values[index] = Some(match ticket {
@@ -247,6 +277,5 @@ impl<V: Send + Sync + 'static> Shared<V> {
             let read = self.read_on(local, keys[index], operation, Read::Join(joiner)).await;
             values[index] = Some(read.map(|found| found.value));
         }
-        values.into_iter().map(|value| value.unwrap_or_else(|| Err(self.unanswered(operation)))).collect()
     }
 }

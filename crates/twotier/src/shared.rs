@@ -9,13 +9,13 @@ use std::{
 };
 
 use tokio::{runtime::Handle, time::timeout};
-use twotier_backend::Backend;
+use twotier_backend::{Backend, BackendResult};
 use twotier_core::{
     BackendError, BackendErrorKind, ChangeListener, Coherence, Error, Lease, Mark, Namespace, Operation, check_key,
 };
 use twotier_local::LocalTier;
 
-use crate::{Codec, Result, load::Loads, meter::Meter};
+use crate::{Codec, Result, codec::Place, load::Loads, meter::Meter};
 
 /// What the local tier keeps: a decoded value, or the knowledge that the key is absent.
 pub(crate) type Kept<V> = Option<Arc<V>>;
@@ -125,10 +125,22 @@ impl<V: Send + Sync + 'static> Shared<V> {
         Error::Backend { operation, namespace: self.namespace.clone(), source }
     }
 
-    /// A backend of the user's own may break the contract: an item without a result is an error, never a silent success.
     pub(crate) fn unanswered(&self, operation: Operation) -> Error {
-        let what = "the backend did not return one result for each item of a batch";
-        self.backend_failed(operation, BackendError::new(BackendErrorKind::Protocol, what))
+        self.backend_failed(operation, unanswered())
+    }
+
+    /// A backend of the user's own may break the contract: when it returned more or fewer results than there are items,
+    /// nobody knows which belongs to which, and every item is an error, never a silent success.
+    pub(crate) fn one_each<T>(items: usize, results: Vec<BackendResult<T>>) -> Vec<BackendResult<T>> {
+        if results.len() == items {
+            return results;
+        }
+        std::iter::repeat_with(|| Err(unanswered())).take(items).collect()
+    }
+
+    /// Where the value of a key is kept, for the codec.
+    pub(crate) fn place<'a>(&'a self, key: &'a str) -> Place<'a> {
+        Place::new(self.namespace.as_str(), key, self.settings.max_value_bytes)
     }
 
     /// What a value weighs in the local tier, beside its key and the tier's own overhead.
@@ -138,6 +150,10 @@ impl<V: Send + Sync + 'static> Shared<V> {
             None => encoded,
         }
     }
+}
+
+fn unanswered() -> BackendError {
+    BackendError::new(BackendErrorKind::Protocol, "the backend did not return one result for each item of a batch")
 }
 
 /// Hears of changes for the local tier and for the loads under way.

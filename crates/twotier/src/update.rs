@@ -67,10 +67,18 @@ impl<V: Send + Sync + 'static> Shared<V> {
         let Some(stored) = stored.map_err(|source| self.backend_failed(operation, source))? else {
             return Ok((None, None));
         };
-        let value = self.codec.decode(&stored.value).map_err(|source| {
+        let (size, limit) = (stored.value.len(), self.settings.max_value_bytes);
+        if size > limit {
+            return Err(Error::ValueTooLarge { operation, namespace: self.namespace.clone(), size, limit });
+        }
+        let value = self.codec.decode_at(self.place(key), &stored.value).map_err(|source| {
             self.meter.undecodable();
             Error::Codec { operation, namespace: self.namespace.clone(), source }
         })?;
-        Ok((Some(Arc::new(value)), Some(stored.value)))
+        if value.is_none() {
+            // `change` sees an absent key, and what it makes replaces these very bytes and no later ones.
+            self.meter.foreign();
+        }
+        Ok((value.map(Arc::new), Some(stored.value)))
     }
 }

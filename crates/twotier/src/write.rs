@@ -101,22 +101,37 @@ impl<V: Send + Sync + 'static> Shared<V> {
                 prepared.push((key, value));
             }
         }
-        let mut first_failure = Ok(());
+        self.set_batches(operation, prepared).await.into_iter().collect()
+    }
+
+    /// Writes distinct keys: same length and order. One round trip for each 512.
+    pub(crate) async fn set_batches(
+        self: &Arc<Self>,
+        operation: Operation,
+        mut prepared: Vec<(String, Prepared<V>)>,
+    ) -> Vec<Result<()>> {
+        let mut results = Vec::with_capacity(prepared.len());
         while !prepared.is_empty() {
             let rest = prepared.split_off(prepared.len().min(BATCH));
             let batch = std::mem::replace(&mut prepared, rest);
-            let result = self.set_batch(operation, batch).await;
-            first_failure = first_failure.and(result);
+            for (key, _) in &batch {
+                self.loads.supersede(key);
+            }
+            results.extend(self.set_batch(operation, batch).await);
         }
-        first_failure
+        results
     }
 
     /// Writes one batch of distinct keys. One round trip; each key ends by its own reply.
-    async fn set_batch(self: &Arc<Self>, operation: Operation, batch: Vec<(String, Prepared<V>)>) -> Result<()> {
+    pub(crate) async fn set_batch(
+        self: &Arc<Self>,
+        operation: Operation,
+        batch: Vec<(String, Prepared<V>)>,
+    ) -> Vec<Result<()>> {
+        let size = batch.len();
         let mut writes = Vec::with_capacity(batch.len());
         let mut tickets = Vec::with_capacity(batch.len());
         for (key, Prepared { value, bytes, weight, ttl, life }) in batch {
-            self.loads.supersede(&key);
             let ticket = self.local.as_ref().map(|local| local.begin_write(&key, Digest::of(&bytes)));
             tickets.push((ticket, value, weight, life));
             writes.push(Write { key: self.namespace.qualify(&key).into(), value: bytes, ttl });
@@ -125,15 +140,16 @@ impl<V: Send + Sync + 'static> Shared<V> {
         let write = async move {
             let call = shared.backend.set_many(&writes);
             let results = shared.meter.call(Call::Write, call, any_failed).await;
-            let mut outcome = if results.len() == writes.len() { Ok(()) } else { Err(shared.unanswered(operation)) };
-            for (((ticket, value, weight, life), write), result) in tickets.into_iter().zip(&writes).zip(results) {
+            let results = Self::one_each(writes.len(), results);
+            let ended = tickets.into_iter().zip(&writes).zip(results);
+            let ended = ended.map(|(((ticket, value, weight, life), write), result)| {
                 let install = |ticket: Ticket<V>| ticket.install(Some(value), weight, Some(life));
-                let ended = shared.ended(operation, &write.key, ticket, result, install);
-                outcome = outcome.and(ended);
-            }
-            outcome
+                shared.ended(operation, &write.key, ticket, result, install)
+            });
+            Ok(ended.collect())
         };
-        self.within(operation, self.detached(operation, write)).await
+        let results = self.within(operation, self.detached(operation, write)).await;
+        results.unwrap_or_else(|error| vec![Err(error); size])
     }
 
     pub(crate) async fn delete(self: &Arc<Self>, key: &str) -> Result<bool> {
@@ -162,18 +178,21 @@ impl<V: Send + Sync + 'static> Shared<V> {
         let mut distinct = keys.to_vec();
         distinct.sort_unstable();
         distinct.dedup();
-        let mut removed = 0;
-        let mut first_failure = Ok(());
-        for batch in distinct.chunks(BATCH) {
-            match self.delete_batch(operation, batch).await {
-                Ok(count) => removed += count,
-                Err(error) => first_failure = first_failure.and(Err(error)),
-            }
-        }
-        first_failure.map(|()| removed)
+        let removed: Vec<bool> = self.delete_batches(operation, &distinct).await.into_iter().collect::<Result<_>>()?;
+        Ok(removed.into_iter().filter(|was_there| *was_there).count())
     }
 
-    async fn delete_batch(self: &Arc<Self>, operation: Operation, keys: &[&str]) -> Result<usize> {
+    /// Deletes distinct keys: same length and order. One round trip for each 512.
+    pub(crate) async fn delete_batches(self: &Arc<Self>, operation: Operation, keys: &[&str]) -> Vec<Result<bool>> {
+        let mut results = Vec::with_capacity(keys.len());
+        for batch in keys.chunks(BATCH) {
+            results.extend(self.delete_batch(operation, batch).await);
+        }
+        results
+    }
+
+    async fn delete_batch(self: &Arc<Self>, operation: Operation, keys: &[&str]) -> Vec<Result<bool>> {
+        let size = keys.len();
         let mut qualified: Vec<Bytes> = Vec::with_capacity(keys.len());
         let mut tickets = Vec::with_capacity(keys.len());
         for key in keys {
@@ -185,18 +204,15 @@ impl<V: Send + Sync + 'static> Shared<V> {
         let write = async move {
             let call = shared.backend.delete_many(&qualified);
             let results = shared.meter.call(Call::Delete, call, any_failed).await;
-            let mut removed = 0;
-            let mut outcome = if results.len() == qualified.len() { Ok(()) } else { Err(shared.unanswered(operation)) };
+            let results = Self::one_each(qualified.len(), results);
             let life = shared.settings.negative_time_to_live;
-            for ((ticket, key), result) in tickets.into_iter().zip(&qualified).zip(results) {
-                match shared.ended(operation, key, ticket, result, |ticket| ticket.install(None, 0, life)) {
-                    Ok(was_there) => removed += usize::from(was_there),
-                    Err(error) => outcome = outcome.and(Err(error)),
-                }
-            }
-            outcome.map(|()| removed)
+            let ended = tickets.into_iter().zip(&qualified).zip(results).map(|((ticket, key), result)| {
+                shared.ended(operation, key, ticket, result, |ticket| ticket.install(None, 0, life))
+            });
+            Ok(ended.collect())
         };
-        self.within(operation, self.detached(operation, write)).await
+        let results = self.within(operation, self.detached(operation, write)).await;
+        results.unwrap_or_else(|error| vec![Err(error); size])
     }
 
     /// Removes every key of the namespace from both tiers.
@@ -240,7 +256,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
                 Some(ttl)
             }
         };
-        let bytes = self.codec.encode(&value).map_err(|source| Error::Codec {
+        let bytes = self.codec.encode_at(self.place(key), &value).map_err(|source| Error::Codec {
             operation,
             namespace: self.namespace.clone(),
             source,
@@ -249,7 +265,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         if size > limit {
             return Err(Error::ValueTooLarge { operation, namespace: self.namespace.clone(), size, limit });
         }
-        let weight = self.weigh(key, &value, size);
+        let weight = self.weigh(key, &value, self.codec.weight(&bytes));
         let local = self.settings.local_ttl();
         let life = ttl.map_or(local, |ttl| ttl.min(local));
         Ok(Prepared { value, bytes, weight, ttl, life })

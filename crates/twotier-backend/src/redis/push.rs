@@ -10,6 +10,9 @@ use twotier_core::{BackendError, BackendErrorKind, ChangeListener, IgnoreChanges
 
 use super::{canary::Canary, channel::Channel, connection::Loss};
 
+#[cfg(test)]
+mod fuzz;
+
 /// What a push says.
 pub(super) enum Report<'m> {
     /// Nothing that concerns us.

@@ -21,6 +21,10 @@ impl<V: Serialize + DeserializeOwned> Codec<V> for Json {
     fn decode(&self, bytes: &Bytes) -> Result<V, CodecError> {
         serde_json::from_slice(bytes).map_err(|error| CodecError::decoding("json", explain(&error)))
     }
+
+    fn id(&self) -> u16 {
+        1
+    }
 }
 
 /// Says what is wrong and where, without the words of serde's message, which may quote the value.

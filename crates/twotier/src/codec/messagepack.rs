@@ -25,6 +25,10 @@ impl<V: Serialize + DeserializeOwned> Codec<V> for MessagePack {
             Err(_may_quote_the_value) => Err(CodecError::decoding("messagepack", "the bytes do not fit the type")),
         }
     }
+
+    fn id(&self) -> u16 {
+        4
+    }
 }
 
 #[cfg(test)]

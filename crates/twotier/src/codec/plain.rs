@@ -22,6 +22,10 @@ impl Codec<String> for Text {
             }
         }
     }
+
+    fn id(&self) -> u16 {
+        2
+    }
 }
 
 /// Bytes as they are: for `Bytes` without a copy, for `Vec<u8>` with one.
@@ -36,6 +40,10 @@ impl Codec<Bytes> for Raw {
     fn decode(&self, bytes: &Bytes) -> Result<Bytes, CodecError> {
         Ok(bytes.clone())
     }
+
+    fn id(&self) -> u16 {
+        3
+    }
 }
 
 impl Codec<Vec<u8>> for Raw {
@@ -45,6 +53,10 @@ impl Codec<Vec<u8>> for Raw {
 
     fn decode(&self, bytes: &Bytes) -> Result<Vec<u8>, CodecError> {
         Ok(bytes.to_vec())
+    }
+
+    fn id(&self) -> u16 {
+        3
     }
 }
 

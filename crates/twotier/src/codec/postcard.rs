@@ -25,6 +25,10 @@ impl<V: Serialize + DeserializeOwned> Codec<V> for Postcard {
             Err(error) => Err(CodecError::decoding("postcard", error.to_string())),
         }
     }
+
+    fn id(&self) -> u16 {
+        5
+    }
 }
 
 #[cfg(test)]

@@ -20,7 +20,11 @@ async fn every_operation_refuses_an_empty_and_an_over_long_key_by_name() {
             ("set_many", cache.set_many([(key, String::new())]).await.unwrap_err()),
             ("delete", cache.delete(key).await.unwrap_err()),
             ("delete_many", cache.delete_many(&[key]).await.unwrap_err()),
+            ("get_many", cache.get_each(&[key]).await.remove(0).unwrap_err()),
+            ("set_many", cache.set_each([(key, String::new())]).await.remove(0).unwrap_err()),
+            ("delete_many", cache.delete_each(&[key]).await.remove(0).unwrap_err()),
             ("warm", cache.warm(&[key]).await.unwrap_err()),
+            ("warm", cache.warm_paced(&[key], std::num::NonZeroU32::MIN).await.unwrap_err()),
             ("get", cache.get_or_load(key, async || Ok::<String, std::io::Error>(String::new())).await.unwrap_err()),
         ];
         for (operation, error) in errors {
@@ -96,6 +100,38 @@ async fn a_value_in_the_backend_over_the_limit_is_an_error_and_not_kept() {
     let error = cache.get("k").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ValueTooLarge);
     assert_eq!(cache.stats().local.size, 0);
+}
+
+#[tokio::test]
+async fn a_value_over_the_limit_is_refused_by_every_write_and_by_every_read_and_changes_nothing() {
+    let store = MemoryBackend::new();
+    let cache = text().max_value_bytes(9).build(store.clone()).await.unwrap();
+    let long = || "x".repeat(10);
+    cache.set("k", "old".to_owned()).await.unwrap();
+    let before = store.operations();
+    let errors = [
+        cache.set("k", long()).await.unwrap_err(),
+        cache.set_with("k", long(), twotier::SetOptions::new()).await.unwrap_err(),
+        cache.set_many([("other", "short".to_owned()), ("k", long())]).await.unwrap_err(),
+    ];
+    assert_eq!(store.operations(), before, "not one command");
+    assert!(cache.get_if_local("k").is_some(), "not even the local copy");
+    assert_eq!(cache.update("k", |_| Some(long())).await.unwrap_err().kind(), ErrorKind::ValueTooLarge);
+    assert_eq!(*cache.get_or_load("l", async || Ok::<_, std::io::Error>(long())).await.unwrap(), long());
+    assert_eq!((read(&cache, "k").await.as_deref(), read(&cache, "l").await, store.len()), (Some("old"), None, 1));
+    over_memory(&store).await.set("k", long()).await.unwrap();
+    let reads = [
+        cache.get("k").await.unwrap_err(),
+        cache.get_many(&["k"]).await.unwrap_err(),
+        cache.warm(&["k"]).await.unwrap_err(),
+        cache.update("k", |_| Some(String::new())).await.unwrap_err(),
+        cache.get_or_load("k", async || Err::<String, _>("never called")).await.unwrap_err(),
+    ];
+    for error in errors.iter().chain(&reads) {
+        assert_eq!(error.kind(), ErrorKind::ValueTooLarge, "{error}");
+        assert!(error.to_string().contains("has 10 bytes, at most 9"), "{error}");
+    }
+    assert_eq!(cache.stats().local.size, 1, "the absent one");
 }
 
 #[test]

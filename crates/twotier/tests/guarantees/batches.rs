@@ -1,5 +1,7 @@
 //! Batches over both tiers.
 
+use std::time::Duration;
+
 use twotier::{BackendError, BackendErrorKind, FaultyBackend, MemoryBackend};
 
 use crate::support::{over_memory, read, text};
@@ -46,6 +48,121 @@ async fn a_failed_batch_leaves_no_local_copy_and_no_one_waiting() {
     assert_eq!(cache.stats().local.size, 2, "and they are kept again");
 }
 
+/// Says of each result what it is, in one word.
+fn outcomes<T: std::fmt::Debug>(results: &[twotier::Result<T>]) -> Vec<String> {
+    let word = |result: &twotier::Result<T>| match result {
+        Ok(value) => format!("{value:?}"),
+        Err(error) => format!("{:?}", error.kind()),
+    };
+    results.iter().map(word).collect()
+}
+
+#[tokio::test]
+async fn of_a_batch_read_each_by_itself_only_the_keys_at_fault_are_errors_and_order_and_duplicates_are_kept() {
+    let store = MemoryBackend::new();
+    let cache: twotier::Cache<u32> = twotier::Cache::builder().namespace("t").build(store.clone()).await.unwrap();
+    over_memory(&store).await.set("broken", "not a number".to_owned()).await.unwrap();
+    cache.set_many([("a", 1), ("b", 2)]).await.unwrap();
+    assert!(cache.invalidate_local("b"));
+    let found = cache.get_each(&["b", "broken", "", "a", "absent", "broken", "b"]).await;
+    let expected = ["Some(2)", "Codec", "Invalid", "Some(1)", "None", "Codec", "Some(2)"];
+    assert_eq!(outcomes(&found), expected);
+    assert_eq!((cache.stats().backend.reads, cache.stats().backend.undecodable), (1, 1), "one round trip");
+    assert_eq!((cache.stats().local.hits, cache.stats().local.misses), (1, 5));
+    assert!(cache.get_each::<&str>(&[]).await.is_empty());
+    cache.close().await;
+    assert_eq!(outcomes(&cache.get_each(&["a", "b"]).await), ["Closed", "Closed"]);
+    assert_eq!(outcomes(&cache.set_each([("a", 1)]).await), ["Closed"]);
+    assert_eq!(outcomes(&cache.delete_each(&["a"]).await), ["Closed"]);
+}
+
+#[tokio::test]
+async fn a_broken_key_among_1200_is_one_error_and_the_others_of_every_chunk_are_there() {
+    let store = MemoryBackend::new();
+    let cache: twotier::Cache<u32> =
+        twotier::Cache::builder().namespace("t").max_entries(2000).build(store.clone()).await.unwrap();
+    let keys: Vec<String> = (0..1200).map(|key| key.to_string()).collect();
+    let written = cache.set_each(keys.iter().cloned().zip(0_u32..)).await;
+    assert!(written.len() == 1200 && written.iter().all(Result::is_ok));
+    over_memory(&store).await.set("100", "not a number".to_owned()).await.unwrap();
+    cache.clear_local();
+    let found = cache.get_each(&keys).await;
+    for (key, found) in (0_u32..).zip(&found) {
+        match found {
+            Ok(value) => assert_eq!(value.as_deref(), Some(&key)),
+            Err(error) => assert_eq!((key, error.kind()), (100, twotier::ErrorKind::Codec)),
+        }
+    }
+    assert!(found[100].is_err());
+    assert_eq!((cache.stats().backend.reads, cache.stats().backend.writes), (3, 3));
+    let deleted = cache.delete_each(&keys).await;
+    assert!(deleted.len() == 1200 && deleted.iter().all(|deleted| matches!(deleted, Ok(true))));
+    assert_eq!(cache.stats().backend.deletes, 3);
+    assert!(store.is_empty());
+}
+
+#[tokio::test]
+async fn of_items_written_each_by_itself_what_is_refused_changes_nothing_and_the_others_are_written() {
+    let cache = text().max_value_bytes(5).build(MemoryBackend::new()).await.unwrap();
+    cache.set("long", "old".to_owned()).await.unwrap();
+    let items = [("a", "1"), ("long", "too long"), ("", "3"), ("a", "4"), ("b", "5")];
+    let written = cache.set_each(items.map(|(key, value)| (key, value.to_owned()))).await;
+    assert_eq!(outcomes(&written), ["()", "ValueTooLarge", "Invalid", "()", "()"]);
+    assert_eq!(cache.stats().backend.writes, 2, "one for all of them");
+    assert!(cache.get_if_local("a").is_some(), "one write for the key, so none overlaps with another");
+    for clear in [false, true] {
+        assert_eq!(read(&cache, "a").await.as_deref(), Some("4"), "of two values for one key the later one wins");
+        assert_eq!(read(&cache, "b").await.as_deref(), Some("5"));
+        assert_eq!(read(&cache, "long").await.as_deref(), Some("old"));
+        if !clear {
+            cache.clear_local();
+        }
+    }
+    let deleted = cache.delete_each(&["b", "absent", "", "b"]).await;
+    assert_eq!(outcomes(&deleted), ["true", "false", "Invalid", "true"]);
+    assert_eq!(cache.stats().backend.deletes, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backend_that_hangs_is_waited_for_once_and_not_for_each_chunk() {
+    let backend = FaultyBackend::new(MemoryBackend::new());
+    let faults = backend.faults();
+    let cache = text().build(backend).await.unwrap();
+    faults.hang(true);
+    let keys: Vec<String> = (0..1200).map(|key| key.to_string()).collect();
+    let begun = tokio::time::Instant::now();
+    let found = cache.get_each(&keys).await;
+    assert_eq!(begun.elapsed().as_millis(), 500);
+    assert!(found.len() == 1200 && outcomes(&found).iter().all(|outcome| outcome == "Timeout"));
+    assert_eq!(cache.stats().backend.reads, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_somebody_else_reads_too_slowly_does_not_take_the_others_down_with_it() {
+    let backend = FaultyBackend::new(MemoryBackend::new());
+    let faults = backend.faults();
+    let cache = text().build(backend).await.unwrap();
+    cache.set_many([("slow", "1".to_owned()), ("a", "2".to_owned())]).await.unwrap();
+    cache.clear_local();
+    let slow = Duration::from_secs(10);
+    faults.latency(slow);
+    let leader = tokio::spawn({
+        let cache = cache.clone();
+        async move { cache.get("slow").await }
+    });
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    faults.latency(Duration::ZERO);
+    let batch = cache.get_each(&["slow", "a"]);
+    // Once `a` was asked for, the backend is slow for whoever asks for `slow` again.
+    let then = async {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        faults.latency(slow);
+    };
+    let (found, ()) = tokio::join!(batch, then);
+    assert_eq!(outcomes(&found), ["Timeout", "Some(\"2\")"]);
+    assert!(leader.await.unwrap().is_err());
+}
+
 mod live {
     use twotier_testkit::RedisServer;
 
@@ -86,6 +203,20 @@ mod live {
         }
         assert_eq!(server.calls(&READS), 0);
         assert_eq!(server.command(&["DBSIZE"]).as_int(), 300);
+    }
+
+    #[tokio::test]
+    async fn of_a_batch_read_each_by_itself_a_key_of_another_type_is_the_only_error() {
+        let server = RedisServer::start();
+        let cache = over_redis(&server).await;
+        server.command(&["MSET", "t:a", "1", "t:b", "2"]);
+        foreign(&server, &cache, &["LPUSH", "t:list", "x"]).await;
+        let found = cache.get_each(&["a", "list", "b"]).await;
+        assert_eq!(super::outcomes(&found), ["Some(\"1\")", "Rejected", "Some(\"2\")"]);
+        server.reset_stats();
+        assert_eq!(super::outcomes(&cache.set_each([("list", "v".to_owned())]).await), ["()"]);
+        assert_eq!(super::outcomes(&cache.delete_each(&["a", "list", "absent"]).await), ["true", "true", "false"]);
+        assert_eq!(server.calls(&READS), 0);
     }
 
     #[tokio::test]

@@ -6,6 +6,7 @@
 #![allow(clippy::disallowed_methods, reason = "real servers run on real time")]
 
 mod bad_input;
+mod batch_loading;
 mod batches;
 mod cancellation;
 mod clearing;
@@ -20,6 +21,7 @@ mod loading;
 mod mocking;
 mod reading;
 mod scripted_links;
+mod sealing;
 mod single_flight;
 mod statistics;
 mod support;

@@ -1,7 +1,7 @@
 //! The backend is swapped by its trait, for a mock with expectations too.
 
 use bytes::Bytes;
-use twotier::{Attachment, Coherence, MockBackend, RemainingTtl, Stored};
+use twotier::{Attachment, BackendError, BackendErrorKind, Coherence, ErrorKind, MockBackend, RemainingTtl, Stored};
 
 use crate::support::{read, text};
 
@@ -33,4 +33,23 @@ async fn a_backend_that_loses_items_of_a_batch_is_an_error_and_never_a_silent_su
     assert!(format!("{error:?}").contains("one result for each item"), "{error:?}");
     assert!(cache.delete_many(&["a", "b"]).await.is_err());
     assert!(cache.get_many(&["a", "b"]).await.is_err(), "an unanswered key is not an absent one");
+}
+
+#[tokio::test]
+async fn an_item_that_the_backend_fails_is_an_error_of_its_own_and_only_it_has_no_local_copy() {
+    let failed = || BackendError::new(BackendErrorKind::Rejected, "out of memory");
+    let mut backend = MockBackend::new();
+    backend.expect_attach().returning(|_| Ok(Attachment { coherence: Coherence::None }));
+    backend.expect_set_many().times(1).returning(move |_| vec![Ok(()), Err(failed()), Ok(())]);
+    backend.expect_delete_many().times(1).returning(move |_| vec![Err(failed()), Ok(true)]);
+    backend.expect_get().times(0);
+    let cache = text().build(backend).await.unwrap();
+    let written = cache.set_each([("a", "1".to_owned()), ("b", "2".to_owned()), ("c", "3".to_owned())]).await;
+    assert!(written[0].is_ok() && written[2].is_ok());
+    assert_eq!(written[1].as_ref().unwrap_err().kind(), ErrorKind::Rejected);
+    assert!(cache.get_if_local("a").is_some() && cache.get_if_local("c").is_some());
+    assert!(cache.get_if_local("b").is_none());
+    let deleted = cache.delete_each(&["a", "c"]).await;
+    assert!(matches!(deleted[..], [Err(_), Ok(true)]));
+    assert!(cache.get_if_local("a").is_none());
 }

@@ -31,6 +31,16 @@ fn every_operation_works_from_plain_threads() {
     assert!(cache.get_if_local("k2").is_some() && cache.invalidate_local("k2"));
     assert_eq!(cache.clear().unwrap(), 3);
     assert!(cache.health().is_healthy());
+    let loader = |missing: Vec<String>| Ok::<_, std::io::Error>(missing.into_iter().map(|key| (key.clone(), key)));
+    let loaded = cache.get_many_or_load(&["x", "y"], loader).unwrap();
+    assert_eq!(loaded.iter().flatten().map(|value| value.as_str()).collect::<Vec<_>>(), ["x", "y"]);
+    assert!(cache.set_each([("z", "1".to_owned()), ("", "2".to_owned())]).iter().map(Result::is_ok).eq([true, false]));
+    assert!(cache.get_each(&["z", ""]).iter().map(Result::is_ok).eq([true, false]));
+    assert!(matches!(cache.delete_each(&["z", "z", "none"])[..], [Ok(true), Ok(true), Ok(false)]));
+    let hot = cache.hot_keys(10);
+    cache.clear_local();
+    assert!(hot.contains(&"x".to_owned()));
+    assert_eq!(cache.warm_paced(&hot, std::num::NonZeroU32::MAX).unwrap(), 2);
     cache.close().unwrap();
     assert_eq!(cache.get("k2").unwrap_err().kind(), ErrorKind::Closed);
     assert!(cache.stats().backend.operations() > 0);
@@ -42,6 +52,7 @@ async fn a_blocking_call_within_a_task_is_an_error_and_dropping_the_cache_there_
     let error = cache.get("k").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid);
     assert!(error.to_string().contains("twotier::Cache"), "{error}");
+    assert!(matches!(&cache.get_each(&["k", "l"])[..], [Err(_), Err(error)] if error.kind() == ErrorKind::Invalid));
     let error = blocking::Cache::<u32>::build(Cache::builder(), MemoryBackend::new()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid);
     drop(cache);

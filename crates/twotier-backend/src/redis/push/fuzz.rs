@@ -1,0 +1,151 @@
+//! Pushes of any shape: what is not understood is taken as "everything", and nothing panics in the connection's reader.
+
+use std::sync::{Arc, Mutex};
+
+use proptest::{collection::vec, prelude::*, test_runner::Config};
+use redis::{PushInfo, PushKind, Value, VerbatimFormat};
+use twotier_core::{ChangeListener, Lease, Mark, Namespace, Timestamp};
+
+use super::{Ears, apply};
+use crate::redis::{canary::Canary, channel::Channel, connection::Loss};
+
+/// What a listener was told: keys, or `None` for a flush.
+#[derive(Default)]
+struct Heard(Mutex<Vec<Option<Vec<u8>>>>);
+
+impl ChangeListener for Heard {
+    fn mark(&self) -> Mark {
+        Mark { epoch: 0, at: Timestamp::ZERO }
+    }
+    fn proof_of_life(&self, _mark: Mark) {
+        unreachable!("a push proves no life");
+    }
+    fn changed(&self, key: &[u8]) {
+        self.0.lock().unwrap().push(Some(key.to_vec()));
+    }
+    fn flushed(&self) {
+        self.0.lock().unwrap().push(None);
+    }
+    fn link_up(&self, _lease: Lease) {
+        unreachable!("a push takes no link up");
+    }
+    fn link_down(&self) {
+        unreachable!("a push takes no link down");
+    }
+}
+
+fn namespace() -> Namespace {
+    Namespace::new("n").unwrap()
+}
+
+/// Applies a push, and returns what the listener was told and whether the connection was declared lost.
+fn told(kind: PushKind, data: Vec<Value>, ears: &Ears) -> (Vec<Option<Vec<u8>>>, bool) {
+    let (heard, loss) = (Heard::default(), Loss::default());
+    apply(&PushInfo { kind, data }, &heard, ears, &loss);
+    (heard.0.into_inner().unwrap(), loss.is_declared())
+}
+
+fn bytes() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![vec(any::<u8>(), 0..20), "n:[a-c]{0,3}".prop_map(String::into_bytes)]
+}
+
+fn value() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        8 => bytes().prop_map(Value::BulkString),
+        1 => Just(Value::Nil),
+        1 => any::<i64>().prop_map(Value::Int),
+        1 => ".{0,9}".prop_map(Value::SimpleString),
+        1 => Just(Value::Okay),
+        1 => any::<f64>().prop_map(Value::Double),
+        1 => any::<bool>().prop_map(Value::Boolean),
+        1 => ".{0,9}".prop_map(|text| Value::VerbatimString { format: VerbatimFormat::Text, text }),
+    ];
+    leaf.prop_recursive(3, 40, 8, |inner| {
+        let pairs = || vec((inner.clone(), inner.clone()), 0..4);
+        prop_oneof![
+            4 => vec(inner.clone(), 0..8).prop_map(Value::Array),
+            1 => vec(inner.clone(), 0..4).prop_map(Value::Set),
+            1 => pairs().prop_map(Value::Map),
+            1 => (inner.clone(), pairs())
+                .prop_map(|(data, attributes)| Value::Attribute { data: Box::new(data), attributes }),
+            1 => (kind(), vec(inner.clone(), 0..4)).prop_map(|(kind, data)| Value::Push { kind, data }),
+        ]
+    })
+}
+
+fn kind() -> impl Strategy<Value = PushKind> {
+    prop_oneof![
+        4 => Just(PushKind::Invalidate),
+        4 => Just(PushKind::Message),
+        1 => prop::sample::select(vec![PushKind::PMessage, PushKind::SMessage, PushKind::Subscribe]),
+        1 => prop::sample::select(vec![PushKind::Unsubscribe, PushKind::Disconnection]),
+        1 => ".{0,9}".prop_map(PushKind::Other),
+    ]
+}
+
+/// Payloads that are right, nearly right, and anything at all.
+fn data() -> impl Strategy<Value = Vec<Value>> {
+    let keys = || vec(bytes().prop_map(Value::BulkString), 0..8).prop_map(Value::Array);
+    prop_oneof![keys().prop_map(|keys| vec![keys]), vec(value(), 0..4), vec(keys(), 0..3)]
+}
+
+/// The keys of a payload that is an invalidation and nothing else.
+fn keys_of(data: &[Value]) -> Option<Vec<Option<Vec<u8>>>> {
+    let [Value::Array(keys)] = data else { return None };
+    keys.iter().map(|key| if let Value::BulkString(key) = key { Some(Some(key.clone())) } else { None }).collect()
+}
+
+fn cases() -> Config {
+    match std::env::var("PROPTEST_CASES") {
+        Ok(_) => Config::default(),
+        Err(_) => Config::with_cases(64),
+    }
+}
+
+proptest! {
+    #![proptest_config(cases())]
+
+    #[test]
+    fn an_invalidation_is_its_keys_in_order_and_every_malformed_one_is_one_flush(data in data()) {
+        let expected = keys_of(&data).unwrap_or_else(|| vec![None]);
+        let canary = Ears { canary: Some(Arc::new(Canary::new(&namespace()))), channel: None };
+        for ears in [Ears::default(), canary] {
+            prop_assert_eq!(told(PushKind::Invalidate, data.clone(), &ears), (expected.clone(), false));
+        }
+    }
+
+    #[test]
+    fn a_push_of_any_kind_and_shape_panics_nowhere_and_only_a_disconnection_is_a_loss(kind in kind(), data in data()) {
+        let channel = Ears { canary: None, channel: Some(Arc::new(Channel::new(&namespace()))) };
+        for (ears, listens) in [(Ears::default(), false), (channel, true)] {
+            let (told, lost) = told(kind.clone(), data.clone(), &ears);
+            prop_assert_eq!(lost, kind == PushKind::Disconnection);
+            match kind {
+                PushKind::Invalidate => {}
+                // Sixteen bytes of a sender's name nobody guesses: never one of our own.
+                PushKind::Message if listens => prop_assert!(data.len() != 2 || !told.is_empty()),
+                _ => prop_assert_eq!(told, vec![]),
+            }
+        }
+    }
+
+    #[test]
+    fn a_message_is_its_keys_and_one_that_is_cut_or_longer_is_a_flush(
+        keys in vec(bytes(), 1..6), cut in any::<prop::sample::Index>(), more in vec(any::<u8>(), 0..4),
+    ) {
+        let (ours, theirs) = (Channel::new(&namespace()), Channel::new(&namespace()));
+        let message = theirs.keys(keys.iter().map(Vec::as_slice));
+        let ears = Ears { canary: None, channel: Some(Arc::new(ours)) };
+        let hears = |message: &[u8]| {
+            let data = vec![Value::BulkString(b"channel".to_vec()), Value::BulkString(message.to_vec())];
+            told(PushKind::Message, data, &ears)
+        };
+        let expected: Vec<_> = keys.into_iter().map(Some).collect();
+        prop_assert_eq!(hears(&message), (expected.clone(), false));
+        let (cut, lost) = hears(&message[..cut.index(message.len())]);
+        // Cut between two keys it is a message still, of the keys before.
+        prop_assert!(!lost && (cut == [None] || expected.starts_with(&cut)), "{:?}", cut);
+        let longer = hears(&[&message[..], &more].concat());
+        prop_assert_eq!(longer, (if more.is_empty() { expected } else { vec![None] }, false));
+    }
+}
