@@ -56,7 +56,7 @@ impl<T> Entry<T> {
 
     #[inline]
     pub(crate) fn set_mark(&mut self, mark: u8) {
-        self.packed = self.packed & ((1 << WEIGHT_BITS) - 1) | u32::from(mark) << WEIGHT_BITS;
+        self.packed = (self.packed & ((1 << WEIGHT_BITS) - 1)) | (u32::from(mark) << WEIGHT_BITS);
     }
 
     /// Counts a hit in the mark. An entry marked already is not written to, so that its cache line stays shared.

@@ -41,7 +41,7 @@ impl<T> Lru<T> {
         let Some(mut slot) = self.table.find(hash, key) else { return Looked::Miss };
         match judge(slot.entry()) {
             Verdict::Serve(hit) => {
-                slot.to_back();
+                slot.move_to_back();
                 Looked::Hit(hit)
             }
             Verdict::Keep => Looked::Miss,

@@ -138,7 +138,7 @@ impl<T> S3Fifo<T> {
                     return Some(oldest.remove().0);
                 }
                 oldest.entry_mut().set_mark(mark - 1);
-                oldest.to_back();
+                oldest.move_to_back();
             }
         }
     }

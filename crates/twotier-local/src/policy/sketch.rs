@@ -45,7 +45,7 @@ impl Sketch {
         let block = &mut self.blocks[index].0;
         let mut any = 0;
         for (word, shift) in places(hash) {
-            let below = u64::from(block[word] >> shift & MOST < MOST);
+            let below = u64::from((block[word] >> shift) & MOST < MOST);
             block[word] += below << shift;
             any |= below;
         }
@@ -58,12 +58,12 @@ impl Sketch {
     /// Returns about how often a key was counted lately, at most 15.
     pub(super) fn estimate(&self, hash: u64) -> u64 {
         let block = &self.blocks[self.block(hash)].0;
-        places(hash).map(|(word, shift)| block[word] >> shift & MOST).min().unwrap_or_default()
+        places(hash).map(|(word, shift)| (block[word] >> shift) & MOST).min().unwrap_or_default()
     }
 
     fn halve(&mut self) {
         for word in self.blocks.iter_mut().flat_map(|block| &mut block.0) {
-            *word = *word >> 1 & 0x7777_7777_7777_7777;
+            *word = (*word >> 1) & 0x7777_7777_7777_7777;
         }
         self.counted /= 2;
     }
@@ -81,7 +81,7 @@ fn places(hash: u64) -> impl Iterator<Item = (usize, u32)> {
     // Bits that depend on all others: those of the hash itself have chosen the block and the shard.
     let mixed = hash.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
     (0..ROWS).map(move |row| {
-        let nibble = mixed >> (5 * row) & (NIBBLES - 1);
+        let nibble = (mixed >> (5 * row)) & (NIBBLES - 1);
         (2 * row + usize::from(nibble >= 16), u32::try_from(nibble % 16 * 4).unwrap_or_default())
     })
 }

@@ -121,7 +121,7 @@ impl<T, S> Slot<'_, T, S> {
 
     /// Moves the entry to the back.
     #[inline]
-    pub(super) fn to_back(&mut self) {
+    pub(super) fn move_to_back(&mut self) {
         self.entry.to_back();
     }
 

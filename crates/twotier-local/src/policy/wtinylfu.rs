@@ -154,13 +154,13 @@ impl<T> WTinyLfu<T> {
                 return Some(self.main.hash_of(&key));
             }
             oldest.entry_mut().set_mark(mark - 1);
-            oldest.to_back();
+            oldest.move_to_back();
         }
     }
 
     fn admits(&mut self, candidate: u64, victim: u64) -> bool {
         let estimate = self.sketch.estimate(candidate);
-        estimate > self.sketch.estimate(victim) || estimate >= WARM && self.draw() % CHANCES == 0
+        estimate > self.sketch.estimate(victim) || (estimate >= WARM && self.draw().is_multiple_of(CHANCES))
     }
 
     /// Draws from xorshift64 (Marsaglia, "Xorshift RNGs", 2003).
