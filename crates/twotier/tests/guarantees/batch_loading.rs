@@ -410,7 +410,7 @@ mod live {
         assert!(found.iter().zip(&keys).all(|(value, key)| *value == Some(loaded(key))));
         assert_eq!(server.calls(&["mget"]), 3);
         assert_eq!(server.calls(&["set", "psetex"]), 1200);
-        assert_eq!(source.asked(), [keys.clone()]);
+        assert_eq!(source.asked(), std::slice::from_ref(&keys));
         let stats = cache.stats().backend;
         assert_eq!((stats.reads, stats.writes, stats.loads), (3, 3, 1));
         server.reset_stats();
