@@ -2,6 +2,7 @@
 
 mod canary;
 mod channel;
+mod coalesce;
 mod command;
 mod connect;
 mod connection;
@@ -9,6 +10,7 @@ mod dial;
 mod error;
 mod link;
 mod push;
+mod read;
 mod target;
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -126,7 +128,7 @@ impl fmt::Debug for RedisBackend {
 impl Backend for RedisBackend {
     async fn get(&self, key: &[u8]) -> BackendResult<Option<Stored>> {
         let connection = self.link.connection().await?;
-        command::get(&connection, key).await
+        coalesce::get(&connection, key).await
     }
 
     async fn set(&self, key: &[u8], value: Bytes, ttl: Option<Duration>) -> BackendResult<()> {
@@ -157,7 +159,7 @@ impl Backend for RedisBackend {
 
     async fn get_many(&self, keys: &[Bytes]) -> Vec<BackendResult<Option<Stored>>> {
         match self.link.connection().await {
-            Ok(connection) => command::get_many(&connection, keys).await,
+            Ok(connection) => read::get_many(&connection, keys).await,
             Err(error) => vec![Err(error); keys.len()],
         }
     }

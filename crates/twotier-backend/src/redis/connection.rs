@@ -3,25 +3,31 @@
 use std::sync::{Arc, OnceLock};
 
 use redis::{Cmd, Pipeline, Value, aio::MultiplexedConnection};
-use tokio::sync::Notify;
+use tokio::{runtime::Handle, sync::Notify};
 use twotier_core::{BackendError, BackendErrorKind, Coherence};
 
 use crate::BackendResult;
 
 use super::{
     channel::Channel,
+    coalesce::Coalescer,
     dial::{Dialed, Reader},
     error,
 };
 
 /// A connection that many operations share. Commands are executed in the order in which they were queued.
 #[derive(Clone)]
-pub(super) struct Connection {
+pub(super) struct Connection(Arc<Parts>);
+
+struct Parts {
     commands: MultiplexedConnection,
     /// Held for its end.
     _reader: Option<Arc<Reader>>,
     loss: Arc<Loss>,
     reporting: Reporting,
+    coalescer: Coalescer,
+    /// Where the connection's own reader runs: without it nothing here comes to an end.
+    runtime: Handle,
 }
 
 /// How changes under the namespace come to this connection.
@@ -48,27 +54,36 @@ impl Reporting {
 
 impl Connection {
     pub(super) fn new(Dialed { commands, reader }: Dialed, loss: Arc<Loss>, reporting: Reporting) -> Self {
-        Self { commands, _reader: reader, loss, reporting }
+        let (coalescer, runtime) = (Coalescer::default(), Handle::current());
+        Self(Arc::new(Parts { commands, _reader: reader, loss, reporting, coalescer, runtime }))
+    }
+
+    pub(super) fn coalescer(&self) -> &Coalescer {
+        &self.0.coalescer
+    }
+
+    pub(super) fn runtime(&self) -> &Handle {
+        &self.0.runtime
     }
 
     pub(super) fn reporting(&self) -> &Reporting {
-        &self.reporting
+        &self.0.reporting
     }
 
     pub(super) fn loss(&self) -> &Arc<Loss> {
-        &self.loss
+        &self.0.loss
     }
 
     /// Sends one command. Ends at the reply or when the connection is lost.
     pub(super) async fn one(&self, command: &Cmd) -> BackendResult<Value> {
-        let mut commands = self.commands.clone();
+        let mut commands = self.0.commands.clone();
         let reply = self.or_lost(commands.send_packed_command(command)).await?;
         self.checked(reply)
     }
 
     /// Sends commands together and returns their replies in order; a refused command is a `ServerError` among them.
     pub(super) async fn pipeline(&self, commands: &Pipeline, count: usize) -> BackendResult<Vec<Value>> {
-        let mut connection = self.commands.clone();
+        let mut connection = self.0.commands.clone();
         let replies = self.or_lost(connection.send_packed_commands(commands, 0, count)).await?;
         if replies.len() != count {
             return Err(error::unexpected("a pipeline"));
@@ -81,7 +96,7 @@ impl Connection {
 
     /// Sends commands as one transaction, and returns their replies as [`pipeline`](Self::pipeline) does.
     pub(super) async fn transaction(&self, commands: &Pipeline, count: usize) -> BackendResult<Vec<Value>> {
-        let mut connection = self.commands.clone();
+        let mut connection = self.0.commands.clone();
         // The replies to MULTI and to the queued commands are passed over; EXEC's holds the results.
         let replies = self.or_lost(connection.send_packed_commands(commands, count + 1, 1)).await?;
         match <[Value; 1]>::try_from(replies) {
@@ -96,7 +111,7 @@ impl Connection {
 
     /// Subscribes to a channel, whose messages are pushed from then on.
     pub(super) async fn subscribe(&self, channel: &[u8]) -> BackendResult<()> {
-        let mut connection = self.commands.clone();
+        let mut connection = self.0.commands.clone();
         self.or_lost(connection.subscribe(channel)).await
     }
 
@@ -104,7 +119,7 @@ impl Connection {
         tokio::select! {
             biased;
             reply = reply => reply.map_err(|failed| error::from_redis(&failed)),
-            cause = self.loss.wait() => Err(cause),
+            cause = self.0.loss.wait() => Err(cause),
         }
     }
 
@@ -121,7 +136,7 @@ impl Connection {
         if let Value::ServerError(refused) = reply
             && refused.code() == "READONLY"
         {
-            self.loss.declare(BackendError::new(BackendErrorKind::Unavailable, "the server is no longer a primary"));
+            self.0.loss.declare(BackendError::new(BackendErrorKind::Unavailable, "the server is no longer a primary"));
         }
     }
 }
