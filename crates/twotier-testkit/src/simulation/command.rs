@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{
     history::Writer,
     resp::{Command, Output},
+    script::evaluate,
     server::{Deletion, State},
     tracking::Tracked,
 };
@@ -60,6 +61,9 @@ pub(super) fn execute(state: &mut State, client: u64, command: &Command, now: Du
         ("DEL" | "UNLINK", keys) => {
             let removed = keys.iter().filter(|key| unlink(state, client, key, now)).count();
             output.int(i64::try_from(removed).unwrap_or(i64::MAX));
+        }
+        ("EVAL", [script, "1", key, arguments @ ..]) => {
+            evaluate(state, client, script, key, arguments, &mut output, now);
         }
         ("SCAN", [cursor, "MATCH", pattern, "COUNT", _]) => scan(state, cursor, pattern, &mut output, now),
         (name, rest) => panic!("{name} {rest:?} is not simulated"),

@@ -16,6 +16,7 @@ mod journal;
 mod network;
 mod pipe;
 mod resp;
+mod script;
 mod server;
 mod store;
 mod tracking;

@@ -22,7 +22,7 @@ use super::{
 };
 
 /// How the network treats what passes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Weather {
     /// The longest usual delay, in milliseconds.
     pub delay: u64,
@@ -41,6 +41,11 @@ pub enum Direction {
     Up,
     /// Neither way.
     Both,
+}
+
+impl Weather {
+    /// Everything arrives at once and in one piece.
+    pub const CALM: Self = Self { delay: 0, spike: 0, pieces: 1 };
 }
 
 impl Direction {
@@ -191,6 +196,11 @@ impl Network {
         });
         self.shared.healed.notify_waiters();
         self.shared.work.notify_one();
+    }
+
+    /// Changes how the network treats what is sent from now on.
+    pub fn set_weather(&self, weather: Weather) {
+        self.with(|state| state.weather = weather);
     }
 
     /// Returns how many connections the server has not seen the end of.

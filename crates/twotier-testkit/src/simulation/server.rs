@@ -103,6 +103,8 @@ pub(super) struct State {
     /// Versions whose reply has not left yet, by connection.
     unacknowledged: Vec<(Option<u64>, String, usize)>,
     paused: bool,
+    /// Whether its cycles take no time any more.
+    quick: bool,
     alive: bool,
     /// Counts the lives, so that a cycle ends with the life it began in.
     life: u64,
@@ -139,6 +141,7 @@ impl Server {
             expiry_at_once: cycles.expiry_at_once,
             unacknowledged: Vec::new(),
             paused: false,
+            quick: false,
             alive: true,
             life: 0,
             cycle: 0,
@@ -175,6 +178,11 @@ impl Server {
         self.journal.note("server", || format!("paused = {paused}"));
         self.with(|state| state.paused = paused);
         self.network.rouse();
+    }
+
+    /// Makes its cycles take no time from now on.
+    pub fn hurry(&self) {
+        self.with(|state| state.quick = true);
     }
 
     /// Kills the server; every connection is reset.
@@ -281,6 +289,7 @@ impl Server {
     /// Lets time pass between two turns, and says whether the server still lives.
     async fn goes_on(&self, life: u64) -> bool {
         let pause = self.with(|state| match self.cycles.pause {
+            _ if state.quick => 0,
             0 => 0,
             longest if state.rng.bool() => state.rng.u64(0..=longest),
             _ => 0,
@@ -431,6 +440,19 @@ impl State {
         let index = self.store.change(key, value, expires, by, now);
         self.unacknowledged.push((client, key.to_owned(), index));
         self.changed.note(key, client);
+    }
+
+    /// As [`write`](Self::write), by a script: pushed to the one who runs it as well.
+    pub(super) fn write_by_script(
+        &mut self,
+        client: u64,
+        key: &str,
+        value: Option<String>,
+        expires: Option<Duration>,
+        now: Duration,
+    ) {
+        self.write(Some(client), key, value, expires, now);
+        self.changed.note(key, None);
     }
 
     /// Finds out whether a key expired, which is pushed to everyone.

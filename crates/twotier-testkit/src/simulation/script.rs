@@ -1,0 +1,49 @@
+//! What each script of the library does, told by what it begins with.
+
+use std::time::Duration;
+
+use super::{resp::Output, server::State};
+
+/// Executes a script with one key. What it writes is pushed to whoever runs it too, `NOLOOP` or not.
+///
+/// # Panics
+///
+/// On a script that the library does not send, so that a new one is noticed.
+pub(super) fn evaluate(
+    state: &mut State,
+    client: u64,
+    script: &str,
+    key: &str,
+    arguments: &[&str],
+    output: &mut Output,
+    now: Duration,
+) {
+    if script.starts_with("redis.call('SET', KEYS[1], '', 'PX', 1000) return redis.call('UNLINK', KEYS[1])") {
+        state.write_by_script(client, key, Some(String::new()), Some(now + Duration::from_secs(1)), now);
+        state.write_by_script(client, key, None, None, now);
+        output.int(1);
+    } else if script.starts_with("local held = redis.call('GET', KEYS[1])") {
+        output.int(i64::from(compare_and_set(state, client, key, arguments, now)));
+    } else {
+        panic!("the script {script:?} is not simulated");
+    }
+}
+
+/// Replaces a value if it still is the expected one.
+fn compare_and_set(state: &mut State, client: u64, key: &str, arguments: &[&str], now: Duration) -> bool {
+    let [expects, expected, writes, value, millis] = arguments else {
+        panic!("compare-and-set with {arguments:?} is not simulated")
+    };
+    state.touch(key, now);
+    let held = state.store.present(key, now).value.clone();
+    if held.as_deref() != (*expects == "1").then_some(*expected) {
+        return false;
+    }
+    if *writes == "1" {
+        let ttl = (!millis.is_empty()).then(|| Duration::from_millis(millis.parse().expect("a time is a number")));
+        state.write_by_script(client, key, Some((*value).to_owned()), ttl.map(|ttl| now + ttl), now);
+    } else if held.is_some() {
+        state.write_by_script(client, key, None, None, now);
+    }
+    true
+}
