@@ -17,6 +17,14 @@ use crate::{
 /// The most keys that go to the backend in one call.
 pub(crate) const BATCH: usize = 512;
 
+/// Lets others run after so many steps of a loop that may be long, and has nothing to wait for by itself.
+#[inline]
+pub(crate) async fn breathe(step: usize) {
+    if step > 0 && step.is_multiple_of(BATCH) {
+        tokio::task::yield_now().await;
+    }
+}
+
 /// What the first look at the local tier, on the caller's own stack, found.
 pub(crate) enum Early<V> {
     Hit(Kept<V>),
@@ -142,7 +150,9 @@ impl<V: Send + Sync + 'static> Shared<V> {
 
     async fn fetch(&self, key: &str, operation: Operation) -> Result<Fetched<V>> {
         let qualified = self.namespace.qualify(key);
+        let turn = self.turn(operation, 1).await?;
         let stored = self.meter.call(Call::Read, self.backend.get(&qualified), Result::is_err).await;
+        drop(turn);
         self.understood(key, operation, stored)
     }
 
@@ -166,18 +176,31 @@ impl<V: Send + Sync + 'static> Shared<V> {
         Ok(Fetched { value: Some(Arc::new(value)), digest: Digest::of(&bytes), weight, life })
     }
 
+    /// The most keys that go to the backend in one call of this cache.
+    pub(crate) fn batch(&self) -> usize {
+        BATCH.min(self.admission.max_in_flight())
+    }
+
+    /// Checks every key of a batch, before anything is done about one of them.
+    pub(crate) async fn check_keys(&self, operation: Operation, keys: &[&str]) -> Result<()> {
+        for (index, key) in keys.iter().enumerate() {
+            breathe(index).await;
+            self.check_key(operation, key)?;
+        }
+        Ok(())
+    }
+
     /// Reads many keys: same length and order. Local hits first, then one backend call for each 512 of the rest.
     ///
     /// `counted` says whether these are reads of the user's, to be counted as hits and misses.
     pub(crate) async fn read_many(&self, keys: &[&str], operation: Operation, counted: bool) -> Result<Vec<Kept<V>>> {
-        for key in keys {
-            self.check_key(operation, key)?;
-        }
+        self.check_keys(operation, keys).await?;
         self.open(operation)?;
         let mut found: Vec<Option<Kept<V>>> = Vec::with_capacity(keys.len());
         let mut missed: HashMap<&str, Vec<usize>> = HashMap::new();
         let mut order = Vec::new();
         for (index, key) in keys.iter().enumerate() {
+            breathe(index).await;
             let hit = if counted { self.local.as_ref().and_then(|local| local.get(key)) } else { None };
             if hit.is_none() {
                 let indices = missed.entry(key).or_default();
@@ -188,7 +211,8 @@ impl<V: Send + Sync + 'static> Shared<V> {
             }
             found.push(hit);
         }
-        for batch in order.chunks(BATCH) {
+        for (index, batch) in order.chunks(self.batch()).enumerate() {
+            breathe(index * BATCH).await;
             let values = self.within(operation, self.read_batch(batch, operation)).await?;
             for (key, value) in batch.iter().zip(values) {
                 for &index in missed.get(key).into_iter().flatten() {
@@ -216,9 +240,11 @@ impl<V: Send + Sync + 'static> Shared<V> {
         if !led.is_empty() {
             let qualified: Vec<Bytes> =
                 led.iter().map(|(index, _)| self.namespace.qualify(keys[*index]).into()).collect();
+            let turn = self.turn(operation, qualified.len()).await?;
             let call = self.backend.get_many(&qualified);
             let failed = |results: &Vec<BackendResult<_>>| results.iter().any(Result::is_err);
             let results = self.meter.call(Call::Read, call, failed).await;
+            drop(turn);
             for ((index, ticket), stored) in led.into_iter().zip(results) {
                 let fetched = self.understood(keys[index], operation, stored);
                 values[index] = Some(match ticket {

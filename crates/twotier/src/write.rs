@@ -10,7 +10,7 @@ use twotier_local::{Digest, LocalTier, WriteTicket};
 use crate::{
     Result,
     meter::Call,
-    read::BATCH,
+    read::{BATCH, breathe},
     shared::{Kept, Shared},
 };
 
@@ -73,46 +73,58 @@ impl<V: Send + Sync + 'static> Shared<V> {
     ) -> Result<()> {
         let prepared = self.prepare(operation, key, value, options)?;
         let qualified = self.namespace.qualify(key);
-        let ticket = self.local.as_ref().map(|local| local.begin_write(key, Digest::of(&prepared.bytes)));
-        let shared = Arc::clone(self);
-        let write = async move {
-            let Prepared { value, bytes, weight, ttl, life } = prepared;
-            let call = shared.backend.set(&qualified, bytes, ttl);
-            let result = shared.meter.call(Call::Write, call, Result::is_err).await;
-            let install = |ticket: Ticket<V>| ticket.install(Some(value), weight, Some(life));
-            shared.ended(operation, &qualified, ticket, result, install)
+        let put = async {
+            let turn = self.turn(operation, 1).await?;
+            let ticket = self.local.as_ref().map(|local| local.begin_write(key, Digest::of(&prepared.bytes)));
+            let shared = Arc::clone(self);
+            let write = async move {
+                let Prepared { value, bytes, weight, ttl, life } = prepared;
+                let call = shared.backend.set(&qualified, bytes, ttl);
+                let result = shared.meter.call(Call::Write, call, Result::is_err).await;
+                drop(turn);
+                let install = |ticket: Ticket<V>| ticket.install(Some(value), weight, Some(life));
+                shared.ended(operation, &qualified, ticket, result, install)
+            };
+            self.detached(operation, write).await
         };
-        self.within(operation, self.detached(operation, write)).await
+        self.within(operation, put).await
     }
 
     pub(crate) async fn set_many(self: &Arc<Self>, items: Vec<(String, Arc<V>)>) -> Result<()> {
         let operation = Operation::SetMany;
-        for (key, _) in &items {
+        for (index, (key, _)) in items.iter().enumerate() {
+            breathe(index).await;
             self.check_key(operation, key)?;
         }
         self.open(operation)?;
         // Of two values for one key the later one wins; the others are written in the order in which they came.
-        let last: HashMap<String, usize> =
-            items.iter().enumerate().map(|(index, (key, _))| (key.clone(), index)).collect();
+        let mut last: HashMap<String, usize> = HashMap::with_capacity(items.len());
+        for (index, (key, _)) in items.iter().enumerate() {
+            breathe(index).await;
+            last.insert(key.clone(), index);
+        }
         let mut prepared = Vec::with_capacity(last.len());
         for (index, (key, value)) in items.into_iter().enumerate() {
+            breathe(index).await;
             if last.get(&key) == Some(&index) {
                 let value = self.prepare(operation, &key, value, SetOptions::default())?;
                 prepared.push((key, value));
             }
         }
         let mut first_failure = Ok(());
-        while !prepared.is_empty() {
-            let rest = prepared.split_off(prepared.len().min(BATCH));
-            let batch = std::mem::replace(&mut prepared, rest);
-            let result = self.set_batch(operation, batch).await;
+        let mut prepared = prepared.into_iter();
+        while prepared.len() > 0 {
+            let batch = prepared.by_ref().take(self.batch()).collect();
+            let result = self.within(operation, self.set_batch(operation, batch)).await;
             first_failure = first_failure.and(result);
+            tokio::task::yield_now().await;
         }
         first_failure
     }
 
     /// Writes one batch of distinct keys. One round trip; each key ends by its own reply.
     async fn set_batch(self: &Arc<Self>, operation: Operation, batch: Vec<(String, Prepared<V>)>) -> Result<()> {
+        let turn = self.turn(operation, batch.len()).await?;
         let mut writes = Vec::with_capacity(batch.len());
         let mut tickets = Vec::with_capacity(batch.len());
         for (key, Prepared { value, bytes, weight, ttl, life }) in batch {
@@ -125,6 +137,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         let write = async move {
             let call = shared.backend.set_many(&writes);
             let results = shared.meter.call(Call::Write, call, any_failed).await;
+            drop(turn);
             let mut outcome = if results.len() == writes.len() { Ok(()) } else { Err(shared.unanswered(operation)) };
             for (((ticket, value, weight, life), write), result) in tickets.into_iter().zip(&writes).zip(results) {
                 let install = |ticket: Ticket<V>| ticket.install(Some(value), weight, Some(life));
@@ -133,7 +146,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
             }
             outcome
         };
-        self.within(operation, self.detached(operation, write)).await
+        self.detached(operation, write).await
     }
 
     pub(crate) async fn delete(self: &Arc<Self>, key: &str) -> Result<bool> {
@@ -142,30 +155,34 @@ impl<V: Send + Sync + 'static> Shared<V> {
         self.open(operation)?;
         self.loads.supersede(key);
         let qualified = self.namespace.qualify(key);
-        let ticket = self.local.as_ref().map(|local| local.begin_write(key, Digest::ABSENT));
-        let shared = Arc::clone(self);
-        let write = async move {
-            let result = shared.meter.call(Call::Delete, shared.backend.delete(&qualified), Result::is_err).await;
-            let life = shared.settings.negative_time_to_live;
-            shared.ended(operation, &qualified, ticket, result, |ticket| ticket.install(None, 0, life))
+        let delete = async {
+            let turn = self.turn(operation, 1).await?;
+            let ticket = self.local.as_ref().map(|local| local.begin_write(key, Digest::ABSENT));
+            let shared = Arc::clone(self);
+            let write = async move {
+                let result = shared.meter.call(Call::Delete, shared.backend.delete(&qualified), Result::is_err).await;
+                drop(turn);
+                let life = shared.settings.negative_time_to_live;
+                shared.ended(operation, &qualified, ticket, result, |ticket| ticket.install(None, 0, life))
+            };
+            self.detached(operation, write).await
         };
-        self.within(operation, self.detached(operation, write)).await
+        self.within(operation, delete).await
     }
 
     /// Deletes many keys, and says how many were there. One round trip for each 512.
     pub(crate) async fn delete_many(self: &Arc<Self>, keys: &[&str]) -> Result<usize> {
         let operation = Operation::DeleteMany;
-        for key in keys {
-            self.check_key(operation, key)?;
-        }
+        self.check_keys(operation, keys).await?;
         self.open(operation)?;
         let mut distinct = keys.to_vec();
         distinct.sort_unstable();
         distinct.dedup();
         let mut removed = 0;
         let mut first_failure = Ok(());
-        for batch in distinct.chunks(BATCH) {
-            match self.delete_batch(operation, batch).await {
+        for (index, batch) in distinct.chunks(self.batch()).enumerate() {
+            breathe(index * BATCH).await;
+            match self.within(operation, self.delete_batch(operation, batch)).await {
                 Ok(count) => removed += count,
                 Err(error) => first_failure = first_failure.and(Err(error)),
             }
@@ -174,6 +191,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
     }
 
     async fn delete_batch(self: &Arc<Self>, operation: Operation, keys: &[&str]) -> Result<usize> {
+        let turn = self.turn(operation, keys.len()).await?;
         let mut qualified: Vec<Bytes> = Vec::with_capacity(keys.len());
         let mut tickets = Vec::with_capacity(keys.len());
         for key in keys {
@@ -185,6 +203,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         let write = async move {
             let call = shared.backend.delete_many(&qualified);
             let results = shared.meter.call(Call::Delete, call, any_failed).await;
+            drop(turn);
             let mut removed = 0;
             let mut outcome = if results.len() == qualified.len() { Ok(()) } else { Err(shared.unanswered(operation)) };
             let life = shared.settings.negative_time_to_live;
@@ -196,7 +215,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
             }
             outcome.map(|()| removed)
         };
-        self.within(operation, self.detached(operation, write)).await
+        self.detached(operation, write).await
     }
 
     /// Removes every key of the namespace from both tiers.
@@ -208,7 +227,9 @@ impl<V: Send + Sync + 'static> Shared<V> {
         let operation = Operation::Clear;
         self.open(operation)?;
         let shared = Arc::clone(self);
+        let turn = self.within(operation, self.turn(operation, 1)).await?;
         let clear = async move {
+            let _turn = turn;
             shared.loads.supersede_all();
             let clearing = shared.local.as_ref().map(LocalTier::begin_clear);
             let call = shared.backend.clear(shared.namespace.prefix().as_bytes());

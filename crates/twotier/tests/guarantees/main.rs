@@ -18,6 +18,7 @@ mod expiry;
 mod faults;
 mod loading;
 mod mocking;
+mod overload;
 mod reading;
 mod scripted_links;
 mod single_flight;
