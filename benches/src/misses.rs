@@ -103,7 +103,7 @@ pub fn measure(smoke: bool, progress: &Arc<Progress>) -> Result<Misses> {
     let pinning = Pinning::of(&server)?;
     // One thread reads: there is one core for it.
     let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    let measured = measure_pinned(smoke, progress, &server, pinning.to_string());
+    let measured = measure_pinned(smoke, progress, &server, &pinning);
     let misses = runtime.block_on(async { tokio::spawn(measured).await })??;
     drop(pinning);
     Ok(misses)
@@ -113,9 +113,11 @@ fn measure_pinned(
     smoke: bool,
     progress: &Arc<Progress>,
     server: &Arc<Server>,
-    pinning: String,
+    pinning: &Pinning,
 ) -> impl Future<Output = Result<Misses>> + Send + 'static {
     let (server, progress) = (Arc::clone(server), Arc::clone(progress));
+    // This process may now run on fewer cores than there are.
+    let (pinning, cores) = (pinning.to_string(), pinning.cores());
     async move {
         let (repetitions, seconds) = if smoke { (1, 0.05) } else { (7, 0.4) };
         progress.step("writing the keys");
@@ -147,7 +149,7 @@ fn measure_pinned(
         if ceilings.iter().all(Vec::is_empty) {
             left_out.push("redis-benchmark, which is not in PATH".to_owned());
         }
-        let far = match far::measure(&server, &keys, NAMESPACE, if smoke { 1 } else { 5 }, &progress).await {
+        let far = match far::measure(&server, &keys, NAMESPACE, if smoke { 1 } else { 3 }, &progress).await {
             Ok(far) => Some(far),
             Err(why) => {
                 left_out.push(format!("the far network: {why}"));
@@ -155,6 +157,7 @@ fn measure_pinned(
             }
         };
         keys.remove().await?;
+        let machine = Machine { cores, ..Machine::here() };
         let ours = clients.iter().position(|client| client.kind() == Kind::Backend);
         let at = |tasks: usize| TASKS.iter().position(|other| *other == tasks);
         let ceilings = DEPTHS.into_iter().zip(&ceilings).filter_map(|(depth, ceiling)| {
@@ -166,7 +169,7 @@ fn measure_pinned(
         Ok(Misses {
             units: "times in seconds, reads a second, ratios to redis-rs, each spread over n repetitions",
             smoke,
-            machine: Machine::here(),
+            machine,
             server: server.to_string(),
             pinning,
             left_out,

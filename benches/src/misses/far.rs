@@ -49,7 +49,9 @@ pub(super) async fn measure(
 ) -> Result<Far> {
     let stage = Stage::far(server)?;
     let config = redis::AsyncConnectionConfig::new().set_response_timeout(None);
-    let client = redis::Client::open(stage.url().ok_or("no server")?)?;
+    let tcp = redis::io::tcp::TcpSettings::default().set_nodelay(true);
+    let info = redis::IntoConnectionInfo::into_connection_info(stage.url().ok_or("no server")?)?.set_tcp_settings(tcp);
+    let client = redis::Client::open(info)?;
     let connection = client.get_multiplexed_async_connection_with_config(&config).await?;
     let mut times: [Vec<f64>; 4] = Default::default();
     for repetition in 0..repetitions {

@@ -12,6 +12,11 @@ pub(super) struct Pinning {
 }
 
 impl Pinning {
+    /// How many cores there are.
+    pub(super) fn cores(&self) -> usize {
+        self.cores
+    }
+
     /// Puts a private server on the first core and this process on the second.
     pub(super) fn of(server: &Server) -> Result<Self> {
         let cores = thread::available_parallelism().map_or(1, usize::from);

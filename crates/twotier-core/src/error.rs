@@ -106,7 +106,7 @@ pub enum Error {
         /// The deadline.
         after: Duration,
     },
-    /// Too many calls wait for the backend already; this one was not sent. A local copy of the key may be gone.
+    /// Too many calls wait for the backend already; this one was not sent.
     #[error("{operation} in namespace `{namespace}`: {waiting} calls wait for the backend already")]
     Overloaded {
         /// What was asked for.

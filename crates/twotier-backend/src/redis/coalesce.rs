@@ -17,8 +17,8 @@ use super::{
     read::{self, Answer, Question, Told},
 };
 
-/// While fewer reads than this are in flight each goes by itself: waiting for company would cost more than it saves.
-const ALONE: usize = 8;
+/// While no more reads than this are in flight each goes by itself: waiting for company would cost more than it saves.
+const ALONE: usize = 3;
 /// The most keys in one batch. Larger ones save nothing more, and the server answers them only as a whole: with several
 /// smaller ones it works on one while we work on another.
 const BATCH: usize = 128;
@@ -43,12 +43,15 @@ struct State {
     in_flight: usize,
     /// The batch that still takes keys.
     open: Option<Arc<Batch>>,
+    /// The last batch found more company than goes alone: the next will too. Without this the first reads after each
+    /// batch, when nothing is in flight, would go by themselves every time.
+    busy: bool,
 }
 
 /// Reads one key, by itself or in company. The command is sent after this call began.
 pub(super) async fn get(connection: &Connection, key: &[u8]) -> Answer {
     match connection.coalescer().enter(connection, key) {
-        Entered::Alone(_counted) => read::get(connection, key).await,
+        Entered::Alone(_counted) => read::get(connection.reading(), key).await,
         Entered::Seated(seat) => seat.await,
     }
 }
@@ -62,19 +65,19 @@ impl Coalescer {
     fn enter(&self, connection: &Connection, key: &[u8]) -> Entered<'_> {
         let mut state = self.state.lock();
         state.in_flight += 1;
-        let few = state.in_flight <= ALONE || self.refused.load(Ordering::Relaxed);
+        let few = state.in_flight <= ALONE && !state.busy || self.refused.load(Ordering::Relaxed);
         if few && state.open.is_none() {
             return Entered::Alone(Counted { coalescer: self, keys: 1 });
         }
         let opened = state.open.is_none();
         let batch = Arc::clone(state.open.get_or_insert_with(|| Arc::new(Batch::new())));
         let index = batch.seat(key);
-        if index + 1 == BATCH {
+        if index + 1 >= connection.reading().keys_at_once(BATCH) {
             state.open = None;
         }
         drop(state);
         if opened {
-            let sending = Sending { connection: connection.clone(), batch: Arc::clone(&batch) };
+            let sending = Sending { connection: connection.clone(), batch: Arc::clone(&batch), answered: false };
             connection.runtime().spawn(sending.send());
         }
         Entered::Seated(Seat { batch, index })
@@ -83,6 +86,7 @@ impl Coalescer {
     /// Takes no more keys into this batch.
     fn close(&self, batch: &Arc<Batch>) {
         let mut state = self.state.lock();
+        state.busy = batch.gathered.lock().seats.len() > ALONE;
         if state.open.as_ref().is_some_and(|open| Arc::ptr_eq(open, batch)) {
             state.open = None;
         }
@@ -151,16 +155,23 @@ impl Batch {
 struct Sending {
     connection: Connection,
     batch: Arc<Batch>,
+    answered: bool,
 }
 
 impl Sending {
-    async fn send(self) {
+    async fn send(mut self) {
         tokio::task::yield_now().await;
+        self.gathered().await;
+        self.answered = true;
+    }
+
+    /// Sends what has gathered, and hands out the answers.
+    async fn gathered(&self) {
         let coalescer = self.connection.coalescer();
         coalescer.close(&self.batch);
         let mut question = std::mem::replace(&mut self.batch.gathered.lock().question, Question::new(0));
         let _counted = Counted { coalescer, keys: question.len() };
-        let Told { answers, refused } = question.ask(&self.connection).await;
+        let Told { answers, refused } = question.ask(self.connection.reading()).await;
         if refused {
             coalescer.refused.store(true, Ordering::Relaxed);
         }
@@ -171,13 +182,16 @@ impl Sending {
         }
         // Everybody else has an answer: keys that need `GET` hold nobody up.
         let keys: Vec<&[u8]> = untold.iter().map(|&index| question.key(index)).collect();
-        let answers = read::get_each(&self.connection, &keys).await;
+        let answers = read::get_each(self.connection.reading(), &keys).await;
         self.batch.answer(untold.into_iter().zip(answers));
     }
 }
 
 impl Drop for Sending {
     fn drop(&mut self) {
+        if self.answered {
+            return;
+        }
         self.connection.coalescer().close(&self.batch);
         let seats = self.batch.gathered.lock().seats.len();
         let ended = || BackendError::new(BackendErrorKind::Unavailable, "the read was ended by the end of the runtime");

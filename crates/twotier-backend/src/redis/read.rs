@@ -26,7 +26,10 @@ pub(super) async fn get(connection: &Connection, key: &[u8]) -> Answer {
     commands.cmd("PTTL").arg(key).cmd("GET").arg(key);
     let mut replies = read_only(connection, &mut commands, 2).await?.into_iter();
     match (replies.next(), replies.next()) {
-        (Some(ttl), Some(value)) => stored(value, ttl),
+        (Some(ttl), Some(value)) => {
+            connection.carried(size(&value), 1);
+            stored(value, ttl)
+        }
         _ => Err(error::unexpected("PTTL, GET")),
     }
 }
@@ -34,7 +37,10 @@ pub(super) async fn get(connection: &Connection, key: &[u8]) -> Answer {
 /// One `PTTL` for each key and one `MGET`, in one round trip for each batch.
 pub(super) async fn get_many(connection: &Connection, keys: &[Bytes]) -> Vec<Answer> {
     let mut answers = Vec::with_capacity(keys.len());
-    for batch in keys.chunks(BATCH) {
+    let mut rest = keys;
+    while !rest.is_empty() {
+        let (batch, later) = rest.split_at(rest.len().min(connection.keys_at_once(BATCH)));
+        rest = later;
         let mut question = Question::new(batch.len());
         batch.iter().for_each(|key| question.add(key));
         let Told { answers: told, .. } = question.ask(connection).await;
@@ -121,6 +127,7 @@ impl Question {
     pub(super) async fn ask(&mut self, connection: &Connection) -> Told {
         match self.replies(connection).await {
             Ok((ttls, values)) => {
+                connection.carried(values.iter().map(size).sum(), self.length);
                 let answers = values.into_iter().zip(ttls).map(|(value, ttl)| told(value, ttl));
                 Told { answers: answers.collect(), refused: false }
             }
@@ -166,6 +173,14 @@ async fn read_only(connection: &Connection, commands: &mut Pipeline, count: usiz
     } else {
         commands.atomic();
         connection.transaction(commands, count).await
+    }
+}
+
+/// How many bytes a value has.
+fn size(reply: &Value) -> usize {
+    match reply {
+        Value::BulkString(bytes) => bytes.len(),
+        _ => 0,
     }
 }
 

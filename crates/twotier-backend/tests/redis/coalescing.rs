@@ -52,10 +52,10 @@ mod live {
         let backend = Arc::new(RedisBackend::new(server.url()).unwrap());
         backend.get(b"n:0").await.unwrap();
         server.reset_stats();
-        for read in reads(&backend, 4) {
+        for read in reads(&backend, 3) {
             assert_eq!(ends(read).await.unwrap(), None);
         }
-        assert_eq!((server.calls(&["get"]), server.calls(&["mget"])), (4, 0));
+        assert_eq!((server.calls(&["get"]), server.calls(&["mget"])), (3, 0));
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
