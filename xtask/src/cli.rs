@@ -2,7 +2,7 @@
 
 use lexopt::prelude::*;
 
-use crate::{bench, check, ci, prop, stress, test};
+use crate::{ablate, bench, check, ci, prop, stress, test};
 
 /// A task with its options.
 #[derive(Debug, PartialEq, Eq)]
@@ -15,6 +15,7 @@ pub(crate) enum Task {
     Check,
     Ci,
     Bench(bench::Options),
+    Ablate(ablate::Options),
 }
 
 /// Reads the command line.
@@ -32,6 +33,7 @@ pub(crate) fn parse(mut parser: lexopt::Parser) -> Result<Task, lexopt::Error> {
         "check" => (no_options(&mut parser)?.map(|()| Task::Check), check::USAGE),
         "ci" => (no_options(&mut parser)?.map(|()| Task::Ci), ci::USAGE),
         "bench" => (bench::Options::parse(&mut parser)?.map(Task::Bench), bench::USAGE),
+        "ablate" => (ablate::Options::parse(&mut parser)?.map(Task::Ablate), ablate::USAGE),
         unknown => return Err(format!("there is no task `{unknown}`").into()),
     };
     Ok(task.unwrap_or_else(|| Task::Help(format!("Usage: cargo xtask <task> [options]\n\n{}", usage.trim_end()))))
@@ -46,7 +48,8 @@ fn no_options(parser: &mut lexopt::Parser) -> Result<Option<()>, lexopt::Error> 
 }
 
 fn help() -> String {
-    let tasks = [test::USAGE, bench::USAGE, check::USAGE, prop::USAGE, stress::USAGE, ci::USAGE].concat();
+    let tasks =
+        [test::USAGE, bench::USAGE, check::USAGE, prop::USAGE, stress::USAGE, ablate::USAGE, ci::USAGE].concat();
     format!("The tasks of this repository.\n\nUsage: cargo xtask <task> [options]\n\n{}", tasks.trim_end())
 }
 
@@ -62,7 +65,7 @@ mod tests {
     fn nothing_and_help_print_every_task() {
         for line in ["", "--help", "-h", "help"] {
             let Ok(Task::Help(text)) = parsed(line) else { panic!("`{line}` is no help") };
-            for task in ["test", "prop", "stress", "check", "ci", "bench"] {
+            for task in ["test", "prop", "stress", "check", "ci", "bench", "ablate"] {
                 assert!(text.contains(&format!("\n  {task} ")), "`{line}` does not name {task}");
             }
         }
@@ -70,7 +73,7 @@ mod tests {
 
     #[test]
     fn help_of_one_task_is_about_that_task() {
-        for task in ["test", "prop", "stress", "check", "ci", "bench"] {
+        for task in ["test", "prop", "stress", "check", "ci", "bench", "ablate"] {
             let Ok(Task::Help(text)) = parsed(&format!("{task} --help")) else { panic!("{task} has no help") };
             assert!(text.contains(&format!("\n  {task} ")), "{text}");
             assert_eq!(text.lines().filter(|line| line.starts_with("  ") && !line.starts_with("   ")).count(), 1);

@@ -1,6 +1,7 @@
 //! The tasks of this repository: `cargo xtask --help`.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a task runner talks to a person at a terminal")]
 
+mod ablate;
 mod bench;
 mod check;
 mod ci;
@@ -48,6 +49,7 @@ fn run(task: Task) -> Outcome {
         Task::Check => check::run(),
         Task::Ci => close(ci::run()?),
         Task::Bench(options) => bench::run(&options),
+        Task::Ablate(options) => ablate::run(&options),
     }
 }
 

@@ -4,7 +4,7 @@
 //! The tier holds the lock around each call, passes the time and the epoch in, and acts on what is returned (wakes
 //! joiners, drops values) after unlocking.
 
-use std::{mem, sync::Arc};
+use std::{mem, sync::Arc, time::Duration};
 
 use foldhash::fast::RandomState;
 use hashlink::{LinkedHashMap, linked_hash_map::RawEntryMut};
@@ -56,6 +56,8 @@ pub(crate) struct Moment {
 struct InFlight<F> {
     id: u64,
     epoch: u64,
+    /// When it was registered.
+    at: Timestamp,
     flight: F,
     /// What the backend already told somebody whose own read was refused: this read may be older than that, so it may only
     /// bring the same.
@@ -82,22 +84,31 @@ pub(crate) struct Claim<'t> {
     pub(crate) epoch: u64,
 }
 
+/// Who asks for a read.
+#[derive(Debug)]
+pub(crate) struct Asking<'f, F> {
+    /// How its joiners would be reached if it led.
+    pub(crate) flight: &'f F,
+    /// Reads with a greater id were registered after it began; `None` if it begins now.
+    pub(crate) began: Option<u64>,
+    /// For how long after its registration a read is joined.
+    pub(crate) joinable: Duration,
+}
+
 /// What a read is told.
 #[derive(Debug)]
 pub(crate) enum Begun<T, F> {
     Hit(T),
-    Join(F),
-    /// With the ticket's id, and a dead flight this one replaces, whose joiners must elect again.
-    Lead(u64, Option<F>),
+    Join {
+        flight: F,
+        /// The only bytes it may hand on.
+        only: Option<Digest>,
+        /// Reads with a greater id were registered after the asking began.
+        began: u64,
+    },
+    /// With the ticket's id.
+    Lead(u64),
     Bypass,
-}
-
-/// How a fill ended.
-#[derive(Debug)]
-pub(crate) struct Filled {
-    /// Whether the answer may be passed on to the joiners.
-    pub(crate) coherent: bool,
-    pub(crate) kept: bool,
 }
 
 /// All that a shard let go.
@@ -156,29 +167,20 @@ impl<T, F> Shard<T, F> {
         mem::take(&mut self.removed)
     }
 
-    /// Ends a read that brought nothing: error, drop, panic. Returns the flight if it was still registered.
-    pub(crate) fn abandon_fill(&mut self, claim: Claim<'_>) -> Option<F> {
-        self.remove_flight_if(claim.hash, claim.key, |registered| registered.id == claim.id)
+    /// Ends a read that brought nothing: error, drop, panic. Returns whether it was still registered.
+    pub(crate) fn abandon_fill(&mut self, claim: Claim<'_>) -> bool {
+        self.take_flight_if(claim.hash, claim.key, |registered| registered.id == claim.id).is_some()
     }
 
-    /// Ends a read with an answer. Returns how, the flight if it was still registered, and another one that is dead now.
+    /// Ends a read with an answer, and returns whether it is kept.
     ///
     /// `new` is `None` when the answer may not be kept: its life is over, or the backend does not know it.
-    pub(crate) fn end_fill(
-        &mut self,
-        claim: Claim<'_>,
-        epoch: u64,
-        digest: Digest,
-        new: Option<NewEntry<T>>,
-    ) -> (Filled, Option<F>, Option<F>) {
+    pub(crate) fn end_fill(&mut self, claim: Claim<'_>, epoch: u64, digest: Digest, new: Option<NewEntry<T>>) -> bool {
         let registered = self.take_flight_if(claim.hash, claim.key, |registered| registered.id == claim.id);
         let write = find(&mut self.writes, claim.hash, claim.key);
-        let fits = registered.as_ref().is_some_and(|flight| flight.bound.is_none_or(|bound| bound == digest));
-        let coherent = fits && is_up(epoch) && epoch == claim.epoch && write.is_none();
-        let flight = registered.map(|registered| registered.flight);
-        if coherent {
-            let kept = self.put(claim, new);
-            return (Filled { coherent, kept }, flight, None);
+        let fits = registered.is_some_and(|flight| flight.bound.is_none_or(|bound| bound == digest));
+        if fits && is_up(epoch) && epoch == claim.epoch && write.is_none() {
+            return self.put(claim, new);
         }
         self.removed.extend(new.map(NewEntry::into_pair));
         // A refused answer may be newer than what is kept or about to be kept (race 4): serving that afterwards would
@@ -196,29 +198,29 @@ impl<T, F> Shard<T, F> {
         );
         // A read that began while the link was down was never meant to be kept.
         self.counters.refused_fills += u64::from(is_up(claim.epoch));
-        let dead = self.bind_flight(claim, digest);
-        (Filled { coherent, kept: false }, flight, dead)
+        self.bind_flight(claim, digest);
+        false
     }
 
     /// Binds the registered read of a key to what a refused one brought: its command may have been executed earlier
     /// although it was registered later, and an older answer must not follow a newer one. Bound to two different answers
     /// it cannot bring either, and dies.
-    fn bind_flight(&mut self, claim: Claim<'_>, digest: Digest) -> Option<F> {
-        match self.flights.raw_entry_mut().from_hash(claim.hash, |held| **held == *claim.key) {
-            RawEntryMut::Occupied(mut entry) => match entry.get().bound {
-                Some(bound) if bound != digest => Some(entry.remove().flight),
-                _ => {
-                    entry.get_mut().bound = Some(digest);
-                    None
-                }
-            },
-            RawEntryMut::Vacant(_) => None,
+    ///
+    /// Those who joined before are not bound: they had begun before the refused answer was returned to anybody.
+    fn bind_flight(&mut self, claim: Claim<'_>, digest: Digest) {
+        if let RawEntryMut::Occupied(mut entry) =
+            self.flights.raw_entry_mut().from_hash(claim.hash, |held| **held == *claim.key)
+        {
+            match entry.get().bound {
+                Some(bound) if bound != digest => _ = entry.remove(),
+                _ => entry.get_mut().bound = Some(digest),
+            }
         }
     }
 
     /// Registers an own write: the entry goes at once, and no read from before may insert or be joined. Returns the
-    /// ticket's id and a flight that is dead now.
-    pub(crate) fn begin_write(&mut self, hash: u64, key: &Arc<str>, digest: Digest) -> (u64, Option<F>) {
+    /// ticket's id.
+    pub(crate) fn begin_write(&mut self, hash: u64, key: &Arc<str>, digest: Digest) -> u64 {
         let id = self.new_id();
         match self.writes.raw_entry_mut().from_hash(hash, |held| **held == **key) {
             // Two writes at once: the order of their acknowledgements is not the order at the server, so neither may
@@ -232,34 +234,36 @@ impl<T, F> Shard<T, F> {
             }
         }
         self.remove_entry_if(hash, key, |_| true, |counters| &mut counters.superseded);
-        (id, self.remove_flight_if(hash, key, |_| true))
+        self.kill_flight(hash, key);
+        id
     }
 
-    /// Ends an own write that installs nothing: error, drop, panic. Returns a flight that is dead now.
-    pub(crate) fn abandon_write(&mut self, claim: Claim<'_>) -> Option<F> {
+    /// Ends an own write that installs nothing: error, drop, panic.
+    pub(crate) fn abandon_write(&mut self, claim: Claim<'_>) {
         self.settle_write(claim);
         self.remove_entry_if(claim.hash, claim.key, |_| true, |counters| &mut counters.superseded);
         // Reads that began during the write may have been answered before it was executed (race 3).
-        self.remove_flight_if(claim.hash, claim.key, |_| true)
+        self.kill_flight(claim.hash, claim.key);
     }
 
-    /// Ends an own write that succeeded. Returns whether its value is kept, and a flight that is dead now.
-    pub(crate) fn end_write(&mut self, claim: Claim<'_>, epoch: u64, new: Option<NewEntry<T>>) -> (bool, Option<F>) {
+    /// Ends an own write that succeeded, and returns whether its value is kept.
+    pub(crate) fn end_write(&mut self, claim: Claim<'_>, epoch: u64, new: Option<NewEntry<T>>) -> bool {
         let live = self.settle_write(claim);
         let coherent = live && is_up(epoch) && epoch == claim.epoch;
-        let flight = self.remove_flight_if(claim.hash, claim.key, |_| true);
+        self.kill_flight(claim.hash, claim.key);
         if coherent {
-            return (self.put(claim, new), flight);
+            return self.put(claim, new);
         }
         self.counters.refused_writes += u64::from(new.is_some());
         self.removed.extend(new.map(NewEntry::into_pair));
-        (self.put(claim, None), flight)
+        self.put(claim, None)
     }
 
-    /// The backend reports a change. Returns a flight that is dead now.
-    pub(crate) fn changed(&mut self, hash: u64, key: &str) -> Option<F> {
+    /// The backend reports a change.
+    pub(crate) fn changed(&mut self, hash: u64, key: &str) {
         self.counters.invalidations += 1;
-        self.invalidate(hash, key).1
+        // Nobody is told: those who joined the read are given its answer, for they had begun before the report.
+        let _dead = self.invalidate(hash, key);
     }
 
     /// Forgets a key: entry, read and right to install. Returns whether there was an entry, and a flight that is dead
@@ -269,7 +273,7 @@ impl<T, F> Shard<T, F> {
             write.live = None;
         }
         let held = self.remove_entry_if(hash, key, |_| true, |counters| &mut counters.invalidated);
-        (held, self.remove_flight_if(hash, key, |_| true))
+        (held, self.take_flight_if(hash, key, |_| true).map(|registered| registered.flight))
     }
 
     /// Forgets everything: entries, reads and rights to install.
@@ -326,8 +330,10 @@ impl<T, F> Shard<T, F> {
         true
     }
 
-    fn remove_flight_if(&mut self, hash: u64, key: &str, dead: impl FnOnce(&InFlight<F>) -> bool) -> Option<F> {
-        self.take_flight_if(hash, key, dead).map(|registered| registered.flight)
+    /// Makes the registered read worthless: its answer is not kept, and nobody joins it any more. Those who joined are
+    /// given the answer when its leader, who still holds the flight, ends.
+    fn kill_flight(&mut self, hash: u64, key: &str) {
+        let _dead = self.take_flight_if(hash, key, |_| true);
     }
 
     fn take_flight_if(&mut self, hash: u64, key: &str, dead: impl FnOnce(&InFlight<F>) -> bool) -> Option<InFlight<F>> {
@@ -353,25 +359,38 @@ impl<T: Clone, F: Clone> Shard<T, F> {
     }
 
     /// Looks a key up, and on a miss joins or registers a read.
-    pub(crate) fn begin_fill(&mut self, hash: u64, key: &Arc<str>, moment: Moment, flight: &F) -> Begun<T, F> {
+    pub(crate) fn begin_fill(
+        &mut self,
+        hash: u64,
+        key: &Arc<str>,
+        moment: Moment,
+        asking: &Asking<'_, F>,
+    ) -> Begun<T, F> {
         if let Some((value, _)) = self.look(hash, key, moment) {
             return Begun::Hit(value);
         }
-        if !is_up(moment.epoch) {
+        let Moment { now, epoch, .. } = moment;
+        if !is_up(epoch) {
             return Begun::Bypass;
         }
+        let began = asking.began.unwrap_or(self.next_id);
         let id = self.new_id();
-        let new = InFlight { id, epoch: moment.epoch, flight: flight.clone(), bound: None };
+        let new = InFlight { id, epoch, at: now, flight: asking.flight.clone(), bound: None };
         match self.flights.raw_entry_mut().from_hash(hash, |held| **held == **key) {
-            RawEntryMut::Occupied(entry) if entry.get().epoch == moment.epoch => {
-                Begun::Join(entry.get().flight.clone())
+            RawEntryMut::Occupied(mut entry) => {
+                let registered = entry.get();
+                // One that takes longer than copies may be stale would make whoever joins it staler than that.
+                if registered.epoch == epoch && now.since(registered.at) < asking.joinable {
+                    // What bound the read may have been returned before this one began, unless the read itself was
+                    // registered since.
+                    let only = registered.bound.filter(|_| registered.id <= began);
+                    return Begun::Join { flight: registered.flight.clone(), only, began };
+                }
+                let _outdated = entry.replace_value(new);
             }
-            RawEntryMut::Occupied(mut entry) => Begun::Lead(id, Some(entry.replace_value(new).flight)),
-            RawEntryMut::Vacant(entry) => {
-                entry.insert_hashed_nocheck(hash, Arc::clone(key), new);
-                Begun::Lead(id, None)
-            }
+            RawEntryMut::Vacant(entry) => _ = entry.insert_hashed_nocheck(hash, Arc::clone(key), new),
         }
+        Begun::Lead(id)
     }
 
     /// Looks a key up; an entry that can never be served again is removed. One that only lacks a lease stays: the next

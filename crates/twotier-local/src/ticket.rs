@@ -6,7 +6,7 @@ use twotier_core::Mark;
 
 use crate::{
     digest::Digest,
-    flight::{Flight, Joined},
+    flight::{Flight, Outcome},
     shard::{Claim, Entry, NewEntry},
     tier::{Inner, weight},
 };
@@ -77,36 +77,33 @@ impl<T: Clone, E> FillTicket<T, E> {
     /// the value weighs; `life` is how long a copy may live from the moment the command was sent, `None` when it may
     /// not be kept at all.
     ///
-    /// The caller may use the value in any case: it is what the backend said. Joiners are given it unless the key
-    /// changed meanwhile; then they read again. An older value of the key is gone afterwards unless its bytes are the
-    /// same.
+    /// The caller may use the value in any case: it is what the backend said. So may those who joined before the key
+    /// changed. An older value of the key is gone afterwards unless its bytes are the same.
     pub fn fill(mut self, value: T, digest: Digest, value_bytes: usize, life: Option<Duration>) -> bool {
         let shared = value.clone();
         let new = self.stub.entry(value, digest, value_bytes, life);
         let stub = &mut self.stub;
         let mut shard = stub.tier.shard(stub.hash);
         let epoch = stub.tier.link.keeping_epoch();
-        let (filled, registered, dead) = shard.end_fill(stub.claim(), epoch, digest, new);
+        let kept = shard.end_fill(stub.claim(), epoch, digest, new);
         stub.ended = true;
         let removed = shard.take_removed();
         drop(shard);
-        if let Some(dead) = dead {
-            dead.settle(Joined::ElectAgain);
-        }
         // Joiners first: a value's destructor may panic, and they must be told all the same.
-        self.flight.settle(if filled.coherent { Joined::Value(shared) } else { Joined::ElectAgain });
-        drop((removed, registered));
-        filled.kept
+        self.flight.settle(Outcome::Answered(shared, digest));
+        drop(removed);
+        kept
     }
 
-    /// Ends the read with an error, which everybody who joined is given too.
+    /// Ends the read with an error, which everybody who joined is given too, unless the key changed meanwhile: then they
+    /// look again, since a newer read may fare better.
     pub fn fail(mut self, error: E) {
-        self.abandon(|registered| if registered { Joined::Failed(error) } else { Joined::ElectAgain });
+        self.abandon(|registered| if registered { Outcome::Failed(error) } else { Outcome::Abandoned });
     }
 }
 
 impl<T, E> FillTicket<T, E> {
-    fn abandon(&mut self, outcome: impl FnOnce(bool) -> Joined<T, E>) {
+    fn abandon(&mut self, outcome: impl FnOnce(bool) -> Outcome<T, E>) {
         if mem::replace(&mut self.stub.ended, true) {
             return;
         }
@@ -114,14 +111,14 @@ impl<T, E> FillTicket<T, E> {
         let registered = shard.abandon_fill(self.stub.claim());
         let removed = shard.take_removed();
         drop(shard);
-        self.flight.settle(outcome(registered.is_some()));
-        drop((removed, registered));
+        self.flight.settle(outcome(registered));
+        drop(removed);
     }
 }
 
 impl<T, E> Drop for FillTicket<T, E> {
     fn drop(&mut self) {
-        self.abandon(|_| Joined::ElectAgain);
+        self.abandon(|_registered| Outcome::Abandoned);
     }
 }
 
@@ -163,13 +160,10 @@ impl<T, E> WriteTicket<T, E> {
         let stub = &mut self.stub;
         let mut shard = stub.tier.shard(stub.hash);
         let epoch = stub.tier.link.keeping_epoch();
-        let (kept, dead) = shard.end_write(stub.claim(), epoch, new);
+        let kept = shard.end_write(stub.claim(), epoch, new);
         stub.ended = true;
         let removed = shard.take_removed();
         drop(shard);
-        if let Some(dead) = dead {
-            dead.settle(Joined::ElectAgain);
-        }
         drop(removed);
         kept
     }
@@ -181,12 +175,9 @@ impl<T, E> Drop for WriteTicket<T, E> {
             return;
         }
         let mut shard = self.stub.tier.shard(self.stub.hash);
-        let dead = shard.abandon_write(self.stub.claim());
+        shard.abandon_write(self.stub.claim());
         let removed = shard.take_removed();
         drop(shard);
-        if let Some(dead) = dead {
-            dead.settle(Joined::ElectAgain);
-        }
         drop(removed);
     }
 }

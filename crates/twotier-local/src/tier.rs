@@ -13,10 +13,10 @@ use twotier_core::{ChangeListener, Clock, Lease, LocalStats, Mark, Namespace};
 use crate::{
     counters::CoherenceCounters,
     digest::Digest,
-    flight::{Flight, Joined, Joiner},
+    flight::{Flight, Joiner, Outcome},
     link::Link,
     options::{ENTRY_OVERHEAD, LocalOptions},
-    shard::{Begun, Moment, Shard},
+    shard::{Asking, Begun, Moment, Shard},
     sync::{Mutex, MutexGuard},
     ticket::{FillTicket, WriteTicket},
 };
@@ -39,6 +39,8 @@ pub(crate) struct Inner<T, E> {
     pub(crate) link: Link,
     pub(crate) clock: Arc<dyn Clock>,
     namespace: Namespace,
+    /// For how long a read of the backend is joined.
+    max_staleness: Duration,
     hasher: RandomState,
     shards: Box<[Padded<T, E>]>,
     max_entries: usize,
@@ -97,8 +99,10 @@ where
             options.split().into_iter().map(|share| Padded(Mutex::new(Shard::new(share, hasher.clone())))).collect();
         let link = Link::new(options.max_staleness, clock.resolution());
         let max_entries = options.max_entries.max(1);
-        let max_bytes = options.max_bytes;
-        Self { inner: Arc::new(Inner { link, clock, namespace, hasher, shards, max_entries, max_bytes }) }
+        let LocalOptions { max_bytes, max_staleness, .. } = options;
+        Self {
+            inner: Arc::new(Inner { link, clock, namespace, max_staleness, hasher, shards, max_entries, max_bytes }),
+        }
     }
 
     /// Looks a key up, and counts exactly one hit or one miss.
@@ -135,8 +139,21 @@ where
     /// miss.
     ///
     /// Of all who call this for one key while it is being read, one leads and the others join, unless news about the
-    /// key came in between: a read that may have been overtaken is never joined.
+    /// key came in between: a read that may have been overtaken is never joined, nor is one that has been under way for
+    /// longer than copies may be stale.
     pub fn read(&self, key: &str) -> Read<T, E> {
+        self.look_or_read(key, None)
+    }
+
+    /// Does what [`read`](Self::read) does, for somebody who joined a read in vain.
+    ///
+    /// What began before a read was registered may be given any answer of it, so whoever waits in vain once is served by
+    /// the next answer.
+    pub fn read_again(&self, key: &str, in_vain: &Joiner<T, E>) -> Read<T, E> {
+        self.look_or_read(key, Some(in_vain.began))
+    }
+
+    fn look_or_read(&self, key: &str, began: Option<u64>) -> Read<T, E> {
         let inner = &*self.inner;
         let hash = inner.hasher.hash_one(key);
         let flight = Flight::new();
@@ -145,16 +162,14 @@ where
         let lease = inner.link.lease();
         let mut shard = inner.shard(hash);
         let epoch = inner.link.epoch();
-        let begun = shard.begin_fill(hash, &key, Moment { now, lease, epoch }, &flight);
+        let asking = Asking { flight: &flight, began, joinable: inner.max_staleness };
+        let begun = shard.begin_fill(hash, &key, Moment { now, lease, epoch }, &asking);
         let removed = shard.take_removed();
         drop(shard);
         let read = match begun {
             Begun::Hit(value) => Read::Hit(value),
-            Begun::Join(flight) => Read::Join(Joiner { flight }),
-            Begun::Lead(id, dead) => {
-                if let Some(dead) = dead {
-                    dead.settle(Joined::ElectAgain);
-                }
+            Begun::Join { flight, only, began } => Read::Join(Joiner { flight, only, began }),
+            Begun::Lead(id) => {
                 let mark = Mark { epoch, at: now };
                 Read::Lead(FillTicket::new(Arc::clone(&self.inner), hash, key, id, mark, flight))
             }
@@ -180,18 +195,16 @@ where
         let at = inner.clock.now();
         let mut shard = inner.shard(hash);
         let epoch = inner.link.epoch();
-        let (id, dead) = shard.begin_write(hash, &key, digest);
+        let id = shard.begin_write(hash, &key, digest);
         let removed = shard.take_removed();
         drop(shard);
-        if let Some(dead) = dead {
-            dead.settle(Joined::ElectAgain);
-        }
         let ticket = WriteTicket::new(Arc::clone(&self.inner), hash, key, id, Mark { epoch, at }, digest);
         drop(removed);
         ticket
     }
 
-    /// Forgets a key, and returns whether an entry was there. Nothing read or written before the call is kept after it.
+    /// Forgets a key, and returns whether an entry was there. Nothing read or written before the call is kept after it,
+    /// and whoever waits for a read from before it looks again.
     pub fn invalidate(&self, key: &str) -> bool {
         let inner = &*self.inner;
         let hash = inner.hasher.hash_one(key);
@@ -200,7 +213,7 @@ where
         let removed = shard.take_removed();
         drop(shard);
         if let Some(dead) = dead {
-            dead.settle(Joined::ElectAgain);
+            dead.settle(Outcome::Abandoned);
         }
         drop(removed);
         held
@@ -217,7 +230,7 @@ where
             removed.push((shard.clear(), shard.take_removed()));
         }
         for flight in removed.iter().flat_map(|(emptied, _)| &emptied.flights) {
-            flight.settle(Joined::ElectAgain);
+            flight.settle(Outcome::Abandoned);
         }
         // Values are dropped at the return, after every shard was emptied and every joiner told.
         removed.iter().map(|(emptied, _)| emptied.entries.len()).sum()
@@ -306,10 +319,7 @@ where
         // Every key of ours is UTF-8, so a name that is not cannot be one.
         let Some(Ok(key)) = self.inner.namespace.strip(key).map(str::from_utf8) else { return };
         let hash = self.inner.hasher.hash_one(key);
-        let dead = self.inner.shard(hash).changed(hash, key);
-        if let Some(dead) = dead {
-            dead.settle(Joined::ElectAgain);
-        }
+        self.inner.shard(hash).changed(hash, key);
     }
 
     fn flushed(&self) {

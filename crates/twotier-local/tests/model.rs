@@ -14,8 +14,10 @@ use std::{
 
 use proptest::{prelude::*, sample::Index};
 use twotier_core::{ChangeListener, Lease, ManualClock, Mark};
-use twotier_local::{CoherenceCounters, Digest, ENTRY_OVERHEAD, FillTicket, Joined, LocalOptions, Read, WriteTicket};
-use twotier_testkit::model::{ModelJoined, ModelRead, ModelTier, ModelValue};
+use twotier_local::{
+    CoherenceCounters, Digest, ENTRY_OVERHEAD, FillTicket, Joined, Joiner, LocalOptions, Read, WriteTicket,
+};
+use twotier_testkit::model::{ModelJoined, ModelJoiner, ModelRead, ModelTier, ModelValue};
 
 use crate::common::{Tier, namespace};
 
@@ -26,6 +28,8 @@ const BOUND_MILLIS: u64 = 2000;
 enum Step {
     Get(u8),
     Read(u8),
+    /// Somebody who waited in vain looks again.
+    ReadAgain(Index),
     Fill(Index, Answer),
     Fail(Index),
     DropFill(Index),
@@ -71,6 +75,7 @@ fn step() -> impl Strategy<Value = Step> {
         12 => key().prop_map(Step::Get),
         6 => key().prop_map(Step::Read),
         6 => (open(), answer()).prop_map(|(ticket, answer)| Step::Fill(ticket, answer)),
+        4 => open().prop_map(Step::ReadAgain),
         1 => open().prop_map(Step::Fail),
         1 => open().prop_map(Step::DropFill),
         4 => (key(), 0..3u8).prop_map(|(key, digest)| Step::BeginWrite(key, digest)),
@@ -90,7 +95,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-type Waiting = Pin<Box<dyn Future<Output = Joined<u32, ()>>>>;
+type Waiting = Pin<Box<dyn Future<Output = (Joined<u32, ()>, Joiner<u32, ()>)>>>;
 
 /// The real tier and the model side by side. `assert`s compare them after every step.
 struct Pair {
@@ -100,7 +105,9 @@ struct Pair {
     fills: Vec<(FillTicket<u32, ()>, u64)>,
     writes: Vec<(WriteTicket<u32, ()>, u64, u8)>,
     marks: Vec<(Mark, (u64, u64))>,
-    waiting: Vec<(Waiting, u64)>,
+    waiting: Vec<(Waiting, ModelJoiner, u8)>,
+    /// Those who waited in vain, with the key.
+    in_vain: Vec<(Joiner<u32, ()>, ModelJoiner, u8)>,
 }
 
 impl Pair {
@@ -109,13 +116,20 @@ impl Pair {
         let options = LocalOptions::new(max_entries, max_bytes, Duration::from_millis(BOUND_MILLIS));
         let tier = Tier::new(namespace(), options, Arc::new(clock.clone()));
         let model = ModelTier::new(max_entries, max_bytes, ENTRY_OVERHEAD, BOUND_MILLIS);
-        Self { clock, tier, model, fills: vec![], writes: vec![], marks: vec![], waiting: vec![] }
+        Self { clock, tier, model, fills: vec![], writes: vec![], marks: vec![], waiting: vec![], in_vain: vec![] }
     }
 
     fn run(&mut self, step: Step) {
         match step {
             Step::Get(key) => assert_eq!(self.tier.get(&name(key)), self.model.get(&name(key))),
             Step::Read(key) => self.read(key),
+            Step::ReadAgain(open) => {
+                if let Some((joiner, modelled, key)) = take(&mut self.in_vain, &open) {
+                    let real = self.tier.read_again(&name(key), &joiner);
+                    let modelled = self.model.read_again(&name(key), modelled);
+                    self.go_on(key, real, modelled);
+                }
+            }
             Step::Fill(open, answer) => {
                 if let Some((ticket, number)) = take(&mut self.fills, &open) {
                     self.fill(ticket, number, &answer);
@@ -195,10 +209,16 @@ impl Pair {
     }
 
     fn read(&mut self, key: u8) {
-        match (self.tier.read(&name(key)), self.model.read(&name(key))) {
+        let real = self.tier.read(&name(key));
+        let modelled = self.model.read(&name(key));
+        self.go_on(key, real, modelled);
+    }
+
+    fn go_on(&mut self, key: u8, real: Read<u32, ()>, modelled: ModelRead) {
+        match (real, modelled) {
             (Read::Hit(value), ModelRead::Hit(modelled)) => assert_eq!(value, modelled),
-            (Read::Join(joiner), ModelRead::Join(number)) => {
-                self.waiting.push((Box::pin(async move { joiner.wait().await }), number));
+            (Read::Join(joiner), ModelRead::Join(modelled)) => {
+                self.waiting.push((Box::pin(async move { (joiner.wait().await, joiner) }), modelled, key));
             }
             (Read::Lead(ticket), ModelRead::Lead(number)) => self.fills.push((ticket, number)),
             (Read::Bypass(_), ModelRead::Bypass) => {}
@@ -226,15 +246,18 @@ impl Pair {
             [invalidations, refused_fills, refused_writes, flushes, links],
             [modelled.invalidations, modelled.refused_fills, modelled.refused_writes, modelled.flushes, modelled.links]
         );
-        let model = &self.model;
-        self.waiting.retain_mut(|(wait, number)| {
-            match (wait.as_mut().poll(&mut Context::from_waker(Waker::noop())), model.outcome(*number)) {
-                (Poll::Pending, None) => true,
-                (Poll::Ready(Joined::Value(value)), Some(ModelJoined::Value(modelled))) if value == modelled => false,
-                (Poll::Ready(Joined::Failed(())), Some(ModelJoined::Failed))
-                | (Poll::Ready(Joined::ElectAgain), Some(ModelJoined::ElectAgain)) => false,
+        let Self { model, in_vain, .. } = self;
+        self.waiting.retain_mut(|(wait, modelled, key)| {
+            match (wait.as_mut().poll(&mut Context::from_waker(Waker::noop())), model.told(*modelled)) {
+                (Poll::Pending, None) => return true,
+                (Poll::Ready((Joined::Value(value), _)), Some(ModelJoined::Value(modelled))) if value == modelled => {}
+                (Poll::Ready((Joined::Failed(()), _)), Some(ModelJoined::Failed)) => {}
+                (Poll::Ready((Joined::ElectAgain, joiner)), Some(ModelJoined::ElectAgain)) => {
+                    in_vain.push((joiner, *modelled, *key));
+                }
                 (real, modelled) => panic!("{real:?}, but {modelled:?}"),
             }
+            false
         });
     }
 

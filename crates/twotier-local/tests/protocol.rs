@@ -53,13 +53,31 @@ fn a_read_that_crosses_a_change_is_not_kept() {
 
 // 1, for those who wait
 #[test]
-fn those_who_joined_a_read_that_crosses_a_change_read_again() {
+fn those_who_joined_a_read_that_crosses_a_change_are_given_its_answer_and_nobody_else_is() {
     let tier = linked(500);
     let ticket = lead(tier.read("k"));
     let joiner = join(tier.read("k"));
     push(&tier, "k");
-    assert_eq!(told(joiner), Joined::ElectAgain, "told at once, not when the leader ends");
+    let after = lead(tier.read("k"));
     assert!(!ticket.fill_text("v0"));
+    assert_eq!(told(joiner), Joined::Value("v0"), "they had begun before the change was reported");
+    assert_eq!(tier.get("k"), None);
+    drop(after);
+}
+
+// 2, for a read that hangs
+#[test]
+fn a_read_under_way_for_longer_than_copies_may_be_stale_is_not_joined() {
+    let (clock, tier) = clocked();
+    tier.link_up(Lease::Unlimited);
+    let hanging = lead(tier.read("k"));
+    clock.advance(BOUND - SECOND);
+    let joiner = join(tier.read("k"));
+    clock.advance(SECOND);
+    let after = lead(tier.read("k"));
+    assert!(!hanging.fill_text("v"));
+    assert_eq!(told(joiner), Joined::Value("v"));
+    assert!(after.fill_text("v"));
 }
 
 // 2
@@ -560,8 +578,55 @@ fn an_older_answer_is_not_kept_after_a_newer_one_that_was_refused() {
     // The second read's command was executed first: registering and sending are two steps.
     assert!(!first.fill_text("new"), "the first was killed");
     assert!(!second.fill_text("old"), "somebody was already told something newer");
-    assert_eq!(told(joiner), Joined::ElectAgain, "nor is it passed on");
+    assert_eq!(told(joiner), Joined::Value("old"), "this one began before anybody was told something newer");
     assert_eq!(tier.get("k"), None);
+}
+
+// 4, for those who join the read that comes after
+#[test]
+fn an_older_answer_is_not_handed_on_to_whoever_began_after_a_newer_one_was_returned() {
+    for (brought, expected) in [("old", Joined::ElectAgain), ("new", Joined::Value("new"))] {
+        let tier = linked(500);
+        let first = lead(tier.read("k"));
+        push(&tier, "k");
+        let second = lead(tier.read("k"));
+        assert!(!first.fill_text("new"));
+        let joiner = join(tier.read("k"));
+        second.fill_text(brought);
+        assert_eq!(told(joiner), expected);
+    }
+}
+
+// 4, for those who look again
+#[test]
+fn whoever_waited_in_vain_is_served_by_the_next_read_whatever_binds_it() {
+    let tier = linked(500);
+    let first = lead(tier.read("k"));
+    push(&tier, "k");
+    let second = lead(tier.read("k"));
+    assert!(!first.fill_text("a"));
+    let joiner = join(tier.read("k"));
+    push(&tier, "k");
+    let third = lead(tier.read("k"));
+    assert!(!second.fill_text("b"), "which binds the third");
+    assert_eq!(told(&joiner), Joined::ElectAgain);
+    let again = join(tier.read_again("k", &joiner));
+    let later = join(tier.read("k"));
+    assert!(!third.fill_text("c"));
+    assert_eq!(told(again), Joined::Value("c"), "it began before the third read was sent");
+    assert_eq!(told(later), Joined::ElectAgain, "this one began after somebody was told b, which may be newer");
+}
+
+#[test]
+fn whoever_waits_for_a_read_that_hangs_is_told_when_it_is_dissolved() {
+    let tier = linked(500);
+    let hanging = lead(tier.read("k"));
+    let (impatient, waiting) = (join(tier.read("k")), join(tier.read("k")));
+    push(&tier, "k");
+    tier.invalidate("k");
+    impatient.dissolve();
+    assert_eq!(told(waiting), Joined::ElectAgain);
+    assert!(!hanging.fill_text("v"));
 }
 
 #[test]
@@ -589,8 +654,10 @@ fn a_read_bound_to_two_different_answers_is_dead_at_once() {
     let joiner = join(tier.read("k"));
     assert!(!first.fill_text("a"));
     assert!(!second.fill_text("b"));
-    assert_eq!(told(joiner), Joined::ElectAgain);
+    let after = lead(tier.read("k"));
     assert!(!third.fill_text("b"));
+    assert_eq!(told(joiner), Joined::Value("b"));
+    drop(after);
 }
 
 // 19

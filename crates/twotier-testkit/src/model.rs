@@ -27,7 +27,7 @@ pub struct ModelTier {
     /// Every ticket ever given out; its number is its place.
     tickets: Vec<ModelTicket>,
     /// How each read ended for those who joined it, by ticket.
-    outcomes: Vec<Option<ModelJoined>>,
+    outcomes: Vec<Option<ModelOutcome>>,
     counted: LocalStats,
     coherence: ModelCounters,
 }
@@ -63,14 +63,25 @@ pub enum ModelRead {
     /// It is there.
     Hit(u32),
     /// Join the read with this ticket.
-    Join(u64),
+    Join(ModelJoiner),
     /// Read, with this ticket.
     Lead(u64),
     /// The link is down.
     Bypass,
 }
 
-/// How a read ended for those who joined it.
+/// Somebody who joined a read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ModelJoiner {
+    /// The read's ticket.
+    pub ticket: u64,
+    /// The only bytes it may be given.
+    only: Option<u8>,
+    /// How many tickets there were when it began.
+    began: usize,
+}
+
+/// How a read ended for one of those who joined it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ModelJoined {
     /// With a value.
@@ -79,6 +90,14 @@ pub enum ModelJoined {
     Failed,
     /// They must read again.
     ElectAgain,
+}
+
+/// How a read ended.
+#[derive(Clone, Copy, Debug)]
+enum ModelOutcome {
+    Answered(u32, u8),
+    Failed,
+    Abandoned,
 }
 
 /// A value as it comes from the backend.
@@ -150,6 +169,16 @@ impl ModelTier {
 
     /// Second look.
     pub fn read(&mut self, key: &str) -> ModelRead {
+        let began = self.tickets.len();
+        self.look_or_read(key, began)
+    }
+
+    /// Third and later looks, after somebody joined a read in vain.
+    pub fn read_again(&mut self, key: &str, in_vain: ModelJoiner) -> ModelRead {
+        self.look_or_read(key, in_vain.began)
+    }
+
+    fn look_or_read(&mut self, key: &str, began: usize) -> ModelRead {
         if let Some(value) = self.look(key) {
             return ModelRead::Hit(value);
         }
@@ -157,8 +186,11 @@ impl ModelTier {
             return ModelRead::Bypass;
         }
         if let Some(ticket) = self.flight(key) {
-            if self.ticket(ticket).epoch == self.epoch {
-                return ModelRead::Join(ticket);
+            let read = self.ticket(ticket);
+            if read.epoch == self.epoch && self.now - read.at < self.max_staleness {
+                let fresh = ticket >= began as u64;
+                let only = self.bound.iter().find(|bound| bound.0 == ticket && !fresh).map(|bound| bound.1);
+                return ModelRead::Join(ModelJoiner { ticket, only, began });
             }
             self.kill_flight(key);
         }
@@ -174,13 +206,10 @@ impl ModelTier {
         let written = self.writes.iter().any(|write| write.key == key);
         let bound = self.bound.iter().find(|bound| bound.0 == ticket).map(|bound| bound.1);
         let fits = bound.is_none_or(|bound| bound == answer.digest);
+        self.flights.retain(|flight| flight.1 != ticket);
+        self.settle(ticket, ModelOutcome::Answered(answer.value, answer.digest));
         if registered && fits && self.is_up() && self.epoch == epoch && !written {
-            self.flights.retain(|flight| flight.1 != ticket);
-            self.settle(ticket, ModelJoined::Value(answer.value));
             return self.put(&key, at, answer);
-        }
-        if registered {
-            self.kill_flight(&key);
         }
         // The digest remembered is that of the write that began last.
         if self.writes.iter().rev().find(|write| write.key == key).is_some_and(|last| last.digest != answer.digest) {
@@ -205,10 +234,9 @@ impl ModelTier {
     /// A read failed, or its leader went away.
     pub fn abandon(&mut self, ticket: u64, failed: bool) {
         let key = self.ticket(ticket).key.clone();
-        if self.flight(&key) == Some(ticket) {
-            self.flights.retain(|flight| flight.1 != ticket);
-            self.settle(ticket, if failed { ModelJoined::Failed } else { ModelJoined::ElectAgain });
-        }
+        let registered = self.flight(&key) == Some(ticket);
+        self.flights.retain(|flight| flight.1 != ticket);
+        self.settle(ticket, if failed && registered { ModelOutcome::Failed } else { ModelOutcome::Abandoned });
     }
 
     /// A write begins. Returns its ticket.
@@ -248,16 +276,15 @@ impl ModelTier {
     /// The backend reports a change.
     pub fn changed(&mut self, key: &str) {
         self.coherence.invalidations += 1;
-        self.invalidate(key);
+        self.forget(key);
     }
 
     /// The user forgets a key.
     pub fn invalidate(&mut self, key: &str) -> bool {
-        let held = self.remove(key);
-        self.counted.invalidated += held;
-        self.forbid_install(key);
-        self.kill_flight(key);
-        held == 1
+        if let Some(ticket) = self.flight(key) {
+            self.settle(ticket, ModelOutcome::Abandoned);
+        }
+        self.forget(key) == 1
     }
 
     /// The user forgets everything.
@@ -266,7 +293,7 @@ impl ModelTier {
         self.counted.cleared += held as u64;
         self.entries.clear();
         for (_, ticket) in std::mem::take(&mut self.flights) {
-            self.settle(ticket, ModelJoined::ElectAgain);
+            self.settle(ticket, ModelOutcome::Abandoned);
         }
         for write in &mut self.writes {
             write.may_install = false;
@@ -336,14 +363,29 @@ impl ModelTier {
         self.coherence
     }
 
-    /// Returns how a read ended for those who joined it, `None` while it has not.
+    /// Returns how a read ended for one of those who joined it, `None` while it has not.
     ///
     /// # Panics
     ///
     /// When there is no such ticket.
     #[must_use]
-    pub fn outcome(&self, ticket: u64) -> Option<ModelJoined> {
-        self.outcomes[usize::try_from(ticket).expect("tickets are few")]
+    pub fn told(&self, joiner: ModelJoiner) -> Option<ModelJoined> {
+        let outcome = self.outcomes[usize::try_from(joiner.ticket).expect("tickets are few")];
+        outcome.map(|outcome| match outcome {
+            ModelOutcome::Answered(value, digest) if joiner.only.is_none_or(|only| only == digest) => {
+                ModelJoined::Value(value)
+            }
+            ModelOutcome::Failed => ModelJoined::Failed,
+            ModelOutcome::Answered(..) | ModelOutcome::Abandoned => ModelJoined::ElectAgain,
+        })
+    }
+
+    fn forget(&mut self, key: &str) -> u64 {
+        let held = self.remove(key);
+        self.counted.invalidated += held;
+        self.forbid_install(key);
+        self.kill_flight(key);
+        held
     }
 
     fn is_up(&self) -> bool {
@@ -416,14 +458,12 @@ impl ModelTier {
         self.flights.iter().find(|flight| flight.0 == key).map(|flight| flight.1)
     }
 
+    /// Nobody joins the read any more; those who did are told when it ends.
     fn kill_flight(&mut self, key: &str) {
-        if let Some(ticket) = self.flight(key) {
-            self.flights.retain(|flight| flight.1 != ticket);
-            self.settle(ticket, ModelJoined::ElectAgain);
-        }
+        self.flights.retain(|flight| flight.0 != key);
     }
 
-    fn settle(&mut self, ticket: u64, outcome: ModelJoined) {
+    fn settle(&mut self, ticket: u64, outcome: ModelOutcome) {
         let place = usize::try_from(ticket).expect("tickets are few");
         self.outcomes[place].get_or_insert(outcome);
     }

@@ -81,14 +81,28 @@ impl<V: Send + Sync + 'static> Shared<V> {
             let fetched = self.fetch(key, operation).await?;
             return Ok(Lookup::current(fetched.value, Tier::Remote));
         };
+        self.read_on(local, key, operation, local.read(key)).await
+    }
+
+    /// Reads on from what the local tier said, until there is an answer.
+    async fn read_on(
+        &self,
+        local: &Local<V>,
+        key: &str,
+        operation: Operation,
+        mut read: Read<Kept<V>, Error>,
+    ) -> Result<Lookup<V>> {
         loop {
-            let value = match local.read(key) {
+            let value = match read {
                 // Another read filled it since; how long ago is not known, but not before this call.
                 Read::Hit(value) => return Ok(self.local_lookup(value, Duration::ZERO)),
                 Read::Lead(ticket) | Read::Bypass(ticket) => self.lead_read(ticket, key, operation).await?,
                 Read::Join(joiner) => match self.joined(local, key, &joiner, operation).await {
                     Some(result) => result?,
-                    None => continue,
+                    None => {
+                        read = local.read_again(key, &joiner);
+                        continue;
+                    }
                 },
             };
             return Ok(Lookup::current(value, Tier::Remote));
@@ -118,7 +132,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
     /// Waits for a read led by somebody else; `None` is to look again.
     ///
     /// A leader whose future is kept but not polled would hold up everyone behind it: after half the operation timeout one
-    /// of them asks the backend too. If that answers first, the leader's read is taken down and the others look again.
+    /// of them asks the backend too. If that answers first, the read is taken down and the others look again.
     async fn joined(
         &self,
         local: &Local<V>,
@@ -135,6 +149,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
                     fetched = self.fetch(key, operation) => {
                         // The answer may be newer than what the leader brings: that must not be kept after it.
                         local.invalidate(key);
+                        joiner.dissolve();
                         return Some(fetched.map(|fetched| fetched.value));
                     }
                 }
@@ -254,14 +269,9 @@ impl<V: Send + Sync + 'static> Shared<V> {
             }
         }
         for (index, joiner) in joined {
-            let waited = match &self.local {
-                Some(local) => self.joined(local, keys[index], &joiner, operation).await,
-                None => None,
-            };
-            values[index] = Some(match waited {
-                Some(result) => result,
-                None => self.read_either(keys[index], operation).await.map(|found| found.value),
-            });
+            let Some(local) = &self.local else { continue };
+            let read = self.read_on(local, keys[index], operation, Read::Join(joiner)).await;
+            values[index] = Some(read.map(|found| found.value));
         }
         values.into_iter().map(|value| value.unwrap_or_else(|| Err(self.unanswered(operation)))).collect()
     }

@@ -1,10 +1,10 @@
 //! The standing link: one connection at a time, watched, and made anew when it is lost.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::{
-    sync::watch,
+    sync::Notify,
     task::AbortHandle,
     time::{Instant, sleep},
 };
@@ -43,9 +43,11 @@ struct Control {
 
 struct Shared {
     target: Arc<Target>,
-    /// Every change of phase, and the listener's word of it, happens inside this channel's lock, so that the listener
-    /// hears of ups and downs in the order in which they happened.
-    state: watch::Sender<State>,
+    /// Every change of phase, and the listener's word of it, happens inside this lock, so that the listener hears of ups
+    /// and downs in the order in which they happened.
+    state: Mutex<State>,
+    /// Wakes those who wait for another phase, first come, first served.
+    changed: Notify,
 }
 
 struct State {
@@ -70,8 +72,8 @@ enum Phase {
 
 impl Link {
     pub(super) fn new(target: Arc<Target>) -> Self {
-        let state = watch::Sender::new(State { generation: 0, phase: Phase::Idle });
-        Self { shared: Arc::new(Shared { target, state }), control: Mutex::default() }
+        let state = Mutex::new(State { generation: 0, phase: Phase::Idle });
+        Self { shared: Arc::new(Shared { target, state, changed: Notify::new() }), control: Mutex::default() }
     }
 
     /// Returns the connection, made first if nobody asked for it yet.
@@ -79,15 +81,15 @@ impl Link {
         if let Some(known) = self.shared.known() {
             return known;
         }
-        let mut changes = self.shared.state.subscribe();
         self.start();
         loop {
+            let mut changed = pin!(self.shared.changed.notified());
+            // Registered before the phase is looked at, so that a change in between wakes us.
+            changed.as_mut().enable();
             if let Some(known) = self.shared.known() {
                 return known;
             }
-            if changes.changed().await.is_err() {
-                return Err(closed());
-            }
+            changed.await;
         }
     }
 
@@ -120,7 +122,7 @@ impl Link {
     }
 
     pub(super) fn state(&self) -> LinkState {
-        match &self.shared.state.borrow().phase {
+        match &self.shared.state.lock().phase {
             Phase::Idle => LinkState::Unlinked,
             Phase::Connecting => LinkState::Connecting,
             Phase::Up { since, invalidation_lag, .. } => {
@@ -135,19 +137,18 @@ impl Link {
         let mut control = self.control.lock();
         control.stop();
         self.shared.reset(control.watch.take().as_ref());
-        self.shared.state.send_modify(|state| state.phase = Phase::Closed);
+        self.shared.modify(|state| state.phase = Phase::Closed);
     }
 
     /// Starts the supervisor unless it runs or the handle is closed.
     fn start(&self) {
         let mut control = self.control.lock();
-        let mut generation = None;
-        self.shared.state.send_if_modified(|state| {
-            if matches!(state.phase, Phase::Idle) {
+        let generation = self.shared.modify(|state| {
+            let idle = matches!(state.phase, Phase::Idle);
+            idle.then(|| {
                 state.phase = Phase::Connecting;
-                generation = Some(state.generation);
-            }
-            generation.is_some()
+                state.generation
+            })
         });
         if let Some(generation) = generation {
             let task = supervise(Arc::clone(&self.shared), generation, control.watch.clone());
@@ -173,7 +174,7 @@ impl Control {
 impl Shared {
     /// Returns what an operation gets without waiting, `None` when it has to wait.
     fn known(&self) -> Option<BackendResult<Connection>> {
-        match &self.state.borrow().phase {
+        match &self.state.lock().phase {
             // Lost, but the supervisor has not said so yet: as good as connecting.
             Phase::Up { connection, .. } if connection.loss().is_declared() => None,
             Phase::Up { connection, .. } => Some(Ok(connection.clone())),
@@ -185,7 +186,7 @@ impl Shared {
 
     /// Gives up the connection and the supervisor, which the caller has stopped.
     fn reset(&self, watch: Option<&Watch>) {
-        self.state.send_modify(|state| {
+        self.modify(|state| {
             state.generation += 1;
             if let Some(watch) = watch {
                 watch.listener.link_down();
@@ -201,13 +202,17 @@ impl Shared {
 
     /// Changes the phase, if this supervisor still is the one.
     fn change(&self, generation: u64, change: impl FnOnce(&mut Phase)) {
-        self.state.send_if_modified(|state| {
-            let mine = state.generation == generation;
-            if mine {
+        self.modify(|state| {
+            if state.generation == generation {
                 change(&mut state.phase);
             }
-            mine
         });
+    }
+
+    fn modify<T>(&self, modify: impl FnOnce(&mut State) -> T) -> T {
+        let result = modify(&mut self.state.lock());
+        self.changed.notify_waiters();
+        result
     }
 
     /// Publishes a connection. The connection is in place before the listener hears of it, so no command that is marked

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use std::{
+    borrow::Borrow,
     pin::pin,
     sync::Arc,
     task::{Context, Poll, Waker},
@@ -45,8 +46,8 @@ pub(crate) fn join<T>(read: Read<T, ()>) -> Joiner<T, ()> {
 /// Returns what a joiner is told by now. A read that has ended, in whatever way, must have told its joiners before the
 /// call that ended it returned, so a test that would wait fails instead.
 #[track_caller]
-pub(crate) fn told<T: Clone>(joiner: Joiner<T, ()>) -> Joined<T, ()> {
-    match pin!(joiner.wait()).poll(&mut Context::from_waker(Waker::noop())) {
+pub(crate) fn told<T: Clone>(joiner: impl Borrow<Joiner<T, ()>>) -> Joined<T, ()> {
+    match pin!(joiner.borrow().wait()).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(outcome) => outcome,
         Poll::Pending => panic!("nobody told the joiner that the read has ended"),
     }

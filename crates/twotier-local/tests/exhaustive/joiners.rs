@@ -6,6 +6,7 @@ use twotier_core::ChangeListener;
 use crate::{
     flight::{Joined, Joiner},
     setting::{Backend, Ticket, both, explore, explore_up_to, fill, join, lead, linked, push, read},
+    sync::{AtomicU64, Ordering},
     tier::Read,
 };
 
@@ -54,36 +55,65 @@ fn two_who_wait_are_both_woken() {
     });
 }
 
-/// A read that is found to be dead, because the key can be led again, before it ends.
-fn a_dead_read_that(end: impl Fn(Ticket) + Copy + Send + Sync + 'static) {
+/// A read that is overtaken by a change while somebody waits for it, and somebody else who begins after the change.
+fn an_overtaken_read_that(
+    end: impl Fn(Ticket) + Copy + Send + Sync + 'static,
+    expected: &'static [Joined<u64, &'static str>],
+) {
     explore(move || {
         let tier = linked();
         let ticket = lead(&tier);
         let joiner = join(&tier);
         let pushing = tier.clone();
-        let ((), dead) = both(
-            move || push(&pushing),
-            || {
-                let second = tier.read("k");
-                let dead = matches!(second, Read::Lead(_));
-                end(ticket);
-                drop(second);
-                dead
+        let (later, ()) = both(
+            move || {
+                push(&pushing);
+                pushing.read("k")
             },
+            || end(ticket),
         );
+        assert!(matches!(later, Read::Lead(_)), "given what was read before the change: {later:?}");
         let outcome = wait(joiner);
-        assert!(!dead || outcome == Joined::ElectAgain, "told {outcome:?} by a read that was dead already");
+        assert!(expected.contains(&outcome), "told {outcome:?}");
     });
 }
 
 #[test]
-fn nobody_is_given_the_value_of_a_read_that_was_overtaken() {
-    a_dead_read_that(|ticket| _ = fill(ticket, 1));
+fn only_those_who_joined_before_a_change_are_given_what_was_read_before_it() {
+    an_overtaken_read_that(|ticket| _ = fill(ticket, 1), &[Joined::Value(1)]);
 }
 
 #[test]
-fn nobody_is_given_the_error_of_a_read_that_was_overtaken() {
-    a_dead_read_that(|ticket| ticket.fail("down"));
+fn those_who_joined_a_read_that_was_overtaken_and_failed_look_again() {
+    an_overtaken_read_that(|ticket| ticket.fail("down"), &[Joined::Failed("down"), Joined::ElectAgain]);
+}
+
+/// A read is bound while somebody joins it: whoever joins after the refused answer was returned takes no other bytes.
+#[test]
+fn whoever_joins_after_a_newer_answer_was_returned_is_given_nothing_older() {
+    explore(|| {
+        let tier = linked();
+        let overtaken = lead(&tier);
+        push(&tier);
+        let second = lead(&tier);
+        let joining = tier.clone();
+        let returned = std::sync::Arc::new(AtomicU64::new(0));
+        let seen = std::sync::Arc::clone(&returned);
+        let ((floor, later), ()) = both(
+            move || {
+                let floor = seen.load(Ordering::Acquire);
+                (floor, joining.read("k"))
+            },
+            || {
+                assert!(!fill(overtaken, 2));
+                returned.store(2, Ordering::Release);
+            },
+        );
+        let Read::Join(joiner) = later else { panic!("the second read was dead: {later:?}") };
+        assert!(!fill(second, 1));
+        let outcome = wait(joiner);
+        assert!(outcome == Joined::ElectAgain || floor == 0, "told {outcome:?} after version {floor}");
+    });
 }
 
 #[test]

@@ -12,7 +12,7 @@
 //! `LOOM_LOG=trace LOOM_LOCATION=1 cargo test -p twotier-local --test exhaustive NAME`: the order of exploration never
 //! changes.
 //!
-//! Which rule of the protocol which test defends is tried out by `cargo xtask schedules --ablate`.
+//! Which rule of the protocol which test defends is tried out by `cargo xtask ablate --net exhaustive`.
 #![allow(
     dead_code,
     unreachable_pub,
@@ -38,6 +38,9 @@ mod shard;
 mod ticket;
 #[path = "../../src/tier.rs"]
 mod tier;
+
+#[path = "../common/notify.rs"]
+mod notify;
 
 mod digest {
     pub(crate) use twotier_local::Digest;

@@ -164,13 +164,14 @@ pub(crate) fn write(tier: &Tier, backend: &Backend, version: u64) -> bool {
 
 /// Reads as the cache does, to the end, and returns what the caller is given.
 pub(crate) fn read(tier: &Tier, backend: &Backend) -> u64 {
+    let mut next = tier.read("k");
     loop {
-        match tier.read("k") {
+        match next {
             Read::Hit(version) => return version,
-            Read::Join(joiner) => match block_on(async move { joiner.wait().await }) {
+            Read::Join(joiner) => match block_on(joiner.wait()) {
                 Joined::Value(version) => return version,
                 Joined::Failed(error) => panic!("{error}"),
-                Joined::ElectAgain => {}
+                Joined::ElectAgain => next = tier.read_again("k", &joiner),
             },
             Read::Lead(ticket) | Read::Bypass(ticket) => {
                 let version = backend.read();

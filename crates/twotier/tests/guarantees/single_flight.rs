@@ -28,6 +28,42 @@ async fn a_failed_read_is_one_error_for_everyone_who_waited_and_the_next_read_tr
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_key_that_is_written_all_the_time_serves_everyone_who_waits_within_two_round_trips() {
+    let store = MemoryBackend::new();
+    let writer = over_memory(&store).await;
+    let backend = FaultyBackend::new(store);
+    backend.faults().latency(Duration::from_millis(40));
+    let cache = text().build(backend).await.unwrap();
+    // Every read is overtaken by several writes of somebody else.
+    let writing = tokio::spawn(async move {
+        for version in 0_u32.. {
+            writer.set("k", version.to_string()).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    });
+    let start = tokio::time::Instant::now();
+    let reads: Vec<_> = (0..100)
+        .map(|number| {
+            let cache = cache.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(Duration::from_millis(number % 30)).await;
+                let began = tokio::time::Instant::now();
+                (read(&cache, "k").await, began.elapsed())
+            })
+        })
+        .collect();
+    for read in reads {
+        let (value, took) = ends(read).await.unwrap();
+        assert!(value.is_some());
+        assert!(took <= Duration::from_millis(81), "waited for {took:?}");
+    }
+    let took = start.elapsed();
+    assert!(cache.stats().backend.reads <= 5, "{} round trips for 100 readers", cache.stats().backend.reads);
+    assert!(took < Duration::from_millis(200), "{took:?}");
+    writing.abort();
+}
+
+#[tokio::test(start_paused = true)]
 async fn when_the_reader_that_leads_is_dropped_another_takes_over() {
     let store = MemoryBackend::new();
     over_memory(&store).await.set("k", "v".to_owned()).await.unwrap();

@@ -62,7 +62,8 @@ impl Party {
             0..22 => self.get(&any).await,
             22..40 => self.lookup(&any).await,
             40..47 => self.get_many().await,
-            47..69 => self.set(&mine).await,
+            47..66 => self.set(&mine).await,
+            66..69 => self.update(&mine).await,
             69..75 => self.set_many().await,
             75..82 => self.delete(&mine).await,
             82..85 => self.delete_many().await,
@@ -139,6 +140,26 @@ impl Party {
         let call = cache.set_with(key, value.clone(), options);
         let ended = self.call(format!("set {key} = {value} for {ttl:?}"), self.deadline(), call).await;
         if let Some((span, Ok(()))) = ended {
+            self.checker.wrote(span, key, &value);
+        }
+    }
+
+    /// Writes a value of its own, whatever was there.
+    async fn update(&mut self, key: &str) {
+        let value = self.new_value("");
+        let floor = self.checker.floor(self.number, key);
+        let (cache, new) = (self.cache.clone(), value.clone());
+        let mut seen = None;
+        let call = cache.update(key, |held: Option<&String>| {
+            seen = Some(held.cloned());
+            Some(new.clone())
+        });
+        let ended = self.call(format!("update {key} = {value}"), self.deadline(), call).await;
+        if let Some((span, Ok(_written))) = ended {
+            // What it was shown is a read like any other.
+            if let Some(held) = seen {
+                self.checker.read(span, key, floor, held.as_deref(), Answer::Remote);
+            }
             self.checker.wrote(span, key, &value);
         }
     }

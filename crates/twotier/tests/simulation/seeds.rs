@@ -39,7 +39,7 @@ fn several_writers_of_each_key() {
 
 #[test]
 fn a_seed_is_the_same_run_every_time() {
-    for seed in 0..10 {
+    for seed in 0..60 {
         let (first, second) = (run(seed, true), run(seed, true));
         for (index, (one, other)) in first.events.iter().zip(&second.events).enumerate() {
             assert_eq!(one, other, "event {index} of seed {seed}");

@@ -1,0 +1,44 @@
+//! Many threads in hundreds of thousands of orders: all that a tier has to do at once, on a few keys in too little room.
+//!
+//! The files under test are the crate's own, built here once more with a [`sync`] whose locks and atomics are those of
+//! [shuttle](https://docs.rs/shuttle), which draws who runs next at each of them. What `tests/exhaustive` shows for two
+//! threads and every order, this makes likely for five threads and many steps.
+//!
+//! - `TWOTIER_TEST_SCHEDULES=2000000 cargo test -p twotier-local --test schedules` draws more of them for each test.
+//! - A failure prints its seed; `SHUTTLE_RANDOM_SEED=… cargo test -p twotier-local --test schedules NAME` repeats it.
+//!
+//! Which rule of the protocol which test defends is tried out by `cargo xtask ablate --net schedules`.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    missing_docs,
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    reason = "the files are those of a library, a panic is how a test fails, and figures go to stderr"
+)]
+
+#[path = "../../src/counters.rs"]
+mod counters;
+#[path = "../../src/flight.rs"]
+mod flight;
+#[path = "../../src/link.rs"]
+mod link;
+#[path = "../../src/lru.rs"]
+mod lru;
+#[path = "../common/notify.rs"]
+mod notify;
+#[path = "../../src/options.rs"]
+mod options;
+#[path = "../../src/shard.rs"]
+mod shard;
+#[path = "../../src/ticket.rs"]
+mod ticket;
+#[path = "../../src/tier.rs"]
+mod tier;
+
+mod digest {
+    pub(crate) use twotier_local::Digest;
+}
+mod orders;
+mod sync;
+mod world;

@@ -1,0 +1,259 @@
+//! `cargo xtask ablate`: takes one rule of the coherence protocol after the other out of a copy of the sources, and sees
+//! which of the nets catches it.
+//!
+//! The rules are taken out of the text, so nothing in the library knows of this. The model of the protocol has ablations
+//! of its own, which are tests (`crates/twotier-testkit/tests/protocol/rules.rs`); these here show that the nets over the
+//! *real* code can fail.
+
+mod rules;
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use lexopt::prelude::*;
+
+use crate::{
+    command,
+    failure::{Failure, Outcome},
+    server::{self, IfMissing},
+};
+
+use self::rules::{RULES, Rule};
+
+pub(crate) const USAGE: &str =
+    "  ablate  which net catches it when a rule of the protocol is taken out of the sources; in a copy, on request
+            --net NAME       only this net: exhaustive, schedules, simulation, stress (default: the first three)
+            --rule NAME      only this rule; a wrong name lists them
+";
+
+/// A set of tests that should fail when a rule is missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Net {
+    Exhaustive,
+    Schedules,
+    Simulation,
+    Stress,
+}
+
+impl Net {
+    const ALL: [Self; 4] = [Self::Exhaustive, Self::Schedules, Self::Simulation, Self::Stress];
+    /// What runs without a server, in seconds.
+    const USUAL: [Self; 3] = [Self::Exhaustive, Self::Schedules, Self::Simulation];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Exhaustive => "exhaustive",
+            Self::Schedules => "schedules",
+            Self::Simulation => "simulation",
+            Self::Stress => "stress",
+        }
+    }
+
+    fn arguments(self) -> &'static [&'static str] {
+        match self {
+            Self::Exhaustive => &["--package", "twotier-local", "--test", "exhaustive"],
+            Self::Schedules => &["--package", "twotier-local", "--test", "schedules"],
+            Self::Simulation => &["--package", "twotier", "--features", "simulation", "--test", "simulation"],
+            Self::Stress => &["--release", "--package", "twotier", "--test", "stress"],
+        }
+    }
+}
+
+/// What to take out, and where to look.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Options {
+    nets: Vec<Net>,
+    rule: Option<String>,
+}
+
+impl Options {
+    /// Reads the options; `None` when help is asked for.
+    pub(crate) fn parse(parser: &mut lexopt::Parser) -> Result<Option<Self>, lexopt::Error> {
+        let mut options = Self { nets: Net::USUAL.to_vec(), rule: None };
+        while let Some(argument) = parser.next()? {
+            match argument {
+                Long("net") => {
+                    let name = parser.value()?.string()?;
+                    let net = Net::ALL.into_iter().find(|net| net.name() == name);
+                    options.nets = vec![net.ok_or_else(|| format!("there is no net `{name}`"))?];
+                }
+                Long("rule") => {
+                    let name = parser.value()?.string()?;
+                    if !RULES.iter().any(|rule| rule.name == name) {
+                        let names: Vec<_> = RULES.iter().map(|rule| rule.name).collect();
+                        return Err(format!("there is no rule `{name}`; there are {}", names.join(", ")).into());
+                    }
+                    options.rule = Some(name);
+                }
+                Short('h') | Long("help") => return Ok(None),
+                other => return Err(other.unexpected()),
+            }
+        }
+        Ok(Some(options))
+    }
+}
+
+/// Takes the rules out one by one and prints which net caught which. Fails if a rule slips through all of them, or if a
+/// net fails with every rule in force.
+pub(crate) fn run(options: &Options) -> Outcome {
+    if options.nets.contains(&Net::Stress) {
+        server::ensure(IfMissing::Fail)?;
+    }
+    let copy = Copy::make()?;
+    command::heading("with every rule in force");
+    for &net in &options.nets {
+        if copy.catches(net)? {
+            return Err(Failure::Failed(format!("the net `{}` fails although no rule was taken out", net.name())));
+        }
+        eprintln!("{:<12} passes", net.name());
+    }
+    let mut missed = Vec::new();
+    let mut lines = Vec::new();
+    for rule in RULES.iter().filter(|rule| options.rule.as_ref().is_none_or(|name| rule.name == name)) {
+        command::heading(&format!("without {}", rule.name));
+        copy.take_out(rule)?;
+        let mut verdicts = Vec::new();
+        for &net in &options.nets {
+            let caught = copy.catches(net)?;
+            eprintln!("{:<12} {}", net.name(), if caught { "catches it" } else { "passes" });
+            verdicts.push(caught);
+        }
+        copy.put_back(rule)?;
+        if !verdicts.contains(&true) {
+            missed.push(rule.name);
+        }
+        lines.push((rule.name, verdicts));
+    }
+    print(&options.nets, &lines);
+    // One net alone need not catch everything.
+    if missed.is_empty() || options.nets.len() == 1 {
+        Ok(())
+    } else {
+        Err(Failure::Failed(format!("nothing failed without {}", missed.join(", "))))
+    }
+}
+
+fn print(nets: &[Net], lines: &[(&str, Vec<bool>)]) {
+    println!();
+    let columns: Vec<String> = nets.iter().map(|net| format!("{:<12}", net.name())).collect();
+    println!("{:<44}{}", "rule taken out", columns.concat());
+    for (name, verdicts) in lines {
+        let columns: Vec<String> =
+            verdicts.iter().map(|caught| format!("{:<12}", if *caught { "caught" } else { "-" })).collect();
+        println!("{name:<44}{}", columns.concat());
+    }
+    for (index, net) in nets.iter().enumerate() {
+        let caught = lines.iter().filter(|(_, verdicts)| verdicts[index]).count();
+        println!("{}: {caught} of {} rules caught", net.name(), lines.len());
+    }
+}
+
+/// A copy of the repository's sources, below the build folder.
+struct Copy {
+    root: PathBuf,
+    /// The sources of every file that a rule is taken out of, as they were.
+    whole: BTreeMap<&'static str, String>,
+}
+
+impl Copy {
+    fn make() -> Outcome<Self> {
+        let root = command::root().join("target/ablate");
+        let listed = command::output(Command::new("git").current_dir(command::root()).args([
+            "ls-files",
+            "-co",
+            "--exclude-standard",
+        ]))?;
+        for file in listed.lines() {
+            let (from, to) = (command::root().join(file), root.join(file));
+            if !from.is_file() {
+                continue;
+            }
+            // Left alone where nothing changed, so that it is not built again.
+            let bytes = fs::read(&from)?;
+            if fs::read(&to).is_ok_and(|there| there == bytes) {
+                continue;
+            }
+            fs::create_dir_all(to.parent().unwrap_or(&root))?;
+            fs::write(&to, bytes)?;
+        }
+        let mut whole = BTreeMap::new();
+        for edit in RULES.iter().flat_map(|rule| rule.edits) {
+            whole.insert(edit.file, fs::read_to_string(root.join(edit.file))?);
+        }
+        Ok(Self { root, whole })
+    }
+
+    fn take_out(&self, rule: &Rule) -> Outcome {
+        let mut texts: BTreeMap<&str, String> = BTreeMap::new();
+        for edit in rule.edits {
+            let text = texts.entry(edit.file).or_insert_with(|| self.whole[edit.file].clone());
+            if text.matches(edit.from).count() != edit.times {
+                return Err(Failure::Failed(format!("{}: the rule is not in {} as it was", rule.name, edit.file)));
+            }
+            *text = text.replace(edit.from, edit.to);
+        }
+        for (file, text) in texts {
+            fs::write(self.root.join(file), text)?;
+        }
+        Ok(())
+    }
+
+    fn put_back(&self, rule: &Rule) -> Outcome {
+        for edit in rule.edits {
+            fs::write(self.root.join(edit.file), &self.whole[edit.file])?;
+        }
+        Ok(())
+    }
+
+    /// Runs a net over the copy, and says whether it failed. That the copy does not build is an error.
+    fn catches(&self, net: Net) -> Outcome<bool> {
+        command::output(self.cargo_test(net).args(["--quiet", "--no-run"]))?;
+        let mut test = self.cargo_test(net);
+        // Lints are for people, and what fails says so by its exit code.
+        test.arg("--quiet").stdout(Stdio::null()).stderr(Stdio::null());
+        test.env("TWOTIER_TEST_STRESS_SECONDS", "20").env("TWOTIER_TEST_STRESS_FAULTS", "all");
+        let status = test.status().map_err(|error| Failure::Failed(format!("cannot start cargo: {error}")))?;
+        Ok(!status.success())
+    }
+
+    fn cargo_test(&self, net: Net) -> Command {
+        let mut cargo = command::cargo("test");
+        cargo.current_dir(&self.root).args(net.arguments());
+        cargo.env("CARGO_TARGET_DIR", self.target()).env("RUSTFLAGS", "--cap-lints=allow");
+        cargo
+    }
+
+    fn target(&self) -> PathBuf {
+        Path::new(&self.root).join("target")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_rule_is_in_the_sources_once_for_each_edit() {
+        for rule in RULES {
+            for edit in rule.edits {
+                let text = fs::read_to_string(command::root().join(edit.file)).unwrap();
+                let found = text.matches(edit.from).count();
+                assert_eq!(found, edit.times, "{}: {:?} in {}", rule.name, edit.from, edit.file);
+                assert_ne!(edit.from, edit.to);
+            }
+        }
+    }
+
+    #[test]
+    fn options_are_read_and_wrong_names_listed() {
+        let parsed = |words: &[&str]| Options::parse(&mut lexopt::Parser::from_args(words)).map_err(|e| e.to_string());
+        assert_eq!(parsed(&[]).unwrap().unwrap().nets, Net::USUAL);
+        assert_eq!(parsed(&["--net", "stress"]).unwrap().unwrap().nets, [Net::Stress]);
+        assert!(parsed(&["--net", "fish"]).unwrap_err().contains("fish"));
+        assert!(parsed(&["--rule", "none"]).unwrap_err().contains(RULES[0].name));
+    }
+}

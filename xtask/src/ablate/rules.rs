@@ -1,0 +1,217 @@
+//! The rules that are taken out, each as a change of the sources.
+
+/// A rule of the protocol.
+pub(super) struct Rule {
+    pub(super) name: &'static str,
+    pub(super) edits: &'static [Edit],
+}
+
+/// A text that makes the rule, and what is there without it.
+pub(super) struct Edit {
+    pub(super) file: &'static str,
+    pub(super) from: &'static str,
+    pub(super) to: &'static str,
+    /// How often the text is there.
+    pub(super) times: usize,
+}
+
+const SHARD: &str = "crates/twotier-local/src/shard.rs";
+const TICKET: &str = "crates/twotier-local/src/ticket.rs";
+const TIER: &str = "crates/twotier-local/src/tier.rs";
+const LINK: &str = "crates/twotier-local/src/link.rs";
+const REDIS_LINK: &str = "crates/twotier-backend/src/redis/link.rs";
+const REDIS_CONNECT: &str = "crates/twotier-backend/src/redis/connect.rs";
+const REDIS_PUSH: &str = "crates/twotier-backend/src/redis/push.rs";
+const WRITE: &str = "crates/twotier/src/write.rs";
+
+const fn edit(file: &'static str, from: &'static str, to: &'static str) -> Edit {
+    Edit { file, from, to, times: 1 }
+}
+
+/// Makes what a ticket brings look as if it had been read in the epoch in which it arrives.
+const STAMP_ON_ARRIVAL: Edit = edit(
+    TICKET,
+    "let Mark { epoch, at } = self.mark;",
+    "let Mark { at, .. } = self.mark;\n        let epoch = self.tier.link.epoch();",
+);
+
+pub(super) const RULES: &[Rule] = &[
+    Rule {
+        name: "overlapping own writes install nothing",
+        edits: &[edit(
+            SHARD,
+            "*write = Pending { pending: write.pending + 1, live: None, digest };",
+            "*write = Pending { pending: write.pending + 1, live: write.live, digest };",
+        )],
+    },
+    Rule {
+        name: "nor does the one registered last",
+        edits: &[edit(
+            SHARD,
+            "*write = Pending { pending: write.pending + 1, live: None, digest };",
+            "*write = Pending { pending: write.pending + 1, live: Some(id), digest };",
+        )],
+    },
+    Rule {
+        name: "a report kills the pending write",
+        edits: &[edit(
+            SHARD,
+            "if let Some(write) = find(&mut self.writes, hash, key) {\n            write.live = None;\n        }",
+            "",
+        )],
+    },
+    Rule {
+        name: "a write checks its epoch",
+        edits: &[
+            edit(
+                SHARD,
+                "let coherent = live && is_up(epoch) && epoch == claim.epoch;",
+                "let coherent = live && is_up(epoch);",
+            ),
+            STAMP_ON_ARRIVAL,
+        ],
+    },
+    Rule {
+        name: "a read checks its epoch",
+        edits: &[
+            edit(
+                SHARD,
+                "if fits && is_up(epoch) && epoch == claim.epoch && write.is_none()",
+                "if fits && is_up(epoch) && write.is_none()",
+            ),
+            STAMP_ON_ARRIVAL,
+        ],
+    },
+    Rule {
+        name: "an entry is of the current epoch",
+        edits: &[edit(SHARD, "if entry.epoch != moment.epoch {", "if moment.epoch == 0 {")],
+    },
+    Rule {
+        name: "no read is kept while a write is pending",
+        edits: &[edit(
+            SHARD,
+            "if fits && is_up(epoch) && epoch == claim.epoch && write.is_none()",
+            "if fits && is_up(epoch) && epoch == claim.epoch",
+        )],
+    },
+    Rule {
+        name: "the entry goes when the write begins",
+        edits: &[edit(
+            SHARD,
+            "        self.remove_entry_if(hash, key, |_| true, |counters| &mut counters.superseded);\n        self.kill_flight(hash, key);\n        id",
+            "        self.kill_flight(hash, key);\n        id",
+        )],
+    },
+    Rule {
+        name: "a beginning write kills the read",
+        edits: &[edit(SHARD, "self.kill_flight(hash, key);\n        id", "id")],
+    },
+    Rule {
+        name: "an ending write kills the read",
+        edits: &[Edit { file: SHARD, from: "self.kill_flight(claim.hash, claim.key);", to: "", times: 2 }],
+    },
+    Rule {
+        name: "a refused read removes the entry",
+        edits: &[edit(SHARD, "|entry| entry.digest != digest,", "|_entry| false,")],
+    },
+    Rule {
+        name: "a refused read kills the write",
+        edits: &[edit(SHARD, "&& write.digest != digest\n", "&& write.digest != write.digest\n")],
+    },
+    Rule {
+        name: "a refused read binds the next",
+        edits: &[edit(SHARD, "        self.bind_flight(claim, digest);\n", "")],
+    },
+    Rule {
+        name: "whoever joins a bound read is bound",
+        edits: &[edit(
+            SHARD,
+            "registered.bound.filter(|_| registered.id <= began)",
+            "registered.bound.filter(|_| false)",
+        )],
+    },
+    Rule {
+        name: "only the registered read is kept",
+        edits: &[edit(SHARD, "registered.is_some_and(|flight| flight", "registered.is_none_or(|flight| flight")],
+    },
+    Rule {
+        name: "a dead read is not joined",
+        edits: &[edit(
+            SHARD,
+            "let _dead = self.take_flight_if(hash, key, |_| true);",
+            "let _dead = self.take_flight_if(hash, key, |_| false);",
+        )],
+    },
+    Rule {
+        name: "a read of another epoch is not joined",
+        edits: &[edit(SHARD, "if registered.epoch == epoch && now.since", "if now.since")],
+    },
+    Rule {
+        name: "a read that is dropped is taken down",
+        edits: &[edit(TICKET, "self.abandon(|_registered| Outcome::Abandoned);", "")],
+    },
+    Rule {
+        name: "a write that is dropped is taken down",
+        edits: &[edit(TICKET, "        shard.abandon_write(self.stub.claim());\n", "")],
+    },
+    Rule {
+        name: "nothing is kept while clearing",
+        edits: &[edit(LINK, "if self.clearings.load(Ordering::SeqCst) == 0 { epoch } else { 0 }", "epoch")],
+    },
+    Rule {
+        name: "clearing ends with a flush",
+        edits: &[edit(
+            TIER,
+            "        self.tier.flush();\n        self.tier.clear();\n        self.tier.inner",
+            "        self.tier.inner",
+        )],
+    },
+    Rule {
+        name: "a new link starts without a lease",
+        edits: &[edit(
+            LINK,
+            "        self.lease.store(until.as_nanos(), Ordering::Release);\n",
+            "        self.lease.fetch_max(until.as_nanos(), Ordering::AcqRel);\n",
+        )],
+    },
+    Rule {
+        name: "hits end with the lease",
+        edits: &[edit(SHARD, "if moment.now >= moment.lease {", "if moment.now > twotier_core::Timestamp::MAX {")],
+    },
+    Rule {
+        name: "hits end with the deadline",
+        edits: &[edit(SHARD, "if moment.now >= entry.deadline {", "if moment.now > twotier_core::Timestamp::MAX {")],
+    },
+    Rule {
+        name: "a lease counts from before its request",
+        edits: &[edit(
+            REDIS_LINK,
+            "watch.listener.proof_of_life(mark);\n        }\n    }",
+            "let _early = mark;\n            watch.listener.proof_of_life(watch.listener.mark());\n        }\n    }",
+        )],
+    },
+    Rule {
+        name: "a lease needs the second reply",
+        edits: &[edit(REDIS_CONNECT, "    connection.one(&cmd(\"PING\")).await?;\n", "")],
+    },
+    Rule {
+        name: "reports are applied",
+        edits: &[edit(REDIS_PUSH, "others.for_each(|key| listener.changed(key));", "others.for_each(|_key| {});")],
+    },
+    Rule {
+        name: "a null report flushes",
+        edits: &[edit(REDIS_PUSH, "Report::Everything => listener.flushed(),", "Report::Everything => {}")],
+    },
+    Rule {
+        name: "a lost link is told",
+        edits: &[edit(
+            REDIS_LINK,
+            "            if let Some(watch) = watch {\n                watch.listener.link_down();\n            }\n            *phase = Phase::Connecting;",
+            "            let _untold = watch;\n            *phase = Phase::Connecting;",
+        )],
+    },
+    Rule {
+        name: "a load is superseded by a write",
+        edits: &[Edit { file: WRITE, from: "self.loads.supersede(&key);", to: "", times: 1 }],
+    },
+];
