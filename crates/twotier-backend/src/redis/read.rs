@@ -1,7 +1,7 @@
 //! The reads: value and remaining time to live, from one round trip.
 
 use bytes::Bytes;
-use redis::{Arg, Cmd, Pipeline, Value, cmd};
+use redis::{Arg, Cmd, Pipeline, Value};
 use twotier_core::{BackendErrorKind, RemainingTtl};
 
 use crate::{BackendResult, Stored};
@@ -23,7 +23,7 @@ pub(super) type Answer = BackendResult<Option<Stored>>;
 /// two are one transaction.
 pub(super) async fn get(connection: &Connection, key: &[u8]) -> Answer {
     let mut commands = Pipeline::with_capacity(2);
-    commands.cmd("PTTL").arg(key).cmd("GET").arg(key);
+    commands.add_command(of_key("PTTL", key)).add_command(of_key("GET", key));
     let mut replies = read_only(connection, &mut commands, 2).await?.into_iter();
     match (replies.next(), replies.next()) {
         (Some(ttl), Some(value)) => {
@@ -67,7 +67,7 @@ pub(super) async fn get_each(connection: &Connection, keys: &[&[u8]]) -> Vec<Ans
     }
     let mut commands = Pipeline::with_capacity(2 * keys.len());
     for key in keys {
-        commands.cmd("PTTL").arg(*key).cmd("GET").arg(*key);
+        commands.add_command(of_key("PTTL", key)).add_command(of_key("GET", key));
     }
     match connection.pipeline(&commands, 2 * keys.len()).await {
         Ok(replies) => {
@@ -99,11 +99,13 @@ pub(super) struct Told {
 
 impl Question {
     pub(super) fn new(capacity: usize) -> Self {
-        Self { commands: Pipeline::with_capacity(capacity + 1), values: cmd("MGET"), length: 0 }
+        let mut values = Cmd::with_capacity(capacity + 1, 32 * capacity);
+        values.arg("MGET");
+        Self { commands: Pipeline::with_capacity(capacity + 1), values, length: 0 }
     }
 
     pub(super) fn add(&mut self, key: &[u8]) {
-        self.commands.cmd("PTTL").arg(key);
+        self.commands.add_command(of_key("PTTL", key));
         self.values.arg(key);
         self.length += 1;
     }
@@ -148,6 +150,13 @@ impl Question {
             _ => Err(error::unexpected("MGET")),
         }
     }
+}
+
+/// A command with a key, of which there are many in a batch: allocated once in the size it has.
+fn of_key(name: &str, key: &[u8]) -> Cmd {
+    let mut command = Cmd::with_capacity(2, name.len() + key.len());
+    command.arg(name).arg(key);
+    command
 }
 
 /// What `MGET` and `PTTL` say about a key, unless only `GET` can say.

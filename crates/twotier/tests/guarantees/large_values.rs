@@ -96,7 +96,7 @@ mod live {
                             assert!(found >= round, "{found} after {round} was written");
                             assert!(found >= seen, "{found} after {seen} was read");
                             seen = found;
-                            cache.invalidate_local(&key);
+                            let _held = cache.invalidate_local(&key);
                         }
                     }
                 })

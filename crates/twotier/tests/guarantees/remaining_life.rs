@@ -86,7 +86,9 @@ mod live {
                             left = rest;
                             // The rest is read anew, so that lives that are nearly over are told too.
                             if fastrand::usize(0..20) == 0 {
-                                left.iter().for_each(|(name, _)| drop(cache.invalidate_local(name)));
+                                for (name, _) in left {
+                                    let _held = cache.invalidate_local(name);
+                                }
                                 read_all(&cache, left, round % 2 == 1).await;
                             }
                         }
