@@ -192,7 +192,7 @@ impl History {
         match checked {
             Ok(staleness) => self.measure(handle, reading, version, staleness, hit),
             Err(broken) => {
-                self.report(Violation { broken, handle: Some(handle), key: reading.key, version, at: reading.start })
+                self.report(Violation { broken, handle: Some(handle), key: reading.key, version, at: reading.start });
             }
         }
     }

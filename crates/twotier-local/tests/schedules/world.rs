@@ -1,6 +1,7 @@
 //! A tier with a handful of keys, a backend that remembers the order of all writes, and what must never be seen.
 
 use std::{
+    array,
     sync::{Arc, Mutex as Held},
     time::Duration,
 };
@@ -105,6 +106,14 @@ impl World {
         key.writes.len()
     }
 
+    fn execute_everywhere(&self) -> [usize; KEYS.len()] {
+        array::from_fn(|key| self.execute(key, self.new_value()))
+    }
+
+    fn raise_everywhere(&self, versions: [usize; KEYS.len()]) {
+        versions.into_iter().enumerate().for_each(|(key, version)| self.raise(key, version));
+    }
+
     /// The backend executes a read.
     fn fetch(&self, key: usize) -> u64 {
         self.keys[key].lock().unwrap().writes.last().copied().unwrap_or(0)
@@ -180,17 +189,17 @@ impl World {
 
     /// Somebody else writes everything, and it is reported as a flush.
     pub(crate) fn foreign_flush(&self) {
-        let versions: Vec<usize> = (0..KEYS.len()).map(|key| self.execute(key, self.new_value())).collect();
+        let versions = self.execute_everywhere();
         Self::pause();
         self.tier.flushed();
-        versions.into_iter().enumerate().for_each(|(key, version)| self.raise(key, version));
+        self.raise_everywhere(versions);
     }
 
     /// The link is lost, everything is written meanwhile, and it comes back.
     pub(crate) fn lose_the_link(&self) {
         self.tier.link_down();
-        let versions: Vec<usize> = (0..KEYS.len()).map(|key| self.execute(key, self.new_value())).collect();
-        versions.into_iter().enumerate().for_each(|(key, version)| self.raise(key, version));
+        let versions = self.execute_everywhere();
+        self.raise_everywhere(versions);
         Self::pause();
         self.tier.link_up(Lease::Unlimited);
     }
@@ -198,25 +207,24 @@ impl World {
     /// This cache clears the backend, which nobody reports.
     pub(crate) fn clear(&self) {
         let clearing = self.tier.begin_clear();
-        let mut versions = Vec::new();
-        for key in 0..KEYS.len() {
+        let versions = array::from_fn(|key| {
             Self::pause();
-            versions.push(self.execute(key, self.new_value()));
-        }
+            self.execute(key, self.new_value())
+        });
         Self::pause();
         drop(clearing);
-        versions.into_iter().enumerate().for_each(|(key, version)| self.raise(key, version));
+        self.raise_everywhere(versions);
     }
 
     /// When nothing is under way any more: no copy is stale, the bounds hold, and whatever is read is kept.
     pub(crate) fn judge(&self) {
-        for key in 0..KEYS.len() {
+        for (key, name) in KEYS.iter().enumerate() {
             let current = self.held(key);
-            if let Some(copy) = self.tier.get(KEYS[key]) {
-                assert_eq!(self.version_of(key, copy), current, "{} is stale for ever", KEYS[key]);
+            if let Some(copy) = self.tier.get(name) {
+                assert_eq!(self.version_of(key, copy), current, "{name} is stale for ever");
             }
             self.read(key);
-            assert_eq!(self.tier.get(KEYS[key]), Some(self.fetch(key)), "{} cannot be kept any more", KEYS[key]);
+            assert_eq!(self.tier.get(name), Some(self.fetch(key)), "{name} cannot be kept any more");
         }
         let stats = self.tier.stats();
         assert!(stats.size <= ROOM);

@@ -277,10 +277,12 @@ impl Server {
             }
             if self.cycles.early_replies {
                 // Whoever has spoken up since may have a turn in this cycle too.
-                let waiting = |id: &u64| turns.iter().any(|turn| matches!(turn, Turn::Client(other) if other == id));
-                let late: Vec<u64> = self.network.ready().into_iter().filter(|id| !served.contains(id)).collect();
-                let late: Vec<u64> = late.into_iter().filter(|id| !waiting(id)).collect();
-                turns.extend(late.into_iter().map(Turn::Client));
+                for id in self.network.ready() {
+                    let waits = turns.iter().any(|turn| matches!(turn, Turn::Client(other) if *other == id));
+                    if !waits && !served.contains(&id) {
+                        turns.push_back(Turn::Client(id));
+                    }
+                }
             }
         }
         self.push(cycle);

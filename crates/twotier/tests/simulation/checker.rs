@@ -195,7 +195,7 @@ impl Checker {
                 self.seen().puts.push(put);
             }
             None => {
-                self.violation("no write is lost", format!("{key} = {value} of cache {} was acknowledged", span.cache))
+                self.violation("no write is lost", format!("{key} = {value} of cache {} was acknowledged", span.cache));
             }
         }
     }

@@ -8,7 +8,7 @@
 //! - `TWOTIER_TEST_SEED=7 cargo test -p twotier --all-features --test simulation replay -- --nocapture` runs one of them
 //!   and prints every event.
 
-#![allow(clippy::unwrap_used, reason = "a panic with a message is how a test fails")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a panic is how a test fails, and figures are printed")]
 
 mod checker;
 mod faults;
