@@ -71,9 +71,9 @@ mod live {
             let mut kept = Vec::new();
             for (key, read) in reads(&backend, 300).into_iter().enumerate() {
                 if fastrand::bool() || key % 100 == 8 {
-                    read.abort()
+                    read.abort();
                 } else {
-                    kept.push((key, read))
+                    kept.push((key, read));
                 }
                 if key % 64 == 0 {
                     tokio::task::yield_now().await;
