@@ -4,6 +4,7 @@
 //! - [`scenarios`]: what must hold, asserted by counts.
 //! - [`replay`]: real access traces through the whole cache.
 //! - [`hits`]: what the whole cache costs a hit, beside the bare local tier.
+//! - [`misses`]: what a miss costs under load, beside other clients.
 //! - [`stage`] and [`server`]: what they run on.
 //! - [`report`]: the tables, and the same figures for machines.
 
@@ -12,6 +13,7 @@ pub mod commands;
 pub mod format;
 pub mod hits;
 pub mod machine;
+pub mod misses;
 pub mod original;
 pub mod progress;
 pub mod replay;

@@ -112,6 +112,26 @@ impl Server {
         Ok(Commands::of(counts))
     }
 
+    /// Returns the process that it is, on its own machine.
+    ///
+    /// # Errors
+    ///
+    /// When it does not answer, or refuses.
+    pub fn process_id(&self) -> Result<String> {
+        let mut witness = self.witness.lock().map_err(|_poisoned| "an earlier count panicked")?;
+        let info: String = redis::cmd("INFO").arg("server").query(&mut *witness)?;
+        let process = info.lines().find_map(|line| line.trim().strip_prefix("process_id:"));
+        Ok(process.ok_or("the server does not say which process it is")?.to_owned())
+    }
+
+    /// Returns where a programme that knows neither credentials nor TLS can reach it.
+    #[must_use]
+    pub fn host_and_port(&self) -> Option<(String, u16)> {
+        let plain = |address: &Address<'_>| address.scheme == "redis" && address.credentials.is_empty();
+        let address = Address::of(&self.url).filter(plain)?.resolve().ok()?;
+        Some((address.ip().to_string(), address.port()))
+    }
+
     /// Puts a proxy in front of it that adds to each round trip; returns the URL that leads through it.
     ///
     /// # Errors

@@ -93,6 +93,15 @@ impl Stage {
         }
     }
 
+    /// Returns the URL of the server, or that which leads to it through the proxy; credentials included.
+    #[must_use]
+    pub fn url(&self) -> Option<&str> {
+        match &self.source {
+            Source::Memory(_) => None,
+            Source::Redis { url, .. } => Some(url),
+        }
+    }
+
     /// Builds a cache.
     ///
     /// # Errors

@@ -59,7 +59,12 @@ impl Options {
 /// Builds the report programme with optimisations and runs it.
 pub(crate) fn run(options: &Options) -> Outcome {
     let mut cargo = command::cargo("run");
-    cargo.args(["--profile", "bench", "--package", "twotier-benches", "--bin", "report", "--"]);
+    cargo.args(["--profile", "bench", "--package", "twotier-benches", "--bin", "report"]);
+    // Misses are measured beside other clients, which nothing else needs to be built with.
+    if options.suite.as_deref().is_some_and(|suite| suite == "misses") {
+        cargo.args(["--features", "peers"]);
+    }
+    cargo.arg("--");
     cargo.args(options.forwarded()?);
     let status = command::status(&mut cargo)?;
     match status.code() {

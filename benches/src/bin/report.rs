@@ -10,7 +10,7 @@ use twotier_benches::{
     cli::{Args, Suite},
     hits,
     machine::Machine,
-    original,
+    misses, original,
     progress::Progress,
     replay::{self, Plan},
     report::{Report, UNITS},
@@ -51,6 +51,13 @@ async fn bench(args: Args) -> Result<bool> {
         eprintln!();
         println!("{hits}");
         return write_json(args.json.as_deref(), &hits).map(|()| true);
+    }
+    if args.suite == Suite::Misses {
+        let progress = Arc::new(progress);
+        let misses = tokio::task::spawn_blocking(move || misses::measure(args.smoke, &progress)).await??;
+        eprintln!();
+        println!("{misses}");
+        return write_json(args.json.as_deref(), &misses).map(|()| true);
     }
     let size = if args.smoke { SMOKE } else { FULL };
     let server = Server::find()?.map(Arc::new);

@@ -1,7 +1,9 @@
 //! The backend for Redis and Valkey, on the crate `redis`.
 
+mod apart;
 mod canary;
 mod channel;
+mod coalesce;
 mod command;
 mod connect;
 mod connection;
@@ -9,6 +11,7 @@ mod dial;
 mod error;
 mod link;
 mod push;
+mod read;
 mod target;
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -21,7 +24,7 @@ use crate::{Attachment, Backend, BackendResult, Stored, Watch, Write};
 
 use self::{link::Link, target::Target};
 
-/// Redis or Valkey, over one connection.
+/// Redis or Valkey, over one connection, and a second one for reads once values are large.
 ///
 /// The connection speaks RESP3 with `TCP_NODELAY`, is made by [`attach`](Backend::attach) or by the first operation, and
 /// is made anew in the background whenever it is lost, with jittered pauses.
@@ -29,6 +32,9 @@ use self::{link::Link, target::Target};
 /// another succeeds.
 /// An operation that was under way when the connection was lost is an error; it is never sent again, since a write may
 /// already have taken effect.
+///
+/// Single reads that come at the same time share a round trip: one `MGET`, and a `PTTL` for each key. A few go by
+/// themselves. There is no timer: nobody waits for others that may not come.
 ///
 /// With [`attach`](Backend::attach) it asks for [`CLIENT TRACKING ON BCAST PREFIX <namespace>: NOLOOP`][tracking]: the
 /// server then reports every change under the namespace, by any client in any language, on the connection that also
@@ -39,6 +45,10 @@ use self::{link::Link, target::Target};
 /// ([`Coherence::PubSub`](twotier_core::Coherence)): each write is then a transaction with a `PUBLISH`.
 /// Every quarter of the staleness bound (at most every 500 ms) a `HELLO 3` and a `PING` prove that the connection lives
 /// and still ends at a primary.
+///
+/// Once one round trip has carried 64 KiB of values, reads go over a second connection, so that reports and heartbeats do
+/// not wait behind them. Before it is used, the script run over it must be reported over the first: both end at one
+/// server. Where scripts are not allowed there is no second connection. The two live and die together.
 ///
 /// # Permissions
 ///
@@ -126,7 +136,7 @@ impl fmt::Debug for RedisBackend {
 impl Backend for RedisBackend {
     async fn get(&self, key: &[u8]) -> BackendResult<Option<Stored>> {
         let connection = self.link.connection().await?;
-        command::get(&connection, key).await
+        coalesce::get(&connection, key).await
     }
 
     async fn set(&self, key: &[u8], value: Bytes, ttl: Option<Duration>) -> BackendResult<()> {
@@ -157,7 +167,7 @@ impl Backend for RedisBackend {
 
     async fn get_many(&self, keys: &[Bytes]) -> Vec<BackendResult<Option<Stored>>> {
         match self.link.connection().await {
-            Ok(connection) => command::get_many(&connection, keys).await,
+            Ok(connection) => read::get_many(connection.reading(), keys).await,
             Err(error) => vec![Err(error); keys.len()],
         }
     }

@@ -109,6 +109,16 @@ pub enum Error {
         /// The deadline.
         after: Duration,
     },
+    /// Too many calls wait for the backend already; this one was not sent.
+    #[error("{operation} in namespace `{namespace}`: {waiting} calls wait for the backend already")]
+    Overloaded {
+        /// What was asked for.
+        operation: Operation,
+        /// Where.
+        namespace: Namespace,
+        /// How many may wait (`max_waiting`).
+        waiting: usize,
+    },
     /// A value could not be encoded or decoded. The value in the backend is left as it is.
     #[error("{operation} in namespace `{namespace}`: the codec failed")]
     Codec {
@@ -191,6 +201,8 @@ pub enum ErrorKind {
     Unavailable,
     /// The deadline passed; a write may still take effect.
     Timeout,
+    /// Too many calls wait for the backend already; nothing was sent. Trying at once again makes it worse.
+    Overloaded,
     /// The backend refused the operation: credentials, permissions, memory, a key of another type.
     Rejected,
     /// The value could not be encoded or decoded.
@@ -222,6 +234,7 @@ impl Error {
                 | BackendErrorKind::Protocol => ErrorKind::Rejected,
             },
             Self::Timeout { .. } => ErrorKind::Timeout,
+            Self::Overloaded { .. } => ErrorKind::Overloaded,
             Self::Codec { .. } => ErrorKind::Codec,
             Self::ValueTooLarge { .. } => ErrorKind::ValueTooLarge,
             Self::Load { .. } => ErrorKind::Load,

@@ -104,6 +104,8 @@ pub struct BackendStats {
     pub errors: u64,
     /// Calls that did not end within the operation timeout. Also counted as errors.
     pub timeouts: u64,
+    /// Calls that were refused because too many others waited. Nothing was asked of the backend.
+    pub overloaded: u64,
     /// Values from the backend that the codec could not decode: each was an error.
     pub undecodable: u64,
     /// Values from the backend that a codec which knows its own told to be somebody else's, or damaged: each was read as

@@ -138,9 +138,9 @@ impl<T, F> Shard<T, F> {
         self.entries.keys()
     }
 
-    /// Returns up to `n` of those keys, the last ones.
-    pub(crate) fn last_keys(&self, n: usize) -> Vec<String> {
-        self.keys().skip(self.len().saturating_sub(n)).map(str::to_owned).collect()
+    /// Returns up to `n` keys, the hottest last.
+    pub(crate) fn hottest(&self, n: usize) -> Vec<String> {
+        self.entries.hottest(n)
     }
 
     /// Takes what the steps since the last call let go, to be dropped after unlocking.

@@ -319,12 +319,12 @@ where
         self.inner.shards.iter().flat_map(|shard| shard.0.lock().keys()).collect()
     }
 
-    /// Returns up to `n` keys, those that would be evicted last first, shards taking turns. As with
-    /// [`keys`](Self::keys), entries that would not be served any more are among them: after a flush these are the keys
+    /// Returns up to `n` keys, the hottest first, shards taking turns: by LFU those hit most often, else those last in
+    /// [`keys`](Self::keys). As there, entries that would not be served any more are among them: after a flush these are the keys
     /// to read again.
     #[must_use]
     pub fn hottest(&self, n: usize) -> Vec<String> {
-        let mut shards: Vec<Vec<String>> = self.inner.shards.iter().map(|shard| shard.0.lock().last_keys(n)).collect();
+        let mut shards: Vec<Vec<String>> = self.inner.shards.iter().map(|shard| shard.0.lock().hottest(n)).collect();
         let longest = shards.iter().map(Vec::len).max().unwrap_or(0);
         let turns = (0..longest).flat_map(|_| shards.iter_mut().filter_map(Vec::pop).collect::<Vec<_>>());
         turns.take(n).collect()

@@ -83,6 +83,14 @@ impl Proxy {
         self.gate.change(|faults| faults.delay = round_trip / 2);
     }
 
+    /// Lets no more than so many bytes of replies pass in a second, all connections taken together, which share evenly;
+    /// `None` is as many as there are.
+    pub fn set_bandwidth(&self, bytes_a_second: impl Into<Option<u32>>) {
+        let bytes_a_second = bytes_a_second.into();
+        assert_ne!(bytes_a_second, Some(0), "something passes");
+        self.gate.change(|faults| faults.bandwidth = bytes_a_second);
+    }
+
     /// Lets nothing through, either way, and keeps all connections: a half-open link. New ones are taken too.
     pub fn pause(&self) {
         self.gate.change(|faults| (faults.requests_stopped, faults.replies_stopped) = (true, true));

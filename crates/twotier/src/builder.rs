@@ -16,6 +16,7 @@ use twotier_local::{LocalOptions, LocalTier};
 
 use crate::{
     Cache, Codec, Result,
+    admission::Admission,
     codec::Json,
     load::Loads,
     meter::Meter,
@@ -139,6 +140,21 @@ impl<V, C> CacheBuilder<V, C> {
         self
     }
 
+    /// Sets the most keys that are under way to the backend at once, between 1 and 1 000 000. Default 4096.
+    ///
+    /// Single keys and batches wait for their turn in the order in which they came.
+    pub fn max_in_flight(mut self, keys: usize) -> Self {
+        self.config.max_in_flight = keys;
+        self
+    }
+
+    /// Sets the most calls that wait while so many keys are under way; one more is
+    /// [`Error::Overloaded`](crate::Error::Overloaded). Default 65 536.
+    pub fn max_waiting(mut self, calls: usize) -> Self {
+        self.config.max_waiting = calls;
+        self
+    }
+
     /// Sets the clock of the local tier, for tests. Default [`SystemClock`].
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
@@ -229,6 +245,7 @@ where
             codec: Arc::new(self.codec),
             weigher: self.weigher,
             settings,
+            admission: Admission::new(config.max_in_flight, config.max_waiting),
             meter: Meter::default(),
             loads,
             runtime,

@@ -107,7 +107,8 @@ impl<V: Send + Sync + 'static> Cache<V> {
     ///
     /// # Errors
     ///
-    /// An invalid key, a backend that fails or does not answer within the operation timeout, a value that the codec cannot
+    /// An invalid key, a backend that fails or does not answer within the operation timeout, too many calls that wait for
+    /// the backend already, a value that the codec cannot
     /// decode or that is over `max_value_bytes`. Nothing is kept of a failed read.
     #[inline]
     pub fn get<'a>(&'a self, key: &'a str) -> Get<'a, V> {
@@ -186,6 +187,7 @@ impl<V: Send + Sync + 'static> Cache<V> {
     /// # Errors
     ///
     /// An invalid key, a value that the codec cannot encode or that is over `max_value_bytes`: nothing was changed.
+    /// Too many calls that wait for the backend already: nothing was changed either.
     /// A backend that fails or does not answer in time: the local copy is gone, and the write may still take effect
     /// unless the backend refused it.
     pub async fn set(&self, key: &str, value: impl Into<Arc<V>>) -> Result<()> {

@@ -8,6 +8,7 @@
 //! - [`codec`] turns values into bytes; JSON is the default.
 //! - [`CacheStats`] and [`Health`] say what it does; [`Error`] says what failed.
 
+mod admission;
 pub mod blocking;
 mod builder;
 mod cache;

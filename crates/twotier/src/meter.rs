@@ -24,6 +24,7 @@ pub(crate) struct Meter {
     deletes: AtomicU64,
     errors: AtomicU64,
     timeouts: AtomicU64,
+    overloaded: AtomicU64,
     undecodable: AtomicU64,
     foreign: AtomicU64,
     loads: AtomicU64,
@@ -58,6 +59,10 @@ impl Meter {
         self.errors.fetch_add(1, Relaxed);
     }
 
+    pub(crate) fn overloaded(&self) {
+        self.overloaded.fetch_add(1, Relaxed);
+    }
+
     pub(crate) fn undecodable(&self) {
         self.undecodable.fetch_add(1, Relaxed);
     }
@@ -77,6 +82,7 @@ impl Meter {
         stats.deletes = self.deletes.load(Relaxed);
         stats.errors = self.errors.load(Relaxed);
         stats.timeouts = self.timeouts.load(Relaxed);
+        stats.overloaded = self.overloaded.load(Relaxed);
         stats.undecodable = self.undecodable.load(Relaxed);
         stats.foreign = self.foreign.load(Relaxed);
         stats.loads = self.loads.load(Relaxed);

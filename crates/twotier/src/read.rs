@@ -17,6 +17,14 @@ use crate::{
 /// The most keys that go to the backend in one call.
 pub(crate) const BATCH: usize = 512;
 
+/// Lets others run after so many steps of a loop that may be long, and has nothing to wait for by itself.
+#[inline]
+pub(crate) async fn breathe(step: usize) {
+    if step > 0 && step.is_multiple_of(BATCH) {
+        tokio::task::yield_now().await;
+    }
+}
+
 /// What the first look at the local tier, on the caller's own stack, found.
 pub(crate) enum Early<V> {
     Hit(Kept<V>),
@@ -157,7 +165,9 @@ impl<V: Send + Sync + 'static> Shared<V> {
 
     async fn fetch(&self, key: &str, operation: Operation) -> Result<Fetched<V>> {
         let qualified = self.namespace.qualify(key);
+        let turn = self.turn(operation, 1).await?;
         let stored = self.meter.call(Call::Read, self.backend.get(&qualified), Result::is_err).await;
+        drop(turn);
         self.understood(key, operation, stored)
     }
 
@@ -188,13 +198,25 @@ impl<V: Send + Sync + 'static> Shared<V> {
         Ok(Fetched { value: Some(Arc::new(value)), digest: Digest::of(&bytes), weight, life })
     }
 
+    /// The most keys that go to the backend in one call of this cache.
+    pub(crate) fn batch(&self) -> usize {
+        BATCH.min(self.admission.max_in_flight())
+    }
+
+    /// Checks every key of a batch, before anything is done about one of them.
+    pub(crate) async fn check_keys(&self, operation: Operation, keys: &[&str]) -> Result<()> {
+        for (index, key) in keys.iter().enumerate() {
+            breathe(index).await;
+            self.check_key(operation, key)?;
+        }
+        Ok(())
+    }
+
     /// Reads many keys: same length and order. Local hits first, then one backend call for each 512 of the rest.
     ///
     /// `counted` says whether these are reads of the user's, to be counted as hits and misses.
     pub(crate) async fn read_many(&self, keys: &[&str], operation: Operation, counted: bool) -> Result<Vec<Kept<V>>> {
-        for key in keys {
-            self.check_key(operation, key)?;
-        }
+        self.check_keys(operation, keys).await?;
         self.read_each(keys, operation, counted).await.into_iter().collect()
     }
 
@@ -207,6 +229,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
         let mut missed: HashMap<&str, Vec<usize>> = HashMap::new();
         let mut order = Vec::new();
         for (index, key) in keys.iter().enumerate() {
+            breathe(index).await;
             let hit = if counted { self.early(key) } else { Early::Miss };
             found.push(match (hit, self.check_key(operation, key)) {
                 (_, Err(refused)) => Err(refused),
@@ -223,7 +246,8 @@ impl<V: Send + Sync + 'static> Shared<V> {
             });
         }
         let mut in_time = Ok(());
-        for batch in order.chunks(BATCH) {
+        for (index, batch) in order.chunks(self.batch()).enumerate() {
+            breathe(index * BATCH).await;
             let mut values = vec![None; batch.len()];
             // A backend that let one batch wait for the whole deadline is not given another for each that follows.
             if in_time.is_ok() {
@@ -260,12 +284,19 @@ impl<V: Send + Sync + 'static> Shared<V> {
         if !led.is_empty() {
             let qualified: Vec<Bytes> =
                 led.iter().map(|(index, _)| self.namespace.qualify(keys[*index]).into()).collect();
-            let call = self.backend.get_many(&qualified);
-            let failed = |results: &Vec<BackendResult<_>>| results.iter().any(Result::is_err);
-            let results = self.meter.call(Call::Read, call, failed).await;
-            let results = Self::one_each(led.len(), results);
-            for ((index, ticket), stored) in led.into_iter().zip(results) {
-                let fetched = self.understood(keys[index], operation, stored);
+            let results = match self.turn(operation, qualified.len()).await {
+                Ok(_turn) => {
+                    let call = self.backend.get_many(&qualified);
+                    let failed = |results: &Vec<BackendResult<_>>| results.iter().any(Result::is_err);
+                    Ok(Self::one_each(led.len(), self.meter.call(Call::Read, call, failed).await))
+                }
+                Err(refused) => Err(refused),
+            };
+            for (place, (index, ticket)) in led.into_iter().enumerate() {
+                let fetched = match &results {
+                    Ok(results) => self.understood(keys[index], operation, results[place].clone()),
+                    Err(refused) => Err(refused.clone()),
+                };
                 values[index] = Some(match ticket {
                     Some(ticket) => Self::finish(ticket, fetched),
                     None => fetched.map(|fetched| fetched.value),

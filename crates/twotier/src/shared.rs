@@ -15,7 +15,7 @@ use twotier_core::{
 };
 use twotier_local::LocalTier;
 
-use crate::{Codec, Result, codec::Place, load::Loads, meter::Meter};
+use crate::{Codec, Result, admission::Admission, codec::Place, load::Loads, meter::Meter};
 
 /// What the local tier keeps: a decoded value, or the knowledge that the key is absent.
 pub(crate) type Kept<V> = Option<Arc<V>>;
@@ -30,6 +30,7 @@ pub(crate) struct Shared<V> {
     pub(crate) codec: Arc<dyn Codec<V>>,
     pub(crate) weigher: Option<Arc<Weigher<V>>>,
     pub(crate) settings: Settings,
+    pub(crate) admission: Admission,
     pub(crate) meter: Meter,
     pub(crate) loads: Arc<Loads<V>>,
     /// Where writes run to their end whatever becomes of their callers.

@@ -43,8 +43,10 @@ impl<V: Send + Sync + 'static> Shared<V> {
                 None => (None, None, None),
             };
             let qualified = self.namespace.qualify(key);
+            let turn = self.turn(Operation::Update, 1).await?;
             let shared = Arc::clone(self);
             let write = async move {
+                let _turn = turn;
                 let call = shared.backend.compare_and_set(&qualified, encoded, bytes, ttl);
                 let result = shared.meter.call(Call::Write, call, Result::is_err).await;
                 drop(ticket);
@@ -63,7 +65,9 @@ impl<V: Send + Sync + 'static> Shared<V> {
     async fn held(&self, key: &str) -> Result<(Option<Arc<V>>, Option<Bytes>)> {
         let operation = Operation::Update;
         let qualified = self.namespace.qualify(key);
+        let turn = self.turn(operation, 1).await?;
         let stored = self.meter.call(Call::Read, self.backend.get(&qualified), Result::is_err).await;
+        drop(turn);
         let Some(stored) = stored.map_err(|source| self.backend_failed(operation, source))? else {
             return Ok((None, None));
         };

@@ -10,7 +10,7 @@ use twotier_local::{Digest, LocalTier, WriteTicket};
 use crate::{
     Result,
     meter::Call,
-    read::BATCH,
+    read::{BATCH, breathe},
     shared::{Kept, Shared},
 };
 
@@ -73,29 +73,39 @@ impl<V: Send + Sync + 'static> Shared<V> {
     ) -> Result<()> {
         let prepared = self.prepare(operation, key, value, options)?;
         let qualified = self.namespace.qualify(key);
-        let ticket = self.local.as_ref().map(|local| local.begin_write(key, Digest::of(&prepared.bytes)));
-        let shared = Arc::clone(self);
-        let write = async move {
-            let Prepared { value, bytes, weight, ttl, life } = prepared;
-            let call = shared.backend.set(&qualified, bytes, ttl);
-            let result = shared.meter.call(Call::Write, call, Result::is_err).await;
-            let install = |ticket: Ticket<V>| ticket.install(Some(value), weight, Some(life));
-            shared.ended(operation, &qualified, ticket, result, install)
+        let put = async {
+            let turn = self.turn(operation, 1).await?;
+            let ticket = self.local.as_ref().map(|local| local.begin_write(key, Digest::of(&prepared.bytes)));
+            let shared = Arc::clone(self);
+            let write = async move {
+                let Prepared { value, bytes, weight, ttl, life } = prepared;
+                let call = shared.backend.set(&qualified, bytes, ttl);
+                let result = shared.meter.call(Call::Write, call, Result::is_err).await;
+                drop(turn);
+                let install = |ticket: Ticket<V>| ticket.install(Some(value), weight, Some(life));
+                shared.ended(operation, &qualified, ticket, result, install)
+            };
+            self.detached(operation, write).await
         };
-        self.within(operation, self.detached(operation, write)).await
+        self.within(operation, put).await
     }
 
     pub(crate) async fn set_many(self: &Arc<Self>, items: Vec<(String, Arc<V>)>) -> Result<()> {
         let operation = Operation::SetMany;
-        for (key, _) in &items {
+        for (index, (key, _)) in items.iter().enumerate() {
+            breathe(index).await;
             self.check_key(operation, key)?;
         }
         self.open(operation)?;
         // Of two values for one key the later one wins; the others are written in the order in which they came.
-        let last: HashMap<String, usize> =
-            items.iter().enumerate().map(|(index, (key, _))| (key.clone(), index)).collect();
+        let mut last: HashMap<String, usize> = HashMap::with_capacity(items.len());
+        for (index, (key, _)) in items.iter().enumerate() {
+            breathe(index).await;
+            last.insert(key.clone(), index);
+        }
         let mut prepared = Vec::with_capacity(last.len());
         for (index, (key, value)) in items.into_iter().enumerate() {
+            breathe(index).await;
             if last.get(&key) == Some(&index) {
                 let value = self.prepare(operation, &key, value, SetOptions::default())?;
                 prepared.push((key, value));
@@ -104,20 +114,21 @@ impl<V: Send + Sync + 'static> Shared<V> {
         self.set_batches(operation, prepared).await.into_iter().collect()
     }
 
-    /// Writes distinct keys: same length and order. One round trip for each 512.
+    /// Writes distinct keys: same length and order. One round trip for each 512; others run in between.
     pub(crate) async fn set_batches(
         self: &Arc<Self>,
         operation: Operation,
-        mut prepared: Vec<(String, Prepared<V>)>,
+        prepared: Vec<(String, Prepared<V>)>,
     ) -> Vec<Result<()>> {
         let mut results = Vec::with_capacity(prepared.len());
-        while !prepared.is_empty() {
-            let rest = prepared.split_off(prepared.len().min(BATCH));
-            let batch = std::mem::replace(&mut prepared, rest);
+        let mut prepared = prepared.into_iter();
+        while prepared.len() > 0 {
+            let batch: Vec<_> = prepared.by_ref().take(self.batch()).collect();
             for (key, _) in &batch {
                 self.loads.supersede(key);
             }
             results.extend(self.set_batch(operation, batch).await);
+            tokio::task::yield_now().await;
         }
         results
     }
@@ -129,26 +140,31 @@ impl<V: Send + Sync + 'static> Shared<V> {
         batch: Vec<(String, Prepared<V>)>,
     ) -> Vec<Result<()>> {
         let size = batch.len();
-        let mut writes = Vec::with_capacity(batch.len());
-        let mut tickets = Vec::with_capacity(batch.len());
-        for (key, Prepared { value, bytes, weight, ttl, life }) in batch {
-            let ticket = self.local.as_ref().map(|local| local.begin_write(&key, Digest::of(&bytes)));
-            tickets.push((ticket, value, weight, life));
-            writes.push(Write { key: self.namespace.qualify(&key).into(), value: bytes, ttl });
-        }
-        let shared = Arc::clone(self);
-        let write = async move {
-            let call = shared.backend.set_many(&writes);
-            let results = shared.meter.call(Call::Write, call, any_failed).await;
-            let results = Self::one_each(writes.len(), results);
-            let ended = tickets.into_iter().zip(&writes).zip(results);
-            let ended = ended.map(|(((ticket, value, weight, life), write), result)| {
-                let install = |ticket: Ticket<V>| ticket.install(Some(value), weight, Some(life));
-                shared.ended(operation, &write.key, ticket, result, install)
-            });
-            Ok(ended.collect())
+        let written = async {
+            let turn = self.turn(operation, size).await?;
+            let mut writes = Vec::with_capacity(batch.len());
+            let mut tickets = Vec::with_capacity(batch.len());
+            for (key, Prepared { value, bytes, weight, ttl, life }) in batch {
+                let ticket = self.local.as_ref().map(|local| local.begin_write(&key, Digest::of(&bytes)));
+                tickets.push((ticket, value, weight, life));
+                writes.push(Write { key: self.namespace.qualify(&key).into(), value: bytes, ttl });
+            }
+            let shared = Arc::clone(self);
+            let write = async move {
+                let call = shared.backend.set_many(&writes);
+                let results = shared.meter.call(Call::Write, call, any_failed).await;
+                drop(turn);
+                let results = Self::one_each(writes.len(), results);
+                let ended = tickets.into_iter().zip(&writes).zip(results);
+                let ended = ended.map(|(((ticket, value, weight, life), write), result)| {
+                    let install = |ticket: Ticket<V>| ticket.install(Some(value), weight, Some(life));
+                    shared.ended(operation, &write.key, ticket, result, install)
+                });
+                Ok(ended.collect())
+            };
+            self.detached(operation, write).await
         };
-        let results = self.within(operation, self.detached(operation, write)).await;
+        let results = self.within(operation, written).await;
         results.unwrap_or_else(|error| vec![Err(error); size])
     }
 
@@ -158,22 +174,25 @@ impl<V: Send + Sync + 'static> Shared<V> {
         self.open(operation)?;
         self.loads.supersede(key);
         let qualified = self.namespace.qualify(key);
-        let ticket = self.local.as_ref().map(|local| local.begin_write(key, Digest::ABSENT));
-        let shared = Arc::clone(self);
-        let write = async move {
-            let result = shared.meter.call(Call::Delete, shared.backend.delete(&qualified), Result::is_err).await;
-            let life = shared.settings.negative_time_to_live;
-            shared.ended(operation, &qualified, ticket, result, |ticket| ticket.install(None, 0, life))
+        let delete = async {
+            let turn = self.turn(operation, 1).await?;
+            let ticket = self.local.as_ref().map(|local| local.begin_write(key, Digest::ABSENT));
+            let shared = Arc::clone(self);
+            let write = async move {
+                let result = shared.meter.call(Call::Delete, shared.backend.delete(&qualified), Result::is_err).await;
+                drop(turn);
+                let life = shared.settings.negative_time_to_live;
+                shared.ended(operation, &qualified, ticket, result, |ticket| ticket.install(None, 0, life))
+            };
+            self.detached(operation, write).await
         };
-        self.within(operation, self.detached(operation, write)).await
+        self.within(operation, delete).await
     }
 
     /// Deletes many keys, and says how many were there. One round trip for each 512.
     pub(crate) async fn delete_many(self: &Arc<Self>, keys: &[&str]) -> Result<usize> {
         let operation = Operation::DeleteMany;
-        for key in keys {
-            self.check_key(operation, key)?;
-        }
+        self.check_keys(operation, keys).await?;
         self.open(operation)?;
         let mut distinct = keys.to_vec();
         distinct.sort_unstable();
@@ -185,7 +204,8 @@ impl<V: Send + Sync + 'static> Shared<V> {
     /// Deletes distinct keys: same length and order. One round trip for each 512.
     pub(crate) async fn delete_batches(self: &Arc<Self>, operation: Operation, keys: &[&str]) -> Vec<Result<bool>> {
         let mut results = Vec::with_capacity(keys.len());
-        for batch in keys.chunks(BATCH) {
+        for (index, batch) in keys.chunks(self.batch()).enumerate() {
+            breathe(index * BATCH).await;
             results.extend(self.delete_batch(operation, batch).await);
         }
         results
@@ -193,25 +213,30 @@ impl<V: Send + Sync + 'static> Shared<V> {
 
     async fn delete_batch(self: &Arc<Self>, operation: Operation, keys: &[&str]) -> Vec<Result<bool>> {
         let size = keys.len();
-        let mut qualified: Vec<Bytes> = Vec::with_capacity(keys.len());
-        let mut tickets = Vec::with_capacity(keys.len());
-        for key in keys {
-            self.loads.supersede(key);
-            tickets.push(self.local.as_ref().map(|local| local.begin_write(key, Digest::ABSENT)));
-            qualified.push(self.namespace.qualify(key).into());
-        }
-        let shared = Arc::clone(self);
-        let write = async move {
-            let call = shared.backend.delete_many(&qualified);
-            let results = shared.meter.call(Call::Delete, call, any_failed).await;
-            let results = Self::one_each(qualified.len(), results);
-            let life = shared.settings.negative_time_to_live;
-            let ended = tickets.into_iter().zip(&qualified).zip(results).map(|((ticket, key), result)| {
-                shared.ended(operation, key, ticket, result, |ticket| ticket.install(None, 0, life))
-            });
-            Ok(ended.collect())
+        let deleted = async {
+            let turn = self.turn(operation, size).await?;
+            let mut qualified: Vec<Bytes> = Vec::with_capacity(keys.len());
+            let mut tickets = Vec::with_capacity(keys.len());
+            for key in keys {
+                self.loads.supersede(key);
+                tickets.push(self.local.as_ref().map(|local| local.begin_write(key, Digest::ABSENT)));
+                qualified.push(self.namespace.qualify(key).into());
+            }
+            let shared = Arc::clone(self);
+            let write = async move {
+                let call = shared.backend.delete_many(&qualified);
+                let results = shared.meter.call(Call::Delete, call, any_failed).await;
+                drop(turn);
+                let results = Self::one_each(qualified.len(), results);
+                let life = shared.settings.negative_time_to_live;
+                let ended = tickets.into_iter().zip(&qualified).zip(results).map(|((ticket, key), result)| {
+                    shared.ended(operation, key, ticket, result, |ticket| ticket.install(None, 0, life))
+                });
+                Ok(ended.collect())
+            };
+            self.detached(operation, write).await
         };
-        let results = self.within(operation, self.detached(operation, write)).await;
+        let results = self.within(operation, deleted).await;
         results.unwrap_or_else(|error| vec![Err(error); size])
     }
 
@@ -224,7 +249,9 @@ impl<V: Send + Sync + 'static> Shared<V> {
         let operation = Operation::Clear;
         self.open(operation)?;
         let shared = Arc::clone(self);
+        let turn = self.within(operation, self.turn(operation, 1)).await?;
         let clear = async move {
+            let _turn = turn;
             shared.loads.supersede_all();
             let clearing = shared.local.as_ref().map(LocalTier::begin_clear);
             let call = shared.backend.clear(shared.namespace.prefix().as_bytes());

@@ -42,10 +42,13 @@ impl Canary {
     ///
     /// What a script writes is reported to the connection that runs it too, `NOLOOP` or not, so the whole path is tested
     /// on the one connection. The key is removed by the same script: it is never seen by anyone.
-    pub(super) async fn sing(&self, connection: &Connection) -> BackendResult<Option<Duration>> {
+    ///
+    /// Sung over one connection and heard over the other, it proves that both end at one server.
+    pub(super) async fn sing(&self, over: &Connection, hearing: &Connection) -> BackendResult<Option<Duration>> {
         const SCRIPT: &str = "redis.call('SET', KEYS[1], '', 'PX', 1000) return redis.call('UNLINK', KEYS[1])";
+        self.heard.send_replace(None);
         let sent = Instant::now();
-        let sung = connection.one(cmd("EVAL").arg(SCRIPT).arg(1).arg(&self.key[..])).await;
+        let sung = over.one(cmd("EVAL").arg(SCRIPT).arg(1).arg(&self.key[..])).await;
         match sung {
             Ok(_removed) => {}
             Err(cause) if matches!(cause.kind(), BackendErrorKind::Denied | BackendErrorKind::Rejected) => {
@@ -55,7 +58,7 @@ impl Canary {
             Err(cause) => return Err(cause),
         }
         // The second of two replies is behind the report, on every server.
-        live_primary(connection).await?;
+        live_primary(hearing).await?;
         match *self.heard.borrow() {
             Some(heard) => Ok(Some(heard.saturating_duration_since(sent))),
             None => Err(BackendError::new(

@@ -1,12 +1,10 @@
-//! The commands: how each operation is said in Redis, and how its replies are read.
+//! The writes: how each operation is said in Redis, and how its replies are read.
 
 use std::time::Duration;
 
+use crate::{BackendResult, Write};
 use bytes::Bytes;
 use redis::{Pipeline, Value, cmd};
-use twotier_core::{BackendError, RemainingTtl};
-
-use crate::{BackendResult, Stored, Write};
 
 use super::{
     connection::{Connection, Reporting},
@@ -17,21 +15,6 @@ use super::{
 const BATCH: usize = 512;
 /// How many keys one `SCAN` looks at.
 const SCAN_COUNT: usize = 512;
-
-/// `PTTL` and `GET` in one round trip.
-///
-/// Where the server reports every write, one between the two is reported, and the reader keeps nothing; otherwise the
-/// two are one transaction.
-pub(super) async fn get(connection: &Connection, key: &[u8]) -> BackendResult<Option<Stored>> {
-    let mut commands = Pipeline::with_capacity(2);
-    commands.cmd("PTTL").arg(key).cmd("GET").arg(key);
-    let replies = read_only(connection, commands, 2).await?;
-    let [ttl, value] = <[Value; 2]>::try_from(replies).map_err(|_other| error::unexpected("PTTL, GET"))?;
-    match bulk(value, "GET")? {
-        Some(value) => Ok(Some(Stored { value, ttl: remaining(ttl)? })),
-        None => Ok(None),
-    }
-}
 
 /// `SET` with `PX`.
 pub(super) async fn set(connection: &Connection, key: &[u8], value: &[u8], ttl: Option<Duration>) -> BackendResult<()> {
@@ -98,47 +81,6 @@ pub(super) async fn clear(connection: &Connection, prefix: &[u8]) -> BackendResu
         }
         cursor = next;
     }
-}
-
-/// One `PTTL` for each key and one `MGET`, in one round trip for each batch.
-pub(super) async fn get_many(connection: &Connection, keys: &[Bytes]) -> Vec<BackendResult<Option<Stored>>> {
-    let mut results = Vec::with_capacity(keys.len());
-    for batch in keys.chunks(BATCH) {
-        match read_batch(connection, batch).await {
-            Ok(batch) => results.extend(batch),
-            Err(cause) => results.extend(batch.iter().map(|_| Err(cause.clone()))),
-        }
-    }
-    results
-}
-
-async fn read_batch(connection: &Connection, keys: &[Bytes]) -> BackendResult<Vec<BackendResult<Option<Stored>>>> {
-    let mut commands = Pipeline::with_capacity(keys.len() + 1);
-    for key in keys {
-        commands.cmd("PTTL").arg(&key[..]);
-    }
-    commands.cmd("MGET");
-    for key in keys {
-        commands.arg(&key[..]);
-    }
-    let mut ttls = read_only(connection, commands, keys.len() + 1).await?;
-    let values = match ttls.pop() {
-        Some(Value::Array(values)) if values.len() == keys.len() => values,
-        Some(Value::ServerError(refused)) => return Err(error::from_server(&refused)),
-        _ => return Err(error::unexpected("MGET")),
-    };
-    let mut results = Vec::with_capacity(keys.len());
-    for ((key, ttl), value) in keys.iter().zip(ttls).zip(values) {
-        let result = match (bulk(value, "MGET"), remaining(ttl)) {
-            (Ok(Some(value)), Ok(ttl)) => Ok(Some(Stored { value, ttl })),
-            (Ok(None), Ok(RemainingTtl::Unknown)) => Ok(None),
-            // MGET answers nil for a key of another type too. This one exists, or did a moment ago: GET tells.
-            (Ok(None), Ok(_exists)) => get(connection, key).await,
-            (Err(cause), _) | (_, Err(cause)) => Err(cause),
-        };
-        results.push(result);
-    }
-    Ok(results)
 }
 
 /// One pipeline of `SET`s for each batch.
@@ -212,52 +154,28 @@ async fn write_one(connection: &Connection, commands: Pipeline, key: &[u8]) -> B
     replies.into_iter().next().ok_or_else(|| error::unexpected("a write"))
 }
 
-async fn read_only(connection: &Connection, mut commands: Pipeline, count: usize) -> BackendResult<Vec<Value>> {
-    if let Reporting::Broadcast = connection.reporting() {
-        connection.pipeline(&commands, count).await
-    } else {
-        commands.atomic();
-        connection.transaction(&commands, count).await
-    }
-}
-
 /// Whole milliseconds, rounded down: a value never lives longer than it was asked to. Callers give at least one.
 fn millis(ttl: Duration) -> u64 {
     u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).max(1)
 }
 
-fn bulk(reply: Value, command: &'static str) -> BackendResult<Option<Bytes>> {
-    match reply {
-        Value::Nil => Ok(None),
-        Value::BulkString(bytes) => Ok(Some(bytes.into())),
-        reply => Err(refusal(&reply, command)),
-    }
-}
-
-fn remaining(reply: Value) -> BackendResult<RemainingTtl> {
-    match reply {
-        Value::Int(pttl) => Ok(RemainingTtl::from_pttl(pttl)),
-        reply => Err(refusal(&reply, "PTTL")),
-    }
-}
-
 fn okay(reply: Value) -> BackendResult<()> {
     match reply {
         Value::Okay => Ok(()),
-        reply => Err(refusal(&reply, "SET")),
+        reply => Err(error::refusal(&reply, "SET")),
     }
 }
 
 fn count(reply: Value) -> BackendResult<u64> {
     match reply {
         Value::Int(count) => Ok(u64::try_from(count).unwrap_or(0)),
-        reply => Err(refusal(&reply, "UNLINK")),
+        reply => Err(error::refusal(&reply, "UNLINK")),
     }
 }
 
 fn page(reply: Value) -> BackendResult<(Vec<u8>, Vec<Vec<u8>>)> {
     let unexpected = || error::unexpected("SCAN");
-    let Value::Array(parts) = reply else { return Err(refusal(&reply, "SCAN")) };
+    let Value::Array(parts) = reply else { return Err(error::refusal(&reply, "SCAN")) };
     let [Value::BulkString(cursor), Value::Array(keys)] =
         <[Value; 2]>::try_from(parts).map_err(|_other| unexpected())?
     else {
@@ -268,13 +186,6 @@ fn page(reply: Value) -> BackendResult<(Vec<u8>, Vec<Vec<u8>>)> {
         _ => Err(unexpected()),
     });
     Ok((cursor, keys.collect::<Result<_, _>>()?))
-}
-
-fn refusal(reply: &Value, command: &'static str) -> BackendError {
-    match reply {
-        Value::ServerError(refused) => error::from_server(refused),
-        _ => error::unexpected(command),
-    }
 }
 
 /// A glob that matches exactly the keys with this prefix.

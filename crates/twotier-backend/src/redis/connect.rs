@@ -22,6 +22,8 @@ pub(super) struct Made {
     pub(super) connection: Connection,
     /// The listener's time at which changes were certainly being reported.
     pub(super) reported_since: Timestamp,
+    /// What tested the link, where that is possible.
+    pub(super) canary: Option<Arc<Canary>>,
     /// How long the canary took.
     pub(super) invalidation_lag: Option<Duration>,
 }
@@ -43,7 +45,7 @@ async fn attempt(target: &Target, watch: Option<&Watch>) -> BackendResult<Made> 
     let Some(watch) = watch else {
         let connection = dial(target, None, Ears::default(), Reporting::None).await?;
         live_primary(&connection).await?;
-        return Ok(Made { connection, reported_since: Timestamp::ZERO, invalidation_lag: None });
+        return Ok(Made { connection, reported_since: Timestamp::ZERO, canary: None, invalidation_lag: None });
     };
     match watch.coherence {
         Some(Coherence::PubSub) => attempt_channel(target, watch).await,
@@ -66,8 +68,9 @@ async fn attempt_broadcast(target: &Target, watch: &Watch) -> BackendResult<Made
     track(&connection, watch.namespace.prefix()).await?;
     let reported_since = watch.listener.mark().at;
     live_primary(&connection).await?;
-    let invalidation_lag = canary.sing(&connection).await?;
-    Ok(Made { connection, reported_since, invalidation_lag })
+    let invalidation_lag = canary.sing(&connection, &connection).await?;
+    let canary = invalidation_lag.map(|_| canary);
+    Ok(Made { connection, reported_since, canary, invalidation_lag })
 }
 
 async fn attempt_channel(target: &Target, watch: &Watch) -> BackendResult<Made> {
@@ -77,7 +80,12 @@ async fn attempt_channel(target: &Target, watch: &Watch) -> BackendResult<Made> 
     connection.subscribe(channel.name()).await?;
     let reported_since = watch.listener.mark().at;
     live_primary(&connection).await?;
-    Ok(Made { connection, reported_since, invalidation_lag: None })
+    Ok(Made { connection, reported_since, canary: None, invalidation_lag: None })
+}
+
+/// Connects for reads alone, to the server whose changes another connection hears of.
+pub(super) async fn dial_reader(target: &Target) -> BackendResult<Connection> {
+    dial(target, None, Ears::default(), Reporting::Broadcast).await
 }
 
 async fn dial(target: &Target, watch: Option<&Watch>, ears: Ears, reporting: Reporting) -> BackendResult<Connection> {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use redis::{ErrorKind, RedisError, ServerError};
+use redis::{ErrorKind, RedisError, ServerError, Value};
 use twotier_core::{BackendError, BackendErrorKind};
 
 /// Server codes whose explanation the server makes up itself. Others may quote arguments, such as
@@ -52,6 +52,14 @@ pub(super) fn from_server(error: &ServerError) -> BackendError {
 /// A reply of a shape the command reference does not allow.
 pub(super) fn unexpected(command: &'static str) -> BackendError {
     BackendError::new(BackendErrorKind::Protocol, format!("unexpected reply to {command}"))
+}
+
+/// A reply that is not what the command returns: a refusal, or of a shape the command reference does not allow.
+pub(super) fn refusal(reply: &Value, command: &'static str) -> BackendError {
+    match reply {
+        Value::ServerError(refused) => from_server(refused),
+        _ => unexpected(command),
+    }
 }
 
 fn from_code(code: &str, detail: Option<&str>) -> BackendError {

@@ -6,13 +6,14 @@ use parking_lot::Mutex;
 use tokio::{
     sync::Notify,
     task::AbortHandle,
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep},
 };
 use twotier_core::{BackendError, BackendErrorKind, Coherence, Lease, LinkState, Mark};
 
 use crate::{Attachment, BackendResult, Watch};
 
 use super::{
+    apart,
     connect::{Made, connect, live_primary},
     connection::Connection,
     target::Target,
@@ -218,7 +219,7 @@ impl Shared {
     /// with the new epoch can go to an older one.
     fn up(&self, generation: u64, made: Made, watch: Option<&Watch>) {
         self.change(generation, |phase| {
-            let Made { connection, reported_since, invalidation_lag } = made;
+            let Made { connection, reported_since, invalidation_lag, .. } = made;
             *phase = Phase::Up { connection, since: Instant::now(), invalidation_lag };
             if let Some(watch) = watch {
                 watch.listener.link_up(Lease::Renewed);
@@ -253,7 +254,7 @@ async fn supervise(shared: Arc<Shared>, generation: u64, mut watch: Option<Watch
     loop {
         match connect(&shared.target, watch.as_ref()).await {
             Ok(made) => {
-                let connection = made.connection.clone();
+                let (connection, canary) = (made.connection.clone(), made.canary.clone());
                 if let Some(watch) = &mut watch {
                     // What the cache was told when it was built stays: a link in a weaker mode would be a silent one.
                     watch.coherence = Some(connection.reporting().mode());
@@ -261,7 +262,11 @@ async fn supervise(shared: Arc<Shared>, generation: u64, mut watch: Option<Watch
                 tracing::debug!(coherence = %connection.reporting().mode(), "link up");
                 shared.up(generation, made, watch.as_ref());
                 let since = Instant::now();
-                let cause = watched(&connection, &shared.target, watch.as_ref()).await;
+                let cause = tokio::select! {
+                    biased;
+                    cause = watched(&connection, &shared.target, watch.as_ref()) => cause,
+                    cause = apart::kept(&connection, &shared.target, canary.as_deref()) => cause,
+                };
                 tracing::warn!(%cause, "link lost");
                 shared.lost(generation, &connection, cause, watch.as_ref());
                 if since.elapsed() >= GOOD_LIFE {
@@ -291,14 +296,8 @@ async fn watched(connection: &Connection, target: &Target, watch: Option<&Watch>
         // Taken before the request is queued: what was acknowledged before this moment has been reported once both
         // replies are here.
         let mark = watch.map(|watch| watch.listener.mark());
-        match timeout(target.dead_after, live_primary(connection)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(cause)) => return cause,
-            Err(_elapsed) => {
-                let millis = target.dead_after.as_millis();
-                let message = format!("nothing arrived on the connection for {millis} ms");
-                return BackendError::new(BackendErrorKind::Unavailable, message);
-            }
+        if let Err(cause) = connection.alive(target.dead_after, live_primary(connection)).await {
+            return cause;
         }
         if let (Some(watch), Some(mark)) = (watch, mark) {
             watch.listener.proof_of_life(mark);

@@ -69,6 +69,12 @@ pub struct CacheConfig {
     pub op_timeout: Duration,
     /// The largest encoded value that is written or kept, in bytes. Default 16 MiB.
     pub max_value_bytes: usize,
+    /// The most keys that are under way to the backend at once, between 1 and 1 000 000. Default 4096: more than a
+    /// network of 40 ms needs to keep a server busy that answers 100 000 keys a second.
+    pub max_in_flight: usize,
+    /// The most calls that wait while so many keys are under way; one more is refused as overloaded. Default 65 536: about
+    /// as many as a server answers within the default `op_timeout`, so that more would only wait for their timeout.
+    pub max_waiting: usize,
 }
 
 impl Default for CacheConfig {
@@ -87,6 +93,8 @@ impl Default for CacheConfig {
             max_staleness: Duration::from_secs(2),
             op_timeout: Duration::from_millis(500),
             max_value_bytes: 16 * 1024 * 1024,
+            max_in_flight: 4096,
+            max_waiting: 65_536,
         }
     }
 }
@@ -179,6 +187,9 @@ impl CacheConfig {
         if self.max_value_bytes == 0 {
             return Err(ConfigError::new("max_value_bytes", "must be at least 1"));
         }
+        if !(1..=1_000_000).contains(&self.max_in_flight) {
+            return Err(ConfigError::new("max_in_flight", "must be between 1 and 1000000"));
+        }
         Ok(namespace)
     }
 }
@@ -245,6 +256,8 @@ mod tests {
             ("TWOTIER_MAX_STALENESS", "1s"),
             ("TWOTIER_OP_TIMEOUT", "100ms"),
             ("TWOTIER_MAX_VALUE_BYTES", "4096"),
+            ("TWOTIER_MAX_IN_FLIGHT", "64"),
+            ("TWOTIER_MAX_WAITING", "0"),
             ("TWOTIER_REDIS_URL", "redis://elsewhere"),
             ("UNRELATED", "x"),
         ]))
@@ -263,6 +276,8 @@ mod tests {
             max_staleness: Duration::from_secs(1),
             op_timeout: Duration::from_millis(100),
             max_value_bytes: 4096,
+            max_in_flight: 64,
+            max_waiting: 0,
         };
         assert_eq!(config, expected);
     }
@@ -333,6 +348,8 @@ mod tests {
             ("max_staleness", CacheConfig { max_staleness: Duration::ZERO, ..base() }),
             ("op_timeout", CacheConfig { op_timeout: Duration::ZERO, ..base() }),
             ("max_value_bytes", CacheConfig { max_value_bytes: 0, ..base() }),
+            ("max_in_flight", CacheConfig { max_in_flight: 0, ..base() }),
+            ("max_in_flight", CacheConfig { max_in_flight: usize::MAX, ..base() }),
         ];
         for (field, config) in cases {
             assert_eq!(config.validate().unwrap_err().field(), field);

@@ -37,6 +37,13 @@ impl<T> Lfu<T> {
         self.table.keys()
     }
 
+    /// Returns the keys, those hit least often first.
+    pub(super) fn keys_by_hits(&self) -> Vec<&SmolStr> {
+        let mut keys: Vec<_> = self.table.iter().map(|(key, place)| (self.order.hits(*place), key)).collect();
+        keys.sort_by_key(|(hits, _)| *hits);
+        keys.into_iter().map(|(_, key)| key).collect()
+    }
+
     /// Not inlined, as it would only be in the way of the policies that are chosen for speed.
     #[inline(never)]
     pub(super) fn look<R>(
@@ -127,6 +134,11 @@ impl Order {
     fn first(&self) -> Option<u64> {
         let lowest = self.levels.get(self.lowest as usize)?;
         Some(self.members[lowest.head as usize].hash)
+    }
+
+    /// Returns how often a member was hit.
+    fn hits(&self, place: u32) -> u64 {
+        self.levels[self.members[place as usize].level as usize].hits
     }
 
     /// Adds a member that was not hit yet and returns its place.

@@ -121,6 +121,15 @@ impl<T> Entries<T> {
         each!(&self.policy, it => it.keys().map(ToString::to_string).collect())
     }
 
+    /// Returns up to `n` keys, the hottest last: by LFU those hit most often, else those that go last.
+    pub(crate) fn hottest(&self, n: usize) -> Vec<String> {
+        let coldest_first: Vec<_> = match &self.policy {
+            Policy::Lfu(lfu) => lfu.keys_by_hits(),
+            other => each!(other, it => it.keys().collect()),
+        };
+        coldest_first[self.len().saturating_sub(n)..].iter().map(ToString::to_string).collect()
+    }
+
     /// Looks a key up by its hash and lets `judge` decide. A hit is told to the policy.
     #[inline]
     pub(crate) fn look<R>(

@@ -40,6 +40,11 @@ impl<T, S> Table<T, S> {
         self.map.keys()
     }
 
+    /// Returns each key with what the policy keeps beside its entry, front first.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&SmolStr, &S)> {
+        self.map.iter().map(|(key, (_, beside))| (key, beside))
+    }
+
     /// Finds an entry without touching the order. `hash` is that of `key` by the map's hasher.
     #[inline]
     pub(super) fn find(&mut self, hash: u64, key: &str) -> Option<Slot<'_, T, S>> {

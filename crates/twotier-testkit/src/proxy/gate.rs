@@ -34,9 +34,24 @@ pub(super) struct Faults {
     pub(super) refuse: bool,
     pub(super) max_piece: Option<usize>,
     pub(super) corrupt_next: bool,
+    /// Replies, all connections together, in bytes a second.
+    pub(super) bandwidth: Option<u32>,
+    /// When the last reply that was taken will have passed.
+    pub(super) wire_free: Option<Instant>,
 }
 
 impl Faults {
+    /// Takes the time that so many bytes need, after those that are under way; returns when they will have passed.
+    pub(super) fn occupy(&mut self, way: Way, length: usize) -> Option<Instant> {
+        let bandwidth = self.bandwidth.filter(|_| way == Way::Reply)?;
+        let now = Instant::now();
+        let start = self.wire_free.map_or(now, |free| free.max(now));
+        let length = u32::try_from(length).unwrap_or(u32::MAX);
+        let passed = start + Duration::from_secs_f64(f64::from(length) / f64::from(bandwidth));
+        self.wire_free = Some(passed);
+        Some(passed)
+    }
+
     pub(super) fn stopped(&self, way: Way) -> bool {
         match way {
             Way::Request => self.requests_stopped,

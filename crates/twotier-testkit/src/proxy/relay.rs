@@ -94,13 +94,21 @@ async fn read(
             return;
         }
         // Not read while that way is stopped: a half-open link takes no more than the kernel's buffers hold.
-        let length = match pass.through(way, |_faults| from.try_read(&mut buffer)).await {
-            Ok(0) => return,
-            Ok(length) => length,
+        let taken = pass.through(way, |faults| {
+            let length = from.try_read(&mut buffer)?;
+            io::Result::Ok((length, faults.occupy(way, length)))
+        });
+        let (length, passed) = match taken.await {
+            Ok((0, _)) => return,
+            Ok(taken) => taken,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
             Err(_reset) => return,
         };
         count(way, length, pass, replied);
+        // Nothing more is taken meanwhile: what does not pass yet stays with its sender, as on a narrow link.
+        if let Some(passed) = passed {
+            pass.until(passed).await;
+        }
         if line.send((Instant::now() + pass.delay(), buffer[..length].to_vec())).is_err() {
             return;
         }

@@ -7,7 +7,7 @@ use twotier_core::Operation;
 use super::{Entered, Leader, Load, is_unreachable};
 use crate::{
     Result, SetOptions,
-    read::{BATCH, Early},
+    read::Early,
     shared::{Kept, Shared},
 };
 
@@ -144,7 +144,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
                 return Err(error);
             }
         };
-        for batch in absent.chunks(BATCH) {
+        for batch in absent.chunks(self.batch()) {
             self.store(batch, &loaded).await;
         }
         for Absent { key, leader, .. } in absent {

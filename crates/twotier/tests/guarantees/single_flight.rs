@@ -159,6 +159,36 @@ mod live {
     }
 
     #[tokio::test]
+    async fn concurrent_misses_of_different_keys_are_a_handful_of_round_trips() {
+        let server = RedisServer::start();
+        let cache = text().max_entries(2000).build(RedisBackend::new(server.url()).unwrap()).await.unwrap();
+        server.reset_stats();
+        let reads: Vec<_> = (0..512)
+            .map(|key: usize| {
+                let cache = cache.clone();
+                tokio::spawn(async move { cache.get(&key.to_string()).await.unwrap() })
+            })
+            .collect();
+        for read in reads {
+            assert_eq!(read.await.unwrap(), None);
+        }
+        assert_eq!(server.calls(&["pttl"]), 512, "each key is read once");
+        assert!(server.calls(&["get"]) <= 8, "{} reads went alone", server.calls(&["get"]));
+        assert!(server.calls(&["mget"]) <= 8, "{} batches", server.calls(&["mget"]));
+    }
+
+    #[tokio::test]
+    async fn ten_thousand_keys_are_a_round_trip_for_each_512() {
+        let server = RedisServer::start();
+        let cache = text().max_entries(20_000).build(RedisBackend::new(server.url()).unwrap()).await.unwrap();
+        let keys: Vec<String> = (0..10_000).map(|key| key.to_string()).collect();
+        server.reset_stats();
+        assert_eq!(cache.get_many(&keys).await.unwrap().len(), 10_000);
+        assert!(server.calls(&["mget"]) <= 10_000 / 512 + 1, "{} round trips", server.calls(&["mget"]));
+        assert_eq!((server.calls(&["pttl"]), server.calls(&["get"])), (10_000, 0));
+    }
+
+    #[tokio::test]
     async fn a_batch_and_single_reads_share_one_read_of_a_key() {
         let server = RedisServer::start();
         let proxy = Proxy::start(server.addr());

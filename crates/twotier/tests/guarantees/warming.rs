@@ -2,7 +2,7 @@
 
 use std::{num::NonZeroU32, time::Duration};
 
-use twotier::{FaultyBackend, MemoryBackend};
+use twotier::{Eviction, FaultyBackend, MemoryBackend};
 
 use crate::support::{over_memory, read, text};
 
@@ -25,6 +25,18 @@ async fn the_hottest_keys_are_those_used_last_and_looking_at_them_changes_nothin
     assert_eq!(cache.stats().local, before);
     let without = text().without_local().build(MemoryBackend::new()).await.unwrap();
     assert!(without.hot_keys(3).is_empty());
+}
+
+#[tokio::test]
+async fn by_lfu_the_hottest_keys_are_those_hit_most_often() {
+    let cache = text().eviction(Eviction::Lfu).build(MemoryBackend::new()).await.unwrap();
+    for (key, hits) in [("a", 3), ("b", 1), ("c", 2), ("d", 0)] {
+        cache.set(key, String::new()).await.unwrap();
+        for _ in 0..hits {
+            read(&cache, key).await.unwrap();
+        }
+    }
+    assert_eq!(cache.hot_keys(3), ["a", "c", "b"]);
 }
 
 #[tokio::test]

@@ -1,0 +1,206 @@
+//! The clients that are compared, each over one connection.
+
+use std::{sync::Arc, time::Duration};
+
+use twotier::{
+    Backend, Cache, ChangeListener, Coherence, Lease, Mark, Namespace, RedisBackend, Timestamp, Watch, codec::Text,
+};
+
+use crate::{Result, server::Server};
+
+use super::load::{Keys, Sample, load};
+
+/// Which client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    RedisRs,
+    Backend,
+    Cache,
+    Fred,
+    Rustis,
+}
+
+impl Kind {
+    pub(super) const ALL: [Self; 5] = [Self::RedisRs, Self::Backend, Self::Cache, Self::Fred, Self::Rustis];
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::RedisRs => "redis-rs MultiplexedConnection, GET",
+            Self::Backend => "twotier RedisBackend::get, value and TTL",
+            Self::Cache => "twotier Cache::get, every read a miss",
+            Self::Fred => "fred Client, GET",
+            Self::Rustis => "rustis Client, GET",
+        }
+    }
+}
+
+/// A connected client.
+#[derive(Debug)]
+pub(super) enum Client {
+    RedisRs(redis::aio::MultiplexedConnection),
+    Backend(Arc<RedisBackend>),
+    Cache(Cache<String>),
+    #[cfg(feature = "peers")]
+    Fred(fred::clients::Client),
+    #[cfg(feature = "peers")]
+    Rustis(Box<peers::Rustis>),
+}
+
+impl Client {
+    pub(super) async fn connect(kind: Kind, server: &Server, namespace: &str) -> Result<Self> {
+        Ok(match kind {
+            Kind::RedisRs => {
+                // As the crate sets it up, but without waiting for more to send.
+                let tcp = redis::io::tcp::TcpSettings::default().set_nodelay(true);
+                let info = redis::IntoConnectionInfo::into_connection_info(server.url())?.set_tcp_settings(tcp);
+                Self::RedisRs(redis::Client::open(info)?.get_multiplexed_async_connection().await?)
+            }
+            Kind::Backend => {
+                let backend = RedisBackend::new(server.url())?;
+                let watch = Watch {
+                    namespace: Namespace::new(namespace)?,
+                    listener: Arc::new(Unheard),
+                    max_staleness: Duration::from_secs(2),
+                    coherence: Some(Coherence::Broadcast),
+                };
+                backend.attach(watch).await?;
+                Self::Backend(Arc::new(backend))
+            }
+            Kind::Cache => {
+                let builder = Cache::<String>::builder().namespace(namespace).codec(Text);
+                let builder = builder.coherence(Coherence::Broadcast).op_timeout(Duration::from_secs(10));
+                Self::Cache(builder.build(RedisBackend::new(server.url())?).await?)
+            }
+            #[cfg(feature = "peers")]
+            Kind::Fred => Self::Fred(peers::fred(server.url()).await?),
+            #[cfg(feature = "peers")]
+            Kind::Rustis => Self::Rustis(Box::new(peers::Rustis::connect(server.url()).await?)),
+            #[cfg(not(feature = "peers"))]
+            Kind::Fred | Kind::Rustis => return Err("needs the feature `peers`".into()),
+        })
+    }
+
+    pub(super) fn kind(&self) -> Kind {
+        match self {
+            Self::RedisRs(_) => Kind::RedisRs,
+            Self::Backend(_) => Kind::Backend,
+            Self::Cache(_) => Kind::Cache,
+            #[cfg(feature = "peers")]
+            Self::Fred(_) => Kind::Fred,
+            #[cfg(feature = "peers")]
+            Self::Rustis(_) => Kind::Rustis,
+        }
+    }
+
+    pub(super) async fn load(&self, tasks: usize, seconds: f64, keys: &Arc<Keys>) -> Result<Sample> {
+        let held = Arc::clone(keys);
+        match self {
+            Self::RedisRs(connection) => {
+                let connection = connection.clone();
+                let read = move |key: usize| {
+                    let (mut connection, keys) = (connection.clone(), Arc::clone(&held));
+                    async move {
+                        let mut get = redis::cmd("GET");
+                        let value: Option<Vec<u8>> = get.arg(&keys.qualified[key]).query_async(&mut connection).await?;
+                        Ok(value.is_some())
+                    }
+                };
+                load(tasks, seconds, keys, read).await
+            }
+            Self::Backend(backend) => {
+                let backend = Arc::clone(backend);
+                let read = move |key: usize| {
+                    let (backend, keys) = (Arc::clone(&backend), Arc::clone(&held));
+                    async move { Ok(backend.get(keys.qualified[key].as_bytes()).await?.is_some()) }
+                };
+                load(tasks, seconds, keys, read).await
+            }
+            Self::Cache(cache) => {
+                let before = cache.stats().local;
+                let reading = cache.clone();
+                let read = move |key: usize| {
+                    let (cache, keys) = (reading.clone(), Arc::clone(&held));
+                    async move { Ok(cache.get(&keys.bare[key]).await?.is_some()) }
+                };
+                let sample = load(tasks, seconds, keys, read).await?;
+                let after = cache.stats().local;
+                let (hits, misses) = (after.hits - before.hits, after.misses - before.misses);
+                #[allow(clippy::cast_precision_loss, reason = "counts of reads")]
+                Ok(Sample { hit_ratio: hits as f64 / (hits + misses).max(1) as f64, ..sample })
+            }
+            #[cfg(feature = "peers")]
+            Self::Fred(client) => {
+                let client = client.clone();
+                let read = move |key: usize| {
+                    let (client, keys) = (client.clone(), Arc::clone(&held));
+                    async move { peers::fred_get(&client, &keys.qualified[key]).await }
+                };
+                load(tasks, seconds, keys, read).await
+            }
+            #[cfg(feature = "peers")]
+            Self::Rustis(client) => {
+                let client = (**client).clone();
+                let read = move |key: usize| {
+                    let (client, keys) = (client.clone(), Arc::clone(&held));
+                    async move { client.get(&keys.qualified[key]).await }
+                };
+                load(tasks, seconds, keys, read).await
+            }
+        }
+    }
+}
+
+/// Hears of changes and does nothing about them: the backend by itself keeps nothing.
+#[derive(Debug)]
+struct Unheard;
+
+impl ChangeListener for Unheard {
+    fn mark(&self) -> Mark {
+        Mark { epoch: 1, at: Timestamp::ZERO }
+    }
+    fn proof_of_life(&self, _mark: Mark) {}
+    fn changed(&self, _key: &[u8]) {}
+    fn flushed(&self) {}
+    fn link_up(&self, _lease: Lease) {}
+    fn link_down(&self) {}
+}
+
+#[cfg(feature = "peers")]
+mod peers {
+    use fred::prelude::{Builder, ClientLike, Config, KeysInterface};
+    use rustis::commands::StringCommands;
+
+    use crate::Result;
+
+    pub(super) async fn fred(url: &str) -> Result<fred::clients::Client> {
+        let client = Builder::from_config(Config::from_url(url)?).build()?;
+        client.init().await?;
+        Ok(client)
+    }
+
+    pub(super) async fn fred_get(client: &fred::clients::Client, key: &str) -> Result<bool> {
+        let value: Option<fred::bytes::Bytes> = client.get(key).await?;
+        Ok(value.is_some())
+    }
+
+    /// `rustis::client::Client`, which has no `Debug`.
+    #[derive(Clone)]
+    pub(in crate::misses) struct Rustis(rustis::client::Client);
+
+    impl Rustis {
+        pub(super) async fn connect(url: &str) -> Result<Self> {
+            Ok(Self(rustis::client::Client::connect(url).await?))
+        }
+
+        pub(super) async fn get(&self, key: &str) -> Result<bool> {
+            let value: Option<String> = self.0.get(key).await?;
+            Ok(value.is_some())
+        }
+    }
+
+    impl std::fmt::Debug for Rustis {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.debug_struct("Rustis").finish_non_exhaustive()
+        }
+    }
+}
