@@ -3,11 +3,13 @@
 mod cache;
 mod duration;
 mod env;
+mod eviction;
 mod redis;
 
 use std::{borrow::Cow, time::Duration};
 
-pub use cache::{CacheConfig, Eviction};
+pub use cache::CacheConfig;
+pub use eviction::Eviction;
 pub use redis::{RedisConfig, RedisUrl};
 
 /// The longest time to live, 100 years: anything longer is a mistake in the unit, and Redis refuses much longer ones.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use twotier_core::Eviction;
+
 /// What one entry costs beside the bytes of its key and its value.
 ///
 /// On a 64-bit machine: 80 for the node (links, key pointer, digest, epoch, times, weight), 10 to 21 for its slot in the
@@ -28,6 +30,8 @@ pub struct LocalOptions {
     pub max_bytes: usize,
     /// How long a [renewed](twotier_core::Lease::Renewed) lease lasts after the last proof of life.
     pub max_staleness: Duration,
+    /// Which entry goes when a shard is full.
+    pub eviction: Eviction,
     /// Into how many shards the tier is split; `None` chooses from `max_entries`. For tests and benchmarks.
     /// Rounded down to a power of two, and to at most one shard for each entry.
     pub shards: Option<usize>,
@@ -38,7 +42,14 @@ impl LocalOptions {
     /// then one for every 256 entries and every 256 KiB rounded down to a power of two, 64 at most.
     #[must_use]
     pub fn new(max_entries: usize, max_bytes: usize, max_staleness: Duration) -> Self {
-        Self { max_entries, max_bytes, max_staleness, shards: None }
+        Self { max_entries, max_bytes, max_staleness, eviction: Eviction::Lru, shards: None }
+    }
+
+    /// Sets which entry goes when a shard is full. Default [`Eviction::Lru`].
+    #[must_use]
+    pub fn eviction(mut self, eviction: Eviction) -> Self {
+        self.eviction = eviction;
+        self
     }
 
     /// Returns the bounds of each shard, a power of two of them, which add up to exactly the bounds of the tier.

@@ -10,8 +10,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use tokio::runtime::Handle;
 use twotier_backend::{Backend, Watch};
 use twotier_core::{
-    CacheConfig, ChangeListener, Clock, Coherence, ConfigError, Error, Eviction, IgnoreChanges, Lease, Operation,
-    SystemClock,
+    CacheConfig, ChangeListener, Clock, Coherence, Error, Eviction, IgnoreChanges, Lease, Operation, SystemClock,
 };
 use twotier_local::{LocalOptions, LocalTier};
 
@@ -175,11 +174,9 @@ where
         let backend: Arc<dyn Backend> = Arc::new(backend);
         let loads = Arc::new(Loads::default());
         let config = self.config;
-        let Eviction::Lru = config.eviction else {
-            return Err(ConfigError::new("eviction", "is a policy this version does not have").into());
-        };
         let local = config.local_enabled.then(|| {
-            let options = LocalOptions::new(config.max_entries, config.local_bytes(), config.max_staleness);
+            let options = LocalOptions::new(config.max_entries, config.local_bytes(), config.max_staleness)
+                .eviction(config.eviction);
             LocalTier::new(namespace.clone(), options, self.clock)
         });
         let failed = |source| Error::Backend { operation: Operation::Build, namespace: namespace.clone(), source };

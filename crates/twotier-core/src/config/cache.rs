@@ -4,21 +4,11 @@ use std::{ffi::OsString, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{ConfigError, check_time_to_live, duration, env};
+use super::{ConfigError, Eviction, check_time_to_live, duration, env};
 use crate::{Coherence, Namespace};
 
 /// What an entry may weigh on average before the bound on bytes, where it was left out, is felt before that on entries.
 const BYTES_PER_ENTRY: usize = 2000;
-
-/// Which entry goes when the local tier is full.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-#[non_exhaustive]
-pub enum Eviction {
-    /// The least recently used one, exactly, within a shard. Up to 2047 entries are one shard.
-    #[default]
-    Lru,
-}
 
 /// Everything there is to configure about a cache, as a plain struct for TOML, JSON or the environment.
 ///
@@ -50,7 +40,8 @@ pub struct CacheConfig {
     /// Left out: 2000 for each of `max_entries`, which is 1 000 000 by default.
     #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub max_bytes: Option<usize>,
-    /// Which entry goes when the local tier is full. Default `lru`.
+    /// Which entry goes when the local tier is full: `lru`, `lfu`, `fifo`, `random`, `random:SEED`, `s3-fifo` or
+    /// `w-tinylfu`. Default `lru`.
     pub eviction: Eviction,
     /// How long a written value lives in the backend; `"off"` is for ever. Default off.
     #[serde(with = "duration::optional")]
