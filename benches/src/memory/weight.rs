@@ -1,0 +1,96 @@
+//! The bytes of an entry beyond key and value, in a cache that is full and has evicted as many entries as it holds.
+
+use serde::Serialize;
+
+use super::{Count, Memory};
+use crate::{
+    contestant::{self, Contestant, Value, Visitor},
+    format::thousands,
+    sheet::Sheet,
+    table::Table,
+};
+
+/// What an entry weighs.
+#[derive(Clone, Debug, Serialize)]
+pub struct Weight {
+    /// Whose.
+    pub name: String,
+    /// How many entries it held when it was weighed.
+    pub held: usize,
+    /// Bytes of an entry beyond its key and its value.
+    pub beyond: f64,
+    /// How often a hit allocates.
+    pub allocations_per_hit: f64,
+}
+
+impl Weight {
+    pub(super) fn is_ours(&self) -> bool {
+        self.name.starts_with("twotier")
+    }
+}
+
+/// Hits that are counted.
+const HITS: u32 = 1000;
+
+struct Scales {
+    entries: usize,
+    keys: Vec<String>,
+    value: Value,
+    count: Count,
+    weights: Vec<Weight>,
+}
+
+pub(super) fn measure(entries: usize, count: Count) -> Vec<Weight> {
+    let keys = (0..2 * entries).map(|key| format!("key{key:08}")).collect();
+    let mut scales = Scales { entries, keys, value: Value::new([b'v'; 100]), count, weights: Vec::new() };
+    contestant::ours(&mut scales);
+    contestant::peers(&mut scales);
+    scales.weights
+}
+
+impl Visitor for Scales {
+    #[allow(clippy::cast_precision_loss, reason = "bytes of a heap that fits this machine")]
+    fn visit<C: Contestant>(&mut self, name: &str, make: impl Fn(usize) -> C) {
+        let mut made = None;
+        // The value is shared by all entries and was made outside: no part of it is counted.
+        let heap = (self.count)(&mut || {
+            let cache = made.insert(make(self.entries));
+            for key in &self.keys {
+                cache.fill(key, &self.value);
+            }
+            // What was evicted is let go in several steps by some.
+            for _step in 0..100 {
+                cache.settle();
+            }
+        });
+        let Some(cache) = made else { return };
+        let held = cache.entries();
+        let Some(there) = self.keys.iter().rev().find(|key| cache.get(key)) else { return };
+        let hits = (self.count)(&mut || {
+            for _hit in 0..HITS {
+                cache.get(there);
+            }
+        });
+        self.weights.push(Weight {
+            name: name.to_owned(),
+            held,
+            beyond: heap.bytes as f64 / held as f64 - there.len() as f64,
+            allocations_per_hit: hits.allocations as f64 / f64::from(HITS),
+        });
+    }
+}
+
+pub(super) fn sheet(memory: &Memory) -> Sheet {
+    let mut table = Table::new(&["<candidate", "entries held", "bytes beyond key and value", "allocations of a hit"]);
+    for Weight { name, held, beyond, allocations_per_hit } in &memory.weights {
+        table.row([name.clone(), thousands(*held as u64), format!("{beyond:.1}"), format!("{allocations_per_hit}")]);
+    }
+    let entries = thousands(memory.entries as u64);
+    let notes = vec![
+        format!("Made for {entries} entries, after insertion of twice as many keys of 11 bytes; n = 1: counts, not times."),
+        "Bytes as they were asked of the allocator, whatever the cache keeps beside its entries included, divided by the entries held."
+            .to_owned(),
+        "The reference counts of the value's `Arc` count as value, for everybody.".to_owned(),
+    ];
+    Sheet { title: "the bytes of an entry".to_owned(), notes, table }
+}
