@@ -62,10 +62,11 @@
 
 mod counters;
 mod digest;
+mod entry;
 mod flight;
 mod link;
-mod lru;
 mod options;
+mod policy;
 mod shard;
 mod sync;
 mod ticket;
@@ -80,6 +81,6 @@ mod link_tests;
 pub use counters::CoherenceCounters;
 pub use digest::Digest;
 pub use flight::{Joined, Joiner};
-pub use options::{ENTRY_OVERHEAD, LocalOptions};
+pub use options::{ENTRY_OVERHEAD, LocalOptions, entry_overhead};
 pub use ticket::{FillTicket, WriteTicket};
 pub use tier::{Clearing, LocalTier, Read};

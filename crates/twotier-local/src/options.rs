@@ -4,12 +4,31 @@ use std::time::Duration;
 
 use twotier_core::Eviction;
 
-/// What one entry costs beside the bytes of its key and its value.
+/// What one entry costs beside the bytes of its key and its value, when the least recently used goes; see
+/// [`entry_overhead`] for the other policies.
 ///
-/// On a 64-bit machine: 80 for the node (links, key pointer, digest, epoch, times, weight), 10 to 21 for its slot in the
-/// table depending on how full that is, 16 for the reference counts of the value's `Arc`, and the rest for the headers
-/// and rounding of three allocations. A test holds the sum against the real heap.
-pub const ENTRY_OVERHEAD: usize = 144;
+/// On a 64-bit machine: 72 for the node (links, key of up to 23 bytes, value pointer, digest, epoch, times, weight), 10
+/// to 21 for its slot in the table depending on how full that is, 16 for the reference counts of the value's `Arc`, and
+/// the rest for the headers and rounding of the allocations. A test holds the sum against the real heap.
+pub const ENTRY_OVERHEAD: usize = 112;
+
+/// Returns what one entry costs beside the bytes of its key and its value: [`ENTRY_OVERHEAD`] and what the policy keeps
+/// for each.
+#[must_use]
+pub const fn entry_overhead(eviction: Eviction) -> usize {
+    ENTRY_OVERHEAD
+        + match eviction {
+            // The hash, its links and its level, and a place in the order.
+            Eviction::Lfu => 40,
+            // The hash in the row, and the place in it.
+            Eviction::Random { .. } => 20,
+            // Fingerprints of those that went.
+            Eviction::S3Fifo => 12,
+            // Counters of those that were asked for.
+            Eviction::WTinyLfu => 8,
+            _ => 0,
+        }
+}
 
 /// From this many entries on a tier is split; below, it is one exact list.
 const SPLIT_FROM: usize = 2048;
@@ -26,7 +45,7 @@ const MOST_SHARDS: usize = 64;
 pub struct LocalOptions {
     /// The most entries held, known-absent keys included. 0 is taken as 1.
     pub max_entries: usize,
-    /// The most bytes held: keys, values as weighed, and [`ENTRY_OVERHEAD`] for each entry.
+    /// The most bytes held: keys, values as weighed, and [`entry_overhead`] for each entry.
     pub max_bytes: usize,
     /// How long a [renewed](twotier_core::Lease::Renewed) lease lasts after the last proof of life.
     pub max_staleness: Duration,

@@ -8,40 +8,16 @@ use std::{mem, sync::Arc};
 
 use foldhash::fast::RandomState;
 use hashlink::{LinkedHashMap, linked_hash_map::RawEntryMut};
-use twotier_core::Timestamp;
+use twotier_core::{Eviction, Timestamp};
 
 use crate::{
     counters::ShardCounters,
     digest::Digest,
+    entry::{Entry, Moved, NewEntry, Origin},
     link::is_up,
-    lru::{Entries, Lru, Removed},
     options::Share,
+    policy::{Entries, Looked, Removed, Verdict, heaviest},
 };
-
-/// A copy of a value.
-#[derive(Debug)]
-pub(crate) struct Entry<T> {
-    pub(crate) value: T,
-    pub(crate) digest: Digest,
-    pub(crate) epoch: u64,
-    /// Before the command that fetched the value was sent.
-    pub(crate) fetched_at: Timestamp,
-    pub(crate) deadline: Timestamp,
-}
-
-/// A copy on its way in, with all that would need an allocation made beforehand.
-#[derive(Debug)]
-pub(crate) struct NewEntry<T> {
-    pub(crate) key: Box<str>,
-    pub(crate) entry: Entry<T>,
-    pub(crate) weight: usize,
-}
-
-impl<T> NewEntry<T> {
-    fn into_pair(self) -> (Box<str>, Entry<T>) {
-        (self.key, self.entry)
-    }
-}
 
 /// When a lookup happens. The epoch is read under the lock, lease and time before it.
 #[derive(Clone, Copy, Debug)]
@@ -103,25 +79,29 @@ pub(crate) struct Filled {
 /// All that a shard let go.
 #[derive(Debug)]
 pub(crate) struct Emptied<T, F> {
-    pub(crate) entries: Entries<Entry<T>>,
+    pub(crate) entries: Entries<T>,
     pub(crate) flights: Vec<F>,
 }
 
 #[derive(Debug)]
 pub(crate) struct Shard<T, F> {
-    entries: Lru<Entry<T>>,
+    entries: Entries<T>,
+    origin: Origin,
+    max_bytes: usize,
     flights: LinkedHashMap<Arc<str>, InFlight<F>, RandomState>,
     writes: LinkedHashMap<Arc<str>, Pending, RandomState>,
     next_id: u64,
     counters: ShardCounters,
     /// Entries taken out and not dropped yet; see [`take_removed`](Self::take_removed).
-    removed: Removed<Entry<T>>,
+    removed: Removed<T>,
 }
 
 impl<T, F> Shard<T, F> {
-    pub(crate) fn new(share: Share, hasher: RandomState) -> Self {
+    pub(crate) fn new(eviction: Eviction, share: Share, hasher: RandomState) -> Self {
         Self {
-            entries: Lru::new(share, hasher.clone()),
+            entries: Entries::new(eviction, share, hasher.clone()),
+            origin: Origin::default(),
+            max_bytes: heaviest(share.max_bytes),
             flights: LinkedHashMap::with_hasher(hasher.clone()),
             writes: LinkedHashMap::with_hasher(hasher),
             next_id: 0,
@@ -142,8 +122,8 @@ impl<T, F> Shard<T, F> {
         &self.counters
     }
 
-    /// Returns the keys, least recently used first.
-    pub(crate) fn keys(&self) -> impl Iterator<Item = &str> {
+    /// Returns the keys, those that go first at the front as far as that is settled beforehand.
+    pub(crate) fn keys(&self) -> Vec<String> {
         self.entries.keys()
     }
 
@@ -152,7 +132,7 @@ impl<T, F> Shard<T, F> {
     /// A change reported by the backend does not take it: dropping a value is user code, which has no place in a
     /// connection's reader. It waits for the next step of a caller, and there is never more of it than a shard holds,
     /// since only a caller's step puts anything in.
-    pub(crate) fn take_removed(&mut self) -> Removed<Entry<T>> {
+    pub(crate) fn take_removed(&mut self) -> Removed<T> {
         mem::take(&mut self.removed)
     }
 
@@ -180,7 +160,6 @@ impl<T, F> Shard<T, F> {
             let kept = self.put(claim, new);
             return (Filled { coherent, kept }, flight, None);
         }
-        self.removed.extend(new.map(NewEntry::into_pair));
         // A refused answer may be newer than what is kept or about to be kept (race 4): serving that afterwards would
         // go back in time. Only equal bytes are certain not to.
         if let Some(write) = write
@@ -188,6 +167,7 @@ impl<T, F> Shard<T, F> {
         {
             write.live = None;
         }
+        self.refuse(new);
         self.remove_entry_if(
             claim.hash,
             claim.key,
@@ -252,7 +232,7 @@ impl<T, F> Shard<T, F> {
             return (self.put(claim, new), flight);
         }
         self.counters.refused_writes += u64::from(new.is_some());
-        self.removed.extend(new.map(NewEntry::into_pair));
+        self.refuse(new);
         (self.put(claim, None), flight)
     }
 
@@ -298,18 +278,39 @@ impl<T, F> Shard<T, F> {
 
     /// Puts a copy in, or only removes the older one when there is nothing to keep. Returns whether it was kept.
     fn put(&mut self, claim: Claim<'_>, new: Option<NewEntry<T>>) -> bool {
-        let Some(NewEntry { key, entry, weight }) = new else {
+        let Some(new) = new else {
             self.remove_entry_if(claim.hash, claim.key, |_| true, |counters| &mut counters.superseded);
             return false;
         };
-        let done = self.entries.insert(claim.hash, key, entry, weight, &mut self.removed);
+        if new.weight > self.max_bytes {
+            self.counters.oversized += 1;
+            self.refuse(Some(new));
+            self.remove_entry_if(claim.hash, claim.key, |_| true, |counters| &mut counters.superseded);
+            return false;
+        }
+        match self.origin.make_fit(&new) {
+            Moved::Nothing => {}
+            Moved::Times(by) => self.entries.shift(by),
+            Moved::Outdated => {
+                let outdated = self.entries.take();
+                self.counters.outdated += outdated.len() as u64;
+                self.removed.push_all(outdated);
+            }
+        }
+        let done = self.entries.insert(claim.hash, self.origin.pack(new), &mut self.removed);
         let counters = &mut self.counters;
-        counters.insertions += u64::from(done.kept);
-        counters.oversized += u64::from(!done.kept);
+        counters.insertions += 1;
         counters.superseded += u64::from(done.replaced);
         counters.evicted_for_entries += done.evicted_for_entries;
         counters.evicted_for_bytes += done.evicted_for_bytes;
-        done.kept
+        true
+    }
+
+    /// Keeps what is not to be kept until it can be dropped.
+    fn refuse(&mut self, new: Option<NewEntry<T>>) {
+        if let Some(new) = new {
+            self.removed.push_value(new.key, new.value);
+        }
     }
 
     /// Removes the entry of a key if `wrong`, and counts that. Returns whether it was removed.
@@ -320,8 +321,8 @@ impl<T, F> Shard<T, F> {
         wrong: impl FnOnce(&Entry<T>) -> bool,
         cause: impl FnOnce(&mut ShardCounters) -> &mut u64,
     ) -> bool {
-        let Some(slot) = self.entries.find(hash, key).filter(|slot| wrong(slot.value())) else { return false };
-        self.removed.push(slot.remove());
+        let Some(entry) = self.entries.remove_if(hash, key, wrong) else { return false };
+        self.removed.push(entry);
         *cause(&mut self.counters) += 1;
         true
     }
@@ -343,18 +344,57 @@ impl<T, F> Shard<T, F> {
     }
 }
 
-impl<T: Clone, F: Clone> Shard<T, F> {
-    /// Looks a key up, and counts a hit or a miss.
+impl<T, F> Shard<T, F> {
+    /// Looks a key up, and counts a hit or a miss. `serve` makes of the value, and of when it was fetched, what is
+    /// returned.
     #[inline]
-    pub(crate) fn get(&mut self, hash: u64, key: &str, moment: Moment) -> Option<(T, Timestamp)> {
-        let hit = self.look(hash, key, moment);
+    pub(crate) fn get<R>(
+        &mut self,
+        hash: u64,
+        key: &str,
+        moment: Moment,
+        serve: impl FnOnce(&T, Timestamp) -> R,
+    ) -> Option<R> {
+        let hit = self.look(hash, key, moment, serve);
         *(if hit.is_some() { &mut self.counters.hits } else { &mut self.counters.misses }) += 1;
         hit
     }
 
+    /// Looks a key up; an entry that can never be served again is removed. One that only lacks a lease stays: the next
+    /// proof of life makes it valid again, since every change until then is reported first.
+    #[inline]
+    fn look<R>(&mut self, hash: u64, key: &str, moment: Moment, serve: impl FnOnce(&T, Timestamp) -> R) -> Option<R> {
+        let origin = self.origin;
+        let mut expired = false;
+        let looked = self.entries.look(hash, key, |entry| {
+            // An entry's epoch is odd, so this is also the check that the link is up.
+            if origin.epoch(entry) != moment.epoch {
+                Verdict::Remove
+            } else if moment.now >= origin.deadline(entry) {
+                expired = true;
+                Verdict::Remove
+            } else if moment.now >= moment.lease {
+                Verdict::Keep
+            } else {
+                Verdict::Serve(serve(&entry.value, origin.fetched_at(entry)))
+            }
+        });
+        match looked {
+            Looked::Hit(hit) => Some(hit),
+            Looked::Miss => None,
+            Looked::Removed(entry) => {
+                *(if expired { &mut self.counters.expired } else { &mut self.counters.outdated }) += 1;
+                self.removed.push(entry);
+                None
+            }
+        }
+    }
+}
+
+impl<T: Clone, F: Clone> Shard<T, F> {
     /// Looks a key up, and on a miss joins or registers a read.
     pub(crate) fn begin_fill(&mut self, hash: u64, key: &Arc<str>, moment: Moment, flight: &F) -> Begun<T, F> {
-        if let Some((value, _)) = self.look(hash, key, moment) {
+        if let Some(value) = self.look(hash, key, moment, |value, _| value.clone()) {
             return Begun::Hit(value);
         }
         if !is_up(moment.epoch) {
@@ -372,31 +412,6 @@ impl<T: Clone, F: Clone> Shard<T, F> {
                 Begun::Lead(id, None)
             }
         }
-    }
-
-    /// Looks a key up; an entry that can never be served again is removed. One that only lacks a lease stays: the next
-    /// proof of life makes it valid again, since every change until then is reported first.
-    #[inline]
-    fn look(&mut self, hash: u64, key: &str, moment: Moment) -> Option<(T, Timestamp)> {
-        let mut slot = self.entries.find(hash, key)?;
-        let entry = slot.value();
-        // An entry's epoch is odd, so this is also the check that the link is up.
-        if entry.epoch != moment.epoch {
-            self.removed.push(slot.remove());
-            self.counters.outdated += 1;
-            return None;
-        }
-        if moment.now >= entry.deadline {
-            self.removed.push(slot.remove());
-            self.counters.expired += 1;
-            return None;
-        }
-        if moment.now >= moment.lease {
-            return None;
-        }
-        let hit = (entry.value.clone(), entry.fetched_at);
-        slot.promote();
-        Some(hit)
     }
 }
 

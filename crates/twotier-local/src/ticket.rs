@@ -6,9 +6,10 @@ use twotier_core::Mark;
 
 use crate::{
     digest::Digest,
+    entry::NewEntry,
     flight::{Flight, Joined},
-    shard::{Claim, Entry, NewEntry},
-    tier::{Inner, weight},
+    shard::Claim,
+    tier::Inner,
 };
 
 /// What both kinds of ticket carry.
@@ -33,9 +34,14 @@ impl<T, E> Stub<T, E> {
         // From before the command was sent, and by the lag of the clock shorter: the copy never outlives the value.
         let deadline = at.saturating_add(life?).saturating_sub(self.tier.clock.resolution());
         (deadline > self.tier.clock.now()).then(|| NewEntry {
-            key: (*self.key).into(),
-            entry: Entry { value, digest, epoch, fetched_at: at, deadline },
-            weight: weight(&self.key, value_bytes),
+            // A short key is copied into the entry, a long one shared with this ticket: neither allocates.
+            key: Arc::clone(&self.key).into(),
+            value,
+            digest,
+            epoch,
+            fetched_at: at,
+            deadline,
+            weight: self.tier.weight(&self.key, value_bytes),
         })
     }
 }

@@ -4,10 +4,16 @@
 //! It knows nothing of hashing, shards, locks or wakers. Times are in milliseconds, a value is a number, and so is its
 //! digest.
 
-use twotier_core::LocalStats;
+mod policy;
+
+use std::fmt;
+
+use twotier_core::{Eviction, LocalStats};
+
+pub use self::policy::{LfuModel, ModelPolicy, QueueModel, RandomModel, S3FifoModel, WTinyLfuModel};
 
 /// The model.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct ModelTier {
     max_entries: usize,
     max_bytes: usize,
@@ -17,8 +23,9 @@ pub struct ModelTier {
     epoch: u64,
     /// Hits are served before it.
     lease: u64,
-    /// The least recently used first.
     entries: Vec<ModelEntry>,
+    policy: Box<dyn ModelPolicy>,
+    new_policy: NewPolicy,
     flights: Vec<(String, u64)>,
     /// What a registered read was bound to by a refused one, by its ticket.
     bound: Vec<(u64, u8)>,
@@ -30,6 +37,15 @@ pub struct ModelTier {
     outcomes: Vec<Option<ModelJoined>>,
     counted: LocalStats,
     coherence: ModelCounters,
+}
+
+/// Makes a policy that knows nobody yet.
+struct NewPolicy(Box<dyn Fn() -> Box<dyn ModelPolicy>>);
+
+impl fmt::Debug for NewPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("NewPolicy")
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -113,7 +129,47 @@ impl ModelTier {
     /// Makes an empty model whose link is down. `overhead` is what an entry weighs beside key and value.
     #[must_use]
     pub fn new(max_entries: usize, max_bytes: usize, overhead: usize, max_staleness: u64) -> Self {
+        Self::by(|| Box::new(QueueModel::lru()), max_entries, max_bytes, overhead, max_staleness)
+    }
+
+    /// Makes an empty model that evicts as `policy` says.
+    ///
+    /// # Panics
+    ///
+    /// When there is no model of the policy that does without the hashes of keys.
+    #[must_use]
+    pub fn evicting_by(
+        policy: Eviction,
+        max_entries: usize,
+        max_bytes: usize,
+        overhead: usize,
+        max_staleness: u64,
+    ) -> Self {
+        let new_policy = move || -> Box<dyn ModelPolicy> {
+            match policy {
+                Eviction::Lru => Box::new(QueueModel::lru()),
+                Eviction::Fifo => Box::new(QueueModel::fifo()),
+                Eviction::Lfu => Box::new(LfuModel::default()),
+                Eviction::Random { seed } => Box::new(RandomModel::new(seed)),
+                Eviction::S3Fifo => Box::new(S3FifoModel::new(max_entries, max_bytes)),
+                other => panic!("no model of {other} that does without hashes"),
+            }
+        };
+        Self::by(new_policy, max_entries, max_bytes, overhead, max_staleness)
+    }
+
+    /// Makes an empty model with a policy of the caller's, made anew whenever the cache is cleared.
+    #[must_use]
+    pub fn by(
+        new_policy: impl Fn() -> Box<dyn ModelPolicy> + 'static,
+        max_entries: usize,
+        max_bytes: usize,
+        overhead: usize,
+        max_staleness: u64,
+    ) -> Self {
         Self {
+            policy: new_policy(),
+            new_policy: NewPolicy(Box::new(new_policy)),
             max_entries,
             max_bytes,
             overhead,
@@ -187,8 +243,7 @@ impl ModelTier {
             self.forbid_install(&key);
         }
         if self.entries.iter().any(|entry| entry.key == key && entry.digest != answer.digest) {
-            self.entries.retain(|entry| entry.key != key);
-            self.counted.superseded += 1;
+            self.counted.superseded += self.remove(&key);
         }
         // The read that is registered now may have been executed earlier: it may bring nothing else.
         if let Some(other) = self.flight(&key) {
@@ -265,6 +320,7 @@ impl ModelTier {
         let held = self.entries.len();
         self.counted.cleared += held as u64;
         self.entries.clear();
+        self.policy = (self.new_policy.0)();
         for (_, ticket) in std::mem::take(&mut self.flights) {
             self.settle(ticket, ModelJoined::ElectAgain);
         }
@@ -312,10 +368,16 @@ impl ModelTier {
         }
     }
 
-    /// Returns the keys held, least recently used first.
+    /// Returns the keys held, in the order of the policy.
+    ///
+    /// # Panics
+    ///
+    /// When the policy and the tier disagree about who is there.
     #[must_use]
     pub fn keys(&self) -> Vec<String> {
-        self.entries.iter().map(|entry| entry.key.clone()).collect()
+        let keys = self.policy.keys();
+        assert_eq!(keys.len(), self.entries.len(), "the policy knows who is there");
+        keys
     }
 
     /// Returns the statistics.
@@ -355,23 +417,20 @@ impl ModelTier {
     }
 
     fn look(&mut self, key: &str) -> Option<u32> {
-        let place = self.entries.iter().position(|entry| entry.key == key)?;
-        let entry = self.entries.remove(place);
+        let entry = self.entries.iter().find(|entry| entry.key == key)?.clone();
         if entry.epoch != self.epoch {
-            self.counted.outdated += 1;
+            self.counted.outdated += self.remove(key);
             return None;
         }
         if entry.deadline <= self.now {
-            self.counted.expired += 1;
+            self.counted.expired += self.remove(key);
             return None;
         }
         if self.lease <= self.now {
-            self.entries.insert(place, entry);
             return None;
         }
-        let value = entry.value;
-        self.entries.push(entry);
-        Some(value)
+        self.policy.hit(key);
+        Some(entry.value)
     }
 
     fn deadline(&self, at: u64, answer: ModelValue) -> Option<u64> {
@@ -386,24 +445,33 @@ impl ModelTier {
             self.counted.oversized += 1;
             return false;
         }
+        self.policy.coming(key);
         while self.entries.len() >= self.max_entries {
-            self.entries.remove(0);
+            self.evict();
             self.counted.evicted_for_entries += 1;
         }
         while self.bytes() + weight > self.max_bytes {
-            self.entries.remove(0);
+            self.evict();
             self.counted.evicted_for_bytes += 1;
         }
         let ModelValue { value, digest, .. } = answer;
         self.entries.push(ModelEntry { key: key.to_owned(), value, digest, epoch: self.epoch, deadline, weight });
+        self.policy.arrived(key, weight);
         self.counted.insertions += 1;
         true
     }
 
+    fn evict(&mut self) {
+        let victim = self.policy.victim();
+        let place = self.entries.iter().position(|entry| entry.key == victim).expect("the policy knows who is there");
+        self.entries.remove(place);
+    }
+
     fn remove(&mut self, key: &str) -> u64 {
-        let before = self.entries.len();
-        self.entries.retain(|entry| entry.key != key);
-        (before - self.entries.len()) as u64
+        let Some(place) = self.entries.iter().position(|entry| entry.key == key) else { return 0 };
+        self.entries.remove(place);
+        self.policy.removed(key);
+        1
     }
 
     fn forbid_install(&mut self, key: &str) {

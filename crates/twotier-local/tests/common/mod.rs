@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use twotier_core::{ChangeListener, Lease, ManualClock, Namespace};
+use twotier_core::{ChangeListener, Eviction, Lease, ManualClock, Namespace};
 use twotier_local::{Digest, FillTicket, Joined, Joiner, LocalOptions, LocalTier, Read};
 
 pub(crate) type Tier<T> = LocalTier<T, ()>;
@@ -23,12 +23,29 @@ pub(crate) fn namespace() -> Namespace {
 
 /// A tier of one shard on a clock that stands still, with a link that never needs proof.
 pub(crate) fn linked<T: Clone + Send + Sync + 'static>(max_entries: usize) -> Tier<T> {
-    let mut options = LocalOptions::new(max_entries, 1_000_000_000, Duration::from_secs(2));
-    options.shards = Some(1);
+    linked_by(Eviction::Lru, max_entries)
+}
+
+/// The same by another policy.
+pub(crate) fn linked_by<T: Clone + Send + Sync + 'static>(eviction: Eviction, max_entries: usize) -> Tier<T> {
+    sharded_by(eviction, max_entries, 1)
+}
+
+/// The same in several shards.
+pub(crate) fn sharded_by<T>(eviction: Eviction, max_entries: usize, shards: usize) -> Tier<T>
+where
+    T: Clone + Send + Sync + 'static,
+{
+    let mut options = LocalOptions::new(max_entries, 1_000_000_000, Duration::from_secs(2)).eviction(eviction);
+    options.shards = Some(shards);
     let tier = Tier::new(namespace(), options, Arc::new(ManualClock::new()));
     tier.link_up(Lease::Unlimited);
     tier
 }
+
+/// Every policy, each once.
+pub(crate) const POLICIES: [Eviction; 6] =
+    [Eviction::Lru, Eviction::Lfu, Eviction::Fifo, Eviction::Random { seed: 42 }, Eviction::S3Fifo, Eviction::WTinyLfu];
 
 #[track_caller]
 pub(crate) fn lead<T>(read: Read<T, ()>) -> FillTicket<T, ()> {

@@ -24,14 +24,16 @@
 
 #[path = "../../src/counters.rs"]
 mod counters;
+#[path = "../../src/entry.rs"]
+mod entry;
 #[path = "../../src/flight.rs"]
 mod flight;
 #[path = "../../src/link.rs"]
 mod link;
-#[path = "../../src/lru.rs"]
-mod lru;
 #[path = "../../src/options.rs"]
 mod options;
+#[path = "../../src/policy/mod.rs"]
+mod policy;
 #[path = "../../src/shard.rs"]
 mod shard;
 #[path = "../../src/ticket.rs"]

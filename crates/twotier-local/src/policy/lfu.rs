@@ -1,0 +1,232 @@
+//! The one hit least often goes; of several the least recently used.
+//!
+//! Entries hit equally often form a level, which is a list with the least recently used at its head. Levels form a list
+//! too, so that a hit, an insertion and an eviction each touch a few neighbours and never search.
+
+use foldhash::fast::RandomState;
+use smol_str::SmolStr;
+
+use super::{
+    Looked, Verdict,
+    table::{Pair, Table},
+};
+use crate::entry::{Entry, Shift};
+
+#[derive(Debug)]
+pub(super) struct Lfu<T> {
+    /// Beside each entry is its place in the order.
+    table: Table<T, u32>,
+    order: Order,
+}
+
+impl<T> Lfu<T> {
+    pub(super) fn new(hasher: RandomState) -> Self {
+        Self { table: Table::new(hasher), order: Order::new() }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.table.bytes()
+    }
+
+    /// Returns the keys in no order.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &SmolStr> {
+        self.table.keys()
+    }
+
+    #[inline]
+    pub(super) fn look<R>(
+        &mut self,
+        hash: u64,
+        key: &str,
+        judge: impl FnOnce(&Entry<T>) -> Verdict<R>,
+    ) -> Looked<T, R> {
+        let Some(mut slot) = self.table.find(hash, key) else { return Looked::Miss };
+        match judge(slot.entry()) {
+            Verdict::Serve(hit) => {
+                self.order.hit(*slot.beside());
+                Looked::Hit(hit)
+            }
+            Verdict::Keep => Looked::Miss,
+            Verdict::Remove => {
+                let (pair, place) = slot.remove();
+                self.order.remove(place);
+                Looked::Removed(pair)
+            }
+        }
+    }
+
+    pub(super) fn remove_if(&mut self, hash: u64, key: &str, wrong: impl FnOnce(&Entry<T>) -> bool) -> Option<Pair<T>> {
+        let slot = self.table.find(hash, key).filter(|slot| wrong(slot.entry()))?;
+        let (pair, place) = slot.remove();
+        self.order.remove(place);
+        Some(pair)
+    }
+
+    pub(super) fn prepare(&mut self, _hash: u64) {}
+
+    pub(super) fn evict(&mut self) -> Option<Pair<T>> {
+        let (pair, place) = self.table.find_by_hash(self.order.first()?)?.remove();
+        self.order.remove(place);
+        Some(pair)
+    }
+
+    pub(super) fn insert(&mut self, hash: u64, pair: Pair<T>) {
+        let place = self.order.insert(hash);
+        self.table.push(hash, pair, place);
+    }
+
+    pub(super) fn shift(&mut self, by: Shift) {
+        self.table.shift(by);
+    }
+}
+
+/// Stands for "nobody", in links.
+const NONE: u32 = u32::MAX;
+
+/// The order of eviction. Members and levels are told by their places in two vectors, whose free places are linked too.
+#[derive(Debug)]
+struct Order {
+    members: Vec<Member>,
+    free_member: u32,
+    levels: Vec<Level>,
+    free_level: u32,
+    /// The level of those hit least.
+    lowest: u32,
+}
+
+#[derive(Debug)]
+struct Member {
+    hash: u64,
+    level: u32,
+    prev: u32,
+    /// Also links free places.
+    next: u32,
+}
+
+#[derive(Debug)]
+struct Level {
+    hits: u64,
+    head: u32,
+    tail: u32,
+    lower: u32,
+    /// Also links free places.
+    higher: u32,
+}
+
+impl Order {
+    fn new() -> Self {
+        Self { members: Vec::new(), free_member: NONE, levels: Vec::new(), free_level: NONE, lowest: NONE }
+    }
+
+    /// Returns the hash of the one to go.
+    fn first(&self) -> Option<u64> {
+        let lowest = self.levels.get(self.lowest as usize)?;
+        Some(self.members[lowest.head as usize].hash)
+    }
+
+    /// Adds a member that was not hit yet and returns its place.
+    fn insert(&mut self, hash: u64) -> u32 {
+        let member = Member { hash, level: NONE, prev: NONE, next: NONE };
+        let place = if self.free_member == NONE {
+            self.members.push(member);
+            u32::try_from(self.members.len() - 1).expect("a shard holds fewer than 2^32 entries")
+        } else {
+            let place = self.free_member;
+            self.free_member = self.members[place as usize].next;
+            self.members[place as usize] = member;
+            place
+        };
+        let level = match self.levels.get(self.lowest as usize) {
+            Some(lowest) if lowest.hits == 0 => self.lowest,
+            _ => self.add_level(0, NONE, self.lowest),
+        };
+        self.join(place, level);
+        place
+    }
+
+    /// Moves a member up by one hit.
+    fn hit(&mut self, place: u32) {
+        let from = self.members[place as usize].level;
+        let Level { hits, higher, .. } = self.levels[from as usize];
+        let to = match self.levels.get(higher as usize) {
+            Some(level) if level.hits == hits + 1 => higher,
+            _ => self.add_level(hits + 1, from, higher),
+        };
+        self.part(place);
+        self.join(place, to);
+    }
+
+    fn remove(&mut self, place: u32) {
+        self.part(place);
+        self.members[place as usize].next = self.free_member;
+        self.free_member = place;
+    }
+
+    /// Adds an empty level between two neighbours.
+    fn add_level(&mut self, hits: u64, lower: u32, higher: u32) -> u32 {
+        let level = Level { hits, head: NONE, tail: NONE, lower, higher };
+        let at = if self.free_level == NONE {
+            self.levels.push(level);
+            u32::try_from(self.levels.len() - 1).expect("there are no more levels than members, and one")
+        } else {
+            let at = self.free_level;
+            self.free_level = self.levels[at as usize].higher;
+            self.levels[at as usize] = level;
+            at
+        };
+        self.link_levels(lower, at);
+        self.link_levels(at, higher);
+        at
+    }
+
+    fn link_levels(&mut self, lower: u32, higher: u32) {
+        match self.levels.get_mut(lower as usize) {
+            Some(level) => level.higher = higher,
+            None => self.lowest = higher,
+        }
+        if let Some(level) = self.levels.get_mut(higher as usize) {
+            level.lower = lower;
+        }
+    }
+
+    /// Puts a member at the tail of a level.
+    fn join(&mut self, place: u32, to: u32) {
+        let level = &mut self.levels[to as usize];
+        let last = std::mem::replace(&mut level.tail, place);
+        if last == NONE {
+            level.head = place;
+        } else {
+            self.members[last as usize].next = place;
+        }
+        let member = &mut self.members[place as usize];
+        (member.level, member.prev, member.next) = (to, last, NONE);
+    }
+
+    /// Takes a member out of its level, and the level away if it was the last.
+    fn part(&mut self, place: u32) {
+        let Member { level: from, prev, next, .. } = self.members[place as usize];
+        let level = &mut self.levels[from as usize];
+        if prev == NONE {
+            level.head = next;
+        }
+        if next == NONE {
+            level.tail = prev;
+        }
+        let (emptied, lower, higher) = (level.head == NONE, level.lower, level.higher);
+        if let Some(member) = self.members.get_mut(prev as usize) {
+            member.next = next;
+        }
+        if let Some(member) = self.members.get_mut(next as usize) {
+            member.prev = prev;
+        }
+        if emptied {
+            self.link_levels(lower, higher);
+            self.levels[from as usize].higher = self.free_level;
+            self.free_level = from;
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! A map bounded by entries and bytes, and the policies by which it lets entries go.
+//!
+//! All policies are one type, told apart by a `match` and not by a virtual call, and obey one set of rules: the bounds
+//! are never exceeded, an entry found by its key is the last one put, and whatever goes is handed to the caller, who
+//! drops it when no lock is held.
+
+mod fifo;
+mod ghost;
+mod lfu;
+mod lru;
+mod random;
+mod s3fifo;
+mod sketch;
+mod table;
+#[cfg(test)]
+mod tests;
+mod wtinylfu;
+
+use foldhash::fast::RandomState;
+use smol_str::SmolStr;
+use twotier_core::Eviction;
+
+use self::{fifo::Fifo, lfu::Lfu, lru::Lru, random::Random, s3fifo::S3Fifo, table::Pair, wtinylfu::WTinyLfu};
+use crate::{
+    entry::{Entry, HEAVIEST, Shift},
+    options::Share,
+};
+
+/// What a lookup decides about an entry that it found.
+#[derive(Debug)]
+pub(crate) enum Verdict<R> {
+    /// It is a hit: tell the policy, and return this.
+    Serve(R),
+    /// It is not served now, and stays.
+    Keep,
+    /// It can never be served again.
+    Remove,
+}
+
+/// How a lookup ended.
+#[derive(Debug)]
+pub(crate) enum Looked<T, R> {
+    Hit(R),
+    Miss,
+    Removed(Pair<T>),
+}
+
+/// What an insertion did.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Insertion {
+    /// Whether an older value of the key went.
+    pub(crate) replaced: bool,
+    /// How many others went because there were too many entries.
+    pub(crate) evicted_for_entries: u64,
+    /// How many others went because there were too many bytes.
+    pub(crate) evicted_for_bytes: u64,
+}
+
+/// The entries of one shard.
+#[derive(Debug)]
+pub(crate) struct Entries<T> {
+    policy: Policy<T>,
+    share: Share,
+    eviction: Eviction,
+    hasher: RandomState,
+}
+
+#[derive(Debug)]
+enum Policy<T> {
+    Lru(Lru<T>),
+    Fifo(Fifo<T>),
+    Lfu(Lfu<T>),
+    Random(Random<T>),
+    S3Fifo(S3Fifo<T>),
+    WTinyLfu(WTinyLfu<T>),
+}
+
+/// Does the same with whichever policy there is.
+macro_rules! each {
+    ($policy:expr, $it:ident => $do:expr) => {
+        match $policy {
+            Policy::Lru($it) => $do,
+            Policy::S3Fifo($it) => $do,
+            Policy::WTinyLfu($it) => $do,
+            Policy::Fifo($it) => $do,
+            Policy::Lfu($it) => $do,
+            Policy::Random($it) => $do,
+        }
+    };
+}
+
+impl<T> Policy<T> {
+    fn new(eviction: Eviction, share: Share, hasher: RandomState) -> Self {
+        match eviction {
+            Eviction::Lfu => Self::Lfu(Lfu::new(hasher)),
+            Eviction::Fifo => Self::Fifo(Fifo::new(hasher)),
+            Eviction::Random { seed } => Self::Random(Random::new(seed, hasher)),
+            Eviction::S3Fifo => Self::S3Fifo(S3Fifo::new(share, hasher)),
+            Eviction::WTinyLfu => Self::WTinyLfu(WTinyLfu::new(share, hasher)),
+            // The default stands for what a later version of the vocabulary may add.
+            _ => Self::Lru(Lru::new(hasher)),
+        }
+    }
+}
+
+impl<T> Entries<T> {
+    pub(crate) fn new(eviction: Eviction, share: Share, hasher: RandomState) -> Self {
+        Self { policy: Policy::new(eviction, share, hasher.clone()), share, eviction, hasher }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        each!(&self.policy, it => it.len())
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        each!(&self.policy, it => it.bytes())
+    }
+
+    /// Returns the keys, those that go first at the front as far as that is settled beforehand.
+    pub(crate) fn keys(&self) -> Vec<String> {
+        each!(&self.policy, it => it.keys().map(ToString::to_string).collect())
+    }
+
+    /// Looks a key up by its hash and lets `judge` decide. A hit is told to the policy.
+    #[inline]
+    pub(crate) fn look<R>(
+        &mut self,
+        hash: u64,
+        key: &str,
+        judge: impl FnOnce(&Entry<T>) -> Verdict<R>,
+    ) -> Looked<T, R> {
+        each!(&mut self.policy, it => it.look(hash, key, judge))
+    }
+
+    /// Removes the entry of a key if `wrong`.
+    pub(crate) fn remove_if(&mut self, hash: u64, key: &str, wrong: impl FnOnce(&Entry<T>) -> bool) -> Option<Pair<T>> {
+        each!(&mut self.policy, it => it.remove_if(hash, key, wrong))
+    }
+
+    /// Puts an entry in, after letting go what stands in its way: the older one of its key, then others while there are
+    /// too many entries, then others while there are too many bytes. What went is pushed to `removed`.
+    ///
+    /// It must not alone be heavier than the bounds allow; see [`heaviest`].
+    pub(crate) fn insert(&mut self, hash: u64, (key, entry): Pair<T>, removed: &mut Removed<T>) -> Insertion {
+        let mut done = Insertion::default();
+        if let Some(older) = self.remove_if(hash, &key, |_| true) {
+            removed.push(older);
+            done.replaced = true;
+        }
+        let weight = entry.weight();
+        let Share { max_entries, max_bytes } = self.share;
+        each!(&mut self.policy, it => {
+            // The policy hears of the key first: it may have to weigh it against those who are there.
+            it.prepare(hash);
+            while it.len() >= max_entries && let Some(victim) = it.evict() {
+                removed.push(victim);
+                done.evicted_for_entries += 1;
+            }
+            while it.bytes() + weight > max_bytes && let Some(victim) = it.evict() {
+                removed.push(victim);
+                done.evicted_for_bytes += 1;
+            }
+            it.insert(hash, (key, entry));
+        });
+        done
+    }
+
+    /// Empties the map and returns it as it was.
+    pub(crate) fn take(&mut self) -> Self {
+        let empty = Self::new(self.eviction, self.share, self.hasher.clone());
+        std::mem::replace(self, empty)
+    }
+
+    /// Moves every entry's times along with the origin.
+    pub(crate) fn shift(&mut self, by: Shift) {
+        each!(&mut self.policy, it => it.shift(by));
+    }
+}
+
+/// Returns the heaviest entry that bounds allow.
+pub(crate) fn heaviest(max_bytes: usize) -> usize {
+    max_bytes.min(HEAVIEST)
+}
+
+/// What was taken out of a map, to be dropped when no lock is held. The first needs no allocation, and there is seldom
+/// a second.
+#[derive(Debug)]
+pub(crate) struct Removed<T> {
+    first: Option<(SmolStr, T)>,
+    more: Vec<(SmolStr, T)>,
+    /// Maps that were emptied.
+    whole: Vec<Entries<T>>,
+}
+
+impl<T> Removed<T> {
+    pub(crate) fn push(&mut self, (key, entry): Pair<T>) {
+        self.push_value(key, entry.value);
+    }
+
+    pub(crate) fn push_value(&mut self, key: SmolStr, value: T) {
+        if self.first.is_none() {
+            self.first = Some((key, value));
+        } else {
+            self.more.push((key, value));
+        }
+    }
+
+    pub(crate) fn push_all(&mut self, entries: Entries<T>) {
+        self.whole.push(entries);
+    }
+}
+
+impl<T> Default for Removed<T> {
+    fn default() -> Self {
+        Self { first: None, more: Vec::new(), whole: Vec::new() }
+    }
+}
