@@ -38,7 +38,8 @@ pub trait Visitor {
 }
 
 /// The policies of the local tier.
-pub const POLICIES: [Eviction; 1] = [Eviction::Lru];
+pub const POLICIES: [Eviction; 6] =
+    [Eviction::Lru, Eviction::Lfu, Eviction::Fifo, Eviction::Random { seed: 0 }, Eviction::S3Fifo, Eviction::WTinyLfu];
 
 /// Shows every policy of the local tier, each as it is by default.
 pub fn ours(visitor: &mut impl Visitor) {
@@ -46,6 +47,17 @@ pub fn ours(visitor: &mut impl Visitor) {
         visitor.visit(&our_name(policy), move |entries| Local::new(entries, policy, None));
     }
 }
+
+/// Shows the local tier read without cloning what it holds: an exact policy, and one that only marks an entry.
+pub fn borrowed(visitor: &mut impl Visitor) {
+    for policy in [Eviction::Lru, Eviction::S3Fifo] {
+        let name = our_name(policy) + BORROWED;
+        visitor.visit(&name, move |entries| Borrowed(Local::new(entries, policy, None)));
+    }
+}
+
+/// What the names of those end in.
+pub const BORROWED: &str = ", get_with";
 
 /// Names one of the local tier's policies.
 #[must_use]
@@ -112,6 +124,28 @@ impl Contestant for Local {
     }
 }
 
+/// The local tier, whose value is looked at where it lies.
+#[derive(Debug)]
+struct Borrowed(Local);
+
+impl Contestant for Borrowed {
+    fn get(&self, key: &str) -> bool {
+        black_box(self.0.tier.get_with(key, |value| value[0])).is_some()
+    }
+
+    fn insert(&self, key: &str, value: &Value) {
+        self.0.insert(key, value);
+    }
+
+    fn fill(&self, key: &str, value: &Value) {
+        self.0.fill(key, value);
+    }
+
+    fn entries(&self) -> usize {
+        self.0.entries()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -136,6 +170,7 @@ mod tests {
     fn every_contestant_is_a_cache_and_bears_a_name_of_its_own() {
         let mut check = Check(Vec::new());
         ours(&mut check);
+        borrowed(&mut check);
         peers(&mut check);
         if cfg!(feature = "peers") {
             for name in [QUICK_CACHE, MOKA, FOYER] {

@@ -69,7 +69,7 @@ fn loads(smoke: bool) -> Vec<Load> {
             (10_000, Resident, &[1, 2, 8]),
             (10_000, ReadThrough, &[1, 2, 8]),
             (10_000, NinetyTen, &[1, 2, 8]),
-            (1_000_000, Resident, &[1, 2]),
+            (1_000_000, Resident, &[1]),
             (1_000_000, NinetyTen, &[2]),
         ]
     };
@@ -103,14 +103,18 @@ impl Visitor for Line<'_> {
 
 fn cell(load: Load, smoke: bool, progress: &Progress) -> Cell {
     progress.step(&format!("bare: {}", title(load)));
-    let (repetitions, operations) = match (smoke, load.threads) {
+    let (repetitions, operations) = match (smoke, load.entries) {
         (true, _) => (2, 20_000),
-        (false, 1) => (7, 400_000),
-        (false, _) => (7, 800_000),
+        // Nearly each of them waits for memory.
+        (false, 1_000_000) => (7, 200_000),
+        (false, _) => (7, 400_000),
     };
     let material = Material::new(load, operations);
     let mut line = Line { load, material: &material, candidates: Vec::new() };
     contestant::ours(&mut line);
+    if load.kind == Kind::Resident {
+        contestant::borrowed(&mut line);
+    }
     contestant::peers(&mut line);
     let mut rows: Vec<Row> = line.candidates.iter().map(|candidate| Row::named(&candidate.name)).collect();
     for repetition in 0..repetitions {

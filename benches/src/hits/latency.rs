@@ -54,6 +54,7 @@ pub(super) fn measure(smoke: bool, progress: &Progress) -> Vec<Latency> {
     let mut line = Line { material: &material, runs: Vec::new() };
     line.runs.push(("the clock alone".to_owned(), Box::new(|| percentiles(&material, |key| !key.is_empty()))));
     contestant::ours(&mut line);
+    contestant::borrowed(&mut line);
     contestant::peers(&mut line);
     let mut measured = vec![Vec::new(); line.runs.len()];
     for repetition in 0..repetitions {
