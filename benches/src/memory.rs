@@ -78,8 +78,9 @@ impl Memory {
         for own in self.weights.iter().filter(|weight| weight.is_ours()) {
             for (peer, most) in [(crate::contestant::QUICK_CACHE, 0.9), (crate::contestant::MOKA, 0.3)] {
                 let Some(peer) = self.weights.iter().find(|weight| weight.name == peer) else { continue };
-                let ratio = own.beyond / peer.beyond;
-                let what = format!("{}: bytes of an entry, to {}", own.name, peer.name);
+                // In the state that is worse for us.
+                let ratio = (own.filled / peer.filled).max(own.churned / peer.churned);
+                let what = format!("{}: bytes of an entry, to {}, the worse of two states", own.name, peer.name);
                 row(what, &format!("<= {most:.2}"), format!("{ratio:.2}"), ratio <= most);
             }
             let per_hit = own.allocations_per_hit;

@@ -1,4 +1,5 @@
-//! The bytes of an entry beyond key and value, in a cache that is full and has evicted as many entries as it holds.
+//! The bytes of an entry beyond key and value, in a cache that was filled once, and in one that has evicted as many
+//! entries as it holds: its tables have grown, and some remember what they evicted.
 
 use serde::Serialize;
 
@@ -17,8 +18,10 @@ pub struct Weight {
     pub name: String,
     /// How many entries it held when it was weighed.
     pub held: usize,
-    /// Bytes of an entry beyond its key and its value.
-    pub beyond: f64,
+    /// Bytes of an entry beyond its key and its value, after as many keys as there is room for.
+    pub filled: f64,
+    /// The same after twice as many keys.
+    pub churned: f64,
     /// How often a hit allocates.
     pub allocations_per_hit: f64,
 }
@@ -53,41 +56,56 @@ impl Visitor for Scales {
     fn visit<C: Contestant>(&mut self, name: &str, make: impl Fn(usize) -> C) {
         let mut made = None;
         // The value is shared by all entries and was made outside: no part of it is counted.
-        let heap = (self.count)(&mut || {
-            let cache = made.insert(make(self.entries));
-            for key in &self.keys {
-                cache.fill(key, &self.value);
-            }
-            // What was evicted is let go in several steps by some.
-            for _step in 0..100 {
-                cache.settle();
-            }
-        });
+        let mut weigh = |keys: &[String]| {
+            let heap = (self.count)(&mut || {
+                let cache = made.get_or_insert_with(|| make(self.entries));
+                for key in keys {
+                    cache.fill(key, &self.value);
+                }
+                // What was evicted is let go in several steps by some.
+                for _step in 0..100 {
+                    cache.settle();
+                }
+            });
+            (heap.bytes, made.as_ref().map_or(0, Contestant::entries))
+        };
+        let (first, second) = self.keys.split_at(self.entries);
+        let (filled, held_once) = weigh(first);
+        let (grown, held) = weigh(second);
         let Some(cache) = made else { return };
-        let held = cache.entries();
         let Some(there) = self.keys.iter().rev().find(|key| cache.get(key)) else { return };
         let hits = (self.count)(&mut || {
             for _hit in 0..HITS {
                 cache.get(there);
             }
         });
+        let beyond = |bytes: i64, held: usize| bytes as f64 / held as f64 - there.len() as f64;
         self.weights.push(Weight {
             name: name.to_owned(),
             held,
-            beyond: heap.bytes as f64 / held as f64 - there.len() as f64,
+            filled: beyond(filled, held_once),
+            churned: beyond(filled + grown, held),
             allocations_per_hit: hits.allocations as f64 / f64::from(HITS),
         });
     }
 }
 
 pub(super) fn sheet(memory: &Memory) -> Sheet {
-    let mut table = Table::new(&["<candidate", "entries held", "bytes beyond key and value", "allocations of a hit"]);
-    for Weight { name, held, beyond, allocations_per_hit } in &memory.weights {
+    let mut table = Table::new(&[
+        "<candidate",
+        "entries held",
+        "bytes beyond, filled once",
+        "bytes beyond, evicted as many",
+        "allocations of a hit",
+    ]);
+    for Weight { name, held, filled, churned, allocations_per_hit } in &memory.weights {
         table.row([name.clone(), thousands(*held as u64), format!("{beyond:.1}"), format!("{allocations_per_hit}")]);
     }
     let entries = thousands(memory.entries as u64);
     let notes = vec![
-        format!("Made for {entries} entries, after insertion of twice as many keys of 11 bytes; n = 1: counts, not times."),
+        format!("Made for {entries} entries, after insertion of as many and of twice as many keys of 11 bytes; n = 1: counts, not times."),
+        "Beyond the key and the value. The last column but one is after the second half: tables have grown, some remember what they evicted."
+            .to_owned(),
         "Bytes as they were asked of the allocator, whatever the cache keeps beside its entries included, divided by the entries held."
             .to_owned(),
         "The reference counts of the value's `Arc` count as value, for everybody.".to_owned(),
