@@ -85,6 +85,8 @@ pub(super) fn sheet(policies: &Policies) -> Sheet {
         ),
         "Ours without further words are split into shards as they are by default; moka and mini-moka do their pending tasks after each access."
             .to_owned(),
+        "A moka that puts them off, as it does in earnest, holds more entries than it was made for and hits more often at small sizes."
+            .to_owned(),
         "Worst to LRU: the least favourable cell of at least 100 entries of a recorded trace.".to_owned(),
     ];
     Sheet { title: "means over the cells".to_owned(), notes, table }
