@@ -99,7 +99,13 @@ pub(super) fn sheet(memory: &Memory) -> Sheet {
         "allocations of a hit",
     ]);
     for Weight { name, held, filled, churned, allocations_per_hit } in &memory.weights {
-        table.row([name.clone(), thousands(*held as u64), format!("{beyond:.1}"), format!("{allocations_per_hit}")]);
+        table.row([
+            name.clone(),
+            thousands(*held as u64),
+            format!("{filled:.1}"),
+            format!("{churned:.1}"),
+            format!("{allocations_per_hit}"),
+        ]);
     }
     let entries = thousands(memory.entries as u64);
     let notes = vec![
