@@ -10,14 +10,24 @@ pub enum Suite {
     /// What the local tier saves.
     #[default]
     Main,
-    /// What the whole cache costs a hit.
+    /// What a hit costs, beside others.
     Hits,
-    /// What a miss costs under load.
+    /// What a miss costs under load, beside others.
     Misses,
+    /// How often each policy hits, beside others.
+    Policies,
+    /// What an entry weighs, beside others; measured by a programme of its own.
+    Memory,
 }
 
 /// The suites there are.
-const SUITES: [(&str, Suite); 3] = [("main", Suite::Main), ("hits", Suite::Hits), ("misses", Suite::Misses)];
+const SUITES: [(&str, Suite); 5] = [
+    ("main", Suite::Main),
+    ("hits", Suite::Hits),
+    ("misses", Suite::Misses),
+    ("policies", Suite::Policies),
+    ("memory", Suite::Memory),
+];
 
 /// What to run, and where the figures go.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,6 +36,10 @@ pub struct Args {
     pub suite: Suite,
     /// A file for the figures, beside the tables on standard output.
     pub json: Option<PathBuf>,
+    /// A Markdown file, a part of which becomes the tables; not for the main suite.
+    pub markdown: Option<PathBuf>,
+    /// A folder of traces with its reference, for the suite `policies`.
+    pub traces: Option<PathBuf>,
     /// Whether to run with tiny counts, to see that everything works.
     pub smoke: bool,
 }
@@ -41,6 +55,8 @@ impl Args {
         while let Some(argument) = parser.next()? {
             match argument {
                 Long("json") => args.json = Some(parser.value()?.into()),
+                Long("markdown") => args.markdown = Some(parser.value()?.into()),
+                Long("traces") => args.traces = Some(parser.value()?.into()),
                 Long("smoke") => args.smoke = true,
                 Long("suite") => {
                     let wanted = parser.value()?.string()?;
@@ -52,6 +68,12 @@ impl Args {
                 }
                 other => return Err(other.unexpected()),
             }
+        }
+        if args.suite == Suite::Main && args.markdown.is_some() {
+            return Err("--markdown is for the suites that compare: hits, misses, policies, memory".into());
+        }
+        if args.suite != Suite::Policies && args.traces.is_some() {
+            return Err("--traces is for the suite `policies`".into());
         }
         Ok(args)
     }
@@ -68,14 +90,22 @@ mod tests {
     #[test]
     fn options_are_read() {
         assert_eq!(parsed(&[]), Ok(Args::default()));
-        let expected = Args { json: Some("x.json".into()), smoke: true, suite: Suite::Main };
+        let expected = Args { json: Some("x.json".into()), smoke: true, ..Args::default() };
         assert_eq!(parsed(&["--smoke", "--json", "x.json", "--suite", "main"]), Ok(expected));
     }
 
     #[test]
     fn an_unknown_suite_is_named_with_those_there_are() {
-        let expected = "there is no suite `sips`; there is: main, hits, misses";
+        let expected = "there is no suite `sips`; there is: main, hits, misses, policies, memory";
         assert_eq!(parsed(&["--suite", "sips"]), Err(expected.to_owned()));
         assert_eq!(parsed(&["--suite", "hits"]).map(|args| args.suite), Ok(Suite::Hits));
+    }
+
+    #[test]
+    fn an_option_that_a_suite_does_not_know_is_an_error() {
+        assert!(parsed(&["--markdown", "x.md"]).unwrap_err().contains("--markdown"));
+        assert!(parsed(&["--suite", "hits", "--traces", "x"]).unwrap_err().contains("--traces"));
+        let args = parsed(&["--suite", "policies", "--traces", "x", "--markdown", "y"]).expect("both are known");
+        assert_eq!((args.traces, args.markdown), (Some("x".into()), Some("y".into())));
     }
 }

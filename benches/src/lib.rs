@@ -3,23 +3,32 @@
 //! - [`original`]: the measurement that the original system made, without and with the local tier, in three regimes.
 //! - [`scenarios`]: what must hold, asserted by counts.
 //! - [`replay`]: real access traces through the whole cache.
-//! - [`hits`]: what the whole cache costs a hit, beside the bare local tier.
+//! - [`hits`]: what a hit costs, through the local tier alone and through the whole cache, beside others.
 //! - [`misses`]: what a miss costs under load, beside other clients.
+//! - [`policies`]: how often each eviction policy hits, beside others.
+//! - [`memory`]: what an entry weighs, and whether evicting stays cheap; the programme is `src/bin/memory.rs`.
+//! - [`contestant`]: who is held against whom.
 //! - [`stage`] and [`server`]: what they run on.
-//! - [`report`]: the tables, and the same figures for machines.
+//! - [`report`] and [`sheet`]: the tables, and the same figures for machines.
 
 pub mod cli;
 pub mod commands;
+pub mod contestant;
+pub mod cpu;
 pub mod format;
 pub mod hits;
 pub mod machine;
+pub mod memory;
 pub mod misses;
 pub mod original;
+pub mod output;
+pub mod policies;
 pub mod progress;
 pub mod replay;
 pub mod report;
 pub mod scenarios;
 pub mod server;
+pub mod sheet;
 pub mod spread;
 pub mod stage;
 pub mod stopwatch;

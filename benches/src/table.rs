@@ -35,6 +35,26 @@ impl Table {
         self.rows.push(Row::Cells(cells));
     }
 
+    /// Formats it for a Markdown file; a heading becomes a row of its own.
+    #[must_use]
+    pub fn markdown(&self) -> String {
+        let line = |cells: &[String]| format!("| {} |\n", cells.join(" | ").replace('<', "&lt;"));
+        let mut text = line(&self.header);
+        let rules: Vec<_> = self.text.iter().map(|&text| if text { "---" } else { "--:" }.to_owned()).collect();
+        text += &format!("|{}|\n", rules.join("|"));
+        for row in &self.rows {
+            text += &match row {
+                Row::Cells(cells) => line(cells),
+                Row::Heading(heading) => {
+                    let mut cells = vec![String::new(); self.header.len()];
+                    cells[0] = format!("**{heading}**");
+                    line(&cells)
+                }
+            };
+        }
+        text
+    }
+
     /// Adds a line about the rows that follow.
     pub fn heading(&mut self, text: impl Into<String>) {
         self.rows.push(Row::Heading(text.into()));
@@ -108,5 +128,13 @@ mod tests {
   longer  20 ms
 ";
         assert_eq!(table.to_string(), expected);
+    }
+
+    #[test]
+    fn a_table_becomes_markdown() {
+        let mut table = Table::new(&["<what", "time"]);
+        table.heading("some");
+        table.row(["a".to_owned(), "1 µs".to_owned()]);
+        assert_eq!(table.markdown(), "| what | time |\n|---|--:|\n| **some** |  |\n| a | 1 µs |\n");
     }
 }

@@ -13,8 +13,19 @@ pub(crate) const USAGE: &str =
     "  bench   what a local tier saves: measured, asserted by counts, and printed as a table; under 2 minutes
             --json PATH      write the figures for machines too
             --smoke          the same with tiny counts, in seconds: shows that it works, not how fast
-            --suite NAME     which suite to run (default main)
+            --suite NAME     main (default), or beside other caches: hits, misses, policies, memory
+            --markdown PATH  write the tables into their part of a Markdown file too (not for main)
+            --traces DIR     every trace of this folder, with its reference.csv (for policies)
 ";
+
+/// What is built for each suite beyond the main one: the programme, and the features of its package.
+const COMPARING: [(&str, &str, &str); 4] = [
+    ("hits", "report", "peers"),
+    ("misses", "report", "peers"),
+    ("policies", "report", "peers"),
+    // Its allocator counts, which would weigh on every other measurement.
+    ("memory", "memory", "peers,count-allocations"),
+];
 
 /// How to run the benchmarks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,6 +33,8 @@ pub(crate) struct Options {
     pub(crate) json: Option<PathBuf>,
     pub(crate) smoke: bool,
     pub(crate) suite: Option<OsString>,
+    pub(crate) markdown: Option<PathBuf>,
+    pub(crate) traces: Option<PathBuf>,
 }
 
 impl Options {
@@ -33,6 +46,8 @@ impl Options {
                 Long("json") => options.json = Some(parser.value()?.into()),
                 Long("smoke") => options.smoke = true,
                 Long("suite") => options.suite = Some(parser.value()?),
+                Long("markdown") => options.markdown = Some(parser.value()?.into()),
+                Long("traces") => options.traces = Some(parser.value()?.into()),
                 Short('h') | Long("help") => return Ok(None),
                 other => return Err(other.unexpected()),
             }
@@ -43,8 +58,10 @@ impl Options {
     /// Returns the arguments of the report programme, which knows the suites.
     fn forwarded(&self) -> Outcome<Vec<OsString>> {
         let mut arguments: Vec<OsString> = Vec::new();
-        if let Some(path) = &self.json {
-            arguments.extend(["--json".into(), command::absolute(path)?.into()]);
+        for (option, path) in [("--json", &self.json), ("--markdown", &self.markdown), ("--traces", &self.traces)] {
+            if let Some(path) = path {
+                arguments.extend([option.into(), command::absolute(path)?.into()]);
+            }
         }
         if self.smoke {
             arguments.push("--smoke".into());
@@ -54,18 +71,24 @@ impl Options {
         }
         Ok(arguments)
     }
+
+    /// Returns the programme that measures the suite, and the features it is built with. The peers are heavy to build:
+    /// the main suite does without.
+    fn program(&self) -> (&'static str, &'static str) {
+        let comparing = COMPARING.iter().find(|(suite, ..)| self.suite.as_ref().is_some_and(|wanted| wanted == suite));
+        comparing.map_or(("report", ""), |&(_, program, features)| (program, features))
+    }
 }
 
 /// Builds the report programme with optimisations and runs it.
 pub(crate) fn run(options: &Options) -> Outcome {
     let mut cargo = command::cargo("run");
-    cargo.args(["--profile", "bench", "--package", "twotier-benches", "--bin", "report"]);
-    // Misses are measured beside other clients, which nothing else needs to be built with.
-    if options.suite.as_deref().is_some_and(|suite| suite == "misses") {
-        cargo.args(["--features", "peers"]);
+    let (program, features) = options.program();
+    cargo.args(["--profile", "bench", "--package", "twotier-benches", "--bin", program]);
+    if !features.is_empty() {
+        cargo.args(["--features", features]);
     }
-    cargo.arg("--");
-    cargo.args(options.forwarded()?);
+    cargo.arg("--").args(options.forwarded()?);
     let status = command::status(&mut cargo)?;
     match status.code() {
         Some(0) => Ok(()),
@@ -92,5 +115,15 @@ mod tests {
             arguments,
             ["--json".into(), here.into_os_string(), "--smoke".into(), "--suite".into(), "main".into()]
         );
+    }
+
+    #[test]
+    fn peers_are_built_for_the_suites_that_compare_and_for_no_other() {
+        assert_eq!(parsed(&[]).program(), ("report", ""));
+        assert_eq!(parsed(&["--suite", "main"]).program(), ("report", ""));
+        assert_eq!(parsed(&["--suite", "policies"]).program(), ("report", "peers"));
+        assert_eq!(parsed(&["--suite", "memory"]).program(), ("memory", "peers,count-allocations"));
+        // The report programme explains it.
+        assert_eq!(parsed(&["--suite", "misses"]).program(), ("report", ""));
     }
 }

@@ -1,16 +1,14 @@
 //! Measures what the local tier saves and prints it; `cargo xtask bench` runs this.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the report is for a person at a terminal")]
 
-use std::{fs, path::Path, process::ExitCode, sync::Arc};
-
-use serde::Serialize;
+use std::{process::ExitCode, sync::Arc};
 
 use twotier_benches::{
     Result,
     cli::{Args, Suite},
     hits,
     machine::Machine,
-    misses, original,
+    misses, original, output, policies,
     progress::Progress,
     replay::{self, Plan},
     report::{Report, UNITS},
@@ -46,19 +44,27 @@ async fn main() -> ExitCode {
 /// Runs the suite and returns whether every scenario held.
 async fn bench(args: Args) -> Result<bool> {
     let progress = Progress::start();
-    if args.suite == Suite::Hits {
-        let hits = hits::measure(args.smoke, &progress).await?;
-        eprintln!();
-        println!("{hits}");
-        return write_json(args.json.as_deref(), &hits).map(|()| true);
+    match args.suite {
+        Suite::Main => main_suite(args, progress).await,
+        Suite::Hits => {
+            let hits = hits::measure(args.smoke, &progress).await?;
+            output::publish(&args, &hits, &hits.findings()).map(|()| true)
+        }
+        Suite::Misses => {
+            let progress = Arc::new(progress);
+            let misses = tokio::task::spawn_blocking(move || misses::measure(args.smoke, &progress)).await??;
+            output::publish(&args, &misses, &misses.findings()).map(|()| true)
+        }
+        Suite::Policies => {
+            let policies = policies::measure(args.smoke, args.traces.as_deref(), &progress)?;
+            output::publish(&args, &policies, &policies.findings()).map(|()| true)
+        }
+        Suite::Memory => Err("the suite `memory` is measured by the programme of that name".into()),
     }
-    if args.suite == Suite::Misses {
-        let progress = Arc::new(progress);
-        let misses = tokio::task::spawn_blocking(move || misses::measure(args.smoke, &progress)).await??;
-        eprintln!();
-        println!("{misses}");
-        return write_json(args.json.as_deref(), &misses).map(|()| true);
-    }
+}
+
+/// Runs the suite that compares twotier with itself, without and with the local tier.
+async fn main_suite(args: Args, progress: Progress) -> Result<bool> {
     let size = if args.smoke { SMOKE } else { FULL };
     let server = Server::find()?.map(Arc::new);
     let mut left_out = Vec::new();
@@ -117,16 +123,8 @@ async fn bench(args: Args) -> Result<bool> {
     };
     eprintln!();
     println!("{report}");
-    write_json(args.json.as_deref(), &report)?;
+    output::write_json(args.json.as_deref(), &report)?;
     Ok(report.broken().next().is_none())
-}
-
-fn write_json(path: Option<&Path>, figures: &impl Serialize) -> Result<()> {
-    let Some(path) = path else { return Ok(()) };
-    let text = serde_json::to_string_pretty(figures)? + "\n";
-    fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))?;
-    println!("the figures are in {}", path.display());
-    Ok(())
 }
 
 /// How much of everything.

@@ -1,52 +1,55 @@
 //! The tables of this suite.
 
-use std::fmt;
-
 use crate::{
     format::{time, times},
-    machine::Machine,
+    sheet::{Findings, Sheet},
     spread::Spread,
     table::Table,
 };
 
 use super::{KEYS, Misses, TASKS, VALUE};
 
-impl fmt::Display for Misses {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Machine { cpu, cores, os, rustc, profile, .. } = &self.machine;
-        writeln!(f, "twotier: what a miss costs under load\n")?;
-        writeln!(f, "  machine   {cpu}, {cores} cores, {os}")?;
-        writeln!(f, "  build     {rustc}, {profile}")?;
-        writeln!(f, "  server    {}", self.server)?;
-        writeln!(f, "  pinned    {}", self.pinning)?;
-        writeln!(
-            f,
-            "  figures   median (least..greatest); {KEYS} keys of {VALUE} bytes with a time to live, read in turn"
-        )?;
+impl Misses {
+    /// Returns the tables.
+    #[must_use]
+    pub fn findings(&self) -> Findings {
+        let mut notes = vec![
+            format!("Server: {}; {}.", self.server, self.pinning),
+            format!("{KEYS} keys of {VALUE} bytes with a time to live are read in turn, none of them held locally."),
+            "Figures are median (least..greatest); ratios are to redis-rs' plain `GET` in the same repetition.".to_owned(),
+            "Asked for: 0.95, 0.85, 1.6 and 2.3 times redis-rs at 1, 8, 64 and 512 tasks, and at 512 tasks a p99 of at \
+             most 0.3 of it."
+                .to_owned(),
+        ];
         if self.smoke {
-            writeln!(f, "\nSMOKE: tiny counts; these figures mean nothing")?;
+            notes.push("SMOKE: tiny counts; these figures mean nothing.".to_owned());
         }
-        for left_out in &self.left_out {
-            writeln!(f, "\nLEFT OUT: {left_out}")?;
-        }
-        writeln!(f, "\n{}", self.clients())?;
+        notes.extend(self.left_out.iter().map(|what| format!("Left out: {what}.")));
+        let title = "reads of distinct keys by so many tasks, each one key at a time".to_owned();
+        let mut sheets = vec![Sheet { title, notes, table: self.clients() }];
         if !self.ceilings.is_empty() {
-            writeln!(f, "{}", self.ceilings())?;
+            let title = "what the server gives a client that does nothing with its replies".to_owned();
+            let notes = vec!["Asked for: at 64 tasks 1.1 times `redis-benchmark -P 64 -c 1`.".to_owned()];
+            sheets.push(Sheet { title, notes, table: self.ceilings() });
         }
         if let Some(far) = &self.far {
-            let mut table = Table::new(&["<far away", "time"]);
-            table.heading(format!("{} cold reads, 37 ms a round trip", far.reads));
-            table.row(["  one command after the other".to_owned(), times(&far.one_by_one)]);
-            table.row([format!("  redis-rs GET by {} tasks", far.tasks), times(&far.commands)]);
-            table.row([format!("  Cache::get by {} tasks", far.tasks), times(&far.gets)]);
-            table.row(["  one Cache::get_many".to_owned(), times(&far.get_many)]);
-            write!(f, "{table}")?;
+            let mut table = Table::new(&["<cold reads", "time"]);
+            table.row(["one command after the other".to_owned(), times(&far.one_by_one)]);
+            table.row([format!("redis-rs GET by {} tasks", far.tasks), times(&far.commands)]);
+            table.row([format!("Cache::get by {} tasks", far.tasks), times(&far.gets)]);
+            table.row(["one Cache::get_many".to_owned(), times(&far.get_many)]);
+            let title = format!("{} cold reads, 37 ms a round trip", far.reads);
+            sheets.push(Sheet { title, notes: Vec::new(), table });
         }
-        Ok(())
+        Findings {
+            suite: "misses",
+            title: "what a miss costs under load",
+            command: "cargo xtask bench --suite misses".to_owned(),
+            machine: self.machine.clone(),
+            sheets,
+        }
     }
-}
 
-impl Misses {
     fn clients(&self) -> Table {
         let header =
             ["<client", "reads/s", "to redis-rs", "p50", "p99", "p99 to redis-rs", "p99.9", "CPU a read", "hits"];
