@@ -91,6 +91,10 @@ pub struct Local {
 
 impl Local {
     /// Makes one. Bytes are bounded so widely that only the number of entries counts.
+    ///
+    /// # Panics
+    ///
+    /// Never: the namespace is a constant.
     #[must_use]
     pub fn new(entries: usize, policy: Eviction, shards: Option<usize>) -> Self {
         let mut options = LocalOptions::new(entries, usize::MAX / 2, Duration::from_secs(2)).eviction(policy);

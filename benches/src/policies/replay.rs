@@ -106,6 +106,7 @@ pub(super) fn cells(
         }
     };
     let mut done: Vec<_> = thread::scope(|scope| {
+        #[allow(clippy::needless_collect, reason = "all threads are started before the first is waited for")]
         let threads: Vec<_> =
             (0..thread::available_parallelism().map_or(1, usize::from)).map(|_| scope.spawn(work)).collect();
         threads.into_iter().flat_map(|thread| thread.join().expect("no replay panics")).collect()
