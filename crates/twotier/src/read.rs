@@ -245,20 +245,17 @@ impl<V: Send + Sync + 'static> Shared<V> {
                 }
             });
         }
-        let mut in_time = Ok(());
+        let mut admitted = Ok(());
         for (index, batch) in order.chunks(self.batch()).enumerate() {
             breathe(index * BATCH).await;
             let mut values = vec![None; batch.len()];
-            // A backend that let one batch wait for the whole deadline is not given another for each that follows.
-            if in_time.is_ok() {
-                let reading = async {
-                    self.read_batch(batch, operation, &mut values).await;
-                    Ok(())
-                };
-                in_time = self.within(operation, reading).await;
+            // A backend that let one batch wait for the whole deadline is not given another for each that follows, nor
+            // does a call that was refused knock again.
+            if admitted.is_ok() {
+                admitted = self.within(operation, self.read_batch(batch, operation, &mut values)).await;
             }
             for (key, value) in batch.iter().zip(values) {
-                let value = value.unwrap_or_else(|| in_time.clone().and(Err(self.unanswered(operation))));
+                let value = value.unwrap_or_else(|| admitted.clone().and(Err(self.unanswered(operation))));
                 for &index in missed.get(key).into_iter().flatten() {
                     found[index] = value.clone();
                 }
@@ -268,8 +265,14 @@ impl<V: Send + Sync + 'static> Shared<V> {
     }
 
     /// Reads distinct keys that were missed, and puts each answer in its place as soon as it is there: same length and
-    /// order.
-    async fn read_batch(&self, keys: &[&str], operation: Operation, values: &mut [Option<Result<Kept<V>>>]) {
+    /// order. An error says that the batch was not admitted; joined keys may have their answers all the same.
+    async fn read_batch(
+        &self,
+        keys: &[&str],
+        operation: Operation,
+        values: &mut [Option<Result<Kept<V>>>],
+    ) -> Result<()> {
+        let mut admitted = Ok(());
         let mut led = Vec::new();
         let mut joined = Vec::new();
         for (index, key) in keys.iter().enumerate() {
@@ -292,6 +295,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
                 }
                 Err(refused) => Err(refused),
             };
+            admitted = results.as_ref().map(drop).map_err(Clone::clone);
             for (place, (index, ticket)) in led.into_iter().enumerate() {
                 let fetched = match &results {
                     Ok(results) => self.understood(keys[index], operation, results[place].clone()),
@@ -308,5 +312,6 @@ impl<V: Send + Sync + 'static> Shared<V> {
             let read = self.read_on(local, keys[index], operation, Read::Join(joiner)).await;
             values[index] = Some(read.map(|found| found.value));
         }
+        admitted
     }
 }
