@@ -123,7 +123,8 @@ mod tests {
         assert_eq!(parsed(&["--suite", "main"]).program(), ("report", ""));
         assert_eq!(parsed(&["--suite", "policies"]).program(), ("report", "peers"));
         assert_eq!(parsed(&["--suite", "memory"]).program(), ("memory", "peers,count-allocations"));
+        assert_eq!(parsed(&["--suite", "misses"]).program(), ("report", "peers"));
         // The report programme explains it.
-        assert_eq!(parsed(&["--suite", "misses"]).program(), ("report", ""));
+        assert_eq!(parsed(&["--suite", "sips"]).program(), ("report", ""));
     }
 }
