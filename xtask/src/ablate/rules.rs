@@ -216,6 +216,6 @@ pub(super) const RULES: &[Rule] = &[
     },
     Rule {
         name: "a load is superseded by a write",
-        edits: &[Edit { file: WRITE, from: "self.loads.supersede(key);", to: "", times: 4 }],
+        edits: &[Edit { file: WRITE, from: "self.loads.supersede(key);", to: "", times: 5 }],
     },
 ];
