@@ -19,11 +19,10 @@ pub struct CoherenceCounters {
     pub links: u64,
 }
 
-/// The counters of one shard, kept under its lock: one atomic for all would cost a quarter of the speed of two threads.
+/// The counters of one shard but for those of its reads, kept under its lock: one atomic for all would cost a quarter of
+/// the speed of two threads.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct ShardCounters {
-    pub(crate) hits: u64,
-    pub(crate) misses: u64,
     pub(crate) insertions: u64,
     pub(crate) evicted_for_entries: u64,
     pub(crate) evicted_for_bytes: u64,
@@ -39,10 +38,8 @@ pub(crate) struct ShardCounters {
 }
 
 impl ShardCounters {
-    /// Adds this shard's part to the statistics of the tier.
+    /// Adds them to the statistics of the tier.
     pub(crate) fn add_to(&self, stats: &mut LocalStats) {
-        stats.hits += self.hits;
-        stats.misses += self.misses;
         stats.insertions += self.insertions;
         stats.evicted_for_entries += self.evicted_for_entries;
         stats.evicted_for_bytes += self.evicted_for_bytes;

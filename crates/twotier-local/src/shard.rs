@@ -4,11 +4,12 @@
 //! The tier holds the lock around each call, passes the time and the epoch in, and acts on what is returned (wakes
 //! joiners, drops values) after unlocking.
 
-use std::{mem, sync::Arc, time::Duration};
+use std::{mem, time::Duration};
 
 use foldhash::fast::RandomState;
 use hashlink::{LinkedHashMap, linked_hash_map::RawEntryMut};
-use twotier_core::{Eviction, Timestamp};
+use smol_str::SmolStr;
+use twotier_core::{Eviction, LocalStats, Timestamp};
 
 use crate::{
     counters::ShardCounters,
@@ -16,7 +17,7 @@ use crate::{
     entry::{Entry, Moved, NewEntry, Origin},
     link::is_up,
     options::Share,
-    policy::{Entries, Looked, Removed, Verdict, heaviest},
+    policy::{Entries, Looked, Removed, Verdict, Worthless, heaviest},
 };
 
 /// When a lookup happens. The epoch is read under the lock, lease and time before it.
@@ -94,15 +95,19 @@ pub(crate) struct Emptied<T, F> {
     pub(crate) flights: Vec<F>,
 }
 
+/// What a hit touches comes first, next to the lock: the fewer cache lines a hit takes from another processor the better.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Shard<T, F> {
-    entries: Entries<T>,
+    hits: u64,
+    misses: u64,
     origin: Origin,
-    max_bytes: usize,
-    flights: LinkedHashMap<Arc<str>, InFlight<F>, RandomState>,
-    writes: LinkedHashMap<Arc<str>, Pending, RandomState>,
-    next_id: u64,
+    entries: Entries<T>,
     counters: ShardCounters,
+    max_bytes: usize,
+    flights: LinkedHashMap<SmolStr, InFlight<F>, RandomState>,
+    writes: LinkedHashMap<SmolStr, Pending, RandomState>,
+    next_id: u64,
     /// Entries taken out and not dropped yet; see [`take_removed`](Self::take_removed).
     removed: Removed<T>,
 }
@@ -110,6 +115,8 @@ pub(crate) struct Shard<T, F> {
 impl<T, F> Shard<T, F> {
     pub(crate) fn new(eviction: Eviction, share: Share, hasher: RandomState) -> Self {
         Self {
+            hits: 0,
+            misses: 0,
             entries: Entries::new(eviction, share, hasher.clone()),
             origin: Origin::default(),
             max_bytes: heaviest(share.max_bytes),
@@ -131,6 +138,15 @@ impl<T, F> Shard<T, F> {
 
     pub(crate) fn counters(&self) -> &ShardCounters {
         &self.counters
+    }
+
+    /// Adds this shard's part to the statistics of the tier.
+    pub(crate) fn add_to(&self, stats: &mut LocalStats) {
+        stats.size += self.len();
+        stats.bytes += self.bytes();
+        stats.hits += self.hits;
+        stats.misses += self.misses;
+        self.counters.add_to(stats);
     }
 
     /// Returns the keys, those that go first at the front as far as that is settled beforehand.
@@ -194,7 +210,7 @@ impl<T, F> Shard<T, F> {
     /// Those who joined before are not bound: they had begun before the refused answer was returned to anybody.
     fn bind_flight(&mut self, claim: Claim<'_>, digest: Digest) {
         if let RawEntryMut::Occupied(mut entry) =
-            self.flights.raw_entry_mut().from_hash(claim.hash, |held| **held == *claim.key)
+            self.flights.raw_entry_mut().from_hash(claim.hash, |held| *held == *claim.key)
         {
             match entry.get().bound {
                 Some(bound) if bound != digest => _ = entry.remove(),
@@ -205,9 +221,9 @@ impl<T, F> Shard<T, F> {
 
     /// Registers an own write: the entry goes at once, and no read from before may insert or be joined. Returns the
     /// ticket's id.
-    pub(crate) fn begin_write(&mut self, hash: u64, key: &Arc<str>, digest: Digest) -> u64 {
+    pub(crate) fn begin_write(&mut self, hash: u64, key: &SmolStr, digest: Digest) -> u64 {
         let id = self.new_id();
-        match self.writes.raw_entry_mut().from_hash(hash, |held| **held == **key) {
+        match self.writes.raw_entry_mut().from_hash(hash, |held| *held == **key) {
             // Two writes at once: the order of their acknowledgements is not the order at the server, so neither may
             // install (race 7).
             RawEntryMut::Occupied(mut entry) => {
@@ -215,7 +231,7 @@ impl<T, F> Shard<T, F> {
                 *write = Pending { pending: write.pending + 1, live: None, digest };
             }
             RawEntryMut::Vacant(entry) => {
-                entry.insert_hashed_nocheck(hash, Arc::clone(key), Pending { pending: 1, live: Some(id), digest });
+                entry.insert_hashed_nocheck(hash, key.clone(), Pending { pending: 1, live: Some(id), digest });
             }
         }
         self.remove_entry_if(hash, key, |_| true, |counters| &mut counters.superseded);
@@ -274,7 +290,7 @@ impl<T, F> Shard<T, F> {
 
     /// Ends the record of one write and returns whether it may install its value.
     fn settle_write(&mut self, claim: Claim<'_>) -> bool {
-        let record = self.writes.raw_entry_mut().from_hash(claim.hash, |held| **held == *claim.key);
+        let record = self.writes.raw_entry_mut().from_hash(claim.hash, |held| *held == *claim.key);
         let RawEntryMut::Occupied(mut entry) = record else { return false };
         let write = entry.get_mut();
         let live = write.live == Some(claim.id);
@@ -343,7 +359,7 @@ impl<T, F> Shard<T, F> {
     }
 
     fn take_flight_if(&mut self, hash: u64, key: &str, dead: impl FnOnce(&InFlight<F>) -> bool) -> Option<InFlight<F>> {
-        match self.flights.raw_entry_mut().from_hash(hash, |held| **held == *key) {
+        match self.flights.raw_entry_mut().from_hash(hash, |held| *held == *key) {
             RawEntryMut::Occupied(entry) if dead(entry.get()) => Some(entry.remove()),
             RawEntryMut::Occupied(_) | RawEntryMut::Vacant(_) => None,
         }
@@ -367,7 +383,7 @@ impl<T, F> Shard<T, F> {
         serve: impl FnOnce(&T, Timestamp) -> R,
     ) -> Option<R> {
         let hit = self.look(hash, key, moment, serve);
-        *(if hit.is_some() { &mut self.counters.hits } else { &mut self.counters.misses }) += 1;
+        *(if hit.is_some() { &mut self.hits } else { &mut self.misses }) += 1;
         hit
     }
 
@@ -376,14 +392,12 @@ impl<T, F> Shard<T, F> {
     #[inline]
     fn look<R>(&mut self, hash: u64, key: &str, moment: Moment, serve: impl FnOnce(&T, Timestamp) -> R) -> Option<R> {
         let origin = self.origin;
-        let mut expired = false;
         let looked = self.entries.look(hash, key, |entry| {
             // An entry's epoch is odd, so this is also the check that the link is up.
             if origin.epoch(entry) != moment.epoch {
-                Verdict::Remove
+                Verdict::Remove(Worthless::Outdated)
             } else if moment.now >= origin.deadline(entry) {
-                expired = true;
-                Verdict::Remove
+                Verdict::Remove(Worthless::Expired)
             } else if moment.now >= moment.lease {
                 Verdict::Keep
             } else {
@@ -393,12 +407,27 @@ impl<T, F> Shard<T, F> {
         match looked {
             Looked::Hit(hit) => Some(hit),
             Looked::Miss => None,
-            Looked::Removed(entry) => {
-                *(if expired { &mut self.counters.expired } else { &mut self.counters.outdated }) += 1;
-                self.removed.push(entry);
+            Looked::Worthless(why) => {
+                self.discard(hash, key, why);
                 None
             }
         }
+    }
+
+    /// Removes an entry that can never be served again. Looked up once more, and out of the way of hits: what it moves
+    /// about would cost them room on the stack.
+    #[cold]
+    #[inline(never)]
+    fn discard(&mut self, hash: u64, key: &str, why: Worthless) {
+        self.remove_entry_if(
+            hash,
+            key,
+            |_| true,
+            |counters| match why {
+                Worthless::Expired => &mut counters.expired,
+                Worthless::Outdated => &mut counters.outdated,
+            },
+        );
     }
 }
 
@@ -407,7 +436,7 @@ impl<T: Clone, F: Clone> Shard<T, F> {
     pub(crate) fn begin_fill(
         &mut self,
         hash: u64,
-        key: &Arc<str>,
+        key: &SmolStr,
         moment: Moment,
         asking: &Asking<'_, F>,
     ) -> Begun<T, F> {
@@ -421,7 +450,7 @@ impl<T: Clone, F: Clone> Shard<T, F> {
         let began = asking.began.unwrap_or(self.next_id);
         let id = self.new_id();
         let new = InFlight { id, epoch, at: now, flight: asking.flight.clone(), bound: None };
-        match self.flights.raw_entry_mut().from_hash(hash, |held| **held == **key) {
+        match self.flights.raw_entry_mut().from_hash(hash, |held| *held == **key) {
             RawEntryMut::Occupied(mut entry) => {
                 let registered = entry.get();
                 // One that takes longer than copies may be stale would make whoever joins it staler than that.
@@ -433,14 +462,14 @@ impl<T: Clone, F: Clone> Shard<T, F> {
                 }
                 let _outdated = entry.replace_value(new);
             }
-            RawEntryMut::Vacant(entry) => _ = entry.insert_hashed_nocheck(hash, Arc::clone(key), new),
+            RawEntryMut::Vacant(entry) => _ = entry.insert_hashed_nocheck(hash, key.clone(), new),
         }
         Begun::Lead(id)
     }
 }
 
-fn find<'m, V>(map: &'m mut LinkedHashMap<Arc<str>, V, RandomState>, hash: u64, key: &str) -> Option<&'m mut V> {
-    match map.raw_entry_mut().from_hash(hash, |held| **held == *key) {
+fn find<'m, V>(map: &'m mut LinkedHashMap<SmolStr, V, RandomState>, hash: u64, key: &str) -> Option<&'m mut V> {
+    match map.raw_entry_mut().from_hash(hash, |held| *held == *key) {
         RawEntryMut::Occupied(entry) => Some(entry.into_mut()),
         RawEntryMut::Vacant(_) => None,
     }

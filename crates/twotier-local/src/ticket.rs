@@ -2,6 +2,7 @@
 
 use std::{fmt, mem, sync::Arc, time::Duration};
 
+use smol_str::SmolStr;
 use twotier_core::Mark;
 
 use crate::{
@@ -16,7 +17,7 @@ use crate::{
 struct Stub<T, E> {
     tier: Arc<Inner<T, E>>,
     hash: u64,
-    key: Arc<str>,
+    key: SmolStr,
     id: u64,
     mark: Mark,
     /// Whether the end was told to the tier; dropping the ticket before that abandons it.
@@ -35,7 +36,7 @@ impl<T, E> Stub<T, E> {
         let deadline = at.saturating_add(life?).saturating_sub(self.tier.clock.resolution());
         (deadline > self.tier.clock.now()).then(|| NewEntry {
             // A short key is copied into the entry, a long one shared with this ticket: neither allocates.
-            key: Arc::clone(&self.key).into(),
+            key: self.key.clone(),
             value,
             digest,
             epoch,
@@ -60,7 +61,7 @@ impl<T, E> FillTicket<T, E> {
     pub(crate) fn new(
         tier: Arc<Inner<T, E>>,
         hash: u64,
-        key: Arc<str>,
+        key: SmolStr,
         id: u64,
         mark: Mark,
         flight: Arc<Flight<T, E>>,
@@ -147,7 +148,7 @@ pub struct WriteTicket<T, E> {
 }
 
 impl<T, E> WriteTicket<T, E> {
-    pub(crate) fn new(tier: Arc<Inner<T, E>>, hash: u64, key: Arc<str>, id: u64, mark: Mark, digest: Digest) -> Self {
+    pub(crate) fn new(tier: Arc<Inner<T, E>>, hash: u64, key: SmolStr, id: u64, mark: Mark, digest: Digest) -> Self {
         Self { stub: Stub { tier, hash, key, id, mark, ended: false }, digest }
     }
 

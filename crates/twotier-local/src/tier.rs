@@ -8,6 +8,7 @@ use std::{
 };
 
 use foldhash::fast::RandomState;
+use smol_str::SmolStr;
 use twotier_core::{ChangeListener, Clock, Eviction, Lease, LocalStats, Mark, Namespace};
 
 use crate::{
@@ -152,9 +153,7 @@ where
         let moment = Moment { now, lease, epoch: inner.link.epoch() };
         let hit = shard.get(hash, key, moment, |value, fetched_at| serve(value, now.since(fetched_at)));
         if hit.is_none() {
-            let removed = shard.take_removed();
-            drop(shard);
-            drop(removed);
+            unlock_and_drop(shard);
         }
         hit
     }
@@ -181,7 +180,7 @@ where
         let inner = &*self.inner;
         let hash = inner.hasher.hash_one(key);
         let flight = Flight::new();
-        let key: Arc<str> = key.into();
+        let key = SmolStr::new(key);
         let now = inner.clock.now();
         let lease = inner.link.lease();
         let mut shard = inner.shard(hash);
@@ -215,7 +214,7 @@ where
     pub fn begin_write(&self, key: &str, digest: Digest) -> WriteTicket<T, E> {
         let inner = &*self.inner;
         let hash = inner.hasher.hash_one(key);
-        let key: Arc<str> = key.into();
+        let key = SmolStr::new(key);
         let at = inner.clock.now();
         let mut shard = inner.shard(hash);
         let epoch = inner.link.epoch();
@@ -290,9 +289,7 @@ where
         stats.max_size = self.inner.max_entries;
         stats.max_bytes = self.inner.max_bytes;
         for shard in self.inner.all() {
-            stats.size += shard.len();
-            stats.bytes += shard.bytes();
-            shard.counters().add_to(&mut stats);
+            shard.add_to(&mut stats);
         }
         stats
     }
@@ -417,4 +414,13 @@ where
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Clearing").finish_non_exhaustive()
     }
+}
+
+/// Gives a shard back, and only then drops what it let go. Out of the way of hits.
+#[cold]
+#[inline(never)]
+fn unlock_and_drop<T, E>(mut shard: MutexGuard<'_, FlightShard<T, E>>) {
+    let removed = shard.take_removed();
+    drop(shard);
+    drop(removed);
 }

@@ -46,12 +46,7 @@ impl<T> Lfu<T> {
 
     /// Not inlined, as it would only be in the way of the policies that are chosen for speed.
     #[inline(never)]
-    pub(super) fn look<R>(
-        &mut self,
-        hash: u64,
-        key: &str,
-        judge: impl FnOnce(&Entry<T>) -> Verdict<R>,
-    ) -> Looked<T, R> {
+    pub(super) fn look<R>(&mut self, hash: u64, key: &str, judge: impl FnOnce(&Entry<T>) -> Verdict<R>) -> Looked<R> {
         let Some(mut slot) = self.table.find(hash, key) else { return Looked::Miss };
         match judge(slot.entry()) {
             Verdict::Serve(hit) => {
@@ -59,11 +54,7 @@ impl<T> Lfu<T> {
                 Looked::Hit(hit)
             }
             Verdict::Keep => Looked::Miss,
-            Verdict::Remove => {
-                let (pair, place) = slot.remove();
-                self.order.remove(place);
-                Looked::Removed(pair)
-            }
+            Verdict::Remove(why) => Looked::Worthless(why),
         }
     }
 

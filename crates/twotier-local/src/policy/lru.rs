@@ -32,12 +32,7 @@ impl<T> Lru<T> {
     }
 
     #[inline]
-    pub(super) fn look<R>(
-        &mut self,
-        hash: u64,
-        key: &str,
-        judge: impl FnOnce(&Entry<T>) -> Verdict<R>,
-    ) -> Looked<T, R> {
+    pub(super) fn look<R>(&mut self, hash: u64, key: &str, judge: impl FnOnce(&Entry<T>) -> Verdict<R>) -> Looked<R> {
         let Some(mut slot) = self.table.find(hash, key) else { return Looked::Miss };
         match judge(slot.entry()) {
             Verdict::Serve(hit) => {
@@ -45,7 +40,7 @@ impl<T> Lru<T> {
                 Looked::Hit(hit)
             }
             Verdict::Keep => Looked::Miss,
-            Verdict::Remove => Looked::Removed(slot.remove().0),
+            Verdict::Remove(why) => Looked::Worthless(why),
         }
     }
 

@@ -33,16 +33,26 @@ pub(crate) enum Verdict<R> {
     Serve(R),
     /// It is not served now, and stays.
     Keep,
-    /// It can never be served again.
-    Remove,
+    /// It can never be served again, and this is why.
+    Remove(Worthless),
+}
+
+/// Why an entry can never be served again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Worthless {
+    /// It is past its deadline.
+    Expired,
+    /// It is from before a flush or a lost link.
+    Outdated,
 }
 
 /// How a lookup ended.
 #[derive(Debug)]
-pub(crate) enum Looked<T, R> {
+pub(crate) enum Looked<R> {
     Hit(R),
     Miss,
-    Removed(Pair<T>),
+    /// An entry was found that can never be served again, and is still there.
+    Worthless(Worthless),
 }
 
 /// What an insertion did.
@@ -132,13 +142,16 @@ impl<T> Entries<T> {
 
     /// Looks a key up by its hash and lets `judge` decide. A hit is told to the policy.
     #[inline]
-    pub(crate) fn look<R>(
-        &mut self,
-        hash: u64,
-        key: &str,
-        judge: impl FnOnce(&Entry<T>) -> Verdict<R>,
-    ) -> Looked<T, R> {
-        each!(&mut self.policy, it => it.look(hash, key, judge))
+    pub(crate) fn look<R>(&mut self, hash: u64, key: &str, judge: impl FnOnce(&Entry<T>) -> Verdict<R>) -> Looked<R> {
+        // Where a function is not inlined its closure lies in memory; one of its own, or that of the others would too.
+        match &mut self.policy {
+            Policy::Lru(it) => it.look(hash, key, judge),
+            Policy::S3Fifo(it) => it.look(hash, key, judge),
+            Policy::WTinyLfu(it) => it.look(hash, key, judge),
+            Policy::Fifo(it) => it.look(hash, key, judge),
+            Policy::Lfu(it) => it.look(hash, key, move |entry| judge(entry)),
+            Policy::Random(it) => it.look(hash, key, move |entry| judge(entry)),
+        }
     }
 
     /// Removes the entry of a key if `wrong`.

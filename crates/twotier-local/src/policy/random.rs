@@ -36,21 +36,12 @@ impl<T> Random<T> {
 
     /// Not inlined, as it would only be in the way of the policies that are chosen for speed.
     #[inline(never)]
-    pub(super) fn look<R>(
-        &mut self,
-        hash: u64,
-        key: &str,
-        judge: impl FnOnce(&Entry<T>) -> Verdict<R>,
-    ) -> Looked<T, R> {
+    pub(super) fn look<R>(&mut self, hash: u64, key: &str, judge: impl FnOnce(&Entry<T>) -> Verdict<R>) -> Looked<R> {
         let Some(slot) = self.table.find(hash, key) else { return Looked::Miss };
         match judge(slot.entry()) {
             Verdict::Serve(hit) => Looked::Hit(hit),
             Verdict::Keep => Looked::Miss,
-            Verdict::Remove => {
-                let (pair, place) = slot.remove();
-                self.leave(place);
-                Looked::Removed(pair)
-            }
+            Verdict::Remove(why) => Looked::Worthless(why),
         }
     }
 

@@ -71,16 +71,11 @@ impl<T> S3Fifo<T> {
     }
 
     #[inline]
-    pub(super) fn look<R>(
-        &mut self,
-        hash: u64,
-        key: &str,
-        judge: impl FnOnce(&Entry<T>) -> Verdict<R>,
-    ) -> Looked<T, R> {
-        let (mut slot, in_main) = match self.main.find(hash, key) {
-            Some(slot) => (slot, true),
+    pub(super) fn look<R>(&mut self, hash: u64, key: &str, judge: impl FnOnce(&Entry<T>) -> Verdict<R>) -> Looked<R> {
+        let mut slot = match self.main.find(hash, key) {
+            Some(slot) => slot,
             None => match self.small.find(hash, key) {
-                Some(slot) => (slot, false),
+                Some(slot) => slot,
                 None => return Looked::Miss,
             },
         };
@@ -90,11 +85,7 @@ impl<T> S3Fifo<T> {
                 Looked::Hit(hit)
             }
             Verdict::Keep => Looked::Miss,
-            Verdict::Remove => {
-                let pair = slot.remove().0;
-                self.removed(hash, &pair.1, in_main);
-                Looked::Removed(pair)
-            }
+            Verdict::Remove(why) => Looked::Worthless(why),
         }
     }
 

@@ -71,12 +71,7 @@ impl<T> WTinyLfu<T> {
     }
 
     #[inline]
-    pub(super) fn look<R>(
-        &mut self,
-        hash: u64,
-        key: &str,
-        judge: impl FnOnce(&Entry<T>) -> Verdict<R>,
-    ) -> Looked<T, R> {
+    pub(super) fn look<R>(&mut self, hash: u64, key: &str, judge: impl FnOnce(&Entry<T>) -> Verdict<R>) -> Looked<R> {
         let mut slot = match self.main.find(hash, key) {
             Some(slot) => slot,
             None => match self.window.find(hash, key) {
@@ -91,7 +86,7 @@ impl<T> WTinyLfu<T> {
                 Looked::Hit(hit)
             }
             Verdict::Keep => Looked::Miss,
-            Verdict::Remove => Looked::Removed(slot.remove().0),
+            Verdict::Remove(why) => Looked::Worthless(why),
         }
     }
 
