@@ -1,6 +1,7 @@
 //! What the races have in common: a tier with one shard, a clock, a backend of one key, and the exploration itself.
 
 use std::{
+    cell::Cell,
     sync::{
         Arc,
         atomic::{AtomicU64 as Count, Ordering as CountOrdering},
@@ -9,7 +10,7 @@ use std::{
 };
 
 use loom::{future::block_on, model::Builder, thread};
-use twotier_core::{ChangeListener, Clock, Lease, Mark, Namespace, Timestamp};
+use twotier_core::{ChangeListener, Clock, Eviction, Lease, Mark, Namespace, Timestamp};
 
 use crate::{
     digest::Digest,
@@ -28,7 +29,15 @@ pub(crate) const LIFE: Option<Duration> = Some(Duration::from_secs(3600));
 /// The staleness bound, in steps of the clock.
 pub(crate) const BOUND: u64 = 10;
 
-/// Explores every execution of a race and prints how many there were.
+const POLICIES: [Eviction; 6] =
+    [Eviction::Lru, Eviction::Lfu, Eviction::Fifo, Eviction::Random { seed: 42 }, Eviction::S3Fifo, Eviction::WTinyLfu];
+
+thread_local! {
+    /// The policy of the tiers that are made now. All threads of a race are run by the one that explores it.
+    static EVICTION: Cell<Eviction> = const { Cell::new(Eviction::Lru) };
+}
+
+/// Explores every execution of a race under every eviction policy and prints how many there were.
 pub(crate) fn explore(race: impl Fn() + Send + Sync + 'static) {
     explore_up_to(None, race);
 }
@@ -36,14 +45,18 @@ pub(crate) fn explore(race: impl Fn() + Send + Sync + 'static) {
 /// Explores every execution in which a thread is put off while it could go on at most so many times.
 pub(crate) fn explore_up_to(preemptions: Option<usize>, race: impl Fn() + Send + Sync + 'static) {
     let executions = Arc::new(Count::new(0));
-    let counter = Arc::clone(&executions);
-    let mut builder = Builder::new();
-    builder.max_branches = 100_000;
-    builder.preemption_bound = preemptions;
-    builder.check(move || {
-        counter.fetch_add(1, CountOrdering::Relaxed);
-        race();
-    });
+    let race = Arc::new(race);
+    for eviction in POLICIES {
+        EVICTION.set(eviction);
+        let (race, counter) = (Arc::clone(&race), Arc::clone(&executions));
+        let mut builder = Builder::new();
+        builder.max_branches = 100_000;
+        builder.preemption_bound = preemptions;
+        builder.check(move || {
+            counter.fetch_add(1, CountOrdering::Relaxed);
+            race();
+        });
+    }
     let name = std::thread::current().name().unwrap_or_default().to_owned();
     let bound = preemptions.map_or_else(String::new, |most| format!(" with at most {most} preemptions"));
     eprintln!("{name}: {} executions, all there are{bound}", executions.load(CountOrdering::Relaxed));
@@ -98,7 +111,7 @@ impl Clock for Stopped {
 
 /// A tier of so many entries whose link is down.
 pub(crate) fn unlinked(max_entries: usize, clock: Arc<dyn Clock>) -> Tier {
-    let mut options = LocalOptions::new(max_entries, 1_000_000, Duration::from_nanos(BOUND));
+    let mut options = LocalOptions::new(max_entries, 1_000_000, Duration::from_nanos(BOUND)).eviction(EVICTION.get());
     options.shards = Some(1);
     Tier::new(Namespace::new("n").unwrap(), options, clock)
 }

@@ -3,6 +3,7 @@
 use std::env;
 
 use shuttle::{rand::Rng, thread};
+use twotier_core::Eviction;
 
 use crate::world::World;
 
@@ -11,12 +12,23 @@ const SCHEDULES: usize = 35_000;
 
 type Act = fn(&World);
 
-/// Draws schedules of these threads.
+const POLICIES: [Eviction; 6] =
+    [Eviction::Lru, Eviction::Lfu, Eviction::Fifo, Eviction::Random { seed: 42 }, Eviction::S3Fifo, Eviction::WTinyLfu];
+
+/// Draws schedules of these threads, an equal part of them under each eviction policy.
 fn draw(threads: &'static [Act]) {
     let asked = env::var("TWOTIER_TEST_SCHEDULES").ok();
     let schedules = asked.map_or(SCHEDULES, |text| text.parse().expect("a number of schedules"));
+    for eviction in POLICIES {
+        draw_under(eviction, threads, schedules.div_ceil(POLICIES.len()));
+    }
+    let name = std::thread::current().name().unwrap_or_default().to_owned();
+    eprintln!("{name}: {schedules} schedules");
+}
+
+fn draw_under(eviction: Eviction, threads: &'static [Act], schedules: usize) {
     let run = move || {
-        let world = World::new();
+        let world = World::new(eviction);
         let running: Vec<_> = threads
             .iter()
             .map(|act| {
@@ -30,8 +42,6 @@ fn draw(threads: &'static [Act]) {
         world.judge();
     };
     shuttle::check_random(run, schedules);
-    let name = std::thread::current().name().unwrap_or_default().to_owned();
-    eprintln!("{name}: {schedules} schedules");
 }
 
 fn reads(world: &World) {

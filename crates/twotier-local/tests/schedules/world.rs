@@ -7,7 +7,7 @@ use std::{
 };
 
 use shuttle::{future::block_on, rand::Rng, thread};
-use twotier_core::{ChangeListener, Clock, Lease, Namespace, Timestamp};
+use twotier_core::{ChangeListener, Clock, Eviction, Lease, Namespace, Timestamp};
 
 use crate::{
     digest::Digest,
@@ -56,8 +56,8 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn new() -> Self {
-        let mut options = LocalOptions::new(ROOM, 1_000_000, Duration::from_secs(2));
+    pub(crate) fn new(eviction: Eviction) -> Self {
+        let mut options = LocalOptions::new(ROOM, 1_000_000, Duration::from_secs(2)).eviction(eviction);
         options.shards = Some(1);
         let tier = Tier::new(Namespace::new("n").unwrap(), options, Arc::new(Stopped));
         tier.link_up(Lease::Unlimited);

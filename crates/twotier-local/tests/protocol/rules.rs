@@ -1,10 +1,4 @@
-//! Each race between reads, writes and news of changes that the local tier has to close, by hand and in one order.
-//!
-//! The numbers are those of the races in the design of the protocol; every test fails when the rule it is about is
-//! taken out.
-#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a panic is how a test fails, and figures go to stderr")]
-
-mod common;
+// The races, included by `main.rs` once for each eviction policy: `EVICTION`.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
@@ -19,7 +13,7 @@ use tokio::sync::oneshot;
 use twotier_core::{ChangeListener, Clock, Lease, ManualClock, Mark, Timestamp};
 use twotier_local::{Digest, Joined, LocalOptions, Read};
 
-use crate::common::{LIFE, Text, Tier, join, lead, linked, namespace, push, told};
+use crate::common::{LIFE, Text, Tier, join, lead, linked_by, namespace, push, told};
 
 type Texts = Tier<&'static str>;
 
@@ -28,8 +22,13 @@ const BOUND: Duration = Duration::from_secs(2);
 
 fn clocked() -> (ManualClock, Texts) {
     let clock = ManualClock::new();
-    let tier = Texts::new(namespace(), LocalOptions::new(500, 1_000_000, BOUND), Arc::new(clock.clone()));
+    let options = LocalOptions::new(500, 1_000_000, BOUND).eviction(EVICTION);
+    let tier = Texts::new(namespace(), options, Arc::new(clock.clone()));
     (clock, tier)
+}
+
+fn linked<T: Clone + Send + Sync + 'static>(max_entries: usize) -> Tier<T> {
+    linked_by(EVICTION, max_entries)
 }
 
 fn of(text: &str) -> Digest {
