@@ -8,7 +8,7 @@
 mod rules;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -167,6 +167,7 @@ impl Copy {
             "-co",
             "--exclude-standard",
         ]))?;
+        remove_others(&root, &root, &listed.lines().map(Path::new).collect())?;
         for file in listed.lines() {
             let (from, to) = (command::root().join(file), root.join(file));
             if !from.is_file() {
@@ -232,6 +233,23 @@ impl Copy {
     }
 }
 
+/// Removes what an earlier copy holds and the sources do not any more. What was built from it stays.
+fn remove_others(root: &Path, folder: &Path, sources: &BTreeSet<&Path>) -> Outcome {
+    let Ok(listing) = fs::read_dir(folder) else { return Ok(()) };
+    for entry in listing {
+        let path = entry?.path();
+        let relative = path.strip_prefix(root).unwrap_or(&path);
+        if path.is_dir() {
+            if relative != Path::new("target") {
+                remove_others(root, &path, sources)?;
+            }
+        } else if relative != Path::new("Cargo.lock") && !sources.contains(relative) {
+            fs::remove_file(&path)?;
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -246,6 +264,19 @@ mod tests {
                 assert_ne!(edit.from, edit.to);
             }
         }
+    }
+
+    #[test]
+    fn a_copy_loses_what_the_sources_have_lost_and_keeps_what_was_built() {
+        let root = std::env::temp_dir().join(format!("twotier-ablate-{}", std::process::id()));
+        for file in ["src/kept.rs", "src/gone.rs", "target/built", "Cargo.lock"] {
+            fs::create_dir_all(root.join(file).parent().unwrap()).unwrap();
+            fs::write(root.join(file), "").unwrap();
+        }
+        remove_others(&root, &root, &BTreeSet::from([Path::new("src/kept.rs")])).unwrap();
+        let left = ["src/kept.rs", "src/gone.rs", "target/built", "Cargo.lock"].map(|file| root.join(file).exists());
+        fs::remove_dir_all(&root).unwrap();
+        assert_eq!(left, [true, false, true, true]);
     }
 
     #[test]
