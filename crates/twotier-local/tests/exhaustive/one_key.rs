@@ -212,6 +212,8 @@ fn nothing_is_kept_that_was_read_while_the_backend_was_being_cleared() {
                 let clearing = tier.begin_clear();
                 // Nobody reports this.
                 backend.write(2);
+                // The backend has answered, and goes on with other keys: the staleness bound runs from here.
+                assert!(tier.get("k").is_none_or(|version| version == 2), "removed, and there");
                 drop(clearing);
                 assert!(tier.get("k").is_none_or(|version| version == 2), "cleared, and there");
             },
