@@ -103,10 +103,6 @@ pub(super) const RULES: &[Rule] = &[
         )],
     },
     Rule {
-        name: "a beginning write kills the read",
-        edits: &[edit(SHARD, "self.kill_flight(hash, key);\n        id", "id")],
-    },
-    Rule {
         name: "an ending write kills the read",
         edits: &[Edit { file: SHARD, from: "self.kill_flight(claim.hash, claim.key);", to: "", times: 2 }],
     },
