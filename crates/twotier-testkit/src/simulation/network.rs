@@ -24,9 +24,11 @@ use super::{
 /// How the network treats what passes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Weather {
-    /// The longest usual delay, in milliseconds.
+    /// How long everything takes at least, in milliseconds: the distance.
+    pub least: u64,
+    /// The longest usual delay beyond that, in milliseconds.
     pub delay: u64,
-    /// The longest unusual delay, in milliseconds: for one frame in 32.
+    /// The longest unusual delay beyond that, in milliseconds: for one frame in 32.
     pub spike: u64,
     /// The most pieces into which a frame is split.
     pub pieces: usize,
@@ -45,7 +47,7 @@ pub enum Direction {
 
 impl Weather {
     /// Everything arrives at once and in one piece.
-    pub const CALM: Self = Self { delay: 0, spike: 0, pieces: 1 };
+    pub const CALM: Self = Self { least: 0, delay: 0, spike: 0, pieces: 1 };
 }
 
 impl Direction {
@@ -299,9 +301,9 @@ impl Network {
 
 impl State {
     fn delay(&mut self) -> Duration {
-        let Weather { delay, spike, .. } = self.weather;
+        let Weather { least, delay, spike, .. } = self.weather;
         let longest = if self.rng.u8(..32) == 0 { spike } else { delay };
-        Duration::from_millis(self.rng.u64(0..=longest))
+        Duration::from_millis(least + self.rng.u64(0..=longest))
     }
 
     fn transmit(&mut self, id: u64, bytes: &[u8], pipe: impl Fn(&mut Wire) -> &mut Pipe) {

@@ -15,6 +15,12 @@ pub(crate) async fn break_things(network: Network, server: Server, scenario: Arc
     loop {
         sleep(Duration::from_millis(rng.u64(1..=calm))).await;
         let link = rng.usize(..scenario.caches);
+        if scenario.only_long_holds {
+            network.hold(link, Direction::Down);
+            sleep(2 * scenario.max_staleness).await;
+            network.heal(link);
+            continue;
+        }
         let direction = *pick(&mut rng, &[Direction::Up, Direction::Down, Direction::Both]);
         let while_it_lasts = Duration::from_millis(if rng.bool() { rng.u64(1..=30) } else { rng.u64(1..=longest) });
         match rng.u8(..100) {

@@ -18,14 +18,16 @@ pub(crate) enum Family {
     SmallBound,
     /// Several writing parties for each key.
     ManyWriters,
+    /// A server so far away that there are always reports on their way when a link hangs, and much to be seen just then.
+    Distant,
 }
 
 impl Family {
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Plain, Self::EarlyReplies, Self::CoarseClock, Self::SmallBound, Self::ManyWriters];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Plain, Self::EarlyReplies, Self::CoarseClock, Self::SmallBound, Self::ManyWriters, Self::Distant];
 
     pub(crate) fn of(seed: u64) -> Self {
-        Self::ALL[usize::try_from(seed % 5).unwrap()]
+        Self::ALL[usize::try_from(seed % 6).unwrap()]
     }
 }
 
@@ -49,6 +51,10 @@ pub(crate) struct Scenario {
     pub(crate) weather: Weather,
     /// Whether anybody may write any key; else each key has one writing party.
     pub(crate) many_writers: bool,
+    /// Whether the caches only read.
+    pub(crate) only_foreign_writers: bool,
+    /// Whether the only fault is that nothing comes back over a link for twice the staleness bound.
+    pub(crate) only_long_holds: bool,
     /// The longest pause between two operations of a task, in milliseconds.
     pub(crate) think: u64,
     /// The longest pause between two faults, in milliseconds; `None` for no faults.
@@ -71,7 +77,7 @@ impl Scenario {
             _ => *pick(&mut rng, &[100, 200, 500, 2000]),
         });
         let delay = *pick(&mut rng, &[0, 1, 3, 8]);
-        Self {
+        let usual = Self {
             caches: rng.usize(1..=3),
             keys: rng.usize(1..=4),
             tasks: rng.usize(1..=4),
@@ -90,18 +96,54 @@ impl Scenario {
                 pause: if family == Family::EarlyReplies { rng.u64(1..=12) } else { *pick(&mut rng, &[0, 0, 3]) },
                 expiry_at_once: rng.bool(),
             },
-            weather: Weather { delay, spike: *pick(&mut rng, &[delay, 20, 60]), pieces: *pick(&mut rng, &[1, 2, 6]) },
+            weather: Weather {
+                least: 0,
+                delay,
+                spike: *pick(&mut rng, &[delay, 20, 60]),
+                pieces: *pick(&mut rng, &[1, 2, 6]),
+            },
             many_writers: family == Family::ManyWriters || rng.u8(..4) == 0,
+            only_foreign_writers: false,
+            only_long_holds: false,
             think: *pick(&mut rng, &[0, 3, 12, 60]),
             calm: *pick(&mut rng, &[None, Some(60), Some(400)]),
             foreign_think: *pick(&mut rng, &[4, 20, 100]),
             expiring: rng.u8(..3) == 0,
             dropped: *pick(&mut rng, &[0, 4, 12]),
+        };
+        if family != Family::Distant {
+            return usual;
+        }
+        let early_replies = rng.bool();
+        Self {
+            keys: 4,
+            tasks: 4,
+            operations: 100,
+            max_entries: 100,
+            max_staleness: millis(250),
+            op_timeout: millis(70),
+            local_ttl: millis(60_000),
+            dead_after: millis(1500),
+            connect_timeout: millis(3000),
+            cycles: Cycles { early_replies, pause: if early_replies { 12 } else { 0 }, expiry_at_once: false },
+            weather: Weather { least: 20, delay: 2, spike: 2, pieces: 1 },
+            many_writers: false,
+            only_foreign_writers: true,
+            only_long_holds: true,
+            think: 12,
+            calm: Some(300),
+            foreign_think: 30,
+            expiring: false,
+            dropped: 0,
+            ..usual
         }
     }
 
     /// Returns whether a party may write a key: the caches are the first parties, the foreign clients the last.
     pub(crate) fn may_write(&self, party: usize, key: usize) -> bool {
+        if self.only_foreign_writers {
+            return party == self.caches;
+        }
         self.many_writers || (key + self.keys) % (self.caches + 1) == party
     }
 

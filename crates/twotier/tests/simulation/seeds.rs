@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// How many seeds run when nobody asks for more.
-const SEEDS: u64 = 2500;
+const SEEDS: u64 = 2502;
 /// How many events before the end a failing run prints.
 const LAST_EVENTS: usize = 150;
 
@@ -35,6 +35,11 @@ fn a_staleness_bound_as_short_as_the_delays() {
 #[test]
 fn several_writers_of_each_key() {
     run_family(Family::ManyWriters);
+}
+
+#[test]
+fn a_distant_server() {
+    run_family(Family::Distant);
 }
 
 #[test]
