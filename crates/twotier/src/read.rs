@@ -1,6 +1,6 @@
 //! The read path: local tier, then backend, one read per key at a time.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::time::timeout;
@@ -73,7 +73,10 @@ impl<V: Send + Sync + 'static> Shared<V> {
     /// Reads a key that was just missed: joins the read under way, or leads one. One round trip.
     pub(crate) async fn read_through(&self, key: &str, operation: Operation) -> Result<Lookup<V>> {
         self.open(operation)?;
-        self.within(operation, self.read_either(key, operation)).await
+        // Pinned here, where it is made: handed over by value it would be stored once more at every step of the way, and
+        // a future of over a kilobyte is beyond what allocators keep at hand.
+        let read = pin!(self.read_either(key, operation));
+        self.within(operation, read).await
     }
 
     async fn read_either(&self, key: &str, operation: Operation) -> Result<Lookup<V>> {
@@ -143,10 +146,12 @@ impl<V: Send + Sync + 'static> Shared<V> {
         let joined = match timeout(self.settings.op_timeout / 2, joiner.wait()).await {
             Ok(joined) => joined,
             Err(_elapsed) if joiner.volunteer() => {
+                // Boxed, so that reads that need none of this do not carry the room for it.
+                let fetch = Box::pin(self.fetch(key, operation));
                 tokio::select! {
                     biased;
                     joined = joiner.wait() => joined,
-                    fetched = self.fetch(key, operation) => {
+                    fetched = fetch => {
                         // The answer may be newer than what the leader brings: that must not be kept after it.
                         local.invalidate(key);
                         joiner.dissolve();

@@ -20,14 +20,18 @@ use super::{
 /// While no more reads than this are in flight each goes by itself. Together they would take less processor time, but
 /// client and server would take turns instead of working at once: eight readers get a third less that way.
 const ALONE: usize = 8;
-/// The most keys in one batch. Larger ones save nothing more, and the server answers them only as a whole: with several
-/// smaller ones it works on one while we work on another.
+/// The most keys in one batch. Twice as many save nothing more that can be measured, and half as many cost nothing.
 const BATCH: usize = 128;
+/// The least, while more reads come.
+const LEAST: usize = ALONE / 2;
 
 /// The reads in flight on one connection.
 ///
 /// The first read that is not sent by itself opens a batch and hands it to a task; the task lets everybody who is ready to
 /// run go first, once, and sends what has gathered by then. There is no timer: a batch is as large as the load makes it.
+///
+/// A batch that has half of all the keys in flight is sent at once: the server works on it while the other half is put
+/// together here, and the other way round. All of them in one batch would have the two take turns.
 ///
 /// The batch belongs to the task and not to the read that opened it, so whoever waits may go away at any point, and nobody
 /// else notices.
@@ -44,15 +48,17 @@ struct State {
     in_flight: usize,
     /// The batch that still takes keys.
     open: Option<Arc<Batch>>,
-    /// The last batch found more company than goes alone: the next will too. Without this the first reads after each
-    /// batch, when nothing is in flight, would go by themselves every time.
+    /// When the last batch was sent, more was in flight than goes alone: so it will be again. Without this the first reads
+    /// after each batch, when little is in flight, would go by themselves every time.
     busy: bool,
 }
 
 /// Reads one key, by itself or in company. The command is sent after this call began.
 pub(super) async fn get(connection: &Connection, key: &[u8]) -> Answer {
     match connection.coalescer().enter(connection, key) {
-        Entered::Alone(_counted) => read::get(connection.reading(), key).await,
+        // Boxed, so that a read in company, of which there are many, does not carry the room for it: beyond a kilobyte
+        // allocators keep nothing at hand.
+        Entered::Alone(_counted) => Box::pin(read::get(connection.reading(), key)).await,
         Entered::Seated(seat) => seat.await,
     }
 }
@@ -73,13 +79,17 @@ impl Coalescer {
         let opened = state.open.is_none();
         let batch = Arc::clone(state.open.get_or_insert_with(|| Arc::new(Batch::new())));
         let index = batch.seat(key);
-        if index + 1 >= connection.reading().keys_at_once(BATCH) {
+        let half = (state.in_flight / 2).clamp(LEAST, BATCH);
+        let full = index + 1 >= connection.reading().keys_at_once(half);
+        if full {
             state.open = None;
         }
         drop(state);
-        if opened {
-            let sending = Sending { connection: connection.clone(), batch: Arc::clone(&batch), answered: false };
-            connection.runtime().spawn(sending.send());
+        let sending = || Sending { connection: connection.clone(), batch: Arc::clone(&batch), ended: false };
+        if full {
+            connection.runtime().spawn(sending().now());
+        } else if opened {
+            connection.runtime().spawn(sending().soon());
         }
         Entered::Seated(Seat { batch, index })
     }
@@ -87,7 +97,7 @@ impl Coalescer {
     /// Takes no more keys into this batch.
     fn close(&self, batch: &Arc<Batch>) {
         let mut state = self.state.lock();
-        state.busy = batch.gathered.lock().seats.len() > ALONE;
+        state.busy = state.in_flight > ALONE;
         if state.open.as_ref().is_some_and(|open| Arc::ptr_eq(open, batch)) {
             state.open = None;
         }
@@ -112,7 +122,8 @@ struct Batch {
 }
 
 struct Gathered {
-    question: Question,
+    /// Until it is sent.
+    question: Option<Question>,
     seats: Vec<Waiting>,
 }
 
@@ -124,12 +135,15 @@ enum Waiting {
 
 impl Batch {
     fn new() -> Self {
-        Self { gathered: Mutex::new(Gathered { question: Question::new(BATCH), seats: Vec::with_capacity(BATCH) }) }
+        let (question, seats) = (Some(Question::new(BATCH)), Vec::with_capacity(BATCH));
+        Self { gathered: Mutex::new(Gathered { question, seats }) }
     }
 
     fn seat(&self, key: &[u8]) -> usize {
         let mut gathered = self.gathered.lock();
-        gathered.question.add(key);
+        if let Some(question) = &mut gathered.question {
+            question.add(key);
+        }
         gathered.seats.push(Waiting::For(None));
         gathered.seats.len() - 1
     }
@@ -151,26 +165,31 @@ impl Batch {
     }
 }
 
-/// The task that sends a batch. Dropped early, by a panic or by the end of the runtime, it is an error for everyone who
+/// A task that sends a batch. Dropped early, by a panic or by the end of the runtime, it is an error for everyone who
 /// still waits.
 struct Sending {
     connection: Connection,
     batch: Arc<Batch>,
-    answered: bool,
+    ended: bool,
 }
 
 impl Sending {
-    async fn send(mut self) {
+    /// Sends what has gathered once everybody who is ready to run has run.
+    async fn soon(self) {
         tokio::task::yield_now().await;
-        self.gathered().await;
-        self.answered = true;
+        self.now().await;
     }
 
-    /// Sends what has gathered, and hands out the answers.
-    async fn gathered(&self) {
+    async fn now(mut self) {
+        self.send().await;
+        self.ended = true;
+    }
+
+    /// Sends what has gathered and hands out the answers, unless the task of a batch that became full was faster.
+    async fn send(&self) {
         let coalescer = self.connection.coalescer();
         coalescer.close(&self.batch);
-        let mut question = std::mem::replace(&mut self.batch.gathered.lock().question, Question::new(0));
+        let Some(mut question) = self.batch.gathered.lock().question.take() else { return };
         let _counted = Counted { coalescer, keys: question.len() };
         let Told { answers, refused } = question.ask(self.connection.reading()).await;
         if refused {
@@ -190,7 +209,7 @@ impl Sending {
 
 impl Drop for Sending {
     fn drop(&mut self) {
-        if self.answered {
+        if self.ended {
             return;
         }
         self.connection.coalescer().close(&self.batch);

@@ -47,6 +47,31 @@ mod live {
     }
 
     #[tokio::test]
+    async fn the_server_works_on_one_half_of_the_reads_while_the_other_is_put_together() {
+        let server = RedisServer::start();
+        let backend = Arc::new(RedisBackend::new(server.url()).unwrap());
+        backend.get(b"n:0").await.unwrap();
+        server.reset_stats();
+        let readers: Vec<_> = (0..64)
+            .map(|reader| {
+                let backend = Arc::clone(&backend);
+                tokio::spawn(async move {
+                    for key in 0..200 {
+                        backend.get(format!("n:{reader}:{key}").as_bytes()).await.unwrap();
+                    }
+                })
+            })
+            .collect();
+        for reader in readers {
+            ends(reader).await;
+        }
+        let (keys, batches) = (server.calls(&["pttl"]), server.calls(&["mget"]));
+        assert_eq!(keys, 64 * 200);
+        assert!(keys <= 40 * batches, "{keys} keys in {batches} batches: client and server take turns");
+        assert!(keys >= 6 * batches, "{keys} keys in {batches} batches: they hardly share round trips");
+    }
+
+    #[tokio::test]
     async fn a_few_concurrent_reads_do_not_wait_for_company() {
         let server = RedisServer::start();
         let backend = Arc::new(RedisBackend::new(server.url()).unwrap());
