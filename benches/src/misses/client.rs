@@ -13,7 +13,11 @@ use super::load::{Keys, Sample, load};
 /// Which client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
+    /// As the crate sets it up: Nagle's algorithm is on, so that writes wait for the acknowledgement of those before them
+    /// and then go together. A batch made by the kernel, which is why it is the faster one on a near network.
     RedisRs,
+    /// Each command is sent at once.
+    RedisRsAtOnce,
     Backend,
     Cache,
     Fred,
@@ -21,11 +25,13 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    pub(super) const ALL: [Self; 5] = [Self::RedisRs, Self::Backend, Self::Cache, Self::Fred, Self::Rustis];
+    pub(super) const ALL: [Self; 6] =
+        [Self::RedisRs, Self::RedisRsAtOnce, Self::Backend, Self::Cache, Self::Fred, Self::Rustis];
 
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::RedisRs => "redis-rs MultiplexedConnection, GET",
+            Self::RedisRsAtOnce => "the same with TCP_NODELAY",
             Self::Backend => "twotier RedisBackend::get, value and TTL",
             Self::Cache => "twotier Cache::get, every read a miss",
             Self::Fred => "fred Client, GET",
@@ -38,6 +44,7 @@ impl Kind {
 #[derive(Debug)]
 pub(super) enum Client {
     RedisRs(redis::aio::MultiplexedConnection),
+    RedisRsAtOnce(redis::aio::MultiplexedConnection),
     Backend(Arc<RedisBackend>),
     Cache(Cache<String>),
     #[cfg(feature = "peers")]
@@ -49,12 +56,8 @@ pub(super) enum Client {
 impl Client {
     pub(super) async fn connect(kind: Kind, server: &Server, namespace: &str) -> Result<Self> {
         Ok(match kind {
-            Kind::RedisRs => {
-                // As the crate sets it up, but without waiting for more to send.
-                let tcp = redis::io::tcp::TcpSettings::default().set_nodelay(true);
-                let info = redis::IntoConnectionInfo::into_connection_info(server.url())?.set_tcp_settings(tcp);
-                Self::RedisRs(redis::Client::open(info)?.get_multiplexed_async_connection().await?)
-            }
+            Kind::RedisRs => Self::RedisRs(redis_rs(server.url(), false).await?),
+            Kind::RedisRsAtOnce => Self::RedisRsAtOnce(redis_rs(server.url(), true).await?),
             Kind::Backend => {
                 let backend = RedisBackend::new(server.url())?;
                 let watch = Watch {
@@ -83,6 +86,7 @@ impl Client {
     pub(super) fn kind(&self) -> Kind {
         match self {
             Self::RedisRs(_) => Kind::RedisRs,
+            Self::RedisRsAtOnce(_) => Kind::RedisRsAtOnce,
             Self::Backend(_) => Kind::Backend,
             Self::Cache(_) => Kind::Cache,
             #[cfg(feature = "peers")]
@@ -95,7 +99,7 @@ impl Client {
     pub(super) async fn load(&self, tasks: usize, seconds: f64, keys: &Arc<Keys>) -> Result<Sample> {
         let held = Arc::clone(keys);
         match self {
-            Self::RedisRs(connection) => {
+            Self::RedisRs(connection) | Self::RedisRsAtOnce(connection) => {
                 let connection = connection.clone();
                 let read = move |key: usize| {
                     let (mut connection, keys) = (connection.clone(), Arc::clone(&held));
@@ -148,6 +152,13 @@ impl Client {
             }
         }
     }
+}
+
+/// redis-rs' shared connection, with `TCP_NODELAY` or as the crate sets it up.
+pub(super) async fn redis_rs(url: &str, at_once: bool) -> Result<redis::aio::MultiplexedConnection> {
+    let tcp = redis::io::tcp::TcpSettings::default().set_nodelay(at_once);
+    let info = redis::IntoConnectionInfo::into_connection_info(url)?.set_tcp_settings(tcp);
+    Ok(redis::Client::open(info)?.get_multiplexed_async_connection().await?)
 }
 
 /// Hears of changes and does nothing about them: the backend by itself keeps nothing.

@@ -16,7 +16,7 @@ use crate::{
     stopwatch::Stopwatch,
 };
 
-use super::load::Keys;
+use super::{client::redis_rs, load::Keys};
 
 /// How many keys are read, each once.
 const READS: usize = 1000;
@@ -32,7 +32,9 @@ pub struct Far {
     pub tasks: usize,
     /// One command for each read, one after the other.
     pub one_by_one: Spread,
-    /// One command for each read, by all tasks over one connection.
+    /// One command for each read, by all tasks over one connection as redis-rs sets it up.
+    pub commands_by_default: Spread,
+    /// The same with `TCP_NODELAY`.
     pub commands: Spread,
     /// `Cache::get` by all tasks.
     pub gets: Spread,
@@ -48,12 +50,9 @@ pub(super) async fn measure(
     progress: &Progress,
 ) -> Result<Far> {
     let stage = Stage::far(server)?;
-    let config = redis::AsyncConnectionConfig::new().set_response_timeout(None);
-    let tcp = redis::io::tcp::TcpSettings::default().set_nodelay(true);
-    let info = redis::IntoConnectionInfo::into_connection_info(stage.url().ok_or("no server")?)?.set_tcp_settings(tcp);
-    let client = redis::Client::open(info)?;
-    let connection = client.get_multiplexed_async_connection_with_config(&config).await?;
-    let mut times: [Vec<f64>; 4] = Default::default();
+    let url = stage.url().ok_or("no server")?;
+    let (by_default, connection) = (redis_rs(url, false).await?, redis_rs(url, true).await?);
+    let mut times: [Vec<f64>; 5] = Default::default();
     for repetition in 0..repetitions {
         progress.step(&format!("{}, repetition {} of {repetitions}", stage.name(), repetition + 1));
         let one = |connection: redis::aio::MultiplexedConnection| {
@@ -69,6 +68,7 @@ pub(super) async fn measure(
         };
         // A tenth of them, since each is a whole round trip.
         times[0].push(10.0 * all(READS / 10, 1, one(connection.clone())).await?);
+        times[4].push(all(READS, TASKS, one(by_default.clone())).await?);
         times[1].push(all(READS, TASKS, one(connection.clone())).await?);
         let cache = stage.cache(namespace, Local::Entries(2 * READS)).await?;
         let (reading, held) = (cache.clone(), Arc::clone(keys));
@@ -82,12 +82,13 @@ pub(super) async fn measure(
         cold.get_many(&keys.bare[..READS]).await?;
         times[3].push(watch.seconds());
     }
-    let [one_by_one, commands, gets, get_many] = times.map(Spread::of);
+    let [one_by_one, commands, gets, get_many, commands_by_default] = times.map(Spread::of);
     let missing = "nothing was measured";
     Ok(Far {
         reads: READS,
         tasks: TASKS,
         one_by_one: one_by_one.ok_or(missing)?,
+        commands_by_default: commands_by_default.ok_or(missing)?,
         commands: commands.ok_or(missing)?,
         gets: gets.ok_or(missing)?,
         get_many: get_many.ok_or(missing)?,
