@@ -1,7 +1,10 @@
 //! MessagePack by serde.
 
 use bytes::Bytes;
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{
+    Serialize,
+    de::{DeserializeOwned, IgnoredAny},
+};
 
 use super::{Codec, CodecError};
 
@@ -18,6 +21,11 @@ impl<V: Serialize + DeserializeOwned> Codec<V> for MessagePack {
     }
 
     fn decode(&self, bytes: &Bytes) -> Result<V, CodecError> {
+        // Once over the bytes with nothing kept: a length that is announced and not there is an error before room is made
+        // for it.
+        if rmp_serde::from_slice::<IgnoredAny>(bytes).is_err() {
+            return Err(CodecError::decoding("messagepack", "the bytes are no MessagePack"));
+        }
         let mut rest: &[u8] = bytes;
         match rmp_serde::from_read(&mut rest) {
             Ok(value) if rest.is_empty() => Ok(value),

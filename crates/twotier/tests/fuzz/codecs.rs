@@ -1,6 +1,6 @@
 //! The codecs themselves, on bytes of anybody's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -39,6 +39,12 @@ fn values() -> impl Strategy<Value = Value> {
 /// Decodes, and fails if that panics.
 fn survives<V>(codec: &impl Codec<V>, bytes: &Bytes) -> Option<V> {
     codec.decode(bytes).ok()
+}
+
+/// The most bytes that are held at a time while a value is decoded.
+fn room<V: PartialEq + std::fmt::Debug>(codec: &impl Codec<V>, value: &V) -> u64 {
+    let bytes = codec.encode(value).unwrap();
+    allocation_counter::measure(|| drop(codec.decode(&bytes))).bytes_max
 }
 
 fn round_trip<V: PartialEq + std::fmt::Debug>(codec: &impl Codec<V>, value: &V) -> Bytes {
@@ -103,6 +109,39 @@ proptest! {
                 survives::<String>(&Json, &bytes);
             });
             prop_assert!(counted.bytes_max <= 3 * bytes.len() as u64 + SLACK, "{:?}", counted);
+        }
+    }
+
+    #[test]
+    fn an_announced_length_that_is_not_there_takes_no_room(
+        head in prop::sample::select(vec![0xdc_u8, 0xdd, 0xde, 0xdf, 0xc4, 0xc5, 0xc6, 0xd9, 0xda, 0xdb, 0xff]),
+        length in prop::collection::vec(prop_oneof![Just(0xff_u8), any::<u8>()], 0..10),
+        nested in 0..4_usize,
+    ) {
+        // Arrays and maps within each other, and last the lie.
+        let mut bytes = vec![0x91_u8; nested];
+        bytes.push(head);
+        bytes.extend(&length);
+        let bytes = Bytes::from(bytes);
+        let counted = allocation_counter::measure(|| {
+            survives::<Vec<Vec<u64>>>(&MessagePack, &bytes);
+            survives::<Vec<HashMap<u64, [u64; 4]>>>(&MessagePack, &bytes);
+            survives::<HashMap<u64, Vec<Value>>>(&MessagePack, &bytes);
+            survives::<Value>(&MessagePack, &bytes);
+            survives::<Vec<Vec<u64>>>(&Postcard, &bytes);
+            survives::<Vec<Vec<Value>>>(&Postcard, &bytes);
+            survives::<BTreeMap<u64, Vec<String>>>(&Postcard, &bytes);
+            survives::<Value>(&Postcard, &bytes);
+        });
+        prop_assert!(counted.bytes_max <= SLACK, "{:?} for {:?}", counted, bytes);
+    }
+
+    #[test]
+    fn a_value_takes_room_in_proportion_to_its_bytes(values in prop::collection::vec(values(), 0..20)) {
+        let honest = allocation_counter::measure(|| drop(values.clone()));
+        for counted in [room(&Json, &values), room(&MessagePack, &values), room(&Postcard, &values)] {
+            // Vectors grow by doubling where their length is not known beforehand.
+            prop_assert!(counted <= 3 * honest.bytes_max + SLACK, "{} for {:?}", counted, honest);
         }
     }
 }
