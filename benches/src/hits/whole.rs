@@ -157,10 +157,10 @@ pub(super) async fn measure(smoke: bool, progress: &Progress, left_out: &mut Vec
     }
 
     let names = [BARE, CACHE, IF_LOCAL, CACHE_ON_SERVER];
-    let mut ways = names.into_iter().zip(timed).collect::<Vec<_>>();
+    let ways = names.into_iter().zip(timed);
     #[cfg(feature = "peers")]
-    ways.extend([REDIS_RS, MOKA_BY_HAND, QUICK_CACHE_BY_HAND].into_iter().zip(timed_others));
-    Ok(sum_up(&ways, count))
+    let ways = ways.chain([REDIS_RS, MOKA_BY_HAND, QUICK_CACHE_BY_HAND].into_iter().zip(timed_others));
+    Ok(sum_up(&ways.collect::<Vec<_>>(), count))
 }
 
 async fn whole(backend: impl twotier::Backend + 'static, reads: &Reads) -> Result<Cache<String>> {

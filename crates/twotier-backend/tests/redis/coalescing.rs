@@ -214,4 +214,23 @@ mod live {
         });
         drop(other);
     }
+
+    #[test]
+    fn the_end_of_the_runtime_that_sends_a_batch_is_an_error_for_readers_on_another() {
+        let server = RedisServer::start();
+        let proxy = Proxy::start(server.addr());
+        let home = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let backend = Arc::new(RedisBackend::new(proxy.url()).unwrap());
+        home.block_on(async { backend.get(b"n:0").await.unwrap() });
+        proxy.pause();
+        let other = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let reads = other.block_on(async { reads(&backend, 64) });
+        other.block_on(async { tokio::time::sleep(Duration::from_millis(100)).await });
+        home.shutdown_timeout(Duration::from_secs(5));
+        other.block_on(async {
+            for read in reads {
+                assert_eq!(ends(read).await.unwrap_err().kind(), BackendErrorKind::Unavailable);
+            }
+        });
+    }
 }

@@ -233,4 +233,31 @@ mod live {
         }
         eventually("every change is reported", || Counter::of(&counter.changed) == 20).await;
     }
+
+    #[tokio::test]
+    async fn a_heartbeat_behind_many_large_replies_is_no_sign_of_death_while_they_arrive() {
+        let server = RedisServer::start();
+        let proxy = Proxy::start(server.addr());
+        let mut config = RedisConfig::new(proxy.url());
+        config.dead_after = Duration::from_millis(600);
+        let backend = Arc::new(RedisBackend::with_config(&config).unwrap());
+        for key in 0..40 {
+            server.command(&["SET", &format!("n:{key}"), &"x".repeat(250_000)]);
+        }
+        // After the first it is known how large they are.
+        backend.get(b"n:0").await.unwrap();
+        proxy.set_bandwidth(5_000_000);
+        let started = Instant::now();
+        let reads: Vec<_> = (0..40)
+            .map(|key| {
+                let backend = Arc::clone(&backend);
+                tokio::spawn(async move { backend.get(format!("n:{key}").as_bytes()).await })
+            })
+            .collect();
+        for read in reads {
+            assert_eq!(read.await.unwrap().unwrap().unwrap().value.len(), 250_000);
+        }
+        assert!(started.elapsed() > 2 * config.dead_after, "{:?}", started.elapsed());
+        assert_eq!(proxy.connections(), 1, "and the connection lived");
+    }
 }

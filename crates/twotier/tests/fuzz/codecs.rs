@@ -145,3 +145,11 @@ proptest! {
         }
     }
 }
+
+/// What the documentation of `Postcard` says it does not bound.
+#[test]
+fn a_postcard_map_takes_a_few_megabytes_for_a_length_that_is_not_there() {
+    let lie = Bytes::from_static(b"\xff\xff\xff\xff\x0f");
+    let counted = allocation_counter::measure(|| drop(survives::<HashMap<u64, [u64; 4]>>(&Postcard, &lie)));
+    assert!((1 << 20..4 << 20).contains(&counted.bytes_max), "{counted:?}");
+}

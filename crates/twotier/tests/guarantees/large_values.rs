@@ -4,7 +4,7 @@ mod live {
     use std::{sync::Arc, time::Duration};
 
     use tokio::time::{Instant, sleep};
-    use twotier::{Cache, RedisBackend};
+    use twotier::{Cache, Error, RedisBackend};
     use twotier_testkit::{Proxy, RedisServer};
 
     use crate::support::{ends, eventually, read, text};
@@ -130,6 +130,29 @@ mod live {
         }
         cache.close().await;
         eventually("closing ends both", async || proxy.open_connections() == 0).await;
+    }
+
+    #[tokio::test]
+    async fn a_read_on_its_own_connection_ends_when_the_link_does() {
+        let server = RedisServer::start();
+        let proxy = Proxy::start(server.addr());
+        let cache = over(&proxy).await;
+        read_a_large_one(&server, &proxy, &cache).await;
+        write(&server, "slow", 8 * MEGABYTE);
+        let list = server.command(&["CLIENT", "LIST"]).as_str().to_owned();
+        let link = list.lines().find(|line| line.contains("resp=3")).unwrap();
+        let id = link.split([' ', '=']).nth(1).unwrap();
+        // It would take eight seconds.
+        proxy.set_bandwidth(1_000_000);
+        let reading = cache.clone();
+        let read = tokio::spawn(async move { reading.get("slow").await });
+        sleep(Duration::from_millis(300)).await;
+        let killed = Instant::now();
+        server.command(&["CLIENT", "KILL", "ID", id]);
+        // Not printed: it is large.
+        let answer = ends(read).await.unwrap();
+        assert!(matches!(answer, Err(Error::Backend { .. })), "the read outlived the link that reports on it");
+        assert!(killed.elapsed() < Duration::from_secs(3), "after {:?}", killed.elapsed());
     }
 
     #[tokio::test]
