@@ -20,6 +20,7 @@ pub struct Stored {
 
 /// One value to be written.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Write {
     /// The key, namespace included.
     pub key: Bytes,
@@ -27,7 +28,60 @@ pub struct Write {
     pub value: Bytes,
     /// How long it lives, at least 1 ms; `None` is for ever.
     pub ttl: Option<Duration>,
+    /// What must be there for the value to be written.
+    pub condition: WriteCondition,
 }
+
+impl Write {
+    /// Makes a write that replaces whatever is there. `ttl` of `None` is for ever.
+    pub fn new(key: impl Into<Bytes>, value: impl Into<Bytes>, ttl: Option<Duration>) -> Self {
+        Self { key: key.into(), value: value.into(), ttl, condition: WriteCondition::Always }
+    }
+
+    /// Sets what must be there for the value to be written.
+    #[must_use]
+    pub fn only_if(mut self, condition: WriteCondition) -> Self {
+        self.condition = condition;
+        self
+    }
+}
+
+/// What must be there for a value to be written, decided by the backend in the same step as the write.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum WriteCondition {
+    /// Anything.
+    #[default]
+    Always,
+    /// Nothing: the key must be absent.
+    Absent,
+    /// Exactly this encoded value.
+    Holds(Bytes),
+}
+
+/// Where the answer to one read goes: see [`Backend::start_get`]. Dropped without an answer, the read is abandoned.
+#[must_use = "whoever asked waits for an answer"]
+pub struct GetReply(Box<dyn FnOnce(BackendResult<Option<Stored>>) + Send>);
+
+impl GetReply {
+    /// Wraps what is to be done with the answer: soon, without waiting, and without a panic.
+    pub fn new(answer: impl FnOnce(BackendResult<Option<Stored>>) + Send + 'static) -> Self {
+        Self(Box::new(answer))
+    }
+
+    /// Hands the answer over.
+    pub fn send(self, answer: BackendResult<Option<Stored>>) {
+        (self.0)(answer);
+    }
+}
+
+impl fmt::Debug for GetReply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GetReply").finish_non_exhaustive()
+    }
+}
+
+/// Takes the answers of [`Backend::get_each`] as they come: the place of the key in the batch, and its answer.
+pub type AnswerSink<'a> = &'a (dyn Fn(usize, BackendResult<Option<Stored>>) + Send + Sync);
 
 /// What a cache wants to hear about changes: given to [`Backend::attach`] once.
 #[derive(Clone)]
@@ -69,6 +123,11 @@ pub struct Attachment {
 /// - **Expiry**: a value whose time to live has passed is never returned. The remaining time to live comes from the same
 ///   round trip as the value and is never longer than the truth by more than a millisecond.
 /// - **Order**: a call that *starts* after another call *returned* takes effect after it.
+/// - **A write is sent at once or never**: the future of a write hands its command over when it is polled for the first
+///   time, or ends with an error that says [`not_sent`](BackendError::not_sent). It does not wait for a connection:
+///   [`ready`](Self::ready) does, and is awaited before. So writes reach the store in the order in which their futures
+///   were first polled, and one that was given up before that has no effect.
+/// - **A write that failed** and may have been executed takes effect before the next link is up, or never.
 /// - **Futures may be dropped** at any time. A dropped write may or may not have taken effect; nothing else is lost, and
 ///   no later call hangs or sees a reply that was meant for another.
 /// - **Every call ends**: with an error rather than never. Whoever calls adds a deadline of its own.
@@ -81,6 +140,17 @@ pub struct Attachment {
 /// The suite `conformance` checks all of this that can be checked from outside.
 #[async_trait]
 pub trait Backend: fmt::Debug + Send + Sync + 'static {
+    /// Waits until a command can be sent at once, or returns why none can.
+    ///
+    /// Provided as "at once".
+    ///
+    /// # Errors
+    ///
+    /// When the backend cannot be reached. Nothing was sent.
+    async fn ready(&self) -> BackendResult<()> {
+        Ok(())
+    }
+
     /// Reads a value and its remaining time to live, in one round trip.
     ///
     /// # Errors
@@ -88,12 +158,20 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// When the backend cannot be reached or refuses, for instance because the key holds another type.
     async fn get(&self, key: &[u8]) -> BackendResult<Option<Stored>>;
 
+    /// Starts a read whose answer is handed over as soon as it is there, by a task of the backend's own: nobody need poll
+    /// anything. Gives the reply back when it cannot: the caller then runs [`get`](Self::get) in a task of its own.
+    ///
+    /// The command may be sent together with others, but not before this call. Provided as "it cannot".
+    fn start_get(&self, _key: &[u8], reply: GetReply) -> Option<GetReply> {
+        Some(reply)
+    }
+
     /// Writes a value with its time to live, replacing what was there whatever it was.
     ///
     /// # Errors
     ///
-    /// When the backend cannot be reached or refuses. The write may still have taken effect unless the kind is
-    /// `Rejected`, `WrongType`, `Denied` or `Unsupported`.
+    /// When the backend cannot be reached or refuses. Whether the write may have taken effect all the same says
+    /// [`BackendError::may_have_executed`].
     async fn set(&self, key: &[u8], value: Bytes, ttl: Option<Duration>) -> BackendResult<()>;
 
     /// Removes a key and says whether it was there.
@@ -142,14 +220,37 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
         results
     }
 
-    /// Writes many values: same length and order as `writes`; of two writes to one key the later one wins.
-    /// One round trip where the backend can.
+    /// Reads many values as [`get_many`](Self::get_many) does, and hands each answer over as soon as it is there, exactly
+    /// one for each key, in any order.
     ///
-    /// Provided as one [`set`](Self::set) after the other.
-    async fn set_many(&self, writes: &[Write]) -> Vec<BackendResult<()>> {
+    /// Provided as one [`get_many`](Self::get_many).
+    async fn get_each(&self, keys: &[Bytes], answers: AnswerSink<'_>) {
+        for (index, answer) in self.get_many(keys).await.into_iter().enumerate().take(keys.len()) {
+            answers(index, answer);
+        }
+    }
+
+    /// Returns a number that grows whenever anything is sent to or arrives from the backend, so that a slow call can be
+    /// told from a dead one.
+    ///
+    /// Provided as a number that never grows: only answers count as progress then.
+    fn progress(&self) -> u64 {
+        0
+    }
+
+    /// Writes many values, and says of each whether it was written, which it is unless its condition was not met: same
+    /// length and order as `writes`; of two writes to one key the later one wins. One round trip where the backend can.
+    ///
+    /// Provided as one [`set`](Self::set) or [`compare_and_set`](Self::compare_and_set) after the other.
+    async fn set_many(&self, writes: &[Write]) -> Vec<BackendResult<bool>> {
         let mut results = Vec::with_capacity(writes.len());
-        for write in writes {
-            results.push(self.set(&write.key, write.value.clone(), write.ttl).await);
+        for Write { key, value, ttl, condition } in writes {
+            let (value, ttl) = (value.clone(), *ttl);
+            results.push(match condition {
+                WriteCondition::Always => self.set(key, value, ttl).await.map(|()| true),
+                WriteCondition::Absent => self.compare_and_set(key, None, Some(value), ttl).await,
+                WriteCondition::Holds(held) => self.compare_and_set(key, Some(held.clone()), Some(value), ttl).await,
+            });
         }
         results
     }
@@ -201,8 +302,16 @@ macro_rules! forward {
         #[async_trait]
         #[deny(clippy::missing_trait_methods)]
         impl<B: Backend + ?Sized> Backend for $wrapper<B> {
+            async fn ready(&self) -> BackendResult<()> {
+                (**self).ready().await
+            }
+
             async fn get(&self, key: &[u8]) -> BackendResult<Option<Stored>> {
                 (**self).get(key).await
+            }
+
+            fn start_get(&self, key: &[u8], reply: GetReply) -> Option<GetReply> {
+                (**self).start_get(key, reply)
             }
 
             async fn set(&self, key: &[u8], value: Bytes, ttl: Option<Duration>) -> BackendResult<()> {
@@ -231,7 +340,15 @@ macro_rules! forward {
                 (**self).get_many(keys).await
             }
 
-            async fn set_many(&self, writes: &[Write]) -> Vec<BackendResult<()>> {
+            async fn get_each(&self, keys: &[Bytes], answers: AnswerSink<'_>) {
+                (**self).get_each(keys, answers).await;
+            }
+
+            fn progress(&self) -> u64 {
+                (**self).progress()
+            }
+
+            async fn set_many(&self, writes: &[Write]) -> Vec<BackendResult<bool>> {
                 (**self).set_many(writes).await
             }
 

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use twotier_core::{BackendError, LinkState};
 
-use crate::{Attachment, Backend, BackendResult, Stored, Watch, Write};
+use crate::{AnswerSink, Attachment, Backend, BackendResult, GetReply, Stored, Watch, Write};
 
 pub use faults::{FaultPoint, Faults};
 
@@ -69,6 +69,25 @@ impl<B> FaultyBackend<B> {
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
 impl<B: Backend> Backend for FaultyBackend<B> {
+    async fn ready(&self) -> BackendResult<()> {
+        self.inner.ready().await
+    }
+
+    /// Faults strike futures: the caller runs [`get`](Backend::get) in a task of its own.
+    fn start_get(&self, _key: &[u8], reply: GetReply) -> Option<GetReply> {
+        Some(reply)
+    }
+
+    async fn get_each(&self, keys: &[Bytes], answers: AnswerSink<'_>) {
+        for (index, answer) in self.get_many(keys).await.into_iter().enumerate().take(keys.len()) {
+            answers(index, answer);
+        }
+    }
+
+    fn progress(&self) -> u64 {
+        self.inner.progress()
+    }
+
     async fn get(&self, key: &[u8]) -> BackendResult<Option<Stored>> {
         self.faults.call(self.inner.get(key), Err).await
     }
@@ -99,7 +118,7 @@ impl<B: Backend> Backend for FaultyBackend<B> {
         self.faults.call(self.inner.get_many(keys), |error| for_each(keys, &error)).await
     }
 
-    async fn set_many(&self, writes: &[Write]) -> Vec<BackendResult<()>> {
+    async fn set_many(&self, writes: &[Write]) -> Vec<BackendResult<bool>> {
         self.faults.call(self.inner.set_many(writes), |error| for_each(writes, &error)).await
     }
 

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use twotier_core::{BackendError, BackendErrorKind, Clock, Coherence, LinkState, Timestamp};
 
-use crate::{Attachment, Backend, BackendResult, Stored, Watch, Write};
+use crate::{AnswerSink, Attachment, Backend, BackendResult, GetReply, Stored, Watch, Write, WriteCondition};
 
 use self::{
     clock::PreciseClock,
@@ -159,6 +159,13 @@ impl MemoryBackend {
         Ok(())
     }
 
+    fn read(&self, key: &[u8]) -> BackendResult<Option<Stored>> {
+        self.start(Operation::Get)?;
+        // The clock is read under the lock, here and below: no value lives longer because of the wait for it.
+        let store = self.shared.store.lock();
+        Ok(store.get(key, self.shared.latest_now()))
+    }
+
     fn detach(&self) {
         // The listener hears of the end while the handle's state is locked, so that this and `attach` cannot cross. It
         // is dropped after that: it may own values, whose drop is not ours.
@@ -190,11 +197,27 @@ impl Shared {
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
 impl Backend for MemoryBackend {
+    async fn ready(&self) -> BackendResult<()> {
+        if *self.state.lock() == State::Closed { Err(closed().not_sent()) } else { Ok(()) }
+    }
+
+    fn start_get(&self, key: &[u8], reply: GetReply) -> Option<GetReply> {
+        reply.send(self.read(key));
+        None
+    }
+
+    async fn get_each(&self, keys: &[Bytes], answers: AnswerSink<'_>) {
+        for (index, answer) in self.get_many(keys).await.into_iter().enumerate() {
+            answers(index, answer);
+        }
+    }
+
+    fn progress(&self) -> u64 {
+        0
+    }
+
     async fn get(&self, key: &[u8]) -> BackendResult<Option<Stored>> {
-        self.start(Operation::Get)?;
-        // The clock is read under the lock, here and below: no value lives longer because of the wait for it.
-        let store = self.shared.store.lock();
-        Ok(store.get(key, self.shared.latest_now()))
+        self.read(key)
     }
 
     async fn set(&self, key: &[u8], value: Bytes, ttl: Option<Duration>) -> BackendResult<()> {
@@ -266,20 +289,33 @@ impl Backend for MemoryBackend {
         keys.iter().map(|key| Ok(store.get(key, now))).collect()
     }
 
-    async fn set_many(&self, writes: &[Write]) -> Vec<BackendResult<()>> {
+    async fn set_many(&self, writes: &[Write]) -> Vec<BackendResult<bool>> {
         if let Err(error) = self.start(Operation::SetMany) {
             return vec![Err(error); writes.len()];
         }
-        let keys: Vec<Bytes> = writes.iter().map(|write| Bytes::copy_from_slice(&write.key)).collect();
-        {
+        let mut written = Vec::with_capacity(writes.len());
+        let results = {
             let mut store = self.shared.store.lock();
-            store.expire(self.shared.latest_now());
-            for (key, write) in keys.iter().zip(writes) {
-                store.set(key.clone(), write.value.clone(), self.shared.deadline(write.ttl));
-            }
-        }
-        self.shared.reports.changed(self.id, &keys);
-        vec![Ok(()); writes.len()]
+            let now = self.shared.latest_now();
+            store.expire(now);
+            let write = |write: &Write| {
+                let held = || store.get(&write.key, now).map(|stored| stored.value);
+                let met = match &write.condition {
+                    WriteCondition::Always => true,
+                    WriteCondition::Absent => held().is_none(),
+                    WriteCondition::Holds(value) => held().as_ref() == Some(value),
+                };
+                if met {
+                    let key = Bytes::copy_from_slice(&write.key);
+                    store.set(key.clone(), write.value.clone(), self.shared.deadline(write.ttl));
+                    written.push(key);
+                }
+                Ok(met)
+            };
+            writes.iter().map(write).collect()
+        };
+        self.shared.reports.changed(self.id, &written);
+        results
     }
 
     async fn delete_many(&self, keys: &[Bytes]) -> Vec<BackendResult<bool>> {
@@ -336,7 +372,7 @@ impl Backend for MemoryBackend {
                 let age = self.shared.clock.now().since(since);
                 match &*self.link.lock() {
                     Some(link) => link.script().link(age),
-                    None => LinkState::Up { age, invalidation_lag: None },
+                    None => LinkState::Up { age, invalidation_lag: None, round_trip: None, fenced: true },
                 }
             }
             State::Closed => LinkState::Closed,
@@ -374,8 +410,9 @@ impl fmt::Debug for MemoryBackend {
     }
 }
 
+/// Nothing is done through a closed handle.
 fn closed() -> BackendError {
-    BackendError::new(BackendErrorKind::Closed, "this handle on the in-memory store was closed")
+    BackendError::new(BackendErrorKind::Closed, "this handle on the in-memory store was closed").not_sent()
 }
 
 #[cfg(test)]

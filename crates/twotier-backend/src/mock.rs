@@ -40,8 +40,8 @@ mock! {
     #[derive(Debug)]
     pub Backend {}
 
+    // What is left out is provided by the trait in terms of what is here.
     #[async_trait]
-    #[deny(clippy::missing_trait_methods)]
     impl Backend for Backend {
         async fn get(&self, key: &[u8]) -> BackendResult<Option<Stored>>;
         async fn set(&self, key: &[u8], value: Bytes, ttl: Option<Duration>) -> BackendResult<()>;
@@ -55,7 +55,7 @@ mock! {
             ttl: Option<Duration>,
         ) -> BackendResult<bool>;
         async fn get_many(&self, keys: &[Bytes]) -> Vec<BackendResult<Option<Stored>>>;
-        async fn set_many(&self, writes: &[Write]) -> Vec<BackendResult<()>>;
+        async fn set_many(&self, writes: &[Write]) -> Vec<BackendResult<bool>>;
         async fn delete_many(&self, keys: &[Bytes]) -> Vec<BackendResult<bool>>;
         async fn attach(&self, watch: Watch) -> BackendResult<Attachment>;
         fn link(&self) -> LinkState;

@@ -172,7 +172,7 @@ impl Backend for RedisBackend {
         }
     }
 
-    async fn set_many(&self, writes: &[Write]) -> Vec<BackendResult<()>> {
+    async fn set_many(&self, writes: &[Write]) -> Vec<BackendResult<bool>> {
         match self.link.connection().await {
             Ok(connection) => command::set_many(&connection, writes).await,
             Err(error) => vec![Err(error); writes.len()],

@@ -122,6 +122,11 @@ pub enum LinkState {
         /// How long a change of our own making took from being sent to being heard, when the link tested itself as it
         /// came up; `None` where it does not test itself.
         invalidation_lag: Option<Duration>,
+        /// How long a round trip took at the last sign of life; `None` where none was measured.
+        round_trip: Option<Duration>,
+        /// Whether what an earlier connection of ours still had under way was ended at the backend before this one was
+        /// used. If not, a write that failed may take effect later than the next link.
+        fenced: bool,
     },
     /// The link is being made.
     Connecting,
@@ -148,8 +153,8 @@ impl fmt::Display for LinkState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unlinked => f.write_str("no standing link"),
-            Self::Up { age, invalidation_lag: None } => write!(f, "up for {:.1} s", age.as_secs_f64()),
-            Self::Up { age, invalidation_lag: Some(lag) } => {
+            Self::Up { age, invalidation_lag: None, .. } => write!(f, "up for {:.1} s", age.as_secs_f64()),
+            Self::Up { age, invalidation_lag: Some(lag), .. } => {
                 let (age, lag) = (age.as_secs_f64(), lag.as_secs_f64() * 1e3);
                 write!(f, "up for {age:.1} s, a change heard after {lag:.3} ms")
             }

@@ -99,8 +99,13 @@ pub enum Error {
         /// What the backend said.
         source: BackendError,
     },
-    /// The operation did not end within its deadline. A write may still take effect later.
-    #[error("{operation} in namespace `{namespace}`: no answer within {} ms", .after.as_millis())]
+    /// The operation did not end within its deadline. A write that was sent may still take effect; one that was not
+    /// sent never does.
+    #[error(
+        "{operation} in namespace `{namespace}`: {} within {} ms",
+        if *.sent { "no answer" } else { "not sent" },
+        .after.as_millis()
+    )]
     Timeout {
         /// What was asked for.
         operation: Operation,
@@ -108,6 +113,8 @@ pub enum Error {
         namespace: Namespace,
         /// The deadline.
         after: Duration,
+        /// Whether a command was handed to the backend before the deadline; if not, it never will be.
+        sent: bool,
     },
     /// Too many calls wait for the backend already; this one was not sent.
     #[error("{operation} in namespace `{namespace}`: {waiting} calls wait for the backend already")]
@@ -197,9 +204,9 @@ impl Deref for SharedError {
 pub enum ErrorKind {
     /// Fix the configuration or the call.
     Invalid,
-    /// The backend cannot be reached; trying later may help.
+    /// The backend cannot be reached, or is busy; trying later may help.
     Unavailable,
-    /// The deadline passed; a write may still take effect.
+    /// The deadline passed. Whether a write may still take effect says [`Error::may_have_executed`].
     Timeout,
     /// Too many calls wait for the backend already; nothing was sent. Trying at once again makes it worse.
     Overloaded,
@@ -224,7 +231,7 @@ impl Error {
                 ErrorKind::Invalid
             }
             Self::Backend { source, .. } => match source.kind() {
-                BackendErrorKind::Unavailable => ErrorKind::Unavailable,
+                BackendErrorKind::Unavailable | BackendErrorKind::Busy => ErrorKind::Unavailable,
                 BackendErrorKind::Timeout => ErrorKind::Timeout,
                 BackendErrorKind::Closed => ErrorKind::Closed,
                 BackendErrorKind::Rejected
@@ -241,6 +248,28 @@ impl Error {
             Self::Closed { .. } => ErrorKind::Closed,
         }
     }
+
+    /// Returns whether the operation may have changed something although it failed.
+    ///
+    /// False is certain: nothing was sent, or the backend refused. True means that nobody knows: the write was sent, and
+    /// its answer did not come. It takes effect before the next link of this cache is up, or never. Reads change nothing
+    /// and are never true.
+    #[must_use]
+    pub fn may_have_executed(&self) -> bool {
+        match self {
+            Self::Backend { operation, source, .. } => operation.writes() && source.may_have_executed(),
+            Self::Timeout { operation, sent, .. } => operation.writes() && *sent,
+            _ => false,
+        }
+    }
+}
+
+impl Operation {
+    /// Returns whether the operation changes what the backend holds. A load only ever adds what is absent.
+    #[must_use]
+    pub fn writes(self) -> bool {
+        matches!(self, Self::Set | Self::SetMany | Self::Delete | Self::DeleteMany | Self::Clear | Self::Update)
+    }
 }
 
 /// What kind of failure a [`BackendError`] is.
@@ -253,7 +282,10 @@ pub enum BackendErrorKind {
     Timeout,
     /// The backend was closed by its owner.
     Closed,
-    /// The backend answered with an error.
+    /// The backend answers, but cannot serve for the moment (`BUSY`, `LOADING`, `MASTERDOWN`, `CLUSTERDOWN`, `TRYAGAIN`).
+    /// The link is as good as ever.
+    Busy,
+    /// The backend refused this one command (`MISCONF`, `OOM`, …).
     Rejected,
     /// The key holds something that is not a plain value (`WRONGTYPE`).
     WrongType,
@@ -271,6 +303,7 @@ impl fmt::Display for BackendErrorKind {
             Self::Unavailable => "the backend is unavailable",
             Self::Timeout => "the backend did not answer in time",
             Self::Closed => "the backend is closed",
+            Self::Busy => "the backend is busy",
             Self::Rejected => "the backend refused",
             Self::WrongType => "the key holds another type of value",
             Self::Denied => "access denied",
@@ -287,13 +320,27 @@ impl fmt::Display for BackendErrorKind {
 pub struct BackendError {
     kind: BackendErrorKind,
     message: Cow<'static, str>,
+    /// The code of the backend's own refusal, such as `MISCONF`.
+    code: Option<Box<str>>,
+    executed: bool,
     source: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
 impl BackendError {
     /// Makes an error from its kind and a message in lower case without a full stop.
     pub fn new(kind: BackendErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { kind, message: message.into(), source: None }
+        let executed = match kind {
+            BackendErrorKind::Unavailable
+            | BackendErrorKind::Timeout
+            | BackendErrorKind::Closed
+            | BackendErrorKind::Protocol => true,
+            BackendErrorKind::Busy
+            | BackendErrorKind::Rejected
+            | BackendErrorKind::WrongType
+            | BackendErrorKind::Denied
+            | BackendErrorKind::Unsupported => false,
+        };
+        Self { kind, message: message.into(), code: None, executed, source: None }
     }
 
     /// Adds the underlying error as the source.
@@ -303,10 +350,37 @@ impl BackendError {
         self
     }
 
+    /// Adds the code of the backend's own refusal, such as `MISCONF`.
+    #[must_use]
+    pub fn with_code(mut self, code: impl Into<Box<str>>) -> Self {
+        self.code = Some(code.into());
+        self
+    }
+
+    /// Says that nothing was sent, and never will be: the command that failed has had no effect.
+    #[must_use]
+    pub fn not_sent(mut self) -> Self {
+        self.executed = false;
+        self
+    }
+
     /// Returns what kind of failure this is.
     #[must_use]
     pub fn kind(&self) -> BackendErrorKind {
         self.kind
+    }
+
+    /// Returns the code of the backend's own refusal, such as `MISCONF`, when it gave one.
+    #[must_use]
+    pub fn code(&self) -> Option<&str> {
+        self.code.as_deref()
+    }
+
+    /// Returns whether the command may have been executed although it failed. A refusal has not been, nor has what was
+    /// [not sent](Self::not_sent); of a lost connection or a passed deadline nobody knows.
+    #[must_use]
+    pub fn may_have_executed(&self) -> bool {
+        self.executed
     }
 }
 

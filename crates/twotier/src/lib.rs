@@ -32,8 +32,8 @@ pub use twotier_backend::RedisBackend;
 #[cfg(feature = "conformance")]
 pub use twotier_backend::conformance;
 pub use twotier_backend::{
-    Attachment, Backend, BackendResult, FaultPoint, Faults, FaultyBackend, MemoryBackend, MemoryLink, OperationCounts,
-    Stored, Watch, Write, async_trait,
+    AnswerSink, Attachment, Backend, BackendResult, FaultPoint, Faults, FaultyBackend, GetReply, MemoryBackend,
+    MemoryLink, OperationCounts, Stored, Watch, Write, WriteCondition, async_trait,
 };
 pub use twotier_core::{
     BackendError, BackendErrorKind, BackendStats, CacheConfig, CacheStats, ChangeListener, Clock, CodecError,

@@ -92,7 +92,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
             Ok(result) => result,
             Err(_elapsed) => {
                 self.meter.timed_out();
-                Err(Error::Timeout { operation, namespace: self.namespace.clone(), after })
+                Err(Error::Timeout { operation, namespace: self.namespace.clone(), after, sent: true })
             }
         }
     }

@@ -147,7 +147,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
             for (key, Prepared { value, bytes, weight, ttl, life }) in batch {
                 let ticket = self.local.as_ref().map(|local| local.begin_write(&key, Digest::of(&bytes)));
                 tickets.push((ticket, value, weight, life));
-                writes.push(Write { key: self.namespace.qualify(&key).into(), value: bytes, ttl });
+                writes.push(Write::new(self.namespace.qualify(&key), bytes, ttl));
             }
             let shared = Arc::clone(self);
             let write = async move {
@@ -158,7 +158,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
                 let ended = tickets.into_iter().zip(&writes).zip(results);
                 let ended = ended.map(|(((ticket, value, weight, life), write), result)| {
                     let install = |ticket: Ticket<V>| ticket.install(Some(value), weight, Some(life));
-                    shared.ended(operation, &write.key, ticket, result, install)
+                    shared.ended(operation, &write.key, ticket, result.map(drop), install)
                 });
                 Ok(ended.collect())
             };

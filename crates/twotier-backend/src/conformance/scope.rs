@@ -74,5 +74,5 @@ pub(super) async fn remove_many(backend: &dyn Backend, keys: &[Bytes]) -> Vec<bo
 }
 
 pub(super) fn write(key: &Bytes, value: impl Into<Bytes>, ttl: Option<Duration>) -> Write {
-    Write { key: key.clone(), value: value.into(), ttl }
+    Write::new(key.clone(), value, ttl)
 }

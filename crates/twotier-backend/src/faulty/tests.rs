@@ -37,7 +37,7 @@ async fn every_call_fails_until_it_is_taken_back() {
     let (backend, faults) = faulty();
     faults.fail_all(Some(broken()));
     let keys: Vec<Bytes> = vec!["n:1".into(), "n:2".into()];
-    let writes = [Write { key: "n:1".into(), value: value(), ttl: None }];
+    let writes = [Write::new("n:1", value(), None)];
     assert!(backend.get(KEY).await.is_err());
     assert!(backend.delete(KEY).await.is_err());
     assert!(backend.clear(b"n:").await.is_err());

@@ -161,7 +161,7 @@ impl Script {
     /// Returns the state of a link that has been up for this long unless it was cut.
     pub(super) fn link(&self, age: Duration) -> LinkState {
         match self.state.lock().down_since {
-            None => LinkState::Up { age, invalidation_lag: None },
+            None => LinkState::Up { age, invalidation_lag: None, round_trip: None, fenced: true },
             Some(since) => LinkState::Down {
                 age: self.clock.now().since(since),
                 cause: BackendError::new(BackendErrorKind::Unavailable, "the link was cut"),

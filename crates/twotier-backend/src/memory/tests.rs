@@ -104,7 +104,7 @@ async fn a_change_is_reported_after_it_was_made_and_outside_the_lock() {
     let a = MemoryBackend::new();
     let b = a.clone();
     let ear = attach_ear(&a, "n", Ear { store: Some(a.clone()), ..Ear::default() }).await;
-    let writes = ["n:1", "n:2"].map(|key| Write { key: key.into(), value: "v".into(), ttl: None });
+    let writes = ["n:1", "n:2"].map(|key| Write::new(key, "v", None));
     b.set_many(&writes).await;
     assert_eq!(ear.heard(), ["n:1 of 2", "n:2 of 2"]);
     assert_eq!(b.clear(b"n:").await.unwrap(), 2);
@@ -240,7 +240,7 @@ async fn each_operation_is_counted_once_whatever_the_handle() {
     set(&a, "n:1").await;
     let _ = (b.get(b"n:1").await, a.get(b"n:1").await, b.delete(b"n:1").await, a.clear(b"n:").await);
     let _ = (a.get_many(&keys).await, b.delete_many(&keys).await);
-    b.set_many(&[Write { key: "n:1".into(), value: "v".into(), ttl: None }]).await;
+    b.set_many(&[Write::new("n:1", "v", None)]).await;
     let _ = b.compare_and_set(b"n:1", None, None, None).await;
     let counts = a.operations();
     let expected = OperationCounts {

@@ -84,7 +84,7 @@ pub(super) async fn clear(connection: &Connection, prefix: &[u8]) -> BackendResu
 }
 
 /// One pipeline of `SET`s for each batch.
-pub(super) async fn set_many(connection: &Connection, writes: &[Write]) -> Vec<BackendResult<()>> {
+pub(super) async fn set_many(connection: &Connection, writes: &[Write]) -> Vec<BackendResult<bool>> {
     let mut results = Vec::with_capacity(writes.len());
     for batch in writes.chunks(BATCH) {
         let mut commands = Pipeline::with_capacity(batch.len());
@@ -92,7 +92,7 @@ pub(super) async fn set_many(connection: &Connection, writes: &[Write]) -> Vec<B
             push_set(&mut commands, &write.key, &write.value, write.ttl);
         }
         let replies = write(connection, commands, batch.len(), batch.iter().map(|write| &write.key[..])).await;
-        each(&mut results, replies, batch.len(), okay);
+        each(&mut results, replies, batch.len(), |reply| okay(reply).map(|()| true));
     }
     results
 }

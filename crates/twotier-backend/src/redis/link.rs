@@ -125,9 +125,12 @@ impl Link {
         match &self.shared.state.lock().phase {
             Phase::Idle => LinkState::Unlinked,
             Phase::Connecting => LinkState::Connecting,
-            Phase::Up { since, invalidation_lag, .. } => {
-                LinkState::Up { age: since.elapsed(), invalidation_lag: *invalidation_lag }
-            }
+            Phase::Up { since, invalidation_lag, .. } => LinkState::Up {
+                age: since.elapsed(),
+                invalidation_lag: *invalidation_lag,
+                round_trip: None,
+                fenced: true,
+            },
             Phase::Down { since, cause } => LinkState::Down { age: since.elapsed(), cause: cause.clone() },
             Phase::Closed => LinkState::Closed,
         }

@@ -77,7 +77,7 @@ mod live {
         assert_eq!(server.command(&["GET", "n:list"]).as_str(), "plain");
         server.command(&["DEL", "n:list"]);
         server.command(&["RPUSH", "n:list", "a"]);
-        let writes = [Write { key: "n:list".into(), value: "batch".into(), ttl: None }];
+        let writes = [Write::new("n:list", "batch", None)];
         assert!(backend.set_many(&writes).await[0].is_ok());
         assert_eq!(server.command(&["GET", "n:list"]).as_str(), "batch");
 

@@ -47,9 +47,7 @@ mod live {
     async fn a_batch_of_any_size_is_split_into_bounded_ones() {
         let server = RedisServer::start();
         let backend = RedisBackend::new(server.url()).unwrap();
-        let writes: Vec<_> = (0..1200)
-            .map(|key| Write { key: format!("n:{key}").into(), value: key.to_string().into(), ttl: None })
-            .collect();
+        let writes: Vec<_> = (0..1200).map(|key| Write::new(format!("n:{key}"), key.to_string(), None)).collect();
         assert!(backend.set_many(&writes).await.iter().all(Result::is_ok));
         let keys: Vec<_> = writes.iter().map(|write| write.key.clone()).collect();
         server.reset_stats();

@@ -64,9 +64,16 @@ pub struct CacheConfig {
     /// The longest a hit may be stale, between 50 ms and 1 h. Default 2 s.
     #[serde(with = "duration::required")]
     pub max_staleness: Duration,
-    /// The longest one call waits for the backend. Default 500 ms.
+    /// The longest one call waits for the backend; for a batch, the longest it waits for the next of its answers.
+    /// Default 500 ms.
     #[serde(with = "duration::required")]
     pub op_timeout: Duration,
+    /// The longest one run of a loader may take; then it is dropped, and the call is an error. Default 30 s.
+    #[serde(with = "duration::required")]
+    pub load_timeout: Duration,
+    /// The longest a call waits for somebody else's loader before it runs its own. Default 2 s.
+    #[serde(with = "duration::required")]
+    pub load_wait: Duration,
     /// The largest encoded value that is written or kept, in bytes. Default 16 MiB.
     pub max_value_bytes: usize,
     /// The most keys that are under way to the backend at once, between 1 and 1 000 000. Default 4096: more than a
@@ -92,6 +99,8 @@ impl Default for CacheConfig {
             coherence: None,
             max_staleness: Duration::from_secs(2),
             op_timeout: Duration::from_millis(500),
+            load_timeout: Duration::from_secs(30),
+            load_wait: Duration::from_secs(2),
             max_value_bytes: 16 * 1024 * 1024,
             max_in_flight: 4096,
             max_waiting: 65_536,
@@ -181,8 +190,12 @@ impl CacheConfig {
         if self.max_staleness < shortest || self.max_staleness > longest {
             return Err(ConfigError::new("max_staleness", "must be between 50 ms and 1 h"));
         }
-        if self.op_timeout < Duration::from_millis(1) || self.op_timeout > longest {
-            return Err(ConfigError::new("op_timeout", "must be between 1 ms and 1 h"));
+        for (field, timeout) in
+            [("op_timeout", self.op_timeout), ("load_timeout", self.load_timeout), ("load_wait", self.load_wait)]
+        {
+            if timeout < Duration::from_millis(1) || timeout > longest {
+                return Err(ConfigError::new(field, "must be between 1 ms and 1 h"));
+            }
         }
         if self.max_value_bytes == 0 {
             return Err(ConfigError::new("max_value_bytes", "must be at least 1"));
@@ -255,6 +268,8 @@ mod tests {
             ("TWOTIER_COHERENCE", "none"),
             ("TWOTIER_MAX_STALENESS", "1s"),
             ("TWOTIER_OP_TIMEOUT", "100ms"),
+            ("TWOTIER_LOAD_TIMEOUT", "10s"),
+            ("TWOTIER_LOAD_WAIT", "3s"),
             ("TWOTIER_MAX_VALUE_BYTES", "4096"),
             ("TWOTIER_MAX_IN_FLIGHT", "64"),
             ("TWOTIER_MAX_WAITING", "0"),
@@ -275,6 +290,8 @@ mod tests {
             coherence: Some(Coherence::None),
             max_staleness: Duration::from_secs(1),
             op_timeout: Duration::from_millis(100),
+            load_timeout: Duration::from_secs(10),
+            load_wait: Duration::from_secs(3),
             max_value_bytes: 4096,
             max_in_flight: 64,
             max_waiting: 0,
@@ -347,6 +364,8 @@ mod tests {
             ("ttl_jitter", CacheConfig { ttl_jitter: f64::NAN, ..base() }),
             ("max_staleness", CacheConfig { max_staleness: Duration::ZERO, ..base() }),
             ("op_timeout", CacheConfig { op_timeout: Duration::ZERO, ..base() }),
+            ("load_timeout", CacheConfig { load_timeout: Duration::ZERO, ..base() }),
+            ("load_wait", CacheConfig { load_wait: Duration::MAX, ..base() }),
             ("max_value_bytes", CacheConfig { max_value_bytes: 0, ..base() }),
             ("max_in_flight", CacheConfig { max_in_flight: 0, ..base() }),
             ("max_in_flight", CacheConfig { max_in_flight: usize::MAX, ..base() }),

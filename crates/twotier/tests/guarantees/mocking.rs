@@ -25,7 +25,7 @@ async fn a_mock_counts_what_a_cache_asks_of_its_backend() {
 async fn a_backend_that_loses_items_of_a_batch_is_an_error_and_never_a_silent_success() {
     let mut backend = MockBackend::new();
     backend.expect_attach().returning(|_| Ok(Attachment { coherence: Coherence::None }));
-    backend.expect_set_many().returning(|_| vec![Ok(())]);
+    backend.expect_set_many().returning(|_| vec![Ok(true)]);
     backend.expect_delete_many().returning(|_| vec![]);
     backend.expect_get_many().returning(|_| vec![]);
     let cache = text().build(backend).await.unwrap();
@@ -40,7 +40,7 @@ async fn an_item_that_the_backend_fails_is_an_error_of_its_own_and_only_it_has_n
     let failed = || BackendError::new(BackendErrorKind::Rejected, "out of memory");
     let mut backend = MockBackend::new();
     backend.expect_attach().returning(|_| Ok(Attachment { coherence: Coherence::None }));
-    backend.expect_set_many().times(1).returning(move |_| vec![Ok(()), Err(failed()), Ok(())]);
+    backend.expect_set_many().times(1).returning(move |_| vec![Ok(true), Err(failed()), Ok(true)]);
     backend.expect_delete_many().times(1).returning(move |_| vec![Err(failed()), Ok(true)]);
     backend.expect_get().times(0);
     let cache = text().build(backend).await.unwrap();

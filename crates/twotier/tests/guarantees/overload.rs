@@ -76,7 +76,7 @@ impl Backend for Gauged {
     async fn get_many(&self, keys: &[Bytes]) -> Vec<BackendResult<Option<Stored>>> {
         self.call(keys.len(), self.store.get_many(keys)).await
     }
-    async fn set_many(&self, writes: &[Write]) -> Vec<BackendResult<()>> {
+    async fn set_many(&self, writes: &[Write]) -> Vec<BackendResult<bool>> {
         self.call(writes.len(), self.store.set_many(writes)).await
     }
     async fn delete_many(&self, keys: &[Bytes]) -> Vec<BackendResult<bool>> {

@@ -9,7 +9,6 @@ mod live {
         time::{Duration, Instant},
     };
 
-    use bytes::Bytes;
     use futures_util::future::join_all;
     use tokio::time::sleep;
     use twotier::{Backend, Cache, Write};
@@ -24,10 +23,8 @@ mod live {
     /// Writes keys with lives of 1 to 500 ms past the cache; returns each with when it is gone at the latest.
     async fn write(backend: &impl Backend, task: usize, round: usize) -> Vec<(String, Instant)> {
         let lives: Vec<u64> = (0..KEYS).map(|_| fastrand::u64(1..=500)).collect();
-        let write = |(index, life): (usize, &u64)| Write {
-            key: format!("t:{task}:{round}:{index}").into(),
-            value: Bytes::from_static(b"v"),
-            ttl: Some(Duration::from_millis(*life)),
+        let write = |(index, life): (usize, &u64)| {
+            Write::new(format!("t:{task}:{round}:{index}"), "v", Some(Duration::from_millis(*life)))
         };
         let writes: Vec<Write> = lives.iter().enumerate().map(write).collect();
         for result in backend.set_many(&writes).await {
