@@ -13,6 +13,8 @@ pub struct CoherenceCounters {
     /// Own writes whose value was not kept because the key changed meanwhile, the writes overlapped, or the link was
     /// down.
     pub refused_writes: u64,
+    /// Loaded values that might not be stored because the key changed or the link was lost while they were loaded.
+    pub refused_loads: u64,
     /// How often all copies were declared outdated: null pushes, clears and lost links.
     pub flushes: u64,
     /// How often the link came up.
@@ -35,6 +37,7 @@ pub(crate) struct ShardCounters {
     pub(crate) invalidations: u64,
     pub(crate) refused_fills: u64,
     pub(crate) refused_writes: u64,
+    pub(crate) refused_loads: u64,
 }
 
 impl ShardCounters {

@@ -40,8 +40,10 @@
 //! was taken *before* the command was sent, and that any news about the key destroys:
 //!
 //! - [`LocalTier::read`] hands out a [`FillTicket`] to the one who should read the backend, and a [`Joiner`] to
-//!   everybody else who asks for the key meanwhile.
+//!   everybody who asks for the key meanwhile.
 //! - [`LocalTier::begin_write`] removes the entry at once and hands out a [`WriteTicket`].
+//! - [`LocalTier::load`] hands out a [`LoadTicket`] to the one who should ask the origin, and a [`LoadJoiner`] to
+//!   everybody else: what was loaded is written to the backend only while the ticket is live.
 //! - The tier is a [`ChangeListener`](twotier_core::ChangeListener): a change, a flush or a lost link makes tickets and
 //!   entries worthless; [proof of life](twotier_core::ChangeListener::proof_of_life) extends the time for which entries
 //!   may be served.
@@ -61,7 +63,7 @@
 //! tier.link_up(Lease::Unlimited);
 //!
 //! assert_eq!(tier.get("42"), None);
-//! let Read::Lead(ticket) = tier.read("42") else { panic!("nobody else reads this key") };
+//! let Read::Lead(ticket, _joiner) = tier.read("42") else { panic!("nobody else reads this key") };
 //! // ... the backend is read here, and its answer is put in:
 //! let (value, bytes) = (Arc::from("Ada"), b"Ada");
 //! assert!(ticket.fill(value, Digest::of(bytes), bytes.len(), Some(Duration::from_secs(60))));
@@ -79,11 +81,14 @@
 //! under a lock, but for the closure of [`LocalTier::get_with`]: values are dropped after the lock is released, and never
 //! inside a [`ChangeListener`](twotier_core::ChangeListener) call, which may come from a connection's reader.
 
+mod completion;
 mod counters;
 mod digest;
 mod entry;
 mod flight;
 mod link;
+mod load;
+mod loads;
 mod options;
 mod policy;
 mod shard;
@@ -100,6 +105,7 @@ mod link_tests;
 pub use counters::CoherenceCounters;
 pub use digest::Digest;
 pub use flight::{Joined, Joiner};
+pub use load::{Load, LoadJoiner, LoadTicket, Loaded};
 pub use options::{ENTRY_OVERHEAD, LocalOptions, entry_overhead};
 pub use ticket::{FillTicket, WriteTicket};
 pub use tier::{Clearing, LocalTier, Read};

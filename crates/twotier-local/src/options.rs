@@ -36,6 +36,8 @@ const SPLIT_FROM: usize = 2048;
 const ENTRIES_PER_SHARD: usize = 128;
 /// A shard may hold at least this many bytes, so that a value of ordinary size is not too heavy for it.
 const BYTES_PER_SHARD: usize = 256 * 1024;
+/// Into how many shards a tier is split that keeps nothing: they hold what is under way.
+const SHARDS_KEEPING_NOTHING: usize = 16;
 /// More shards than this gain nothing.
 const MOST_SHARDS: usize = 64;
 
@@ -54,6 +56,8 @@ pub struct LocalOptions {
     /// Into how many shards the tier is split; `None` chooses from `max_entries`. For tests and benchmarks.
     /// Rounded down to a power of two, and to at most one shard for each entry.
     pub shards: Option<usize>,
+    /// Whether nothing is ever kept; see [`keep_nothing`](Self::keep_nothing).
+    pub keeps_nothing: bool,
 }
 
 impl LocalOptions {
@@ -61,7 +65,14 @@ impl LocalOptions {
     /// then one for every 128 entries and every 256 KiB rounded down to a power of two, 64 at most.
     #[must_use]
     pub fn new(max_entries: usize, max_bytes: usize, max_staleness: Duration) -> Self {
-        Self { max_entries, max_bytes, max_staleness, eviction: Eviction::Lru, shards: None }
+        Self { max_entries, max_bytes, max_staleness, eviction: Eviction::Lru, shards: None, keeps_nothing: false }
+    }
+
+    /// Makes the options of a tier that keeps nothing: it has tickets, joined reads, loads and a link as any tier has,
+    /// but every lookup is a miss and its statistics are those of a tier that is not there.
+    #[must_use]
+    pub fn keep_nothing(max_staleness: Duration) -> Self {
+        Self { shards: Some(SHARDS_KEEPING_NOTHING), keeps_nothing: true, ..Self::new(0, 0, max_staleness) }
     }
 
     /// Sets which entry goes when a shard is full. Default [`Eviction::Lru`].
@@ -73,7 +84,7 @@ impl LocalOptions {
 
     /// Returns the bounds of each shard, a power of two of them, which add up to exactly the bounds of the tier.
     pub(crate) fn split(&self) -> Vec<Share> {
-        let max_entries = self.max_entries.max(1);
+        let max_entries = self.max_entries.max(if self.keeps_nothing { SHARDS_KEEPING_NOTHING } else { 1 });
         let wanted = self.shards.unwrap_or_else(|| match max_entries {
             ..SPLIT_FROM => 1,
             many => (many / ENTRIES_PER_SHARD).min(self.max_bytes / BYTES_PER_SHARD).min(MOST_SHARDS),

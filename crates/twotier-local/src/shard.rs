@@ -16,6 +16,7 @@ use crate::{
     digest::Digest,
     entry::{Entry, Moved, NewEntry, Origin},
     link::is_up,
+    loads::{LoadBegun, Loads},
     options::Share,
     policy::{Entries, Looked, Removed, Verdict, Worthless, heaviest},
 };
@@ -56,7 +57,7 @@ struct Pending {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Claim<'t> {
     pub(crate) hash: u64,
-    pub(crate) key: &'t str,
+    pub(crate) key: &'t SmolStr,
     pub(crate) id: u64,
     pub(crate) epoch: u64,
 }
@@ -83,9 +84,15 @@ pub(crate) enum Begun<T, F> {
         /// Reads with a greater id were registered after the asking began.
         began: u64,
     },
-    /// With the ticket's id.
-    Lead(u64),
-    Bypass,
+    Lead {
+        /// The ticket's.
+        id: u64,
+        /// As in `Join`.
+        began: u64,
+    },
+    Bypass {
+        began: u64,
+    },
 }
 
 /// All that a shard let go.
@@ -98,7 +105,7 @@ pub(crate) struct Emptied<T, F> {
 /// What a hit touches comes first, next to the lock: the fewer cache lines a hit takes from another processor the better.
 #[derive(Debug)]
 #[repr(C)]
-pub(crate) struct Shard<T, F> {
+pub(crate) struct Shard<T, F, L> {
     hits: u64,
     misses: u64,
     origin: Origin,
@@ -107,12 +114,13 @@ pub(crate) struct Shard<T, F> {
     max_bytes: usize,
     flights: LinkedHashMap<SmolStr, InFlight<F>, RandomState>,
     writes: LinkedHashMap<SmolStr, Pending, RandomState>,
+    loads: Loads<L>,
     next_id: u64,
     /// Entries taken out and not dropped yet; see [`take_removed`](Self::take_removed).
     removed: Removed<T>,
 }
 
-impl<T, F> Shard<T, F> {
+impl<T, F, L> Shard<T, F, L> {
     pub(crate) fn new(eviction: Eviction, share: Share, hasher: RandomState) -> Self {
         Self {
             hits: 0,
@@ -121,7 +129,8 @@ impl<T, F> Shard<T, F> {
             origin: Origin::default(),
             max_bytes: heaviest(share.max_bytes),
             flights: LinkedHashMap::with_hasher(hasher.clone()),
-            writes: LinkedHashMap::with_hasher(hasher),
+            writes: LinkedHashMap::with_hasher(hasher.clone()),
+            loads: Loads::new(hasher),
             next_id: 0,
             counters: ShardCounters::default(),
             removed: Removed::default(),
@@ -177,6 +186,7 @@ impl<T, F> Shard<T, F> {
     ///
     /// `new` is `None` when the answer may not be kept: its life is over, or the backend does not know it.
     pub(crate) fn end_fill(&mut self, claim: Claim<'_>, epoch: u64, digest: Digest, new: Option<NewEntry<T>>) -> bool {
+        self.loads.see(claim.hash, claim.key, digest);
         let registered = self.take_flight_if(claim.hash, claim.key, |registered| registered.id == claim.id);
         let write = find(&mut self.writes, claim.hash, claim.key);
         let fits = registered.is_some_and(|flight| flight.bound.is_none_or(|bound| bound == digest));
@@ -222,6 +232,11 @@ impl<T, F> Shard<T, F> {
     /// Registers an own write: the entry goes at once, and no read from before may insert or be joined. Returns the
     /// ticket's id.
     pub(crate) fn begin_write(&mut self, hash: u64, key: &SmolStr, digest: Digest) -> u64 {
+        self.loads.kill(hash, key);
+        self.register_write(hash, key, digest)
+    }
+
+    fn register_write(&mut self, hash: u64, key: &SmolStr, digest: Digest) -> u64 {
         let id = self.new_id();
         match self.writes.raw_entry_mut().from_hash(hash, |held| *held == **key) {
             // Two writes at once: the order of their acknowledgements is not the order at the server, so neither may
@@ -242,6 +257,7 @@ impl<T, F> Shard<T, F> {
     /// Ends an own write that installs nothing: error, drop, panic.
     pub(crate) fn abandon_write(&mut self, claim: Claim<'_>) {
         self.settle_write(claim);
+        self.loads.write_ended(claim, false);
         self.remove_entry_if(claim.hash, claim.key, |_| true, |counters| &mut counters.superseded);
         // Reads that began during the write may have been answered before it was executed (race 3).
         self.kill_flight(claim.hash, claim.key);
@@ -252,6 +268,7 @@ impl<T, F> Shard<T, F> {
         let live = self.settle_write(claim);
         let coherent = live && is_up(epoch) && epoch == claim.epoch;
         self.kill_flight(claim.hash, claim.key);
+        self.loads.write_ended(claim, true);
         if coherent {
             return self.put(claim, new);
         }
@@ -267,25 +284,66 @@ impl<T, F> Shard<T, F> {
         let _dead = self.invalidate(hash, key);
     }
 
-    /// Forgets a key: entry, read and right to install. Returns whether there was an entry, and a flight that is dead
+    /// Forgets a key: entry, read, load and right to install. Returns whether there was an entry, and a flight that is dead
     /// now.
     pub(crate) fn invalidate(&mut self, hash: u64, key: &str) -> (bool, Option<F>) {
         if let Some(write) = find(&mut self.writes, hash, key) {
             write.live = None;
         }
+        self.loads.kill(hash, key);
         let held = self.remove_entry_if(hash, key, |_| true, |counters| &mut counters.invalidated);
         (held, self.take_flight_if(hash, key, |_| true).map(|registered| registered.flight))
     }
 
-    /// Forgets everything: entries, reads and rights to install.
+    /// Forgets everything: entries, reads, loads and rights to install.
     pub(crate) fn clear(&mut self) -> Emptied<T, F> {
         for (_, write) in &mut self.writes {
             write.live = None;
         }
+        self.loads.clear();
         let flights = self.flights.drain().map(|(_, registered)| registered.flight).collect();
         let entries = self.entries.take();
         self.counters.cleared += entries.len() as u64;
         Emptied { entries, flights }
+    }
+
+    /// Returns whether a load may still be joined and stored.
+    pub(crate) fn is_load_live(&mut self, claim: Claim<'_>, epoch: u64) -> bool {
+        self.loads.is_live(claim, epoch)
+    }
+
+    /// A load was told what the backend holds. Returns whether it is live.
+    pub(crate) fn load_saw(&mut self, claim: Claim<'_>, epoch: u64, digest: Digest) -> bool {
+        if self.loads.is_live(claim, epoch) {
+            self.loads.see(claim.hash, claim.key, digest);
+        }
+        self.loads.is_live(claim, epoch)
+    }
+
+    /// Registers the own write by which a load stores its value, and returns the ticket's id, or `None` when the value
+    /// may be older than what is there.
+    ///
+    /// An own write under way may be executed before this one, which is newer than what was loaded: its end would kill
+    /// the load, which therefore dies now.
+    pub(crate) fn begin_store(&mut self, claim: Claim<'_>, epoch: u64, digest: Digest) -> Option<u64> {
+        if !is_up(epoch) || !self.loads.is_live(claim, epoch) {
+            return None;
+        }
+        if find(&mut self.writes, claim.hash, claim.key).is_some() {
+            self.loads.kill(claim.hash, claim.key);
+            return None;
+        }
+        let write = self.register_write(claim.hash, claim.key, digest);
+        self.loads.stores(claim, write, digest);
+        Some(write)
+    }
+
+    /// Ends a load. One that brought a value and is dead by now is counted, unless it began while the link was down and
+    /// was never meant to be stored.
+    pub(crate) fn end_load(&mut self, claim: Claim<'_>, epoch: u64, loaded: bool) {
+        let refused = loaded && is_up(claim.epoch) && !self.loads.is_live(claim, epoch);
+        self.counters.refused_loads += u64::from(refused);
+        self.loads.end(claim);
     }
 
     /// Ends the record of one write and returns whether it may install its value.
@@ -371,7 +429,7 @@ impl<T, F> Shard<T, F> {
     }
 }
 
-impl<T, F> Shard<T, F> {
+impl<T, F, L> Shard<T, F, L> {
     /// Looks a key up, and counts a hit or a miss. `serve` makes of the value, and of when it was fetched, what is
     /// returned.
     #[inline]
@@ -431,7 +489,7 @@ impl<T, F> Shard<T, F> {
     }
 }
 
-impl<T: Clone, F: Clone> Shard<T, F> {
+impl<T: Clone, F: Clone, L> Shard<T, F, L> {
     /// Looks a key up, and on a miss joins or registers a read.
     pub(crate) fn begin_fill(
         &mut self,
@@ -444,10 +502,10 @@ impl<T: Clone, F: Clone> Shard<T, F> {
             return Begun::Hit(value);
         }
         let Moment { now, epoch, .. } = moment;
-        if !is_up(epoch) {
-            return Begun::Bypass;
-        }
         let began = asking.began.unwrap_or(self.next_id);
+        if !is_up(epoch) {
+            return Begun::Bypass { began };
+        }
         let id = self.new_id();
         let new = InFlight { id, epoch, at: now, flight: asking.flight.clone(), bound: None };
         match self.flights.raw_entry_mut().from_hash(hash, |held| *held == **key) {
@@ -464,7 +522,22 @@ impl<T: Clone, F: Clone> Shard<T, F> {
             }
             RawEntryMut::Vacant(entry) => _ = entry.insert_hashed_nocheck(hash, key.clone(), new),
         }
-        Begun::Lead(id)
+        Begun::Lead { id, began }
+    }
+}
+
+impl<T, F, L: Clone> Shard<T, F, L> {
+    /// Joins the load of a key, or registers a new one. Returns the id that was used for it.
+    pub(crate) fn begin_load(
+        &mut self,
+        hash: u64,
+        key: &SmolStr,
+        epoch: u64,
+        load: &L,
+        waited: Option<u64>,
+    ) -> (u64, LoadBegun<L>) {
+        let id = self.new_id();
+        (id, self.loads.begin(Claim { hash, key, id, epoch }, load, waited))
     }
 }
 

@@ -13,24 +13,31 @@ use crate::{
     tier::Inner,
 };
 
-/// What both kinds of ticket carry.
-struct Stub<T, E> {
-    tier: Arc<Inner<T, E>>,
-    hash: u64,
-    key: SmolStr,
+/// What every kind of ticket carries.
+pub(crate) struct Stub<T, E> {
+    pub(crate) tier: Arc<Inner<T, E>>,
+    pub(crate) hash: u64,
+    pub(crate) key: SmolStr,
     id: u64,
-    mark: Mark,
+    pub(crate) mark: Mark,
     /// Whether the end was told to the tier; dropping the ticket before that abandons it.
-    ended: bool,
+    pub(crate) ended: bool,
 }
 
 impl<T, E> Stub<T, E> {
-    fn claim(&self) -> Claim<'_> {
+    pub(crate) fn new(tier: Arc<Inner<T, E>>, hash: u64, key: SmolStr, id: u64, mark: Mark) -> Self {
+        Self { tier, hash, key, id, mark, ended: false }
+    }
+
+    pub(crate) fn claim(&self) -> Claim<'_> {
         Claim { hash: self.hash, key: &self.key, id: self.id, epoch: self.mark.epoch }
     }
 
-    /// Makes the entry, or `None` when its life is over or unknown.
+    /// Makes the entry, or `None` when its life is over or unknown, or when the tier keeps nothing.
     fn entry(&self, value: T, digest: Digest, value_bytes: usize, life: Option<Duration>) -> Option<NewEntry<T>> {
+        if self.tier.keeps_nothing {
+            return None;
+        }
         let Mark { epoch, at } = self.mark;
         // From before the command was sent, and by the lag of the clock shorter: the copy never outlives the value.
         let deadline = at.saturating_add(life?).saturating_sub(self.tier.clock.resolution());
@@ -49,8 +56,8 @@ impl<T, E> Stub<T, E> {
 
 /// The right to put in what a read of the backend brings, and the duty to say how it ended.
 ///
-/// Taken by [`LocalTier::read`](crate::LocalTier::read) *before* the command is sent. Any news about the key takes the
-/// right away. Dropping the ticket abandons the read: those who joined elect another leader.
+/// Taken by [`LocalTier::read`](crate::LocalTier::read) *before* the command is sent, and travels with the request. Any
+/// news about the key takes the right away. Dropping the ticket abandons the read: those who joined elect another leader.
 #[must_use = "dropping the ticket abandons the read, and whoever joined it has to start again"]
 pub struct FillTicket<T, E> {
     stub: Stub<T, E>,
@@ -66,7 +73,7 @@ impl<T, E> FillTicket<T, E> {
         mark: Mark,
         flight: Arc<Flight<T, E>>,
     ) -> Self {
-        Self { stub: Stub { tier, hash, key, id, mark, ended: false }, flight }
+        Self { stub: Stub::new(tier, hash, key, id, mark), flight }
     }
 
     /// Returns epoch and time at which the read was registered: the mark for
@@ -109,17 +116,36 @@ impl<T: Clone, E> FillTicket<T, E> {
     }
 }
 
+impl<T, E> FillTicket<T, E>
+where
+    T: Send + Sync + 'static,
+    E: Send + Sync + 'static,
+{
+    /// Hands the ticket to whoever waits for the read: the raw answer is there, and `finish` makes of it what the ticket
+    /// is filled with.
+    ///
+    /// The first [`Joiner`](crate::Joiner) that is polled runs `finish`, on its own stack and outside every lock: it may
+    /// decode, and it may panic, which abandons the read. It is dropped, and the read abandoned, when nobody waits by now
+    /// or when the last one who does goes away.
+    ///
+    /// Runs no user code itself, so that a connection's reader may call it: one allocation, and the wake-ups.
+    pub fn arrived(self, finish: impl FnOnce(Self) + Send + 'static) {
+        let flight = Arc::clone(&self.flight);
+        flight.arrived(Box::new(move || finish(self)));
+    }
+}
+
 impl<T, E> FillTicket<T, E> {
     fn abandon(&mut self, outcome: impl FnOnce(bool) -> Outcome<T, E>) {
         if mem::replace(&mut self.stub.ended, true) {
             return;
         }
         let mut shard = self.stub.tier.shard(self.stub.hash);
+        // What the shard let go stays there: a ticket may be dropped in a connection's reader, which runs no destructors
+        // of the user's.
         let registered = shard.abandon_fill(self.stub.claim());
-        let removed = shard.take_removed();
         drop(shard);
         self.flight.settle(outcome(registered));
-        drop(removed);
     }
 }
 
@@ -149,7 +175,7 @@ pub struct WriteTicket<T, E> {
 
 impl<T, E> WriteTicket<T, E> {
     pub(crate) fn new(tier: Arc<Inner<T, E>>, hash: u64, key: SmolStr, id: u64, mark: Mark, digest: Digest) -> Self {
-        Self { stub: Stub { tier, hash, key, id, mark, ended: false }, digest }
+        Self { stub: Stub::new(tier, hash, key, id, mark), digest }
     }
 
     /// Returns epoch and time at which the write was registered: the mark for

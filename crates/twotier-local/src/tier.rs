@@ -16,6 +16,7 @@ use crate::{
     digest::Digest,
     flight::{Flight, Joiner, Outcome},
     link::Link,
+    load::LoadOutcome,
     options::{LocalOptions, entry_overhead},
     shard::{Asking, Begun, Moment, Shard},
     sync::{Mutex, MutexGuard},
@@ -47,18 +48,23 @@ pub(crate) struct Inner<T, E> {
     max_entries: usize,
     max_bytes: usize,
     eviction: Eviction,
+    pub(crate) keeps_nothing: bool,
 }
 
-type FlightShard<T, E> = Shard<T, Arc<Flight<T, E>>>;
+type TicketShard<T, E> = Shard<T, Arc<Flight<T, E>>, Arc<LoadOutcome<T, E>>>;
 
 /// A shard on cache lines of its own: 128 bytes, since processors fetch lines in pairs.
 #[repr(align(128))]
-struct Padded<T, E>(Mutex<FlightShard<T, E>>);
+struct Padded<T, E>(Mutex<TicketShard<T, E>>);
 
 impl<T, E> Inner<T, E> {
+    pub(crate) fn hash(&self, key: &str) -> u64 {
+        self.hasher.hash_one(key)
+    }
+
     /// Locks the shard of a key's hash.
     #[inline]
-    pub(crate) fn shard(&self, hash: u64) -> MutexGuard<'_, FlightShard<T, E>> {
+    pub(crate) fn shard(&self, hash: u64) -> MutexGuard<'_, TicketShard<T, E>> {
         // The map uses the lowest bits and the top seven; the shard is chosen by others.
         #[allow(clippy::cast_possible_truncation, reason = "the mask keeps at most 16 bits")]
         let index = (hash >> 40) as usize & (self.shards.len() - 1);
@@ -71,7 +77,7 @@ impl<T, E> Inner<T, E> {
     }
 
     /// Locks every shard, in one order.
-    fn all(&self) -> Vec<MutexGuard<'_, FlightShard<T, E>>> {
+    fn all(&self) -> Vec<MutexGuard<'_, TicketShard<T, E>>> {
         self.shards.iter().map(|shard| shard.0.lock()).collect()
     }
 }
@@ -84,11 +90,11 @@ pub enum Read<T, E> {
     Hit(T),
     /// Somebody reads it already: wait for them.
     Join(Joiner<T, E>),
-    /// Read the backend and put the answer in.
-    Lead(FillTicket<T, E>),
-    /// The link is down: read the backend and join nobody. The ticket keeps nothing; filling it removes what the answer
-    /// may be newer than, should the link be up by then.
-    Bypass(FillTicket<T, E>),
+    /// Send a read to the backend and put the answer in by the ticket; wait for it as everybody does who joins.
+    Lead(FillTicket<T, E>, Joiner<T, E>),
+    /// As [`Lead`](Self::Lead), but the link is down: nobody joins. The ticket keeps nothing; filling it removes what the
+    /// answer may be newer than, should the link be up by then.
+    Bypass(FillTicket<T, E>, Joiner<T, E>),
 }
 
 impl<T, E> LocalTier<T, E>
@@ -109,9 +115,24 @@ where
             .collect();
         let link = Link::new(options.max_staleness, clock.resolution());
         let max_entries = options.max_entries.max(1);
-        let LocalOptions { max_bytes, max_staleness, eviction, .. } = options;
-        let inner = Inner { link, clock, namespace, max_staleness, hasher, shards, max_entries, max_bytes, eviction };
+        let LocalOptions { max_bytes, max_staleness, eviction, keeps_nothing, .. } = options;
+        let inner = Inner {
+            link,
+            clock,
+            namespace,
+            max_staleness,
+            hasher,
+            shards,
+            max_entries,
+            max_bytes,
+            eviction,
+            keeps_nothing,
+        };
         Self { inner: Arc::new(inner) }
+    }
+
+    pub(crate) fn inner(&self) -> &Arc<Inner<T, E>> {
+        &self.inner
     }
 
     /// Looks a key up, and counts exactly one hit or one miss.
@@ -163,7 +184,7 @@ where
     ///
     /// Of all who call this for one key while it is being read, one leads and the others join, unless news about the
     /// key came in between: a read that may have been overtaken is never joined, nor is one that has been under way for
-    /// longer than copies may be stale.
+    /// longer than copies may be stale. Everybody waits by a [`Joiner`], the leader included.
     pub fn read(&self, key: &str) -> Read<T, E> {
         self.look_or_read(key, None)
     }
@@ -191,19 +212,34 @@ where
         drop(shard);
         let read = match begun {
             Begun::Hit(value) => Read::Hit(value),
-            Begun::Join { flight, only, began } => Read::Join(Joiner { flight, only, began }),
-            Begun::Lead(id) => {
-                let mark = Mark { epoch, at: now };
-                Read::Lead(FillTicket::new(Arc::clone(&self.inner), hash, key, id, mark, flight))
+            Begun::Join { flight, only, began } => {
+                // Who leaves in between may be the last one and drop the answer: this one then elects again.
+                flight.join();
+                Read::Join(Joiner::counted(flight, only, began))
             }
-            Begun::Bypass => {
+            Begun::Lead { id, began } => {
+                let ticket = self.fill_ticket(hash, key, id, Mark { epoch, at: now }, &flight);
+                Read::Lead(ticket, Joiner::counted(flight, None, began))
+            }
+            Begun::Bypass { began } => {
                 // Identifiers begin at 1: this one is registered nowhere.
-                let mark = Mark { epoch, at: now };
-                Read::Bypass(FillTicket::new(Arc::clone(&self.inner), hash, key, 0, mark, flight))
+                let ticket = self.fill_ticket(hash, key, 0, Mark { epoch, at: now }, &flight);
+                Read::Bypass(ticket, Joiner::counted(flight, None, began))
             }
         };
         drop(removed);
         read
+    }
+
+    fn fill_ticket(
+        &self,
+        hash: u64,
+        key: SmolStr,
+        id: u64,
+        mark: Mark,
+        flight: &Arc<Flight<T, E>>,
+    ) -> FillTicket<T, E> {
+        FillTicket::new(Arc::clone(&self.inner), hash, key, id, mark, Arc::clone(flight))
     }
 
     /// Registers an own write before its command is sent: removes the entry, and makes reads under way worthless.
@@ -281,10 +317,14 @@ where
         self.inner.weight(key, value_bytes)
     }
 
-    /// Returns a consistent snapshot: every shard is locked before the first is read.
+    /// Returns a consistent snapshot: every shard is locked before the first is read. All zero for a tier that
+    /// [keeps nothing](LocalOptions::keep_nothing).
     #[must_use]
     pub fn stats(&self) -> LocalStats {
         let mut stats = LocalStats::default();
+        if self.inner.keeps_nothing {
+            return stats;
+        }
         stats.enabled = true;
         stats.max_size = self.inner.max_entries;
         stats.max_bytes = self.inner.max_bytes;
@@ -303,6 +343,7 @@ where
             sum.invalidations += counters.invalidations;
             sum.refused_fills += counters.refused_fills;
             sum.refused_writes += counters.refused_writes;
+            sum.refused_loads += counters.refused_loads;
         }
         let changes = self.inner.link.changes();
         CoherenceCounters { flushes: changes.flushes, links: changes.links, ..sum }
@@ -419,7 +460,7 @@ where
 /// Gives a shard back, and only then drops what it let go. Out of the way of hits.
 #[cold]
 #[inline(never)]
-fn unlock_and_drop<T, E>(mut shard: MutexGuard<'_, FlightShard<T, E>>) {
+fn unlock_and_drop<T, E>(mut shard: MutexGuard<'_, TicketShard<T, E>>) {
     let removed = shard.take_removed();
     drop(shard);
     drop(removed);

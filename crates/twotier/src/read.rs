@@ -3,7 +3,6 @@
 use std::{collections::HashMap, pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use tokio::time::timeout;
 use twotier_backend::{BackendResult, Stored};
 use twotier_core::{Error, Operation};
 use twotier_local::{Digest, FillTicket, Joined, Joiner, Read};
@@ -99,8 +98,10 @@ impl<V: Send + Sync + 'static> Shared<V> {
             let value = match read {
                 // Another read filled it since; how long ago is not known, but not before this call.
                 Read::Hit(value) => return Ok(self.local_lookup(value, Duration::ZERO)),
-                Read::Lead(ticket) | Read::Bypass(ticket) => self.lead_read(ticket, key, operation).await?,
-                Read::Join(joiner) => match self.joined(local, key, &joiner, operation).await {
+                Read::Lead(ticket, _joiner) | Read::Bypass(ticket, _joiner) => {
+                    self.lead_read(ticket, key, operation).await?
+                }
+                Read::Join(joiner) => match Self::joined(&joiner).await {
                     Some(result) => result?,
                     None => {
                         read = local.read_again(key, &joiner);
@@ -133,35 +134,8 @@ impl<V: Send + Sync + 'static> Shared<V> {
     }
 
     /// Waits for a read led by somebody else; `None` is to look again.
-    ///
-    /// A leader whose future is kept but not polled would hold up everyone behind it: after half the operation timeout one
-    /// of them asks the backend too. If that answers first, the read is taken down and the others look again.
-    async fn joined(
-        &self,
-        local: &Local<V>,
-        key: &str,
-        joiner: &Joiner<Kept<V>, Error>,
-        operation: Operation,
-    ) -> Option<Result<Kept<V>>> {
-        let joined = match timeout(self.settings.op_timeout / 2, joiner.wait()).await {
-            Ok(joined) => joined,
-            Err(_elapsed) if joiner.volunteer() => {
-                // Boxed, so that reads that need none of this do not carry the room for it.
-                let fetch = Box::pin(self.fetch(key, operation));
-                tokio::select! {
-                    biased;
-                    joined = joiner.wait() => joined,
-                    fetched = fetch => {
-                        // The answer may be newer than what the leader brings: that must not be kept after it.
-                        local.invalidate(key);
-                        joiner.dissolve();
-                        return Some(fetched.map(|fetched| fetched.value));
-                    }
-                }
-            }
-            Err(_elapsed) => joiner.wait().await,
-        };
-        match joined {
+    async fn joined(joiner: &Joiner<Kept<V>, Error>) -> Option<Result<Kept<V>>> {
+        match joiner.wait().await {
             Joined::Value(value) => Some(Ok(value)),
             Joined::Failed(error) => Some(Err(error)),
             Joined::ElectAgain => None,
@@ -284,7 +258,7 @@ impl<V: Send + Sync + 'static> Shared<V> {
             match self.local.as_ref().map(|local| local.read(key)) {
                 Some(Read::Hit(value)) => values[index] = Some(Ok(value)),
                 Some(Read::Join(joiner)) => joined.push((index, joiner)),
-                Some(Read::Lead(ticket) | Read::Bypass(ticket)) => led.push((index, Some(ticket))),
+                Some(Read::Lead(ticket, _) | Read::Bypass(ticket, _)) => led.push((index, Some(ticket))),
                 None => led.push((index, None)),
             }
         }

@@ -1,0 +1,190 @@
+//! Loads: values that come from the origin, one load for each key at a time.
+
+use std::{fmt, mem, sync::Arc};
+
+use smol_str::SmolStr;
+use twotier_core::Mark;
+
+use crate::{
+    completion::Completion,
+    digest::Digest,
+    loads::LoadBegun,
+    ticket::{Stub, WriteTicket},
+    tier::LocalTier,
+};
+
+/// How the joiners of a load are reached.
+pub(crate) type LoadOutcome<T, E> = Completion<Option<Result<T, E>>>;
+
+/// Who runs the loader of a key.
+#[derive(Debug)]
+#[must_use = "a ticket that is dropped abandons the load"]
+pub enum Load<T, E> {
+    /// The caller.
+    Lead(LoadTicket<T, E>),
+    /// Somebody else: wait for them.
+    Join(LoadJoiner<T, E>),
+}
+
+impl<T, E> LocalTier<T, E>
+where
+    T: Clone + Send + Sync + 'static,
+    E: Clone + Send + Sync + 'static,
+{
+    /// Takes part in the load of a key: joins the one under way, or leads one. Touches neither entries nor counters.
+    ///
+    /// The leader calls this *before* it reads the backend, and runs its loader when the key is not there. Of all who
+    /// call this for one key one leads, also while the link is down. A load that may have been overtaken is not joined:
+    /// it is killed by a reported change, a flush, a lost or returned link, an own write of the key as it begins and as
+    /// it ends, [`invalidate`](Self::invalidate), [`clear`](Self::clear), and by a read of the backend that brought
+    /// something else than the first one since the load began.
+    pub fn load(&self, key: &str) -> Load<T, E> {
+        self.join_or_load(key, None)
+    }
+
+    /// Does what [`load`](Self::load) does, for somebody who has waited for a load long enough: that load is killed if
+    /// it is still under way, and the caller leads the next one. A newer load is joined.
+    pub fn load_again(&self, key: &str, waited: &LoadJoiner<T, E>) -> Load<T, E> {
+        self.join_or_load(key, Some(waited.id))
+    }
+
+    fn join_or_load(&self, key: &str, waited: Option<u64>) -> Load<T, E> {
+        let inner = self.inner();
+        let hash = inner.hash(key);
+        let outcome = Arc::new(LoadOutcome::new());
+        let key = SmolStr::new(key);
+        let at = inner.clock.now();
+        let mut shard = inner.shard(hash);
+        let epoch = inner.link.epoch();
+        let (id, begun) = shard.begin_load(hash, &key, epoch, &outcome, waited);
+        drop(shard);
+        match begun {
+            LoadBegun::Lead => {
+                let stub = Stub::new(Arc::clone(inner), hash, key, id, Mark { epoch, at });
+                Load::Lead(LoadTicket { stub, outcome })
+            }
+            LoadBegun::Join { load: outcome, id } => Load::Join(LoadJoiner { outcome, id }),
+        }
+    }
+}
+
+/// The right to store what a loader brings, and the duty to say how the load ended.
+///
+/// Taken by [`LocalTier::load`] *before* the backend is read. Any news about the key takes the right away. Dropping the
+/// ticket abandons the load: those who joined elect another leader.
+#[must_use = "dropping the ticket abandons the load, and whoever joined it has to start again"]
+pub struct LoadTicket<T, E> {
+    stub: Stub<T, E>,
+    outcome: Arc<LoadOutcome<T, E>>,
+}
+
+impl<T, E> LoadTicket<T, E> {
+    /// Returns whether the load may still be joined and stored. What is returned may be outdated at once:
+    /// [`begin_store`](Self::begin_store) decides.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        let tier = &self.stub.tier;
+        let mut shard = tier.shard(self.stub.hash);
+        let epoch = tier.link.epoch();
+        shard.is_load_live(self.stub.claim(), epoch)
+    }
+
+    /// Records what the backend holds, [`Digest::ABSENT`] for a key that is not there, and returns whether the load is
+    /// live. Another answer than before kills it.
+    ///
+    /// Only for a read that does not end a [`FillTicket`](crate::FillTicket), which does the same.
+    pub fn saw(&self, digest: Digest) -> bool {
+        let tier = &self.stub.tier;
+        let mut shard = tier.shard(self.stub.hash);
+        let epoch = tier.link.epoch();
+        shard.load_saw(self.stub.claim(), epoch, digest)
+    }
+
+    /// Registers the own write that stores the loaded value, before its command is sent, or returns `None` when it must
+    /// not be sent: the load is dead, the link is down, or an own write of the key is under way.
+    ///
+    /// `digest` is that of the bytes to be written. The write is to be conditional on what the load saw. It is an own
+    /// write as any other is, but that it leaves this load alive, however it ends.
+    #[must_use = "dropping the ticket ends the write: keep it until the reply is there"]
+    pub fn begin_store(&self, digest: Digest) -> Option<WriteTicket<T, E>> {
+        let Stub { tier, hash, key, .. } = &self.stub;
+        let at = tier.clock.now();
+        let mut shard = tier.shard(*hash);
+        let epoch = tier.link.keeping_epoch();
+        let id = shard.begin_store(self.stub.claim(), epoch, digest);
+        let removed = shard.take_removed();
+        drop(shard);
+        let ticket =
+            id.map(|id| WriteTicket::new(Arc::clone(tier), *hash, key.clone(), id, Mark { epoch, at }, digest));
+        drop(removed);
+        ticket
+    }
+
+    /// Ends the load, and hands its outcome to everybody who joined, whether or not the load is live.
+    ///
+    /// A value whose load died meanwhile is counted as [refused](crate::CoherenceCounters::refused_loads).
+    pub fn finish(mut self, outcome: Result<T, E>) {
+        self.end(Some(outcome));
+    }
+
+    fn end(&mut self, outcome: Option<Result<T, E>>) {
+        if mem::replace(&mut self.stub.ended, true) {
+            return;
+        }
+        let tier = &self.stub.tier;
+        let mut shard = tier.shard(self.stub.hash);
+        let epoch = tier.link.epoch();
+        shard.end_load(self.stub.claim(), epoch, matches!(outcome, Some(Ok(_))));
+        drop(shard);
+        self.outcome.complete(outcome);
+    }
+}
+
+impl<T, E> Drop for LoadTicket<T, E> {
+    fn drop(&mut self) {
+        self.end(None);
+    }
+}
+
+impl<T, E> fmt::Debug for LoadTicket<T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LoadTicket").field("mark", &self.stub.mark).finish_non_exhaustive()
+    }
+}
+
+/// Waits for somebody else's load of the same key.
+#[must_use = "the value is lost if nobody waits for it"]
+pub struct LoadJoiner<T, E> {
+    outcome: Arc<LoadOutcome<T, E>>,
+    id: u64,
+}
+
+impl<T: Clone, E: Clone> LoadJoiner<T, E> {
+    /// Waits until the load has ended, in whatever way. The future may be dropped at any time, and another wait begun.
+    ///
+    /// Nothing here bounds the wait: whoever loses patience calls [`LocalTier::load_again`].
+    pub async fn wait(&self) -> Loaded<T, E> {
+        match self.outcome.wait(|| false).await {
+            Some(Ok(value)) => Loaded::Value(value.clone()),
+            Some(Err(error)) => Loaded::Failed(error.clone()),
+            None => Loaded::ElectAgain,
+        }
+    }
+}
+
+impl<T, E> fmt::Debug for LoadJoiner<T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LoadJoiner").field("ended", &self.outcome.is_complete()).finish_non_exhaustive()
+    }
+}
+
+/// How somebody else's load ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Loaded<T, E> {
+    /// With this value.
+    Value(T),
+    /// With this error.
+    Failed(E),
+    /// Its leader went away. Call [`LocalTier::load`] again.
+    ElectAgain,
+}

@@ -1,0 +1,140 @@
+//! The loads under way in one shard: at most one for each key, and what ends its right to be joined and stored.
+//!
+//! As pure as the [shard](crate::shard) it belongs to.
+
+use foldhash::fast::RandomState;
+use hashlink::{LinkedHashMap, linked_hash_map::RawEntryMut};
+use smol_str::SmolStr;
+
+use crate::{digest::Digest, shard::Claim};
+
+/// The registered loads. `L` is how their joiners are reached.
+///
+/// A load that is not registered, or of another epoch than the current one, is dead: nobody joins it any more and its
+/// value is not stored. Those who joined before are given its outcome all the same.
+#[derive(Debug)]
+pub(crate) struct Loads<L> {
+    registered: LinkedHashMap<SmolStr, Registered<L>, RandomState>,
+}
+
+#[derive(Debug)]
+struct Registered<L> {
+    id: u64,
+    epoch: u64,
+    load: L,
+    /// What the backend was last known to hold since the load was registered.
+    saw: Option<Digest>,
+    /// The own write by which the load stores its value.
+    store: Option<Store>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Store {
+    write: u64,
+    digest: Digest,
+}
+
+/// Whether somebody who asks for a load leads one.
+#[derive(Debug)]
+pub(crate) enum LoadBegun<L> {
+    Lead,
+    Join { load: L, id: u64 },
+}
+
+impl<L> Loads<L> {
+    pub(crate) fn new(hasher: RandomState) -> Self {
+        Self { registered: LinkedHashMap::with_hasher(hasher) }
+    }
+
+    /// Returns whether the load may still be joined and stored.
+    pub(crate) fn is_live(&mut self, claim: Claim<'_>, epoch: u64) -> bool {
+        epoch == claim.epoch && self.find(claim.hash, claim.key).is_some_and(|load| load.id == claim.id)
+    }
+
+    /// The backend was found to hold this. A load dies of an answer that differs from what it saw: its row may be older
+    /// than that answer, which somebody was given, and where changes are not reported nothing else says so.
+    ///
+    /// Its own value is no news to it, and all that it may be followed by.
+    pub(crate) fn see(&mut self, hash: u64, key: &str, digest: Digest) {
+        let Some(load) = self.find(hash, key) else { return };
+        let own = load.store.is_some_and(|store| store.digest == digest);
+        if own || load.saw.is_none_or(|saw| saw == digest) {
+            load.saw = Some(digest);
+        } else {
+            self.kill(hash, key);
+        }
+    }
+
+    /// Records that this own write stores the load's value.
+    pub(crate) fn stores(&mut self, claim: Claim<'_>, write: u64, digest: Digest) {
+        if let Some(load) = self.find(claim.hash, claim.key) {
+            load.store = Some(Store { write, digest });
+        }
+    }
+
+    /// An own write of the key ended, with success or not. It kills every load but the one that it stores.
+    pub(crate) fn write_ended(&mut self, write: Claim<'_>, succeeded: bool) {
+        let Some(load) = self.find(write.hash, write.key) else { return };
+        match load.store {
+            Some(store) if store.write == write.id => {
+                if succeeded {
+                    load.saw = Some(store.digest);
+                }
+            }
+            _ => self.kill(write.hash, write.key),
+        }
+    }
+
+    /// Ends the right of the key's load to be joined and stored.
+    pub(crate) fn kill(&mut self, hash: u64, key: &str) {
+        if self.registered.is_empty() {
+            return;
+        }
+        if let RawEntryMut::Occupied(entry) = self.registered.raw_entry_mut().from_hash(hash, |held| *held == *key) {
+            // Its ticket has the load as well: nothing of the user's is dropped here.
+            entry.remove();
+        }
+    }
+
+    /// Kills every load.
+    pub(crate) fn clear(&mut self) {
+        self.registered.clear();
+    }
+
+    /// Takes a load down that has ended, unless another one has its place.
+    pub(crate) fn end(&mut self, claim: Claim<'_>) {
+        if self.find(claim.hash, claim.key).is_some_and(|load| load.id == claim.id) {
+            self.kill(claim.hash, claim.key);
+        }
+    }
+
+    fn find(&mut self, hash: u64, key: &str) -> Option<&mut Registered<L>> {
+        if self.registered.is_empty() {
+            return None;
+        }
+        match self.registered.raw_entry_mut().from_hash(hash, |held| *held == *key) {
+            RawEntryMut::Occupied(entry) => Some(entry.into_mut()),
+            RawEntryMut::Vacant(_) => None,
+        }
+    }
+}
+
+impl<L: Clone> Loads<L> {
+    /// Joins the load of a key, or registers a new one with the id and epoch of `claim`.
+    ///
+    /// `waited` is the id of a load that the caller does not want to join again, since it takes too long.
+    pub(crate) fn begin(&mut self, claim: Claim<'_>, load: &L, waited: Option<u64>) -> LoadBegun<L> {
+        if let Some(registered) = self.find(claim.hash, claim.key)
+            && registered.epoch == claim.epoch
+            && waited != Some(registered.id)
+        {
+            return LoadBegun::Join { load: registered.load.clone(), id: registered.id };
+        }
+        let new = Registered { id: claim.id, epoch: claim.epoch, load: load.clone(), saw: None, store: None };
+        match self.registered.raw_entry_mut().from_hash(claim.hash, |held| *held == *claim.key) {
+            RawEntryMut::Occupied(mut entry) => _ = entry.replace_value(new),
+            RawEntryMut::Vacant(entry) => _ = entry.insert_hashed_nocheck(claim.hash, claim.key.clone(), new),
+        }
+        LoadBegun::Lead
+    }
+}
