@@ -113,6 +113,9 @@ pub struct BackendStats {
     pub foreign: u64,
     /// Loader runs of `get_or_load` and `get_many_or_load`.
     pub loads: u64,
+    /// Loaded values that were returned and could not be stored: too large, without an encoding, or refused by the
+    /// backend. Also counted as errors. A value that was not stored because its key changed meanwhile is none of them.
+    pub unstored: u64,
     /// How long the calls took.
     pub latency: LatencyStats,
 }
@@ -170,6 +173,8 @@ pub struct CoherenceStats {
     pub refused_fills: u64,
     /// Own writes whose value was not kept because the key changed meanwhile or the writes overlapped.
     pub refused_writes: u64,
+    /// Loaded values that were returned and not stored, because the key changed or the link was lost while they were loaded.
+    pub refused_loads: u64,
     /// How often all copies were declared outdated: flushes by the server and lost links.
     pub flushes: u64,
     /// How often the link came up.
@@ -180,7 +185,17 @@ impl CoherenceStats {
     /// Makes the statistics of a cache without a standing link.
     #[must_use]
     pub fn new(mode: Coherence, max_staleness: Option<Duration>, link: LinkState) -> Self {
-        Self { mode, max_staleness, link, invalidations: 0, refused_fills: 0, refused_writes: 0, flushes: 0, links: 0 }
+        Self {
+            mode,
+            max_staleness,
+            link,
+            invalidations: 0,
+            refused_fills: 0,
+            refused_writes: 0,
+            refused_loads: 0,
+            flushes: 0,
+            links: 0,
+        }
     }
 }
 

@@ -57,6 +57,10 @@ impl<T, E> Flight<T, E> {
         self.arrival.lock().joiners += 1;
     }
 
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.arrival.lock().joiners > 0
+    }
+
     fn leave(&self) {
         let unwanted = {
             let mut arrival = self.arrival.lock();

@@ -82,6 +82,18 @@ impl<T, E> FillTicket<T, E> {
     pub fn mark(&self) -> Mark {
         self.stub.mark
     }
+
+    /// Returns the key that is read.
+    #[must_use]
+    pub fn key(&self) -> &str {
+        &self.stub.key
+    }
+
+    /// Returns whether anybody still waits for the read.
+    #[must_use]
+    pub fn is_awaited(&self) -> bool {
+        self.flight.is_awaited()
+    }
 }
 
 impl<T: Clone, E> FillTicket<T, E> {

@@ -15,7 +15,7 @@ use crate::{
     counters::CoherenceCounters,
     digest::Digest,
     flight::{Flight, Joiner, Outcome},
-    link::Link,
+    link::{Link, is_up},
     load::LoadOutcome,
     options::{LocalOptions, entry_overhead},
     shard::{Asking, Begun, Moment, Shard},
@@ -315,6 +315,14 @@ where
     #[must_use]
     pub fn weight_of(&self, key: &str, value_bytes: usize) -> usize {
         self.inner.weight(key, value_bytes)
+    }
+
+    /// Returns whether copies are served: the link is up, and its last proof of life is not too long ago.
+    #[must_use]
+    pub fn is_serving(&self) -> bool {
+        let now = self.inner.clock.now();
+        let lease = self.inner.link.lease();
+        is_up(self.inner.link.epoch()) && now < lease
     }
 
     /// Returns a consistent snapshot: every shard is locked before the first is read. All zero for a tier that

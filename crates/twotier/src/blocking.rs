@@ -16,7 +16,7 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use twotier_backend::Backend;
 use twotier_core::{BackendError, BackendErrorKind, CacheStats, Error, Namespace, Operation};
 
-use crate::{CacheBuilder, Codec, Health, Lookup, Result, SetOptions, read::Early};
+use crate::{CacheBuilder, Codec, Health, Lookup, Result, SetOptions, read::LocalRead};
 
 /// A [`Cache`](crate::Cache) whose calls block, with a runtime of one thread of its own inside.
 ///
@@ -124,11 +124,11 @@ impl<V: Send + Sync + 'static> Cache<V> {
     ///
     /// As its twin.
     pub fn get(&self, key: &str) -> Result<Option<Arc<V>>> {
-        match self.cache.shared().early(key) {
-            Early::Hit(value) => Ok(value),
-            Early::Refused(error) => Err(*error),
-            Early::Miss => {
-                let read = async { self.cache.shared().read_through(key, Operation::Get).await };
+        match self.cache.tiers().lookup_local(Operation::Get, key) {
+            LocalRead::Hit(value) => Ok(value),
+            LocalRead::Refused(error) => Err(*error),
+            LocalRead::Miss => {
+                let read = async { self.cache.tiers().read_through(key, Operation::Get).await };
                 self.runtime.run(Operation::Get, read).map(|found| found.value)
             }
         }

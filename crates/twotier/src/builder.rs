@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    panic::catch_unwind,
     sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
@@ -9,18 +10,16 @@ use std::{
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::runtime::Handle;
 use twotier_backend::{Backend, Watch};
-use twotier_core::{
-    CacheConfig, ChangeListener, Clock, Coherence, Error, Eviction, IgnoreChanges, Lease, Operation, SystemClock,
-};
+use twotier_core::{CacheConfig, ChangeListener, Clock, Coherence, Error, Eviction, Lease, Operation, SystemClock};
 use twotier_local::{LocalOptions, LocalTier};
 
 use crate::{
     Cache, Codec, Result,
-    admission::Admission,
     codec::Json,
-    load::Loads,
+    log::Occasional,
     meter::Meter,
-    shared::{Listener, Settings, Shared, Weigher},
+    remote::{Admission, Remote, Settings, Weigher, WriteQueue},
+    tiers::Tiers,
 };
 
 /// Local copies that only their time to live keeps from growing stale live this long, unless it is configured.
@@ -128,9 +127,25 @@ impl<V, C> CacheBuilder<V, C> {
         self
     }
 
-    /// Sets the longest one call waits for the backend. Default 500 ms.
+    /// Sets the longest one call waits for the backend; for a batch, the longest it waits for the next of its answers.
+    /// Default 500 ms.
     pub fn op_timeout(mut self, timeout: Duration) -> Self {
         self.config.op_timeout = timeout;
+        self
+    }
+
+    /// Sets the longest one run of a loader may take, between 1 ms and 1 h; then it is dropped, and the call is an error.
+    /// Default 30 s.
+    pub fn load_timeout(mut self, timeout: Duration) -> Self {
+        self.config.load_timeout = timeout;
+        self
+    }
+
+    /// Sets the longest a call waits for somebody else's loader before it runs its own, between 1 ms and 1 h. Default 2 s.
+    ///
+    /// Of all who wait for a key only one runs its own loader then, and the others wait for that one.
+    pub fn load_wait(mut self, patience: Duration) -> Self {
+        self.config.load_wait = patience;
         self
     }
 
@@ -187,43 +202,27 @@ where
             operation: Operation::Build,
             hint: "call it within a tokio runtime, or use twotier::blocking",
         })?;
+        check_timers()?;
         let backend: Arc<dyn Backend> = Arc::new(backend);
-        let loads = Arc::new(Loads::default());
         let config = self.config;
-        let local = config.local_enabled.then(|| {
-            let options = LocalOptions::new(config.max_entries, config.local_bytes(), config.max_staleness)
-                .eviction(config.eviction);
-            LocalTier::new(namespace.clone(), options, self.clock)
-        });
-        let failed = |source| Error::Backend { operation: Operation::Build, namespace: namespace.clone(), source };
-        let coherence = match &local {
-            Some(local) => {
-                let listener =
-                    Listener { namespace: namespace.clone(), local: local.clone(), loads: Arc::clone(&loads) };
-                let watch = Watch {
-                    namespace: namespace.clone(),
-                    listener: Arc::new(listener),
-                    max_staleness: config.max_staleness,
-                    coherence: config.coherence,
-                };
-                let mode = backend.attach(watch).await.map_err(failed)?.coherence;
-                if mode == Coherence::None {
-                    // Nobody will ever report a change or prove life: the time to live alone bounds the copies.
-                    local.link_up(Lease::Unlimited);
-                }
-                mode
-            }
-            // Without copies there is nothing to keep coherent; attaching still connects, and finds what is wrong now.
-            None => {
-                let watch = Watch {
-                    namespace: namespace.clone(),
-                    listener: Arc::new(IgnoreChanges),
-                    max_staleness: config.max_staleness,
-                    coherence: Some(Coherence::None),
-                };
-                backend.attach(watch).await.map_err(failed)?.coherence
-            }
+        let options = if config.local_enabled {
+            LocalOptions::new(config.max_entries, config.local_bytes(), config.max_staleness).eviction(config.eviction)
+        } else {
+            LocalOptions::keep_nothing(config.max_staleness)
         };
+        let local = LocalTier::new(namespace.clone(), options, self.clock);
+        let watch = Watch {
+            namespace: namespace.clone(),
+            listener: Arc::new(local.clone()),
+            max_staleness: config.max_staleness,
+            coherence: config.coherence,
+        };
+        let failed = |source| Error::Backend { operation: Operation::Build, namespace: namespace.clone(), source };
+        let coherence = backend.attach(watch).await.map_err(failed)?.coherence;
+        if coherence == Coherence::None {
+            // Nobody will ever report a change or prove life: the time to live alone bounds the copies.
+            local.link_up(Lease::Unlimited);
+        }
         tracing::info!(%namespace, %coherence, local = config.local_enabled, "cache built");
         let reported = coherence == Coherence::Broadcast;
         let local_time_to_live =
@@ -234,24 +233,38 @@ where
             negative_time_to_live: config.negative_time_to_live,
             ttl_jitter: config.ttl_jitter,
             op_timeout: config.op_timeout,
+            load_timeout: config.load_timeout,
+            load_wait: config.load_wait,
             max_value_bytes: config.max_value_bytes,
             coherence,
+            coherence_asked: config.coherence == Some(coherence),
             max_staleness: config.max_staleness,
+            local_enabled: config.local_enabled,
         };
-        Ok(Cache::from_shared(Shared {
+        let remote = Arc::new(Remote {
             namespace,
             backend,
-            local,
             codec: Arc::new(self.codec),
             weigher: self.weigher,
             settings,
             admission: Admission::new(config.max_in_flight, config.max_waiting),
+            writes: WriteQueue::default(),
             meter: Meter::default(),
-            loads,
+            unstored: Occasional::default(),
             runtime,
             closed: AtomicBool::new(false),
-        }))
+        });
+        Ok(Cache::from_tiers(Tiers { local, remote }))
     }
+}
+
+/// Every deadline needs the runtime's timers, and tokio says that there are none by a panic only.
+fn check_timers() -> Result<()> {
+    let timers = catch_unwind(|| drop(tokio::time::sleep(Duration::ZERO)));
+    timers.map_err(|_no_timers| Error::Usage {
+        operation: Operation::Build,
+        hint: "the runtime has no timers; build it with `enable_all` or `enable_time`",
+    })
 }
 
 impl<V: Serialize + DeserializeOwned> Default for CacheBuilder<V, Json> {

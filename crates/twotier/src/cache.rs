@@ -8,9 +8,9 @@ use std::{
 };
 
 use serde::{Serialize, de::DeserializeOwned};
-use twotier_core::{CacheStats, ChangeListener, CoherenceStats, LocalStats, Namespace, Operation};
+use twotier_core::{CacheStats, ChangeListener, CoherenceStats, Namespace, Operation};
 
-use crate::{CacheBuilder, Get, Health, Lookup, Result, SetOptions, read::Early, shared::Shared};
+use crate::{CacheBuilder, Get, Health, Lookup, Result, SetOptions, health::Observed, read::LocalRead, tiers::Tiers};
 
 /// A cache of typed values: a local tier in this process in front of a backend such as Redis.
 ///
@@ -56,12 +56,12 @@ use crate::{CacheBuilder, Get, Health, Lookup, Result, SetOptions, read::Early, 
 /// # }
 /// ```
 pub struct Cache<V> {
-    shared: Arc<Shared<V>>,
+    tiers: Arc<Tiers<V>>,
 }
 
 impl<V> Clone for Cache<V> {
     fn clone(&self) -> Self {
-        Self { shared: Arc::clone(&self.shared) }
+        Self { tiers: Arc::clone(&self.tiers) }
     }
 }
 
@@ -83,18 +83,18 @@ impl<V> Cache<V> {
         CacheBuilder::new()
     }
 
-    pub(crate) fn from_shared(shared: Shared<V>) -> Self {
-        Self { shared: Arc::new(shared) }
+    pub(crate) fn from_tiers(tiers: Tiers<V>) -> Self {
+        Self { tiers: Arc::new(tiers) }
     }
 
-    pub(crate) fn shared(&self) -> &Shared<V> {
-        &self.shared
+    pub(crate) fn tiers(&self) -> &Tiers<V> {
+        &self.tiers
     }
 
     /// Returns the prefix under which this cache keeps its keys.
     #[must_use]
     pub fn namespace(&self) -> &Namespace {
-        &self.shared.namespace
+        &self.tiers.remote.namespace
     }
 }
 
@@ -112,7 +112,7 @@ impl<V: Send + Sync + 'static> Cache<V> {
     /// decode or that is over `max_value_bytes`. Nothing is kept of a failed read.
     #[inline]
     pub fn get<'a>(&'a self, key: &'a str) -> Get<'a, V> {
-        Get::new(&self.shared, key)
+        Get::new(&self.tiers, key)
     }
 
     /// Reads a value as [`get`](Self::get) does, and says which tier answered, how old the copy is, and how fresh.
@@ -121,9 +121,9 @@ impl<V: Send + Sync + 'static> Cache<V> {
     ///
     /// As [`get`](Self::get).
     pub async fn lookup(&self, key: &str) -> Result<Lookup<V>> {
-        match self.shared.early_lookup(key)? {
+        match self.tiers.lookup_local_with_age(key)? {
             Some(hit) => Ok(hit),
-            None => Box::pin(self.shared.read_through(key, Operation::Get)).await,
+            None => Box::pin(self.tiers.read_through(key, Operation::Get)).await,
         }
     }
 
@@ -132,9 +132,9 @@ impl<V: Send + Sync + 'static> Cache<V> {
     /// `None` when there is no valid copy, when the key is known to be absent, and after [`close`](Self::close).
     #[must_use]
     pub fn get_if_local(&self, key: &str) -> Option<Arc<V>> {
-        match self.shared.early(key) {
-            Early::Hit(value) => value,
-            Early::Miss | Early::Refused(_) => None,
+        match self.tiers.lookup_local(Operation::Get, key) {
+            LocalRead::Hit(value) => value,
+            LocalRead::Miss | LocalRead::Refused(_) => None,
         }
     }
 
@@ -146,7 +146,7 @@ impl<V: Send + Sync + 'static> Cache<V> {
     /// As [`get`](Self::get), for the first key that fails; the values of the others are kept locally all the same.
     pub async fn get_many<K: AsRef<str>>(&self, keys: &[K]) -> Result<Vec<Option<Arc<V>>>> {
         let keys: Vec<&str> = keys.iter().map(AsRef::as_ref).collect();
-        self.shared.read_many(&keys, Operation::GetMany, true).await
+        self.tiers.read_many(&keys, Operation::GetMany, true).await
     }
 
     /// Reads many values as [`get_many`](Self::get_many) does, with a result for each: same length and order as `keys`,
@@ -175,7 +175,7 @@ impl<V: Send + Sync + 'static> Cache<V> {
     /// ```
     pub async fn get_each<K: AsRef<str>>(&self, keys: &[K]) -> Vec<Result<Option<Arc<V>>>> {
         let keys: Vec<&str> = keys.iter().map(AsRef::as_ref).collect();
-        self.shared.read_each(&keys, Operation::GetMany, true).await
+        self.tiers.read_each(&keys, Operation::GetMany, true).await
     }
 
     /// Writes a value through: backend first, in one round trip, then the local tier, so that the next
@@ -191,7 +191,7 @@ impl<V: Send + Sync + 'static> Cache<V> {
     /// A backend that fails or does not answer in time: the local copy is gone, and the write may still take effect
     /// unless the backend refused it.
     pub async fn set(&self, key: &str, value: impl Into<Arc<V>>) -> Result<()> {
-        self.shared.set(key, value.into(), SetOptions::new()).await
+        self.tiers.set(key, value.into(), SetOptions::new()).await
     }
 
     /// Writes a value as [`set`](Self::set) does, with options of its own.
@@ -200,7 +200,7 @@ impl<V: Send + Sync + 'static> Cache<V> {
     ///
     /// As [`set`](Self::set); also a time to live below 1 ms or above 100 years.
     pub async fn set_with(&self, key: &str, value: impl Into<Arc<V>>, options: SetOptions) -> Result<()> {
-        self.shared.set(key, value.into(), options).await
+        self.tiers.set(key, value.into(), options).await
     }
 
     /// Writes many values through, in one round trip for each 512. Of two values for one key the later one wins. On
@@ -216,7 +216,7 @@ impl<V: Send + Sync + 'static> Cache<V> {
         T: Into<Arc<V>>,
     {
         let items = items.into_iter().map(|(key, value)| (key.into(), value.into())).collect();
-        self.shared.set_many(items).await
+        self.tiers.set_many(items).await
     }
 
     /// Writes many values as [`set_many`](Self::set_many) does, with a result for each: same length and order as `items`.
@@ -234,7 +234,7 @@ impl<V: Send + Sync + 'static> Cache<V> {
         T: Into<Arc<V>>,
     {
         let items = items.into_iter().map(|(key, value)| (key.into(), value.into())).collect();
-        self.shared.set_each(items).await
+        self.tiers.set_each(items).await
     }
 
     /// Deletes a key from both tiers, in one round trip, and says whether it was there. A read under way cannot bring
@@ -244,7 +244,7 @@ impl<V: Send + Sync + 'static> Cache<V> {
     ///
     /// As [`set`](Self::set).
     pub async fn delete(&self, key: &str) -> Result<bool> {
-        self.shared.delete(key).await
+        self.tiers.delete(key).await
     }
 
     /// Deletes many keys from both tiers, in one round trip for each 512, and says how many were there.
@@ -254,7 +254,7 @@ impl<V: Send + Sync + 'static> Cache<V> {
     /// As [`set_many`](Self::set_many).
     pub async fn delete_many<K: AsRef<str>>(&self, keys: &[K]) -> Result<usize> {
         let keys: Vec<&str> = keys.iter().map(AsRef::as_ref).collect();
-        self.shared.delete_many(&keys).await
+        self.tiers.delete_many(&keys).await
     }
 
     /// Deletes many keys as [`delete_many`](Self::delete_many) does, and says for each whether it was there: same length
@@ -267,7 +267,7 @@ impl<V: Send + Sync + 'static> Cache<V> {
     /// Each as [`delete`](Self::delete).
     pub async fn delete_each<K: AsRef<str>>(&self, keys: &[K]) -> Vec<Result<bool>> {
         let keys: Vec<&str> = keys.iter().map(AsRef::as_ref).collect();
-        self.shared.delete_each(&keys).await
+        self.tiers.delete_each(&keys).await
     }
 
     /// Reads a value, or loads and stores it when the key is absent: one load per key at a time in this cache.
@@ -306,12 +306,12 @@ impl<V: Send + Sync + 'static> Cache<V> {
         T: Into<Arc<V>>,
         E: Into<Box<dyn StdError + Send + Sync>>,
     {
-        match self.shared.early(key) {
-            Early::Hit(Some(value)) => return Ok(value),
-            Early::Hit(None) | Early::Miss => {}
-            Early::Refused(error) => return Err(*error),
+        match self.tiers.lookup_local(Operation::GetOrLoad, key) {
+            LocalRead::Hit(Some(value)) => return Ok(value),
+            LocalRead::Hit(None) | LocalRead::Miss => {}
+            LocalRead::Refused(error) => return Err(*error),
         }
-        let (value, _tier) = Box::pin(self.shared.get_or_load(key, loader)).await?;
+        let (value, _tier) = Box::pin(self.tiers.get_or_load(key, loader)).await?;
         Ok(value)
     }
 
@@ -369,7 +369,7 @@ impl<V: Send + Sync + 'static> Cache<V> {
         E: Into<Box<dyn StdError + Send + Sync>>,
     {
         let keys: Vec<&str> = keys.iter().map(AsRef::as_ref).collect();
-        self.shared.get_many_or_load(&keys, loader).await
+        self.tiers.get_many_or_load(&keys, loader).await
     }
 
     /// Changes a value by a function of what the backend holds now, and returns what it holds then.
@@ -402,7 +402,7 @@ impl<V: Send + Sync + 'static> Cache<V> {
     where
         T: Into<Arc<V>>,
     {
-        self.shared.update(key, change).await
+        self.tiers.update(key, change).await
     }
 
     /// Reads keys into the local tier, in one round trip for each 512, and says how many are there now, each once. Missing
@@ -415,7 +415,7 @@ impl<V: Send + Sync + 'static> Cache<V> {
     /// As [`get_many`](Self::get_many).
     pub async fn warm<K: AsRef<str>>(&self, keys: &[K]) -> Result<usize> {
         let keys: Vec<&str> = keys.iter().map(AsRef::as_ref).collect();
-        self.shared.warm(&keys, None).await
+        self.tiers.warm(&keys, None).await
     }
 
     /// Warms as [`warm`](Self::warm) does, but no faster than so many keys a second, so that live reads hardly notice.
@@ -448,7 +448,7 @@ impl<V: Send + Sync + 'static> Cache<V> {
     /// ```
     pub async fn warm_paced<K: AsRef<str>>(&self, keys: &[K], keys_per_second: NonZeroU32) -> Result<usize> {
         let keys: Vec<&str> = keys.iter().map(AsRef::as_ref).collect();
-        self.shared.warm(&keys, Some(keys_per_second)).await
+        self.tiers.warm(&keys, Some(keys_per_second)).await
     }
 
     /// Returns up to `n` of the keys held locally, the hottest first: those that would be evicted last. Never touches the
@@ -459,19 +459,19 @@ impl<V: Send + Sync + 'static> Cache<V> {
     /// The namespace is not part of them: they are what [`warm`](Self::warm) takes.
     #[must_use]
     pub fn hot_keys(&self, n: usize) -> Vec<String> {
-        self.shared.hot_keys(n)
+        self.tiers.hot_keys(n)
     }
 
     /// Removes the local copy of a key and says whether there was one; never touches the backend. A read under way
     /// cannot bring the copy back.
     #[must_use = "says whether there was a copy; assign to `_` when that does not matter"]
     pub fn invalidate_local(&self, key: &str) -> bool {
-        self.shared.local.as_ref().is_some_and(|local| local.invalidate(key))
+        self.tiers.local.invalidate(key)
     }
 
     /// Removes every local copy and says how many there were; never touches the backend. Counters stay.
     pub fn clear_local(&self) -> usize {
-        self.shared.local.as_ref().map_or(0, |local| local.clear())
+        self.tiers.local.clear()
     }
 
     /// Removes every key of the namespace, on every instance, and says how many there were.
@@ -484,54 +484,50 @@ impl<V: Send + Sync + 'static> Cache<V> {
     ///
     /// A backend that fails; some keys may have been removed. The local copies are gone in any case.
     pub async fn clear(&self) -> Result<u64> {
-        self.shared.clear().await
+        self.tiers.clear().await
     }
 
     /// Returns the counters since the cache was built: a consistent snapshot of the local tier, and of everything else.
     #[must_use]
     pub fn stats(&self) -> CacheStats {
-        let shared = &*self.shared;
-        let link = self.health().link;
-        let mut coherence = CoherenceStats::new(shared.settings.coherence, shared.settings.staleness_bound(), link);
-        let local = match &shared.local {
-            Some(local) => {
-                let counters = local.counters();
-                coherence.invalidations = counters.invalidations;
-                coherence.refused_fills = counters.refused_fills;
-                coherence.refused_writes = counters.refused_writes;
-                coherence.flushes = counters.flushes;
-                coherence.links = counters.links;
-                local.stats()
-            }
-            None => LocalStats::default(),
-        };
-        CacheStats::new(local, shared.meter.stats(), coherence)
+        let Tiers { local, remote } = &*self.tiers;
+        let settings = &remote.settings;
+        let mut coherence = CoherenceStats::new(settings.coherence, settings.staleness_bound(), remote.backend.link());
+        let counters = local.counters();
+        coherence.invalidations = counters.invalidations;
+        coherence.refused_fills = counters.refused_fills;
+        coherence.refused_writes = counters.refused_writes;
+        coherence.refused_loads = counters.refused_loads;
+        coherence.flushes = counters.flushes;
+        coherence.links = counters.links;
+        CacheStats::new(local.stats(), remote.meter.stats(), coherence)
     }
 
-    /// Returns the state of the link and the promises in force, without a round trip.
+    /// Returns what can be expected of operations and why, the state of the link and the promises in force, without a
+    /// round trip.
     #[must_use]
     pub fn health(&self) -> Health {
-        let shared = &*self.shared;
-        Health {
-            link: shared.backend.link(),
-            coherence: shared.settings.coherence,
-            max_staleness: shared.settings.staleness_bound(),
-            local_enabled: shared.local.is_some(),
-            closed: shared.closed.load(Ordering::Acquire),
-        }
+        let Tiers { local, remote } = &*self.tiers;
+        Health::new(Observed {
+            link: remote.backend.link(),
+            coherence: remote.settings.coherence,
+            coherence_asked: remote.settings.coherence_asked,
+            bound: remote.settings.max_staleness,
+            local_enabled: remote.settings.local_enabled,
+            serving: local.is_serving(),
+            closed: remote.closed.load(Ordering::Acquire),
+        })
     }
 
     /// Closes the cache: every later call on any clone is an error, reads of local copies too.
     ///
     /// Without it the connection ends when the last clone and the last write under way are gone.
     pub async fn close(&self) {
-        let shared = &*self.shared;
-        shared.closed.store(true, Ordering::Release);
-        if let Some(local) = &shared.local {
-            // An even epoch serves nothing. The backend cannot take the link up again once it is closed.
-            local.link_down();
-        }
-        shared.backend.close().await;
+        let Tiers { local, remote } = &*self.tiers;
+        remote.closed.store(true, Ordering::Release);
+        // An even epoch serves nothing. The backend cannot take the link up again once it is closed.
+        local.link_down();
+        remote.backend.close().await;
         // Nothing will read the copies any more.
         self.clear_local();
     }
@@ -539,6 +535,6 @@ impl<V: Send + Sync + 'static> Cache<V> {
 
 impl<V> fmt::Debug for Cache<V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Cache").field("namespace", &self.shared.namespace).finish_non_exhaustive()
+        f.debug_struct("Cache").field("namespace", &self.tiers.remote.namespace).finish_non_exhaustive()
     }
 }

@@ -9,11 +9,7 @@ use std::{
 
 use twotier_core::Operation;
 
-use crate::{
-    Result,
-    read::Early,
-    shared::{Kept, Shared},
-};
+use crate::{Result, read::LocalRead, remote::CachedValue, tiers::Tiers};
 
 /// The future of [`Cache::get`](crate::Cache::get): ready at once on a local hit.
 ///
@@ -25,28 +21,28 @@ pub struct Get<'a, V> {
 }
 
 enum State<'a, V> {
-    Hit(Kept<V>),
-    Missed { shared: &'a Shared<V>, key: &'a str },
-    Reading(Pin<Box<dyn Future<Output = Result<Kept<V>>> + Send + 'a>>),
+    Hit(CachedValue<V>),
+    Missed { tiers: &'a Tiers<V>, key: &'a str },
+    Reading(Pin<Box<dyn Future<Output = Result<CachedValue<V>>> + Send + 'a>>),
     Refused(Box<twotier_core::Error>),
     Done,
 }
 
 impl<'a, V: Send + Sync + 'static> Get<'a, V> {
     #[inline]
-    pub(crate) fn new(shared: &'a Shared<V>, key: &'a str) -> Self {
-        let state = match shared.early(key) {
-            Early::Hit(value) => State::Hit(value),
-            Early::Miss => State::Missed { shared, key },
-            Early::Refused(error) => State::Refused(error),
+    pub(crate) fn new(tiers: &'a Tiers<V>, key: &'a str) -> Self {
+        let state = match tiers.lookup_local(Operation::Get, key) {
+            LocalRead::Hit(value) => State::Hit(value),
+            LocalRead::Miss => State::Missed { tiers, key },
+            LocalRead::Refused(error) => State::Refused(error),
         };
         Self { state }
     }
 
     #[cold]
     fn read(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Arc<V>>>> {
-        if let State::Missed { shared, key } = self.state {
-            let reading = async move { Ok(shared.read_through(key, Operation::Get).await?.value) };
+        if let State::Missed { tiers, key } = self.state {
+            let reading = async move { Ok(tiers.read_through(key, Operation::Get).await?.value) };
             self.state = State::Reading(Box::pin(reading));
         }
         match &mut self.state {

@@ -8,19 +8,19 @@
 //! - [`codec`] turns values into bytes; JSON is the default.
 //! - [`CacheStats`] and [`Health`] say what it does; [`Error`] says what failed.
 
-mod admission;
 pub mod blocking;
 mod builder;
 mod cache;
 pub mod codec;
-mod each;
 mod get;
 mod health;
 mod load;
+mod log;
 mod lookup;
 mod meter;
 mod read;
-mod shared;
+mod remote;
+mod tiers;
 mod update;
 mod warm;
 mod write;
@@ -47,7 +47,7 @@ pub use crate::{
     cache::Cache,
     codec::Codec,
     get::Get,
-    health::Health,
+    health::{Health, Reason, Status},
     lookup::{Freshness, Lookup, Tier},
     write::SetOptions,
 };

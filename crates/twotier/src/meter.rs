@@ -28,29 +28,40 @@ pub(crate) struct Meter {
     undecodable: AtomicU64,
     foreign: AtomicU64,
     loads: AtomicU64,
+    unstored: AtomicU64,
     measured: AtomicU64,
     nanos: AtomicU64,
     longest: AtomicU64,
 }
 
 impl Meter {
-    /// Runs one call and counts it, with its time. A call whose future is dropped is counted, its time is not.
-    pub(crate) async fn call<T>(&self, kind: Call, call: impl Future<Output = T>, failed: impl Fn(&T) -> bool) -> T {
+    /// Counts a call that begins, and returns when that was.
+    pub(crate) fn start(&self, kind: Call) -> Instant {
         match kind {
             Call::Read => &self.reads,
             Call::Write => &self.writes,
             Call::Delete => &self.deletes,
         }
         .fetch_add(1, Relaxed);
-        let started = Instant::now();
-        let result = call.await;
+        Instant::now()
+    }
+
+    /// Counts the end of a call, with its time. A call that is dropped is counted, its time is not.
+    pub(crate) fn end(&self, started: Instant, failed: bool) {
         let nanos = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
         self.measured.fetch_add(1, Relaxed);
         self.nanos.fetch_add(nanos, Relaxed);
         self.longest.fetch_max(nanos, Relaxed);
-        if failed(&result) {
+        if failed {
             self.errors.fetch_add(1, Relaxed);
         }
+    }
+
+    /// Runs one call and counts it.
+    pub(crate) async fn call<T>(&self, kind: Call, call: impl Future<Output = T>, failed: impl Fn(&T) -> bool) -> T {
+        let started = self.start(kind);
+        let result = call.await;
+        self.end(started, failed(&result));
         result
     }
 
@@ -71,6 +82,13 @@ impl Meter {
         self.foreign.fetch_add(1, Relaxed);
     }
 
+    /// Counts loaded values that could not be stored: too large, without an encoding, refused by the backend.
+    pub(crate) fn unstored(&self, refused_here: bool) {
+        self.unstored.fetch_add(1, Relaxed);
+        // What the backend refused is counted as the call that it was.
+        self.errors.fetch_add(u64::from(refused_here), Relaxed);
+    }
+
     pub(crate) fn loaded(&self) {
         self.loads.fetch_add(1, Relaxed);
     }
@@ -86,6 +104,7 @@ impl Meter {
         stats.undecodable = self.undecodable.load(Relaxed);
         stats.foreign = self.foreign.load(Relaxed);
         stats.loads = self.loads.load(Relaxed);
+        stats.unstored = self.unstored.load(Relaxed);
         stats.latency = LatencyStats::new(
             self.measured.load(Relaxed),
             Duration::from_nanos(self.nanos.load(Relaxed)),

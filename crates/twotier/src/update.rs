@@ -1,88 +1,104 @@
 //! `update`: compare-and-set against the backend.
 
-use std::sync::Arc;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
-use twotier_core::{Error, Operation};
+use tokio::time::sleep;
+use twotier_core::Operation;
 use twotier_local::Digest;
 
-use crate::{Result, SetOptions, meter::Call, shared::Shared};
+use crate::{
+    Result, SetOptions,
+    meter::Call,
+    remote::{Cost, Prepared},
+    tiers::Tiers,
+};
 
-impl<V: Send + Sync + 'static> Shared<V> {
+/// The longest first pause of those who change one key at once. It doubles with every attempt in vain.
+const FIRST_BACKOFF: Duration = Duration::from_millis(1);
+const LONGEST_BACKOFF: Duration = Duration::from_millis(64);
+
+impl<V: Send + Sync + 'static> Tiers<V> {
     pub(crate) async fn update<T: Into<Arc<V>>>(
-        self: &Arc<Self>,
+        &self,
         key: &str,
         change: impl FnMut(Option<&V>) -> Option<T>,
     ) -> Result<Option<Arc<V>>> {
         let operation = Operation::Update;
-        self.check_key(operation, key)?;
-        self.open(operation)?;
-        self.loads.supersede(key);
-        self.within(operation, self.change_until_set(key, change)).await
+        self.remote.check_key(operation, key)?;
+        self.remote.open(operation)?;
+        let sent = Arc::new(AtomicBool::new(false));
+        let changed = self.change_until_set(key, &sent, change);
+        match self.remote.timeout(self.remote.settings.op_timeout, changed).await {
+            Ok(result) => result,
+            Err(_elapsed) => {
+                self.remote.meter.timed_out();
+                Err(self.remote.timed_out(operation, sent.load(Ordering::Acquire)))
+            }
+        }
     }
 
+    /// `sent` says whether a change is under way whose outcome is not known.
     async fn change_until_set<T: Into<Arc<V>>>(
-        self: &Arc<Self>,
+        &self,
         key: &str,
+        sent: &Arc<AtomicBool>,
         mut change: impl FnMut(Option<&V>) -> Option<T>,
     ) -> Result<Option<Arc<V>>> {
+        let mut backoff = FIRST_BACKOFF;
         loop {
             // Registered before the read and ended after the write: what `change` saw may be newer than a copy, which
             // must not be served afterwards. The ticket installs nothing, because the server reports what a script
             // writes to its own connection too, and that report may come after the reply.
-            let ticket = self.local.as_ref().map(|local| local.begin_write(key, Digest::ABSENT));
+            let ticket = self.local.begin_write(key, Digest::ABSENT);
             let (held, encoded) = self.held(key).await?;
             let changed: Option<Arc<V>> = change(held.as_deref()).map(Into::into);
             if held.is_none() && changed.is_none() {
                 return Ok(None);
             }
-            let options = SetOptions::default();
-            let prepared = changed.map(|value| self.prepare(Operation::Update, key, value, options)).transpose()?;
+            let prepared = match changed {
+                Some(value) => Some(self.remote.prepare(Operation::Update, key, value, SetOptions::default())?),
+                None => None,
+            };
             let (value, bytes, ttl) = match prepared {
-                Some(prepared) => (Some(prepared.value), Some(prepared.bytes), prepared.ttl),
+                Some(Prepared { value, bytes, ttl, .. }) => (Some(value), Some(bytes), ttl),
                 None => (None, None, None),
             };
-            let qualified = self.namespace.qualify(key);
-            let turn = self.turn(Operation::Update, 1).await?;
-            let shared = Arc::clone(self);
-            let write = async move {
-                let _turn = turn;
-                let call = shared.backend.compare_and_set(&qualified, encoded, bytes, ttl);
-                let result = shared.meter.call(Call::Write, call, Result::is_err).await;
+            let (remote, qualified) = (Arc::clone(&self.remote), self.remote.namespace.qualify(key));
+            let cost = Cost::of_writes(std::iter::once(bytes.as_ref().map_or(0, Bytes::len)));
+            let sending = Arc::clone(sent);
+            let write = self.remote.write(Operation::Update, cost, false, move |permit| async move {
+                sending.store(true, Ordering::Release);
+                let call = remote.backend.compare_and_set(&qualified, encoded, bytes, ttl);
+                let result = remote.meter.call(Call::Write, call, Result::is_err).await;
+                drop(permit);
                 drop(ticket);
-                if let Some(Ok(key)) = shared.namespace.strip(&qualified).map(std::str::from_utf8) {
-                    shared.loads.supersede(key);
-                }
-                result.map_err(|source| shared.backend_failed(Operation::Update, source))
-            };
-            if self.detached(Operation::Update, write).await? {
+                result.map_err(|source| remote.backend_failed(Operation::Update, source))
+            });
+            if self.remote.written(write).await? {
                 return Ok(value);
             }
+            sent.store(false, Ordering::Release);
+            // Somebody else changed it in between. Of many who do so at once one succeeds in each round; pauses drawn at
+            // random keep the others from meeting again and again.
+            sleep(backoff.mul_f64(fastrand::f64())).await;
+            backoff = (backoff * 2).min(LONGEST_BACKOFF);
         }
     }
 
     /// Reads what the backend holds, decoded and as it is.
     async fn held(&self, key: &str) -> Result<(Option<Arc<V>>, Option<Bytes>)> {
         let operation = Operation::Update;
-        let qualified = self.namespace.qualify(key);
-        let turn = self.turn(operation, 1).await?;
-        let stored = self.meter.call(Call::Read, self.backend.get(&qualified), Result::is_err).await;
-        drop(turn);
-        let Some(stored) = stored.map_err(|source| self.backend_failed(operation, source))? else {
-            return Ok((None, None));
-        };
-        let (size, limit) = (stored.value.len(), self.settings.max_value_bytes);
-        if size > limit {
-            return Err(Error::ValueTooLarge { operation, namespace: self.namespace.clone(), size, limit });
-        }
-        let value = self.codec.decode_at(self.place(key), &stored.value).map_err(|source| {
-            self.meter.undecodable();
-            Error::Codec { operation, namespace: self.namespace.clone(), source }
-        })?;
-        if value.is_none() {
-            // `change` sees an absent key, and what it makes replaces these very bytes and no later ones.
-            self.meter.foreign();
-        }
+        let Some(stored) = self.remote.read_stored(operation, key).await? else { return Ok((None, None)) };
+        // `change` sees bytes that are not ours as an absent key, and what it makes replaces these very bytes and no later
+        // ones.
+        let value = self.remote.decode(operation, key, &stored.value)?;
         Ok((value.map(Arc::new), Some(stored.value)))
     }
 }

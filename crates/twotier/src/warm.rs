@@ -5,20 +5,18 @@ use std::{collections::HashSet, num::NonZeroU32, time::Duration};
 use tokio::{task::yield_now, time::sleep};
 use twotier_core::Operation;
 
-use crate::{Result, read::BATCH, shared::Shared};
+use crate::{Result, remote::BATCH, tiers::Tiers};
 
 /// How often in a second a paced warm-up reads: often enough to be even, seldom enough to read in batches.
 const BATCHES_PER_SECOND: u32 = 10;
 
-impl<V: Send + Sync + 'static> Shared<V> {
+impl<V: Send + Sync + 'static> Tiers<V> {
     /// Reads keys into the local tier, one batch at a time, and counts those that are there.
     ///
     /// The next batch is asked for when the last was answered, so a live read never waits behind more than one; between
     /// two of them other tasks run, for as long as the pace wants.
     pub(crate) async fn warm(&self, keys: &[&str], pace: Option<NonZeroU32>) -> Result<usize> {
-        for key in keys {
-            self.check_key(Operation::Warm, key)?;
-        }
+        self.check_keys(Operation::Warm, keys).await?;
         let mut seen = HashSet::with_capacity(keys.len());
         let distinct: Vec<&str> = keys.iter().copied().filter(|key| seen.insert(*key)).collect();
         let (size, pause) = pace.map_or((BATCH, Duration::ZERO), batches);
@@ -34,12 +32,12 @@ impl<V: Send + Sync + 'static> Shared<V> {
             let values = self.read_many(batch, Operation::Warm, false).await?;
             present += values.iter().flatten().count();
         }
-        self.open(Operation::Warm).map(|()| present)
+        self.remote.open(Operation::Warm).map(|()| present)
     }
 
     /// Returns up to `n` of the keys held locally, the hottest first.
     pub(crate) fn hot_keys(&self, n: usize) -> Vec<String> {
-        self.local.as_ref().map(|local| local.hottest(n)).unwrap_or_default()
+        self.local.hottest(n)
     }
 }
 

@@ -1,18 +1,25 @@
 //! The write path: backend first, then the local tier.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use twotier_backend::{BackendResult, Write};
-use twotier_core::{Error, Operation, check_time_to_live};
-use twotier_local::{Digest, LocalTier, WriteTicket};
+use twotier_core::{Error, Operation};
+use twotier_local::{Digest, WriteTicket};
 
 use crate::{
     Result,
     meter::Call,
-    read::{BATCH, breathe},
-    shared::{Kept, Shared},
+    remote::{CachedValue, Cost, PendingWrite, Prepared, Remote, unanswered, writes_at_once},
+    tiers::{Tiers, yield_every},
 };
+
+/// How many parts of one batch are on their way at once.
+const PARTS: usize = 4;
 
 /// Options of one write.
 ///
@@ -24,7 +31,7 @@ use crate::{
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SetOptions {
-    ttl: Option<Option<Duration>>,
+    pub(crate) ttl: Option<Option<Duration>>,
 }
 
 impl SetOptions {
@@ -42,202 +49,246 @@ impl SetOptions {
     }
 }
 
-/// A value that passed every check and is ready to be sent.
-pub(crate) struct Prepared<V> {
-    pub(crate) value: Arc<V>,
-    pub(crate) bytes: Bytes,
-    weight: usize,
-    pub(crate) ttl: Option<Duration>,
-    /// How long the local copy lives: the shorter of both times to live.
-    life: Duration,
-}
+type Ticket<V> = WriteTicket<CachedValue<V>, Error>;
 
-type Ticket<V> = WriteTicket<Kept<V>, Error>;
-
-impl<V: Send + Sync + 'static> Shared<V> {
-    pub(crate) async fn set(self: &Arc<Self>, key: &str, value: Arc<V>, options: SetOptions) -> Result<()> {
+impl<V: Send + Sync + 'static> Tiers<V> {
+    /// Writes one value. One round trip.
+    pub(crate) async fn set(&self, key: &str, value: Arc<V>, options: SetOptions) -> Result<()> {
         let operation = Operation::Set;
-        self.check_key(operation, key)?;
-        self.open(operation)?;
-        self.loads.supersede(key);
-        self.put(operation, key, value, options).await
-    }
-
-    /// Writes one value whose key was checked. One round trip.
-    pub(crate) async fn put(
-        self: &Arc<Self>,
-        operation: Operation,
-        key: &str,
-        value: Arc<V>,
-        options: SetOptions,
-    ) -> Result<()> {
-        let prepared = self.prepare(operation, key, value, options)?;
-        let qualified = self.namespace.qualify(key);
-        let put = async {
-            let turn = self.turn(operation, 1).await?;
-            let ticket = self.local.as_ref().map(|local| local.begin_write(key, Digest::of(&prepared.bytes)));
-            let shared = Arc::clone(self);
-            let write = async move {
+        self.remote.check_key(operation, key)?;
+        self.remote.open(operation)?;
+        let prepared = self.remote.prepare(operation, key, value, options)?;
+        let (local, remote, key) = (self.local.clone(), Arc::clone(&self.remote), key.to_owned());
+        let cost = Cost::of_writes(std::iter::once(prepared.bytes.len()));
+        let write = self.remote.write(operation, cost, false, move |permit| {
+            let ticket = local.begin_write(&key, Digest::of(&prepared.bytes));
+            async move {
                 let Prepared { value, bytes, weight, ttl, life } = prepared;
-                let call = shared.backend.set(&qualified, bytes, ttl);
-                let result = shared.meter.call(Call::Write, call, Result::is_err).await;
-                drop(turn);
-                let install = |ticket: Ticket<V>| ticket.install(Some(value), weight, Some(life));
-                shared.ended(operation, &qualified, ticket, result, install)
-            };
-            self.detached(operation, write).await
-        };
-        self.within(operation, put).await
+                let qualified = remote.namespace.qualify(&key);
+                let call = remote.backend.set(&qualified, bytes, ttl);
+                let result = remote.meter.call(Call::Write, call, Result::is_err).await;
+                drop(permit);
+                ended(&remote, operation, ticket, result, |ticket| ticket.install(Some(value), weight, Some(life)))
+            }
+        });
+        self.remote.written(write).await
     }
 
-    pub(crate) async fn set_many(self: &Arc<Self>, items: Vec<(String, Arc<V>)>) -> Result<()> {
+    pub(crate) async fn set_many(&self, items: Vec<(String, Arc<V>)>) -> Result<()> {
         let operation = Operation::SetMany;
         for (index, (key, _)) in items.iter().enumerate() {
-            breathe(index).await;
-            self.check_key(operation, key)?;
+            yield_every(index).await;
+            self.remote.check_key(operation, key)?;
         }
-        self.open(operation)?;
+        self.remote.open(operation)?;
         // Of two values for one key the later one wins; the others are written in the order in which they came.
         let mut last: HashMap<String, usize> = HashMap::with_capacity(items.len());
         for (index, (key, _)) in items.iter().enumerate() {
-            breathe(index).await;
+            yield_every(index).await;
             last.insert(key.clone(), index);
         }
         let mut prepared = Vec::with_capacity(last.len());
         for (index, (key, value)) in items.into_iter().enumerate() {
-            breathe(index).await;
+            yield_every(index).await;
             if last.get(&key) == Some(&index) {
-                let value = self.prepare(operation, &key, value, SetOptions::default())?;
+                let value = self.remote.prepare(operation, &key, value, SetOptions::default())?;
                 prepared.push((key, value));
             }
         }
-        self.set_batches(operation, prepared).await.into_iter().collect()
+        self.set_distinct(operation, prepared).await.into_iter().collect()
     }
 
-    /// Writes distinct keys: same length and order. One round trip for each 512; others run in between.
-    pub(crate) async fn set_batches(
-        self: &Arc<Self>,
-        operation: Operation,
-        prepared: Vec<(String, Prepared<V>)>,
-    ) -> Vec<Result<()>> {
-        let mut results = Vec::with_capacity(prepared.len());
-        let mut prepared = prepared.into_iter();
-        while prepared.len() > 0 {
-            let batch: Vec<_> = prepared.by_ref().take(self.batch()).collect();
-            for (key, _) in &batch {
-                self.loads.supersede(key);
-            }
-            results.extend(self.set_batch(operation, batch).await);
-            tokio::task::yield_now().await;
+    /// Writes many values: same length and order as `items`. Of two values for one key the later one wins, and what
+    /// becomes of it is the result of both.
+    pub(crate) async fn set_each(&self, items: Vec<(String, Arc<V>)>) -> Vec<Result<()>> {
+        let operation = Operation::SetMany;
+        if let Err(closed) = self.remote.open(operation) {
+            return items.iter().map(|_| Err(closed.clone())).collect();
         }
-        results
+        let last: HashMap<String, usize> =
+            items.iter().enumerate().map(|(index, (key, _))| (key.clone(), index)).collect();
+        let deciding: Vec<Option<usize>> = items.iter().map(|(key, _)| last.get(key).copied()).collect();
+        let mut results = vec![Ok(()); items.len()];
+        let (mut indices, mut prepared) = (Vec::new(), Vec::new());
+        for (index, (key, value)) in items.into_iter().enumerate() {
+            yield_every(index).await;
+            if deciding[index] != Some(index) {
+                continue;
+            }
+            let checked = self.remote.check_key(operation, &key);
+            match checked.and_then(|()| self.remote.prepare(operation, &key, value, SetOptions::default())) {
+                Ok(value) => {
+                    indices.push(index);
+                    prepared.push((key, value));
+                }
+                Err(refused) => results[index] = Err(refused),
+            }
+        }
+        let written = self.set_distinct(operation, prepared).await;
+        for (index, result) in indices.into_iter().zip(written) {
+            results[index] = result;
+        }
+        deciding.into_iter().flatten().map(|index| results[index].clone()).collect()
     }
 
-    /// Writes one batch of distinct keys. One round trip; each key ends by its own reply.
-    pub(crate) async fn set_batch(
-        self: &Arc<Self>,
-        operation: Operation,
-        batch: Vec<(String, Prepared<V>)>,
-    ) -> Vec<Result<()>> {
-        let size = batch.len();
-        let written = async {
-            let turn = self.turn(operation, size).await?;
-            let mut writes = Vec::with_capacity(batch.len());
-            let mut tickets = Vec::with_capacity(batch.len());
-            for (key, Prepared { value, bytes, weight, ttl, life }) in batch {
-                let ticket = self.local.as_ref().map(|local| local.begin_write(&key, Digest::of(&bytes)));
-                tickets.push((ticket, value, weight, life));
-                writes.push(Write::new(self.namespace.qualify(&key), bytes, ttl));
+    /// Writes distinct keys: same length and order. One call of the backend for each 512 or each MiB.
+    async fn set_distinct(&self, operation: Operation, prepared: Vec<(String, Prepared<V>)>) -> Vec<Result<()>> {
+        let total = prepared.len();
+        let mut left = VecDeque::from(prepared);
+        let next = || {
+            let sizes = left.iter().map(|(_, prepared)| prepared.bytes.len());
+            let part: Vec<_> = {
+                let count = writes_at_once(sizes, self.remote.batch());
+                left.drain(..count.min(left.len())).collect()
+            };
+            (!part.is_empty()).then(|| (part.len(), self.set_part(operation, part)))
+        };
+        self.in_parts(operation, total, next).await
+    }
+
+    fn set_part(&self, operation: Operation, part: Vec<(String, Prepared<V>)>) -> PendingWrite<Vec<Result<()>>> {
+        let cost = Cost::of_writes(part.iter().map(|(_, prepared)| prepared.bytes.len()));
+        let (local, remote) = (self.local.clone(), Arc::clone(&self.remote));
+        self.remote.write(operation, cost, true, move |permit| {
+            let mut writes = Vec::with_capacity(part.len());
+            let mut tickets = Vec::with_capacity(part.len());
+            for (key, Prepared { value, bytes, weight, ttl, life }) in part {
+                tickets.push((local.begin_write(&key, Digest::of(&bytes)), value, weight, life));
+                writes.push(Write::new(remote.namespace.qualify(&key), bytes, ttl));
             }
-            let shared = Arc::clone(self);
-            let write = async move {
-                let call = shared.backend.set_many(&writes);
-                let results = shared.meter.call(Call::Write, call, any_failed).await;
-                drop(turn);
-                let results = Self::one_each(writes.len(), results);
-                let ended = tickets.into_iter().zip(&writes).zip(results);
-                let ended = ended.map(|(((ticket, value, weight, life), write), result)| {
+            async move {
+                let results = remote.meter.call(Call::Write, remote.backend.set_many(&writes), any_failed).await;
+                drop(permit);
+                let results = one_each(writes.len(), results);
+                let ended = tickets.into_iter().zip(results).map(|((ticket, value, weight, life), result)| {
                     let install = |ticket: Ticket<V>| ticket.install(Some(value), weight, Some(life));
-                    shared.ended(operation, &write.key, ticket, result.map(drop), install)
+                    ended(&remote, operation, ticket, result.map(drop), install)
                 });
                 Ok(ended.collect())
-            };
-            self.detached(operation, write).await
-        };
-        let results = self.within(operation, written).await;
-        results.unwrap_or_else(|error| vec![Err(error); size])
+            }
+        })
     }
 
-    pub(crate) async fn delete(self: &Arc<Self>, key: &str) -> Result<bool> {
+    pub(crate) async fn delete(&self, key: &str) -> Result<bool> {
         let operation = Operation::Delete;
-        self.check_key(operation, key)?;
-        self.open(operation)?;
-        self.loads.supersede(key);
-        let qualified = self.namespace.qualify(key);
-        let delete = async {
-            let turn = self.turn(operation, 1).await?;
-            let ticket = self.local.as_ref().map(|local| local.begin_write(key, Digest::ABSENT));
-            let shared = Arc::clone(self);
-            let write = async move {
-                let result = shared.meter.call(Call::Delete, shared.backend.delete(&qualified), Result::is_err).await;
-                drop(turn);
-                let life = shared.settings.negative_time_to_live;
-                shared.ended(operation, &qualified, ticket, result, |ticket| ticket.install(None, 0, life))
-            };
-            self.detached(operation, write).await
-        };
-        self.within(operation, delete).await
+        self.remote.check_key(operation, key)?;
+        self.remote.open(operation)?;
+        let (local, remote, key) = (self.local.clone(), Arc::clone(&self.remote), key.to_owned());
+        let write = self.remote.write(operation, Cost::of_keys(1), false, move |permit| {
+            let ticket = local.begin_write(&key, Digest::ABSENT);
+            async move {
+                let qualified = remote.namespace.qualify(&key);
+                let result = remote.meter.call(Call::Delete, remote.backend.delete(&qualified), Result::is_err).await;
+                drop(permit);
+                let life = remote.settings.negative_time_to_live;
+                ended(&remote, operation, ticket, result, |ticket| ticket.install(None, 0, life))
+            }
+        });
+        self.remote.written(write).await
     }
 
-    /// Deletes many keys, and says how many were there. One round trip for each 512.
-    pub(crate) async fn delete_many(self: &Arc<Self>, keys: &[&str]) -> Result<usize> {
+    /// Deletes many keys, and says how many were there.
+    pub(crate) async fn delete_many(&self, keys: &[&str]) -> Result<usize> {
         let operation = Operation::DeleteMany;
         self.check_keys(operation, keys).await?;
-        self.open(operation)?;
+        self.remote.open(operation)?;
         let mut distinct = keys.to_vec();
         distinct.sort_unstable();
         distinct.dedup();
-        let removed: Vec<bool> = self.delete_batches(operation, &distinct).await.into_iter().collect::<Result<_>>()?;
+        let removed: Vec<bool> = self.delete_distinct(operation, &distinct).await.into_iter().collect::<Result<_>>()?;
         Ok(removed.into_iter().filter(|was_there| *was_there).count())
     }
 
-    /// Deletes distinct keys: same length and order. One round trip for each 512.
-    pub(crate) async fn delete_batches(self: &Arc<Self>, operation: Operation, keys: &[&str]) -> Vec<Result<bool>> {
-        let mut results = Vec::with_capacity(keys.len());
-        for (index, batch) in keys.chunks(self.batch()).enumerate() {
-            breathe(index * BATCH).await;
-            results.extend(self.delete_batch(operation, batch).await);
+    /// Deletes many keys: same length and order as `keys`.
+    pub(crate) async fn delete_each(&self, keys: &[&str]) -> Vec<Result<bool>> {
+        let operation = Operation::DeleteMany;
+        if let Err(closed) = self.remote.open(operation) {
+            return keys.iter().map(|_| Err(closed.clone())).collect();
         }
-        results
+        let mut results: HashMap<&str, Result<bool>> = HashMap::with_capacity(keys.len());
+        let mut distinct = Vec::with_capacity(keys.len());
+        for key in keys {
+            if !results.contains_key(key) {
+                let checked = self.remote.check_key(operation, key);
+                if checked.is_ok() {
+                    distinct.push(*key);
+                }
+                results.insert(key, checked.map(|()| false));
+            }
+        }
+        let deleted = self.delete_distinct(operation, &distinct).await;
+        results.extend(distinct.into_iter().zip(deleted));
+        keys.iter().filter_map(|key| results.get(key).cloned()).collect()
     }
 
-    async fn delete_batch(self: &Arc<Self>, operation: Operation, keys: &[&str]) -> Vec<Result<bool>> {
-        let size = keys.len();
-        let deleted = async {
-            let turn = self.turn(operation, size).await?;
-            let mut qualified: Vec<Bytes> = Vec::with_capacity(keys.len());
-            let mut tickets = Vec::with_capacity(keys.len());
-            for key in keys {
-                self.loads.supersede(key);
-                tickets.push(self.local.as_ref().map(|local| local.begin_write(key, Digest::ABSENT)));
-                qualified.push(self.namespace.qualify(key).into());
-            }
-            let shared = Arc::clone(self);
-            let write = async move {
-                let call = shared.backend.delete_many(&qualified);
-                let results = shared.meter.call(Call::Delete, call, any_failed).await;
-                drop(turn);
-                let results = Self::one_each(qualified.len(), results);
-                let life = shared.settings.negative_time_to_live;
-                let ended = tickets.into_iter().zip(&qualified).zip(results).map(|((ticket, key), result)| {
-                    shared.ended(operation, key, ticket, result, |ticket| ticket.install(None, 0, life))
+    /// Deletes distinct keys: same length and order. One call of the backend for each 512.
+    async fn delete_distinct(&self, operation: Operation, keys: &[&str]) -> Vec<Result<bool>> {
+        let mut parts = keys.chunks(self.remote.batch());
+        let next = || parts.next().map(|part| (part.len(), self.delete_part(operation, part)));
+        self.in_parts(operation, keys.len(), next).await
+    }
+
+    fn delete_part(&self, operation: Operation, keys: &[&str]) -> PendingWrite<Vec<Result<bool>>> {
+        let keys: Vec<String> = keys.iter().map(|key| (*key).to_owned()).collect();
+        let (local, remote) = (self.local.clone(), Arc::clone(&self.remote));
+        self.remote.write(operation, Cost::of_keys(keys.len()), true, move |permit| {
+            let tickets: Vec<_> = keys.iter().map(|key| local.begin_write(key, Digest::ABSENT)).collect();
+            let qualified: Vec<Bytes> = keys.iter().map(|key| remote.namespace.qualify(key).into()).collect();
+            async move {
+                let call = remote.backend.delete_many(&qualified);
+                let results = remote.meter.call(Call::Delete, call, any_failed).await;
+                drop(permit);
+                let life = remote.settings.negative_time_to_live;
+                let results = one_each(qualified.len(), results);
+                let ended = tickets.into_iter().zip(results).map(|(ticket, result)| {
+                    ended(&remote, operation, ticket, result, |ticket| ticket.install(None, 0, life))
                 });
                 Ok(ended.collect())
-            };
-            self.detached(operation, write).await
-        };
-        let results = self.within(operation, deleted).await;
-        results.unwrap_or_else(|error| vec![Err(error); size])
+            }
+        })
+    }
+
+    /// Writes the parts of a batch, a few at a time, and waits for each as long as anything moves. What comes after a part
+    /// for which nothing moved is not sent.
+    async fn in_parts<T>(
+        &self,
+        operation: Operation,
+        items: usize,
+        mut next: impl FnMut() -> Option<(usize, PendingWrite<Vec<Result<T>>>)>,
+    ) -> Vec<Result<T>> {
+        let mut results = Vec::with_capacity(items);
+        let mut waiting = VecDeque::new();
+        loop {
+            while waiting.len() < PARTS
+                && let Some(part) = next()
+            {
+                waiting.push_back(part);
+                tokio::task::yield_now().await;
+            }
+            let Some((size, part)) = waiting.pop_front() else { break };
+            match self.remote.part_written(part).await {
+                Ok(part) => results.extend(part),
+                Err(error) => {
+                    let stalled = matches!(error, Error::Timeout { .. });
+                    results.extend((0..size).map(|_| Err(error.clone())));
+                    if stalled {
+                        break;
+                    }
+                }
+            }
+        }
+        for (size, mut part) in waiting {
+            match part.given_up_unless_done() {
+                Some(Ok(part)) => results.extend(part),
+                Some(Err(error)) => results.extend((0..size).map(|_| Err(error.clone()))),
+                None => {
+                    let sent = part.was_sent();
+                    results.extend((0..size).map(|_| Err(self.remote.timed_out(operation, sent))));
+                }
+            }
+        }
+        results.resize_with(items, || Err(self.remote.timed_out(operation, false)));
+        results
     }
 
     /// Removes every key of the namespace from both tiers.
@@ -245,89 +296,53 @@ impl<V: Send + Sync + 'static> Shared<V> {
     /// The copies go before, so that none is served once the first key is gone, and after; and nothing is kept in between,
     /// because removals by our own connection are not reported to us: a copy made before its key is reached would be
     /// served until the end.
-    pub(crate) async fn clear(self: &Arc<Self>) -> Result<u64> {
+    pub(crate) async fn clear(&self) -> Result<u64> {
         let operation = Operation::Clear;
-        self.open(operation)?;
-        let shared = Arc::clone(self);
-        let turn = self.within(operation, self.turn(operation, 1)).await?;
-        let clear = async move {
-            let _turn = turn;
-            shared.loads.supersede_all();
-            let clearing = shared.local.as_ref().map(LocalTier::begin_clear);
-            let call = shared.backend.clear(shared.namespace.prefix().as_bytes());
-            let result = shared.meter.call(Call::Delete, call, Result::is_err).await;
-            shared.loads.supersede_all();
-            drop(clearing);
-            result.map_err(|source| shared.backend_failed(operation, source))
-        };
-        self.detached(operation, clear).await
+        self.remote.open(operation)?;
+        let (local, remote) = (self.local.clone(), Arc::clone(&self.remote));
+        let write = self.remote.write(operation, Cost::of_keys(1), false, move |permit| {
+            let clearing = local.begin_clear();
+            async move {
+                let call = remote.backend.clear(remote.namespace.prefix().as_bytes());
+                let result = remote.meter.call(Call::Delete, call, Result::is_err).await;
+                drop(permit);
+                drop(clearing);
+                result.map_err(|source| remote.backend_failed(operation, source))
+            }
+        });
+        self.remote.written_at_last(write).await
     }
+}
 
-    /// Encodes and checks a value, before anything is changed.
-    pub(crate) fn prepare(
-        &self,
-        operation: Operation,
-        key: &str,
-        value: Arc<V>,
-        options: SetOptions,
-    ) -> Result<Prepared<V>> {
-        let ttl = match options.ttl {
-            None => self.settings.default_ttl(),
-            Some(None) => None,
-            Some(Some(ttl)) => {
-                check_time_to_live("time_to_live", ttl).map_err(|source| Error::InvalidOption {
-                    operation,
-                    namespace: self.namespace.clone(),
-                    source,
-                })?;
-                Some(ttl)
-            }
-        };
-        let bytes = self.codec.encode_at(self.place(key), &value).map_err(|source| Error::Codec {
-            operation,
-            namespace: self.namespace.clone(),
-            source,
-        })?;
-        let (size, limit) = (bytes.len(), self.settings.max_value_bytes);
-        if size > limit {
-            return Err(Error::ValueTooLarge { operation, namespace: self.namespace.clone(), size, limit });
+/// Ends the bookkeeping of one write by its own reply. Without an install the local copy stays gone.
+pub(crate) fn ended<V: Send + Sync + 'static, T>(
+    remote: &Remote<V>,
+    operation: Operation,
+    ticket: Ticket<V>,
+    result: BackendResult<T>,
+    install: impl FnOnce(Ticket<V>) -> bool,
+) -> Result<T> {
+    match result {
+        Ok(answer) => {
+            let _kept = install(ticket);
+            Ok(answer)
         }
-        let weight = self.weigh(key, &value, self.codec.weight(&bytes));
-        let local = self.settings.local_ttl();
-        let life = ttl.map_or(local, |ttl| ttl.min(local));
-        Ok(Prepared { value, bytes, weight, ttl, life })
-    }
-
-    /// Ends the bookkeeping of one write by its own reply. Without an install the local copy stays gone.
-    ///
-    /// A load that began while the write was under way may have found the key as it was before: it is superseded too.
-    fn ended<T>(
-        &self,
-        operation: Operation,
-        qualified: &[u8],
-        ticket: Option<Ticket<V>>,
-        result: BackendResult<T>,
-        install: impl FnOnce(Ticket<V>) -> bool,
-    ) -> Result<T> {
-        if let Some(Ok(key)) = self.namespace.strip(qualified).map(std::str::from_utf8) {
-            self.loads.supersede(key);
-        }
-        match result {
-            Ok(answer) => {
-                if let Some(ticket) = ticket {
-                    let _kept = install(ticket);
-                }
-                Ok(answer)
-            }
-            Err(source) => {
-                drop(ticket);
-                Err(self.backend_failed(operation, source))
-            }
+        Err(source) => {
+            drop(ticket);
+            Err(remote.backend_failed(operation, source))
         }
     }
 }
 
+/// When a backend returned more or fewer results than there are items, nobody knows which belongs to which.
+pub(crate) fn one_each<T>(items: usize, results: Vec<BackendResult<T>>) -> Vec<BackendResult<T>> {
+    if results.len() == items {
+        return results;
+    }
+    std::iter::repeat_with(|| Err(unanswered())).take(items).collect()
+}
+
 #[allow(clippy::ptr_arg, reason = "the type of the future's output")]
-fn any_failed<T>(results: &Vec<BackendResult<T>>) -> bool {
+pub(crate) fn any_failed<T>(results: &Vec<BackendResult<T>>) -> bool {
     results.iter().any(Result::is_err)
 }

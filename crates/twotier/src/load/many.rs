@@ -2,37 +2,40 @@
 
 use std::{collections::HashMap, error::Error as StdError, sync::Arc};
 
-use twotier_core::Operation;
+use twotier_core::{Error, Operation};
+use twotier_local::{Load, LoadJoiner, Loaded};
 
-use super::{Entered, Leader, Load, is_unreachable};
+use super::{Ticket, is_no_answer, stack::Loading, store::LoadedValue};
 use crate::{
-    Result, SetOptions,
-    read::Early,
-    shared::{Kept, Shared},
+    Result,
+    read::LocalRead,
+    remote::CachedValue,
+    tiers::{Tiers, yield_every},
 };
 
 const OPERATION: Operation = Operation::GetManyOrLoad;
 
 /// What is known of each key so far.
-type Known<'k, V> = HashMap<&'k str, Kept<V>>;
+type Known<'k, V> = HashMap<&'k str, CachedValue<V>>;
+type Waiter<V> = LoadJoiner<CachedValue<V>, Error>;
 
 /// A key to be loaded, and whether the backend could say that it is absent.
 struct Absent<'k, V> {
     key: &'k str,
-    leader: Leader<V>,
-    reachable: bool,
+    ticket: Ticket<V>,
+    answered: bool,
 }
 
-impl<V: Send + Sync + 'static> Shared<V> {
+impl<V: Send + Sync + 'static> Tiers<V> {
     /// Reads through both tiers, then loads and stores what is absent: same length and order as `keys`.
     ///
     /// What this call leads it ends before it waits for others, so two batches cannot wait for each other. When somebody
-    /// it waited for gave up, it takes part in the next election, and may call its loader again.
+    /// it waited for gave up, or took too long, it takes part in the next election, and may call its loader again.
     pub(crate) async fn get_many_or_load<F, Fut, I, Q, T, E>(
-        self: &Arc<Self>,
+        &self,
         keys: &[&str],
         mut loader: F,
-    ) -> Result<Vec<Kept<V>>>
+    ) -> Result<Vec<CachedValue<V>>>
     where
         F: FnMut(Vec<String>) -> Fut,
         Fut: Future<Output = Result<I, E>>,
@@ -41,31 +44,38 @@ impl<V: Send + Sync + 'static> Shared<V> {
         T: Into<Arc<V>>,
         E: Into<Box<dyn StdError + Send + Sync>>,
     {
-        for key in keys {
-            self.check_key(OPERATION, key)?;
-        }
-        self.open(OPERATION)?;
+        self.check_keys(OPERATION, keys).await?;
+        self.remote.open(OPERATION)?;
         let mut known = Known::new();
-        let mut wanted = self.misses(keys, &mut known);
-        while !wanted.is_empty() {
-            let (leading, waiting) = self.enter_all(&wanted);
+        let wanted = self.misses(keys, &mut known).await;
+        let loading = Loading::enter(&self.remote, OPERATION, wanted.iter().copied())?;
+        let mut loads: Vec<_> = wanted.into_iter().map(|key| (key, self.local.load(key))).collect();
+        while !loads.is_empty() {
+            let (mut leading, mut waiting) = (Vec::new(), Vec::new());
+            for (key, load) in loads {
+                match load {
+                    Load::Lead(ticket) => leading.push((key, ticket)),
+                    Load::Join(joiner) => waiting.push((key, joiner)),
+                }
+            }
             let absent = self.read_led(leading, &mut known).await?;
             if !absent.is_empty() {
-                self.load_led(absent, &mut loader, &mut known).await?;
+                self.load_led(absent, &loading, &mut loader, &mut known).await?;
             }
-            wanted = wait_for_all(waiting, &mut known).await?;
+            loads = self.wait_for_all(waiting, &mut known).await?;
         }
         Ok(keys.iter().map(|key| known.get(key).cloned().flatten()).collect())
     }
 
     /// Looks into the local tier, counts each key as a hit or a miss, and returns those without a value, each once.
-    fn misses<'k>(&self, keys: &[&'k str], known: &mut Known<'k, V>) -> Vec<&'k str> {
+    async fn misses<'k>(&self, keys: &[&'k str], known: &mut Known<'k, V>) -> Vec<&'k str> {
         let mut wanted = Vec::new();
-        for key in keys {
+        for (index, key) in keys.iter().enumerate() {
+            yield_every(index).await;
             // A copy that says "absent" is a hit, and is loaded all the same.
-            let hit = match self.early(key) {
-                Early::Hit(value) => value,
-                Early::Miss | Early::Refused(_) => None,
+            let hit = match self.lookup_local(OPERATION, key) {
+                LocalRead::Hit(value) => value,
+                LocalRead::Miss | LocalRead::Refused(_) => None,
             };
             if hit.is_none() && !known.contains_key(key) {
                 wanted.push(*key);
@@ -76,40 +86,26 @@ impl<V: Send + Sync + 'static> Shared<V> {
         wanted
     }
 
-    /// Enters the load of every key at once.
-    #[allow(clippy::type_complexity, reason = "two lists, each used once")]
-    fn enter_all<'k>(&self, keys: &[&'k str]) -> (Vec<(&'k str, Leader<V>)>, Vec<(&'k str, Arc<Load<V>>)>) {
-        let (mut leading, mut waiting) = (Vec::new(), Vec::new());
-        for key in keys {
-            match self.loads.enter(key) {
-                Entered::Leading(leader) => leading.push((*key, leader)),
-                Entered::Waiting(load) => waiting.push((*key, load)),
-            }
-        }
-        (leading, waiting)
-    }
-
-    /// Asks the backend for the keys this call leads, tells those who wait for what is there, and returns the rest.
+    /// Asks the backend for the keys this call leads, hands what is there to those who wait, and returns the rest.
     async fn read_led<'k>(
         &self,
-        leading: Vec<(&'k str, Leader<V>)>,
+        leading: Vec<(&'k str, Ticket<V>)>,
         known: &mut Known<'k, V>,
     ) -> Result<Vec<Absent<'k, V>>> {
         let keys: Vec<&str> = leading.iter().map(|(key, _)| *key).collect();
         let found = self.read_each(&keys, OPERATION, false).await;
         let mut absent = Vec::new();
         let mut failure = Ok(());
-        for ((key, leader), found) in leading.into_iter().zip(found) {
+        for ((key, ticket), found) in leading.into_iter().zip(found) {
             match found {
                 Ok(Some(value)) => {
                     known.insert(key, Some(Arc::clone(&value)));
-                    leader.end(Ok(Some(value)));
+                    ticket.finish(Ok(Some(value)));
                 }
-                Ok(None) => absent.push(Absent { key, leader, reachable: true }),
-                // An unreachable cache must not keep the service from its own source.
-                Err(error) if is_unreachable(&error) => absent.push(Absent { key, leader, reachable: false }),
+                Ok(None) => absent.push(Absent { key, ticket, answered: true }),
+                Err(error) if is_no_answer(&error) => absent.push(Absent { key, ticket, answered: false }),
                 Err(error) => {
-                    leader.end(Err(error.clone()));
+                    ticket.finish(Err(error.clone()));
                     failure = failure.and(Err(error));
                 }
             }
@@ -117,10 +113,11 @@ impl<V: Send + Sync + 'static> Shared<V> {
         failure.map(|()| absent)
     }
 
-    /// Calls the loader once, stores what it brings, and tells those who wait.
+    /// Calls the loader once, stores what it brings, and hands it to those who wait.
     async fn load_led<'k, F, Fut, I, Q, T, E>(
-        self: &Arc<Self>,
+        &self,
         absent: Vec<Absent<'k, V>>,
+        loading: &Loading,
         loader: &mut F,
         known: &mut Known<'k, V>,
     ) -> Result<()>
@@ -132,63 +129,62 @@ impl<V: Send + Sync + 'static> Shared<V> {
         T: Into<Arc<V>>,
         E: Into<Box<dyn StdError + Send + Sync>>,
     {
-        self.meter.loaded();
-        let loaded = loader(absent.iter().map(|absent| absent.key.to_owned()).collect()).await;
-        let mut loaded: HashMap<String, Arc<V>> = match loaded {
+        self.remote.meter.loaded();
+        let missing = absent.iter().map(|absent| absent.key.to_owned()).collect();
+        let mut loaded: HashMap<String, Arc<V>> = match self.run_loader(OPERATION, loading, loader(missing)).await {
             Ok(loaded) => loaded.into_iter().map(|(key, value)| (key.into(), value.into())).collect(),
             Err(error) => {
-                let error = self.load_failed(OPERATION, error);
-                for Absent { leader, .. } in absent {
-                    leader.end(Err(error.clone()));
+                for Absent { ticket, .. } in absent {
+                    ticket.finish(Err(error.clone()));
                 }
                 return Err(error);
             }
         };
-        for batch in absent.chunks(self.batch()) {
-            self.store(batch, &loaded).await;
-        }
-        for Absent { key, leader, .. } in absent {
+        let mut storing = Vec::new();
+        for Absent { key, ticket, answered } in absent {
             let value = loaded.remove(key);
             known.insert(key, value.clone());
-            leader.end(Ok(value));
+            match value {
+                Some(value) if answered => storing.push((key, LoadedValue::new(ticket, value))),
+                value => ticket.finish(Ok(value)),
+            }
+        }
+        while !storing.is_empty() {
+            let part = storing.split_off(storing.len().saturating_sub(self.remote.batch()));
+            self.store_loaded(OPERATION, part).await;
         }
         Ok(())
     }
 
-    /// Stores one batch of loaded values, but for those whose key changed while they were loaded.
-    async fn store(self: &Arc<Self>, batch: &[Absent<'_, V>], loaded: &HashMap<String, Arc<V>>) {
-        let mut prepared = Vec::with_capacity(batch.len());
-        let mut failure = Ok(());
-        for Absent { key, leader, reachable } in batch {
-            let Some(value) = loaded.get(*key).filter(|_| *reachable) else { continue };
-            match self.prepare(OPERATION, key, Arc::clone(value), SetOptions::default()) {
-                Ok(value) => prepared.push((leader, ((*key).to_owned(), value))),
-                Err(error) => failure = failure.and(Err(error)),
+    /// Waits for the loads of others, each for at most as long as anybody waits for a load, and returns what is to be
+    /// loaded by this call after all.
+    async fn wait_for_all<'k>(
+        &self,
+        waiting: Vec<(&'k str, Waiter<V>)>,
+        known: &mut Known<'k, V>,
+    ) -> Result<Vec<(&'k str, Load<CachedValue<V>, Error>)>> {
+        let mut again = Vec::new();
+        // Together, and not one after the other: all of them are waited for from now on.
+        let patience = self.remote.timeout(self.remote.settings.load_wait, std::future::pending::<()>());
+        let mut patience = std::pin::pin!(patience);
+        for (key, joiner) in waiting {
+            let loaded = tokio::select! {
+                biased;
+                loaded = joiner.wait() => Some(loaded),
+                _elapsed = patience.as_mut() => None,
+            };
+            match loaded {
+                Some(Loaded::Value(value)) => _ = known.insert(key, value),
+                Some(Loaded::Failed(error)) => return Err(error),
+                Some(Loaded::ElectAgain) => again.push((key, None)),
+                None => again.push((key, Some(joiner))),
             }
         }
-        // After everything is encoded, so that the writes are registered with no user code in between.
-        let prepared: Vec<_> =
-            prepared.into_iter().filter(|(leader, _)| !leader.is_superseded()).map(|(_, value)| value).collect();
-        if !prepared.is_empty() {
-            failure = failure.and(self.set_batch(OPERATION, prepared).await.into_iter().collect());
-        }
-        if let Err(error) = failure {
-            // The caller asked for the values and has them; what is not stored shows in `stats().backend.errors`.
-            tracing::warn!(%error, "loaded values were not stored");
-        }
+        // Elected only now: nobody waits for this call while it waits for others.
+        let elected = again.into_iter().map(|(key, waited)| match waited {
+            Some(joiner) => (key, self.local.load_again(key, &joiner)),
+            None => (key, self.local.load(key)),
+        });
+        Ok(elected.collect())
     }
-}
-
-/// Waits for the loads of others, and returns the keys whose leader gave up.
-async fn wait_for_all<'k, V>(waiting: Vec<(&'k str, Arc<Load<V>>)>, known: &mut Known<'k, V>) -> Result<Vec<&'k str>> {
-    let mut given_up = Vec::new();
-    for (key, load) in waiting {
-        match load.outcome().await {
-            Some(outcome) => {
-                known.insert(key, outcome?);
-            }
-            None => given_up.push(key),
-        }
-    }
-    Ok(given_up)
 }

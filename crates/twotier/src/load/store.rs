@@ -1,0 +1,164 @@
+//! Storing what was loaded: only over what the load saw, and only while nothing newer is known.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use twotier_backend::{Write, WriteCondition};
+use twotier_core::{Error, Operation};
+use twotier_local::{Digest, WriteTicket};
+
+use crate::{
+    Result, SetOptions,
+    meter::Call,
+    remote::{CachedValue, Cost, Prepared, Remote},
+    tiers::Tiers,
+    write::{any_failed, ended, one_each},
+};
+
+use super::Ticket;
+
+/// A value that its loader brought, with the ticket of its load. However this ends, those who wait get the value.
+pub(super) struct LoadedValue<V: Send + Sync + 'static> {
+    ticket: Option<Ticket<V>>,
+    value: Arc<V>,
+}
+
+/// How the store of one value ended, when nothing failed.
+enum Stored {
+    /// It is in the backend.
+    Written,
+    /// Something newer may be there, so it was not written.
+    Superseded,
+    /// The backend held something.
+    Refused,
+}
+
+impl<V: Send + Sync + 'static> LoadedValue<V> {
+    pub(super) fn new(ticket: Ticket<V>, value: Arc<V>) -> Self {
+        Self { ticket: Some(ticket), value }
+    }
+
+    fn begin_store(&self, digest: Digest) -> Option<WriteTicket<CachedValue<V>, Error>> {
+        self.ticket.as_ref()?.begin_store(digest)
+    }
+}
+
+impl<V: Send + Sync + 'static> Drop for LoadedValue<V> {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket.take() {
+            ticket.finish(Ok(Some(Arc::clone(&self.value))));
+        }
+    }
+}
+
+/// A loaded value that passed every check.
+struct Storing<V: Send + Sync + 'static> {
+    key: String,
+    loaded: LoadedValue<V>,
+    prepared: Prepared<V>,
+    condition: WriteCondition,
+}
+
+impl<V: Send + Sync + 'static> Tiers<V> {
+    /// Stores loaded values of distinct keys, in one round trip, and hands them to those who wait.
+    ///
+    /// The caller asked for the values and has them: one that cannot be stored is counted, and logged now and then.
+    pub(super) async fn store_loaded(&self, operation: Operation, loaded: Vec<(&str, LoadedValue<V>)>) {
+        let mut storing = Vec::with_capacity(loaded.len());
+        for (key, loaded) in loaded {
+            match self.remote.prepare(operation, key, Arc::clone(&loaded.value), SetOptions::default()) {
+                Ok(prepared) => {
+                    storing.push(Storing { key: key.to_owned(), loaded, prepared, condition: WriteCondition::Absent });
+                }
+                Err(error) => self.remote.not_stored(&error, true),
+            }
+        }
+        for (left, outcome) in self.store(operation, storing).await {
+            match outcome {
+                Ok(Stored::Written | Stored::Superseded) => {}
+                Ok(Stored::Refused) => self.replace_foreign(operation, left).await,
+                Err(error) => self.remote.not_stored(&error, false),
+            }
+        }
+    }
+
+    /// Sends the writes whose loads are still live, in their turn.
+    async fn store(&self, operation: Operation, storing: Vec<Storing<V>>) -> Vec<(Option<Storing<V>>, Result<Stored>)> {
+        if storing.is_empty() {
+            return Vec::new();
+        }
+        let remote = Arc::clone(&self.remote);
+        let cost = Cost::of_writes(storing.iter().map(|storing| storing.prepared.bytes.len()));
+        let write = self.remote.write(operation, cost, false, move |permit| {
+            // Registered in the very step in which they are sent: what became known until now is taken into account.
+            let (mut sending, mut done, mut writes) = (Vec::new(), Vec::new(), Vec::new());
+            for storing in storing {
+                let Storing { key, loaded, prepared, condition } = &storing;
+                match loaded.begin_store(Digest::of(&prepared.bytes)) {
+                    Some(ticket) => {
+                        let key = remote.namespace.qualify(key);
+                        writes.push(Write::new(key, prepared.bytes.clone(), prepared.ttl).only_if(condition.clone()));
+                        sending.push((storing, ticket));
+                    }
+                    None => done.push((None, Ok(Stored::Superseded))),
+                }
+            }
+            async move {
+                if writes.is_empty() {
+                    return Ok(done);
+                }
+                let results = remote.meter.call(Call::Write, remote.backend.set_many(&writes), any_failed).await;
+                drop(permit);
+                for ((storing, ticket), result) in sending.into_iter().zip(one_each(writes.len(), results)) {
+                    let Prepared { value, weight, life, .. } = &storing.prepared;
+                    let install =
+                        |ticket: WriteTicket<_, _>| ticket.install(Some(Arc::clone(value)), *weight, Some(*life));
+                    done.push(match result {
+                        Ok(true) => {
+                            (None, ended(&remote, operation, ticket, Ok(()), install).map(|()| Stored::Written))
+                        }
+                        Ok(false) => (Some(storing), Ok(Stored::Refused)),
+                        Err(cause) => (None, ended(&remote, operation, ticket, Err(cause), install)),
+                    });
+                }
+                Ok(done)
+            }
+        });
+        match self.remote.written(write).await {
+            Ok(done) => done,
+            Err(error) => vec![(None, Err(error))],
+        }
+    }
+
+    /// The backend holds something although the key was read as absent: a newer value, which stays, or bytes that are not
+    /// this cache's, which are replaced if they are still the same.
+    async fn replace_foreign(&self, operation: Operation, refused: Option<Storing<V>>) {
+        let Some(refused) = refused else { return };
+        let Ok(Some(held)) = self.remote.read_stored(operation, &refused.key).await else { return };
+        if !matches!(self.remote.codec_refuses(&refused.key, &held.value), Ok(true)) {
+            return;
+        }
+        let again = Storing { condition: WriteCondition::Holds(held.value), ..refused };
+        for (_, outcome) in Box::pin(self.store(operation, vec![again])).await {
+            if let Err(error) = outcome {
+                self.remote.not_stored(&error, false);
+            }
+        }
+    }
+}
+
+impl<V: Send + Sync + 'static> Remote<V> {
+    /// Counts a loaded value that could not be stored, and logs that now and then. `here` says that no call was made.
+    fn not_stored(&self, error: &Error, here: bool) {
+        self.meter.unstored(here);
+        if let Some(values) = self.unstored.due() {
+            let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+            tracing::warn!(namespace = %self.namespace, values, %error, cause, "loaded values were not stored");
+        }
+    }
+
+    /// Returns whether bytes in the backend are none of this cache's, as a codec that knows its own says.
+    fn codec_refuses(&self, key: &str, bytes: &Bytes) -> Result<bool> {
+        self.decode(Operation::GetOrLoad, key, bytes).map(|value| value.is_none())
+    }
+}

@@ -1,0 +1,206 @@
+//! The typed second tier: the backend with all that stands between it and values.
+//!
+//! Permits, calls, deadlines and errors are dealt with here once. The local tier is not known here; what it has to do
+//! with a read or a write comes in as a ticket or as a closure.
+
+mod admission;
+mod call;
+mod read;
+mod settings;
+mod write;
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use tokio::runtime::Handle;
+use twotier_backend::{Backend, Stored};
+use twotier_core::{
+    BackendError, BackendErrorKind, Error, KeyError, Namespace, Operation, check_key, check_time_to_live,
+};
+use twotier_local::{Digest, FillTicket, LocalTier};
+
+use crate::{Codec, Result, SetOptions, codec::Place, log::Occasional, meter::Meter};
+
+pub(crate) use self::{
+    admission::{Admission, Cost, writes_at_once},
+    settings::Settings,
+    write::{PendingWrite, WriteQueue},
+};
+
+/// What the local tier keeps: a decoded value, or the knowledge that the key is absent.
+pub(crate) type CachedValue<V> = Option<Arc<V>>;
+pub(crate) type Local<V> = LocalTier<CachedValue<V>, Error>;
+pub(crate) type Fill<V> = FillTicket<CachedValue<V>, Error>;
+/// Says what a value weighs, in bytes.
+pub(crate) type Weigher<V> = dyn Fn(&str, &V) -> usize + Send + Sync;
+
+/// The most keys that go to the backend in one call.
+pub(crate) const BATCH: usize = 512;
+
+pub(crate) struct Remote<V> {
+    pub(crate) namespace: Namespace,
+    pub(crate) backend: Arc<dyn Backend>,
+    pub(crate) codec: Arc<dyn Codec<V>>,
+    pub(crate) weigher: Option<Arc<Weigher<V>>>,
+    pub(crate) settings: Settings,
+    pub(crate) admission: Admission,
+    pub(crate) writes: WriteQueue,
+    pub(crate) meter: Meter,
+    /// Loaded values that were not stored.
+    pub(crate) unstored: Occasional,
+    /// Where requests run to their end whatever becomes of their callers.
+    pub(crate) runtime: Handle,
+    pub(crate) closed: AtomicBool,
+}
+
+/// What the backend said about one key.
+pub(crate) struct Fetched<V> {
+    pub(crate) value: CachedValue<V>,
+    digest: Digest,
+    weight: usize,
+    /// How long a local copy may live; `None` when it may not be kept.
+    life: Option<std::time::Duration>,
+}
+
+impl<V> Fetched<V> {
+    /// Ends a read with what it brought. The ticket decides whether it is kept.
+    pub(crate) fn fill(self, ticket: Fill<V>) {
+        let _kept = ticket.fill(self.value, self.digest, self.weight, self.life);
+    }
+}
+
+/// A value that passed every check and is ready to be sent.
+pub(crate) struct Prepared<V> {
+    pub(crate) value: Arc<V>,
+    pub(crate) bytes: bytes::Bytes,
+    pub(crate) weight: usize,
+    pub(crate) ttl: Option<std::time::Duration>,
+    /// How long the local copy lives: the shorter of both times to live.
+    pub(crate) life: std::time::Duration,
+}
+
+impl<V: Send + Sync + 'static> Remote<V> {
+    /// Refuses every operation once the cache is closed.
+    pub(crate) fn open(&self, operation: Operation) -> Result<()> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(Error::Closed { operation, namespace: self.namespace.clone() });
+        }
+        Ok(())
+    }
+
+    pub(crate) fn check_key(&self, operation: Operation, key: &str) -> Result<()> {
+        check_key(key).map_err(|source: KeyError| Error::InvalidKey {
+            operation,
+            namespace: self.namespace.clone(),
+            source,
+        })
+    }
+
+    /// The most keys that go to the backend in one call of this cache.
+    pub(crate) fn batch(&self) -> usize {
+        BATCH.min(self.admission.max_in_flight())
+    }
+
+    /// Where the value of a key is kept, for the codec.
+    fn place<'a>(&'a self, key: &'a str) -> Place<'a> {
+        Place::new(self.namespace.as_str(), key, self.settings.max_value_bytes)
+    }
+
+    /// What a value weighs in the local tier, beside its key and the tier's own overhead.
+    fn weigh(&self, key: &str, value: &V, encoded: usize) -> usize {
+        match &self.weigher {
+            Some(weigher) => weigher(key, value),
+            None => encoded,
+        }
+    }
+
+    /// Decodes what the backend holds; `None` when these bytes are not this cache's.
+    pub(crate) fn decode(&self, operation: Operation, key: &str, bytes: &bytes::Bytes) -> Result<Option<V>> {
+        let (size, limit) = (bytes.len(), self.settings.max_value_bytes);
+        if size > limit {
+            return Err(Error::ValueTooLarge { operation, namespace: self.namespace.clone(), size, limit });
+        }
+        let decoded = self.codec.decode_at(self.place(key), bytes).map_err(|source| {
+            self.meter.undecodable();
+            Error::Codec { operation, namespace: self.namespace.clone(), source }
+        })?;
+        if decoded.is_none() {
+            self.meter.foreign();
+        }
+        Ok(decoded)
+    }
+
+    /// Decodes the answer to a read, outside every lock.
+    pub(crate) fn understand(&self, operation: Operation, key: &str, stored: Option<Stored>) -> Result<Fetched<V>> {
+        let Some(Stored { value: bytes, ttl }) = stored else {
+            let life = self.settings.negative_time_to_live;
+            return Ok(Fetched { value: None, digest: Digest::ABSENT, weight: 0, life });
+        };
+        let digest = Digest::of(&bytes);
+        let Some(value) = self.decode(operation, key, &bytes)? else {
+            // Kept as an absent key is, but under the digest of what is there: to the local tier these bytes are one
+            // version of the key and true absence is another, and it must not take news of the one for the other.
+            return Ok(Fetched { value: None, digest, weight: 0, life: self.settings.negative_time_to_live });
+        };
+        let weight = self.weigh(key, &value, self.codec.weight(&bytes));
+        Ok(Fetched { value: Some(Arc::new(value)), digest, weight, life: ttl.cap(self.settings.local_ttl()) })
+    }
+
+    /// Encodes and checks a value, before anything is changed.
+    pub(crate) fn prepare(
+        &self,
+        operation: Operation,
+        key: &str,
+        value: Arc<V>,
+        options: SetOptions,
+    ) -> Result<Prepared<V>> {
+        let ttl = match options.ttl {
+            None => self.settings.default_ttl(),
+            Some(None) => None,
+            Some(Some(ttl)) => {
+                check_time_to_live("time_to_live", ttl).map_err(|source| Error::InvalidOption {
+                    operation,
+                    namespace: self.namespace.clone(),
+                    source,
+                })?;
+                Some(ttl)
+            }
+        };
+        let bytes = self.codec.encode_at(self.place(key), &value).map_err(|source| Error::Codec {
+            operation,
+            namespace: self.namespace.clone(),
+            source,
+        })?;
+        let (size, limit) = (bytes.len(), self.settings.max_value_bytes);
+        if size > limit {
+            return Err(Error::ValueTooLarge { operation, namespace: self.namespace.clone(), size, limit });
+        }
+        let weight = self.weigh(key, &value, self.codec.weight(&bytes));
+        let local = self.settings.local_ttl();
+        let life = ttl.map_or(local, |ttl| ttl.min(local));
+        Ok(Prepared { value, bytes, weight, ttl, life })
+    }
+
+    pub(crate) fn backend_failed(&self, operation: Operation, source: BackendError) -> Error {
+        if source.kind() == BackendErrorKind::Closed && self.closed.load(Ordering::Acquire) {
+            return Error::Closed { operation, namespace: self.namespace.clone() };
+        }
+        Error::Backend { operation, namespace: self.namespace.clone(), source }
+    }
+
+    pub(crate) fn timed_out(&self, operation: Operation, sent: bool) -> Error {
+        Error::Timeout { operation, namespace: self.namespace.clone(), after: self.settings.op_timeout, sent }
+    }
+
+    fn overloaded(&self, operation: Operation) -> Error {
+        self.meter.overloaded();
+        Error::Overloaded { operation, namespace: self.namespace.clone(), waiting: self.admission.max_waiting() }
+    }
+}
+
+/// A backend of the user's own may break the contract: what it left unanswered is an error, never a silent success.
+pub(crate) fn unanswered() -> BackendError {
+    BackendError::new(BackendErrorKind::Protocol, "the backend did not return one result for each item of a batch")
+}

@@ -1,0 +1,124 @@
+//! How much a cache may ask of its backend at once: who is admitted, who waits, and who is refused.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// The most bytes of written values under way at once. A connection that carries them also carries heartbeats and
+/// reports, which wait behind them for a second at 8 Mbit/s.
+const WRITTEN: usize = 1024 * 1024;
+/// A larger value counts as one of this size: a backend sends such a value where it holds nobody up.
+const LARGEST: usize = 256 * 1024;
+const KIB: usize = 1024;
+
+/// What a request weighs: its keys, and the bytes that it writes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cost {
+    keys: u32,
+    kibibytes: u32,
+}
+
+impl Cost {
+    pub(crate) fn of_keys(keys: usize) -> Self {
+        Self { keys: u32::try_from(keys).unwrap_or(u32::MAX), kibibytes: 0 }
+    }
+
+    pub(crate) fn of_writes(sizes: impl ExactSizeIterator<Item = usize>) -> Self {
+        let keys = Self::of_keys(sizes.len());
+        let bytes: usize = sizes.map(counted).sum();
+        Self { kibibytes: u32::try_from(bytes.min(WRITTEN) / KIB).unwrap_or(u32::MAX), ..keys }
+    }
+}
+
+/// Returns how many of the values that are still to be written go into one call: as many as are under way at once.
+pub(crate) fn writes_at_once(sizes: impl Iterator<Item = usize>, most: usize) -> usize {
+    let mut bytes = 0;
+    let fits = |size: &usize| {
+        bytes += counted(*size);
+        bytes <= WRITTEN
+    };
+    sizes.take(most).take_while(fits).count().max(1)
+}
+
+fn counted(size: usize) -> usize {
+    size.min(LARGEST)
+}
+
+/// The door between a cache and its backend. Keys are counted, so that a batch weighs what it asks for.
+///
+/// Whoever waits is let in in the order in which they came, batches and single keys alike, so neither starves the other.
+/// A permit belongs to a request, and never to the future of a caller: a future that nobody polls would keep it.
+pub(crate) struct Admission {
+    keys: Arc<Semaphore>,
+    kibibytes: Arc<Semaphore>,
+    max_in_flight: usize,
+    waiting: Arc<AtomicUsize>,
+    max_waiting: usize,
+}
+
+/// The right to have a request under way, until it is dropped.
+#[must_use = "the request is no longer counted once this is dropped"]
+pub(crate) struct Permit {
+    _keys: OwnedSemaphorePermit,
+    _kibibytes: Option<OwnedSemaphorePermit>,
+}
+
+/// A request that waits for its permit, until this is dropped.
+pub(crate) struct Waiting(Arc<AtomicUsize>);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Admission {
+    pub(crate) fn new(max_in_flight: usize, max_waiting: usize) -> Self {
+        Self {
+            keys: Arc::new(Semaphore::new(max_in_flight)),
+            kibibytes: Arc::new(Semaphore::new(WRITTEN / KIB)),
+            max_in_flight,
+            waiting: Arc::default(),
+            max_waiting,
+        }
+    }
+
+    /// The most keys that can be under way at once.
+    pub(crate) fn max_in_flight(&self) -> usize {
+        self.max_in_flight
+    }
+
+    pub(crate) fn max_waiting(&self) -> usize {
+        self.max_waiting
+    }
+
+    /// Admits a request at once, unless that takes a wait or somebody else waits already.
+    pub(crate) fn try_acquire(&self, cost: Cost) -> Option<Permit> {
+        let keys = Arc::clone(&self.keys).try_acquire_many_owned(cost.keys).ok()?;
+        let kibibytes = match cost.kibibytes {
+            0 => None,
+            kibibytes => Some(Arc::clone(&self.kibibytes).try_acquire_many_owned(kibibytes).ok()?),
+        };
+        Some(Permit { _keys: keys, _kibibytes: kibibytes })
+    }
+
+    /// Joins those who wait; `None` when too many do.
+    pub(crate) fn wait(&self) -> Option<Waiting> {
+        let before = self.waiting.fetch_add(1, Ordering::Relaxed);
+        let waiting = Waiting(Arc::clone(&self.waiting));
+        (before < self.max_waiting).then_some(waiting)
+    }
+
+    /// Waits for a permit; `None` when there never will be one.
+    pub(crate) async fn acquire(&self, cost: Cost) -> Option<Permit> {
+        let keys = Arc::clone(&self.keys).acquire_many_owned(cost.keys).await.ok()?;
+        let kibibytes = match cost.kibibytes {
+            0 => None,
+            kibibytes => Some(Arc::clone(&self.kibibytes).acquire_many_owned(kibibytes).await.ok()?),
+        };
+        Some(Permit { _keys: keys, _kibibytes: kibibytes })
+    }
+}

@@ -1,0 +1,48 @@
+//! Deadlines: of one call, and of a call that goes on as long as anything moves.
+
+use std::{pin::pin, time::Duration};
+
+use tokio::time::{Timeout, timeout};
+use twotier_core::Operation;
+
+use super::Remote;
+use crate::Result;
+
+impl<V: Send + Sync + 'static> Remote<V> {
+    /// Gives a future a deadline on this cache's own runtime: whoever polls need not be inside one.
+    pub(crate) fn timeout<F: Future>(&self, after: Duration, future: F) -> Timeout<F> {
+        let _entered = self.runtime.enter();
+        timeout(after, future)
+    }
+
+    /// Waits for the answer to a read, but not longer than the operation timeout.
+    pub(crate) async fn within<T>(&self, operation: Operation, call: impl Future<Output = Result<T>>) -> Result<T> {
+        match self.timeout(self.settings.op_timeout, call).await {
+            Ok(result) => result,
+            Err(_elapsed) => {
+                self.meter.timed_out();
+                Err(self.timed_out(operation, true))
+            }
+        }
+    }
+
+    /// Waits for as long as something moves within each operation timeout; `None` when nothing did.
+    pub(crate) async fn while_progressing<T>(
+        &self,
+        progress: impl Fn() -> u64,
+        future: impl Future<Output = T>,
+    ) -> Option<T> {
+        let mut future = pin!(future);
+        let mut before = (progress(), self.backend.progress());
+        loop {
+            if let Ok(output) = self.timeout(self.settings.op_timeout, future.as_mut()).await {
+                return Some(output);
+            }
+            let now = (progress(), self.backend.progress());
+            if now == before {
+                return None;
+            }
+            before = now;
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! The validated configuration, with the mode that is really in force.
+
+use std::time::Duration;
+
+use twotier_core::Coherence;
+
+pub(crate) struct Settings {
+    pub(crate) time_to_live: Option<Duration>,
+    pub(crate) local_time_to_live: Duration,
+    pub(crate) negative_time_to_live: Option<Duration>,
+    pub(crate) ttl_jitter: f64,
+    pub(crate) op_timeout: Duration,
+    pub(crate) load_timeout: Duration,
+    pub(crate) load_wait: Duration,
+    pub(crate) max_value_bytes: usize,
+    pub(crate) coherence: Coherence,
+    /// Whether the mode in force was asked for, and is not what the backend had to offer.
+    pub(crate) coherence_asked: bool,
+    pub(crate) max_staleness: Duration,
+    pub(crate) local_enabled: bool,
+}
+
+impl Settings {
+    /// The staleness bound in force, `None` where writes by others are not seen for certain.
+    pub(crate) fn staleness_bound(&self) -> Option<Duration> {
+        (self.coherence == Coherence::Broadcast).then_some(self.max_staleness)
+    }
+
+    /// The time to live of a value that is written without one of its own.
+    pub(crate) fn default_ttl(&self) -> Option<Duration> {
+        let ttl = self.time_to_live?;
+        if self.ttl_jitter == 0.0 {
+            return Some(ttl);
+        }
+        Some(ttl.mul_f64(1.0 - self.ttl_jitter * fastrand::f64()).max(Duration::from_millis(1)))
+    }
+
+    /// The local time to live of one copy: up to a tenth shorter than configured, so that copies made together do not
+    /// end together.
+    pub(crate) fn local_ttl(&self) -> Duration {
+        self.local_time_to_live.mul_f64(1.0 - 0.1 * fastrand::f64())
+    }
+}

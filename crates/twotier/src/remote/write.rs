@@ -1,0 +1,296 @@
+//! The order of writes: each is sent in its turn and before its deadline, or never.
+
+use std::{
+    collections::VecDeque,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::{Pin, pin},
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
+    task::{Context, Poll, Waker},
+};
+
+use parking_lot::Mutex;
+use tokio::{
+    sync::oneshot,
+    task::unconstrained,
+    time::{Instant, timeout_at},
+};
+use twotier_core::{BackendError, BackendErrorKind, Operation};
+
+use super::{
+    Remote,
+    admission::{Cost, Permit},
+};
+use crate::Result;
+
+/// What is left of a write once it was sent: its answer and its bookkeeping.
+type Rest = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Writes that were asked for and not sent yet, in the order of the calls.
+///
+/// A write that can be sent at once is, on the stack of its caller, unless another one waits. What has to wait, for a
+/// permit or for a connection, waits here and not in the futures of callers: one that is never polled again would keep its
+/// place for good. One task sends them in order, and ends when nothing waits.
+#[derive(Default)]
+pub(crate) struct WriteQueue {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: VecDeque<Waiting>,
+    /// Whether the task that sends runs. While it does, nobody else sends.
+    sending: bool,
+}
+
+struct Waiting {
+    terms: Terms,
+    deadline: Instant,
+    claim: Arc<Claim>,
+    /// Counted among those who wait for the backend.
+    _counted: super::admission::Waiting,
+    start: Start,
+}
+
+/// What a write asks for.
+#[derive(Clone, Copy)]
+struct Terms {
+    operation: Operation,
+    cost: Cost,
+    /// Waits past its deadline as long as anything moves, as the parts of a batch do.
+    patient: bool,
+}
+
+/// Sends a write, with its permit, or tells the caller why it is not sent.
+type Start = Box<dyn FnOnce(Result<Permit>) -> Option<Rest> + Send>;
+
+/// Whether a write was sent or given up: one of the two, once.
+#[derive(Debug, Default)]
+struct Claim(AtomicU8);
+
+const UNDECIDED: u8 = 0;
+const SENT: u8 = 1;
+const GIVEN_UP: u8 = 2;
+
+impl Claim {
+    fn decide(&self, decision: u8) -> bool {
+        self.0.compare_exchange(UNDECIDED, decision, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+}
+
+/// A write that was asked for. Dropped before it was sent, it never is; afterwards it goes on to its end.
+#[must_use = "a write that is dropped before it was sent never is"]
+pub(crate) struct PendingWrite<T> {
+    claim: Arc<Claim>,
+    outcome: oneshot::Receiver<Result<T>>,
+    operation: Operation,
+}
+
+impl<T> PendingWrite<T> {
+    /// Gives the write up, unless it was sent already: returns whether it was.
+    fn give_up(&self) -> bool {
+        !self.claim.decide(GIVEN_UP) && self.was_sent()
+    }
+
+    pub(crate) fn was_sent(&self) -> bool {
+        self.claim.0.load(Ordering::Acquire) == SENT
+    }
+
+    /// Takes the outcome if it is there, and else gives the write up.
+    pub(crate) fn given_up_unless_done(&mut self) -> Option<Result<T>> {
+        let _sent = self.give_up();
+        self.outcome.try_recv().ok()
+    }
+}
+
+impl<T> Drop for PendingWrite<T> {
+    fn drop(&mut self) {
+        let _sent = self.give_up();
+    }
+}
+
+impl<V: Send + Sync + 'static> Remote<V> {
+    /// Sends a write in its turn. `send` is called when the turn has come, and registers and calls the backend in the
+    /// first poll of the future that it returns; that future runs to its end whatever becomes of the caller.
+    pub(crate) fn write<T, F, Fut>(
+        self: &Arc<Self>,
+        operation: Operation,
+        cost: Cost,
+        patient: bool,
+        send: F,
+    ) -> PendingWrite<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(Permit) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<T>> + Send + 'static,
+    {
+        let (sender, outcome) = oneshot::channel();
+        let claim = Arc::<Claim>::default();
+        let start = move |permit: Result<Permit>| match permit {
+            Ok(permit) => {
+                let sent = send(permit);
+                // The caller may be gone: nobody is told then.
+                Some(Box::pin(async move { _ = sender.send(sent.await) }) as Rest)
+            }
+            Err(not_sent) => {
+                let _ = sender.send(Err(not_sent));
+                None
+            }
+        };
+        self.send_or_queue(Terms { operation, cost, patient }, Arc::clone(&claim), Box::new(start));
+        PendingWrite { claim, outcome, operation }
+    }
+
+    /// Waits for the outcome of a write, but not longer than the operation timeout.
+    pub(crate) async fn written<T>(&self, mut write: PendingWrite<T>) -> Result<T> {
+        match self.timeout(self.settings.op_timeout, &mut write.outcome).await {
+            Ok(outcome) => self.outcome(write.operation, outcome),
+            Err(_elapsed) => {
+                self.meter.timed_out();
+                Err(self.timed_out(write.operation, write.give_up()))
+            }
+        }
+    }
+
+    /// Waits for the outcome of a part of a batch for as long as anything moves.
+    pub(crate) async fn part_written<T>(&self, mut write: PendingWrite<T>) -> Result<T> {
+        match self.while_progressing(|| 0, &mut write.outcome).await {
+            Some(outcome) => self.outcome(write.operation, outcome),
+            None => {
+                self.meter.timed_out();
+                Err(self.timed_out(write.operation, write.give_up()))
+            }
+        }
+    }
+
+    /// Waits for the outcome of a write that has no deadline once it was sent.
+    pub(crate) async fn written_at_last<T>(&self, mut write: PendingWrite<T>) -> Result<T> {
+        let outcome = (&mut write.outcome).await;
+        self.outcome(write.operation, outcome)
+    }
+
+    fn outcome<T>(&self, operation: Operation, outcome: Result<Result<T>, oneshot::error::RecvError>) -> Result<T> {
+        outcome.unwrap_or_else(|_dropped| {
+            let source = BackendError::new(
+                BackendErrorKind::Unavailable,
+                "the write was ended by a panic or by the end of the runtime",
+            );
+            Err(self.backend_failed(operation, source))
+        })
+    }
+
+    fn send_or_queue(self: &Arc<Self>, terms: Terms, claim: Arc<Claim>, start: Start) {
+        let Terms { operation, cost, .. } = terms;
+        let permit = if self.writes.state.lock().sending { None } else { self.admission.try_acquire(cost) };
+        if let Some(permit) = permit {
+            match pin!(self.backend.ready()).as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+                Poll::Ready(ready) => {
+                    let permit = ready.map(|()| permit).map_err(|source| self.backend_failed(operation, source));
+                    return self.send(&claim, permit, start);
+                }
+                // The permit is given back: whoever waits for a connection should not keep others from theirs.
+                Poll::Pending => {}
+            }
+        }
+        let Some(counted) = self.admission.wait() else {
+            let refused = self.overloaded(operation);
+            return self.send(&claim, Err(refused), start);
+        };
+        let deadline = Instant::now() + self.settings.op_timeout;
+        let mut state = self.writes.state.lock();
+        state.waiting.push_back(Waiting { terms, deadline, claim, _counted: counted, start });
+        if !std::mem::replace(&mut state.sending, true) {
+            drop(state);
+            let sender = Sender(Arc::clone(self));
+            self.runtime.spawn(sender.run());
+        }
+    }
+
+    /// Sends a write unless it was given up, and leaves the rest of it to a task of its own.
+    fn send(&self, claim: &Claim, permit: Result<Permit>, start: Start) {
+        if !claim.decide(if permit.is_ok() { SENT } else { GIVEN_UP }) && permit.is_ok() {
+            return;
+        }
+        let Some(mut rest) = start(permit) else { return };
+        // The first poll hands the command over. It is not to be put off for the sake of other tasks.
+        let first = pin!(unconstrained(rest.as_mut())).as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        if first.is_pending() {
+            self.runtime.spawn(rest);
+        }
+    }
+
+    /// Waits until a write may be sent, but not past its deadline.
+    async fn turn(&self, terms: Terms, mut deadline: Instant) -> Result<Permit> {
+        let Terms { operation, cost, patient } = terms;
+        let mut before = self.backend.progress();
+        let mut admitted = pin!(async {
+            let permit = self.admission.acquire(cost).await;
+            self.backend.ready().await.map(|()| permit)
+        });
+        loop {
+            match timeout_at(deadline, admitted.as_mut()).await {
+                Ok(Ok(Some(permit))) => return Ok(permit),
+                Ok(Ok(None)) => return Err(self.timed_out(operation, false)),
+                Ok(Err(source)) => return Err(self.backend_failed(operation, source.not_sent())),
+                Err(_elapsed) => {
+                    let now = self.backend.progress();
+                    if !patient || now == before {
+                        return Err(self.timed_out(operation, false));
+                    }
+                    before = now;
+                    deadline = Instant::now() + self.settings.op_timeout;
+                }
+            }
+        }
+    }
+}
+
+/// The task that sends what waits. Dropped early, by the end of the runtime, it lets go of everything that waits: nothing
+/// of it is ever sent.
+struct Sender<V>(Arc<Remote<V>>);
+
+impl<V: Send + Sync + 'static> Sender<V> {
+    async fn run(self) {
+        while let Some(waiting) = self.next() {
+            let permit = self.0.turn(waiting.terms, waiting.deadline).await;
+            let Waiting { claim, start, .. } = waiting;
+            // A backend that panics ends this write, and not those that wait behind it.
+            let sent = catch_unwind(AssertUnwindSafe(|| self.0.send(&claim, permit, start)));
+            if sent.is_err() {
+                tracing::error!(namespace = %self.0.namespace, "a write panicked as it was sent");
+            }
+        }
+    }
+
+    /// Takes the next write that was not given up meanwhile. Nobody sends any more once there is none.
+    fn next(&self) -> Option<Waiting> {
+        loop {
+            let waiting = {
+                let mut state = self.0.writes.state.lock();
+                let next = state.waiting.pop_front();
+                state.sending = next.is_some();
+                next?
+            };
+            // One that was given up is dropped here, outside the lock, with the value that it would have written.
+            if waiting.claim.0.load(Ordering::Acquire) == UNDECIDED {
+                return Some(waiting);
+            }
+        }
+    }
+}
+
+impl<V> Drop for Sender<V> {
+    fn drop(&mut self) {
+        let left = {
+            let mut state = self.0.writes.state.lock();
+            if !state.sending {
+                return;
+            }
+            state.sending = false;
+            std::mem::take(&mut state.waiting)
+        };
+        drop(left);
+    }
+}
