@@ -31,6 +31,18 @@ impl<O> Completion<O> {
         self.outcome.get().is_some()
     }
 
+    /// Waits until a condition holds whose every change is followed by a [`wake`](Self::wake).
+    pub(crate) async fn wait_until(&self, condition: impl Fn() -> bool) {
+        loop {
+            let mut changed = pin!(self.changed.notified());
+            changed.as_mut().enable();
+            if condition() {
+                return;
+            }
+            changed.await;
+        }
+    }
+
     /// Waits for the outcome. `step` runs whenever there is none yet, before the wait, and returns whether it did
     /// anything about that.
     ///

@@ -62,12 +62,21 @@ impl<T, E> Flight<T, E> {
     }
 
     fn leave(&self) {
-        let unwanted = {
+        let (last, unwanted) = {
             let mut arrival = self.arrival.lock();
             arrival.joiners -= 1;
-            if arrival.joiners == 0 { mem::take(&mut arrival.finish) } else { None }
+            let last = arrival.joiners == 0;
+            (last, if last { mem::take(&mut arrival.finish) } else { None })
         };
         drop(unwanted);
+        if last && !self.outcome.is_complete() {
+            self.outcome.wake();
+        }
+    }
+
+    /// Waits until nobody waits for this read.
+    pub(crate) async fn deserted(&self) {
+        self.outcome.wait_until(|| !self.is_awaited()).await;
     }
 }
 

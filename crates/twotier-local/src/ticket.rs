@@ -94,6 +94,12 @@ impl<T, E> FillTicket<T, E> {
     pub fn is_awaited(&self) -> bool {
         self.flight.is_awaited()
     }
+
+    /// Waits until nobody waits for the read, so that one that was not sent yet need not be. The future may be dropped at
+    /// any time.
+    pub async fn deserted(&self) {
+        self.flight.deserted().await;
+    }
 }
 
 impl<T: Clone, E> FillTicket<T, E> {

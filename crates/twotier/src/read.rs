@@ -177,10 +177,13 @@ impl<V: Send + Sync + 'static> Tiers<V> {
         let mut parts = keys.chunks(self.remote.batch());
         let mut waiting = std::collections::VecDeque::new();
         let mut values = Vec::with_capacity(keys.len());
-        let mut stalled = false;
+        // Why no more parts are asked for: nothing came for a whole deadline, or too many calls wait.
+        let mut stopped: Option<Error> = None;
         loop {
+            // Several go together where there is room; else the next one stands in line behind whoever came meanwhile.
             while waiting.len() < PARTS
-                && !stalled
+                && stopped.is_none()
+                && (waiting.is_empty() || self.remote.admission.has_room(self.remote.batch()))
                 && let Some(part) = parts.next()
             {
                 waiting.push_back(self.start_part(part, operation, &answered));
@@ -192,26 +195,29 @@ impl<V: Send + Sync + 'static> Tiers<V> {
                     Started::Hit(value) => Ok(value),
                     Started::Waiting(joiner) => {
                         let mut joined = pin!(self.joined(key, operation, joiner));
-                        let joined = match stalled {
-                            false => self.remote.while_progressing(progress, joined.as_mut()).await,
+                        let joined = match stopped {
+                            None => self.remote.while_progressing(progress, joined.as_mut()).await,
                             // What is there is taken, and nothing more is waited for.
-                            true => match joined.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+                            Some(_) => match joined.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
                                 Poll::Ready(joined) => Some(joined),
                                 Poll::Pending => None,
                             },
                         };
-                        joined.unwrap_or_else(|| {
-                            if !std::mem::replace(&mut stalled, true) {
+                        let joined = joined.unwrap_or_else(|| {
+                            if stopped.is_none() {
                                 self.remote.meter.timed_out();
                             }
                             Err(self.remote.timed_out(operation, true))
-                        })
+                        });
+                        if let Err(error @ (Error::Timeout { .. } | Error::Overloaded { .. })) = &joined {
+                            stopped.get_or_insert_with(|| error.clone());
+                        }
+                        joined
                     }
                 });
             }
         }
-        // A backend that let one part wait for the whole deadline is not given another one.
-        values.resize_with(keys.len(), || Err(self.remote.timed_out(operation, false)));
+        values.resize_with(keys.len(), || Err(stopped.clone().unwrap_or_else(|| self.abandoned(operation))));
         values
     }
 

@@ -104,7 +104,7 @@ impl<V: Send + Sync + 'static> Remote<V> {
     }
 
     /// Where the value of a key is kept, for the codec.
-    fn place<'a>(&'a self, key: &'a str) -> Place<'a> {
+    pub(crate) fn place<'a>(&'a self, key: &'a str) -> Place<'a> {
         Place::new(self.namespace.as_str(), key, self.settings.max_value_bytes)
     }
 

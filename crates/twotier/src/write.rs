@@ -174,7 +174,7 @@ impl<V: Send + Sync + 'static> Tiers<V> {
         self.remote.check_key(operation, key)?;
         self.remote.open(operation)?;
         let (local, remote, key) = (self.local.clone(), Arc::clone(&self.remote), key.to_owned());
-        let write = self.remote.write(operation, Cost::of_keys(1), false, move |permit| {
+        let write = self.remote.write(operation, Cost::ONE, false, move |permit| {
             let ticket = local.begin_write(&key, Digest::ABSENT);
             async move {
                 let qualified = remote.namespace.qualify(&key);
@@ -258,8 +258,11 @@ impl<V: Send + Sync + 'static> Tiers<V> {
     ) -> Vec<Result<T>> {
         let mut results = Vec::with_capacity(items);
         let mut waiting = VecDeque::new();
+        let mut stopped = None;
         loop {
+            // Several go together where there is room; else the next one stands in line behind whoever came meanwhile.
             while waiting.len() < PARTS
+                && (waiting.is_empty() || self.remote.admission.has_room(self.remote.batch()))
                 && let Some(part) = next()
             {
                 waiting.push_back(part);
@@ -269,9 +272,9 @@ impl<V: Send + Sync + 'static> Tiers<V> {
             match self.remote.part_written(part).await {
                 Ok(part) => results.extend(part),
                 Err(error) => {
-                    let stalled = matches!(error, Error::Timeout { .. });
                     results.extend((0..size).map(|_| Err(error.clone())));
-                    if stalled {
+                    if matches!(error, Error::Timeout { .. } | Error::Overloaded { .. }) {
+                        stopped = Some(error);
                         break;
                     }
                 }
@@ -287,7 +290,9 @@ impl<V: Send + Sync + 'static> Tiers<V> {
                 }
             }
         }
-        results.resize_with(items, || Err(self.remote.timed_out(operation, false)));
+        // What was not asked for was not sent.
+        let not_sent = stopped.filter(|error| !error.may_have_executed());
+        results.resize_with(items, || Err(not_sent.clone().unwrap_or_else(|| self.remote.timed_out(operation, false))));
         results
     }
 
@@ -300,7 +305,7 @@ impl<V: Send + Sync + 'static> Tiers<V> {
         let operation = Operation::Clear;
         self.remote.open(operation)?;
         let (local, remote) = (self.local.clone(), Arc::clone(&self.remote));
-        let write = self.remote.write(operation, Cost::of_keys(1), false, move |permit| {
+        let write = self.remote.write(operation, Cost::ONE, false, move |permit| {
             let clearing = local.begin_clear();
             async move {
                 let call = remote.backend.clear(remote.namespace.prefix().as_bytes());

@@ -221,7 +221,22 @@ fn unreadable(format: &'static str, error: &dyn std::fmt::Display) -> ConfigErro
             let rest = message.lines().last().unwrap_or_default().trim();
             ConfigError::new(field.to_owned(), format!("does not exist: {rest}"))
         }
-        None => ConfigError::new(format, format!("cannot be read: {}", message.trim())),
+        None => ConfigError::new(format, format!("cannot be read: {}", without_values(&message))),
+    }
+}
+
+/// Keeps of a parser's message where something is wrong and what was expected there. What stood there instead may be a
+/// secret in the wrong place: parsers quote it, and show the line that it is in.
+fn without_values(message: &str) -> String {
+    let mut lines = message.lines().map(str::trim).filter(|line| !line.is_empty());
+    let first = lines.next().unwrap_or_default();
+    let last = lines.last();
+    let place = last.and(first.split(" at ").nth(1)).map(|place| format!(" at {place}")).unwrap_or_default();
+    let said = last.unwrap_or(first);
+    match said.rsplit_once(", expected ") {
+        Some((_quoted, expected)) => format!("expected {expected}{place}"),
+        None if said.contains(['"', '\'', '`']) => format!("it is malformed{place}"),
+        None => format!("{said}{place}"),
     }
 }
 
@@ -300,6 +315,29 @@ mod tests {
     }
 
     #[test]
+    fn the_variables_that_kubernetes_makes_of_services_are_passed_over() {
+        let services = [
+            ("TWOTIER_PORT", "tcp://10.0.0.1:80"),
+            ("TWOTIER_SERVICE_HOST", "10.0.0.1"),
+            ("TWOTIER_SERVICE_PORT", "80"),
+            ("TWOTIER_SERVICE_PORT_HTTP_V2", "80"),
+            ("TWOTIER_PORT_80_TCP", "tcp://10.0.0.1:80"),
+            ("TWOTIER_PORT_80_TCP_PROTO", "tcp"),
+            ("TWOTIER_PORT_80_TCP_PORT", "80"),
+            ("TWOTIER_PORT_80_TCP_ADDR", "10.0.0.1"),
+            ("TWOTIER_ADMIN_API_SERVICE_HOST", "10.0.0.2"),
+            ("TWOTIER_REDIS_PORT", "tcp://10.0.0.3:6379"),
+            ("TWOTIER_REDIS_SERVICE_HOST", "10.0.0.3"),
+            ("TWOTIER_REDIS_PORT_6379_UDP_ADDR", "10.0.0.3"),
+        ];
+        assert_eq!(CacheConfig::from_vars(vars(&services)).unwrap(), CacheConfig::default());
+        let redis = vars(&[&services[..], &[("TWOTIER_REDIS_URL", "redis://h")]].concat());
+        crate::RedisConfig::from_vars(redis).unwrap();
+        let error = CacheConfig::from_vars(vars(&[("TWOTIER_PORTS", "80")])).unwrap_err();
+        assert_eq!(error.field(), "ports", "what is not one of them is an unknown field");
+    }
+
+    #[test]
     fn a_wrong_variable_is_an_error_that_names_the_field_and_not_the_value() {
         for (name, value, field) in [
             ("TWOTIER_MAX_ENTRIES", "sekret", "max_entries"),
@@ -341,6 +379,36 @@ mod tests {
         let config = CacheConfig::from_toml("namespace = \"users\"\ntime_to_live = \"5m\"\nmax_entries = 10").unwrap();
         assert_eq!(config.time_to_live, Some(Duration::from_secs(300)));
         assert_eq!(CacheConfig::from_toml("max_entires = 10").unwrap_err().field(), "max_entires");
+    }
+
+    #[test]
+    fn an_error_says_what_was_expected_and_quotes_no_value() {
+        for (json, expected) in [
+            (r#"{"max_entries": "sekret"}"#, "expected usize"),
+            (r#"{"max_entries": -17}"#, "expected usize"),
+            (r#"{"eviction": "sekret"}"#, "expected"),
+            (r#"{"coherence": "sekret"}"#, "expected one of"),
+            (r#"{"time_to_live": "sekret"}"#, "a duration with its unit"),
+            (r#"{"local_enabled": "sekret"}"#, "a boolean"),
+            (r#"{"namespace": ["sekret"]}"#, "expected a string"),
+            (r#"{"namespace": "sekret"#, "EOF"),
+            (r#"{"namespace": sekret}"#, "expected value"),
+        ] {
+            let message = CacheConfig::from_json(json).unwrap_err().to_string();
+            assert!(message.contains(expected) && message.contains("line 1"), "{json}: {message}");
+            assert!(!message.contains("sekret") && !message.contains("17"), "{json}: {message}");
+        }
+    }
+
+    #[cfg(feature = "toml")]
+    #[test]
+    fn an_error_in_toml_quotes_no_value_and_does_not_show_the_line() {
+        for toml in
+            ["max_entries = \"sekret\"", "time_to_live = \"sekret\"", "namespace = \"sekret", "namespace = sekret"]
+        {
+            let message = CacheConfig::from_toml(toml).unwrap_err().to_string();
+            assert!(message.contains("line 1") && !message.contains("sekret"), "{toml}: {message}");
+        }
     }
 
     #[test]

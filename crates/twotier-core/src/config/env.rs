@@ -33,6 +33,9 @@ pub(super) fn read<T: DeserializeOwned>(
             (Part::Cache, None) if !name.starts_with(TOOLS) => name,
             _ => continue,
         };
+        if is_service_variable(field) {
+            continue;
+        }
         let field = field.to_ascii_lowercase();
         let Some(text) = value.to_str() else {
             return Err(ConfigError::new(field, "is not valid UTF-8 in the environment"));
@@ -40,6 +43,21 @@ pub(super) fn read<T: DeserializeOwned>(
         fields.insert(field.clone(), Text { field, text: text.to_owned() });
     }
     T::deserialize(MapDeserializer::new(fields.into_iter())).map_err(|EnvError(error)| error)
+}
+
+/// Whether Kubernetes puts this variable into every container of a namespace that has a service called `twotier` or
+/// `twotier-…`, as it does for [Docker links](https://kubernetes.io/docs/tutorials/services/connect-applications-service/).
+/// No field of ours is called like one.
+fn is_service_variable(name: &str) -> bool {
+    let is_port = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    let parts: Vec<&str> = name.split('_').collect();
+    match parts[..] {
+        [.., "SERVICE", "HOST" | "PORT"] | [.., "PORT"] => true,
+        [.., "PORT", port, "TCP" | "UDP" | "SCTP"] => is_port(port),
+        [.., "PORT", port, "TCP" | "UDP" | "SCTP", "PROTO" | "PORT" | "ADDR"] => is_port(port),
+        // A port with a name: `SERVICE_PORT_HTTP`, `SERVICE_PORT_METRICS_V2`.
+        _ => parts.windows(2).any(|pair| pair == ["SERVICE", "PORT"]),
+    }
 }
 
 /// The text of one variable, which becomes whatever type its field asks for.

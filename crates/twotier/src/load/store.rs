@@ -135,7 +135,7 @@ impl<V: Send + Sync + 'static> Tiers<V> {
     async fn replace_foreign(&self, operation: Operation, refused: Option<Storing<V>>) {
         let Some(refused) = refused else { return };
         let Ok(Some(held)) = self.remote.read_stored(operation, &refused.key).await else { return };
-        if !matches!(self.remote.codec_refuses(&refused.key, &held.value), Ok(true)) {
+        if !self.remote.codec_refuses(&refused.key, &held.value) {
             return;
         }
         let again = Storing { condition: WriteCondition::Holds(held.value), ..refused };
@@ -158,7 +158,9 @@ impl<V: Send + Sync + 'static> Remote<V> {
     }
 
     /// Returns whether bytes in the backend are none of this cache's, as a codec that knows its own says.
-    fn codec_refuses(&self, key: &str, bytes: &Bytes) -> Result<bool> {
-        self.decode(Operation::GetOrLoad, key, bytes).map(|value| value.is_none())
+    ///
+    /// They were counted when the key was read as absent.
+    fn codec_refuses(&self, key: &str, bytes: &Bytes) -> bool {
+        matches!(self.codec.decode_at(self.place(key), bytes), Ok(None))
     }
 }

@@ -22,6 +22,9 @@ pub(crate) struct Cost {
 }
 
 impl Cost {
+    /// That of one key that is read or deleted.
+    pub(crate) const ONE: Self = Self { keys: 1, kibibytes: 0 };
+
     pub(crate) fn of_keys(keys: usize) -> Self {
         Self { keys: u32::try_from(keys).unwrap_or(u32::MAX), kibibytes: 0 }
     }
@@ -103,6 +106,11 @@ impl Admission {
             kibibytes => Some(Arc::clone(&self.kibibytes).try_acquire_many_owned(kibibytes).ok()?),
         };
         Some(Permit { _keys: keys, _kibibytes: kibibytes })
+    }
+
+    /// Returns whether so many keys would be admitted at once.
+    pub(crate) fn has_room(&self, keys: usize) -> bool {
+        self.keys.available_permits() >= keys
     }
 
     /// Joins those who wait; `None` when too many do.

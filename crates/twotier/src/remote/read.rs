@@ -13,7 +13,7 @@ use twotier_core::{BackendError, BackendErrorKind, Operation};
 
 use super::{
     Fill, Remote,
-    admission::{Cost, Permit},
+    admission::{Cost, Permit, Waiting},
     unanswered,
 };
 use crate::{Result, meter::Call};
@@ -21,30 +21,44 @@ use crate::{Result, meter::Call};
 impl<V: Send + Sync + 'static> Remote<V> {
     /// Starts the read for which a ticket was registered. The first of those who wait decodes the answer.
     pub(crate) fn start_read(self: &Arc<Self>, operation: Operation, ticket: Fill<V>) {
+        let send = move |remote: &Arc<Self>, ticket: Fill<V>, permit| {
+            let (finisher, qualified) = (Arc::clone(remote), remote.namespace.qualify(ticket.key()));
+            remote.send_read(&qualified, permit, move |answer| finisher.arrived(operation, ticket, answer));
+        };
+        if let Some(permit) = self.admission.try_acquire(Cost::ONE) {
+            return send(self, ticket, permit);
+        }
+        let Some(waiting) = self.admission.wait() else { return ticket.fail(self.overloaded(operation)) };
         let remote = Arc::clone(self);
-        self.admit(Cost::of_keys(1), move |permit| match permit {
-            // Everybody went away while it waited: nothing need be asked.
-            Some(_permit) if !ticket.is_awaited() => {}
-            Some(permit) => {
-                let qualified = remote.namespace.qualify(ticket.key());
-                let finisher = Arc::clone(&remote);
-                remote.send_read(&qualified, permit, move |answer| finisher.arrived(operation, ticket, answer));
+        self.runtime.spawn(async move {
+            let permit = remote.permit(Cost::ONE, waiting, ticket.deserted()).await;
+            if let Some(permit) = permit {
+                send(&remote, ticket, permit);
             }
-            None => ticket.fail(remote.overloaded(operation)),
         });
     }
 
     /// Starts the reads of many keys in one call of the backend; `answered` counts the answers as they come.
     pub(crate) fn start_reads(self: &Arc<Self>, operation: Operation, tickets: Vec<Fill<V>>, answered: Arc<AtomicU64>) {
         let remote = Arc::clone(self);
-        self.admit(Cost::of_keys(tickets.len()), move |permit| match permit {
-            Some(permit) => {
-                let runtime = remote.runtime.clone();
-                runtime.spawn(async move { remote.read_batch(operation, tickets, permit, &answered).await });
-            }
-            None => {
-                let refused = remote.overloaded(operation);
-                tickets.into_iter().for_each(|ticket| ticket.fail(refused.clone()));
+        let cost = Cost::of_keys(tickets.len());
+        if let Some(permit) = self.admission.try_acquire(cost) {
+            self.runtime.spawn(async move { remote.read_batch(operation, tickets, permit, &answered).await });
+            return;
+        }
+        let Some(waiting) = self.admission.wait() else {
+            let refused = self.overloaded(operation);
+            return tickets.into_iter().for_each(|ticket| ticket.fail(refused.clone()));
+        };
+        self.runtime.spawn(async move {
+            let deserted = async {
+                while let Some(awaited) = tickets.iter().find(|ticket| ticket.is_awaited()) {
+                    awaited.deserted().await;
+                }
+            };
+            let permit = remote.permit(cost, waiting, deserted).await;
+            if let Some(permit) = permit {
+                remote.read_batch(operation, tickets, permit, &answered).await;
             }
         });
     }
@@ -52,33 +66,37 @@ impl<V: Send + Sync + 'static> Remote<V> {
     /// Reads what the backend holds under one key, as it is.
     pub(crate) async fn read_stored(self: &Arc<Self>, operation: Operation, key: &str) -> Result<Option<Stored>> {
         let (sender, receiver) = oneshot::channel();
-        let (remote, qualified) = (Arc::clone(self), self.namespace.qualify(key));
-        self.admit(Cost::of_keys(1), move |permit| {
-            if let Some(permit) = permit {
-                remote.send_read(&qualified, permit, move |answer| _ = sender.send(Ok(answer)));
-            } else {
-                let _ = sender.send(Err(remote.overloaded(operation)));
-            }
-        });
+        let qualified = self.namespace.qualify(key);
+        let send = move |remote: &Arc<Self>, permit| {
+            remote.send_read(&qualified, permit, move |answer| _ = sender.send(answer));
+        };
+        if let Some(permit) = self.admission.try_acquire(Cost::ONE) {
+            send(self, permit);
+        } else {
+            let Some(waiting) = self.admission.wait() else { return Err(self.overloaded(operation)) };
+            let remote = Arc::clone(self);
+            self.runtime.spawn(async move {
+                if let Some(permit) = remote.permit(Cost::ONE, waiting, std::future::pending()).await {
+                    send(&remote, permit);
+                }
+            });
+        }
         match receiver.await {
-            Ok(answer) => answer?.map_err(|source| self.backend_failed(operation, source)),
+            Ok(answer) => answer.map_err(|source| self.backend_failed(operation, source)),
             Err(_dropped) => Err(self.backend_failed(operation, abandoned())),
         }
     }
 
-    /// Calls `start` with a permit: at once, or from a task of its own when it has to wait, so that no caller's future
-    /// ever holds one. Without a permit when too many wait.
-    fn admit(self: &Arc<Self>, cost: Cost, start: impl FnOnce(Option<Permit>) + Send + 'static) {
-        if let Some(permit) = self.admission.try_acquire(cost) {
-            return start(Some(permit));
-        }
-        let Some(waiting) = self.admission.wait() else { return start(None) };
-        let remote = Arc::clone(self);
-        self.runtime.spawn(async move {
-            let permit = remote.admission.acquire(cost).await;
-            drop(waiting);
-            start(permit);
-        });
+    /// Waits for a permit, in a task of its own, so that no caller's future ever holds one; `None` once nobody wants the
+    /// answer any more.
+    async fn permit(&self, cost: Cost, waiting: Waiting, unwanted: impl Future<Output = ()>) -> Option<Permit> {
+        let permit = tokio::select! {
+            biased;
+            () = unwanted => None,
+            permit = self.admission.acquire(cost) => permit,
+        };
+        drop(waiting);
+        permit
     }
 
     /// Sends one read. The permit is given back when the answer is there, and before anything is done with it.
@@ -98,11 +116,10 @@ impl<V: Send + Sync + 'static> Remote<V> {
         let (backend, after) = (Arc::clone(&self.backend), self.settings.op_timeout);
         let qualified = qualified.to_vec();
         self.runtime.spawn(async move {
-            let answer = timeout(after, backend.get(&qualified)).await;
-            reply.send(answer.unwrap_or_else(|_elapsed| {
-                let message = format!("no answer within {} ms", after.as_millis());
-                Err(BackendError::new(BackendErrorKind::Timeout, message))
-            }));
+            // Given up after a deadline, it is abandoned: whoever still waits began later, and asks again.
+            if let Ok(answer) = timeout(after, backend.get(&qualified)).await {
+                reply.send(answer);
+            }
         });
     }
 

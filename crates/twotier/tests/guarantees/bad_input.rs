@@ -25,7 +25,10 @@ async fn every_operation_refuses_an_empty_and_an_over_long_key_by_name() {
             ("delete_many", cache.delete_each(&[key]).await.remove(0).unwrap_err()),
             ("warm", cache.warm(&[key]).await.unwrap_err()),
             ("warm", cache.warm_paced(&[key], std::num::NonZeroU32::MIN).await.unwrap_err()),
-            ("get", cache.get_or_load(key, async || Ok::<String, std::io::Error>(String::new())).await.unwrap_err()),
+            (
+                "get_or_load",
+                cache.get_or_load(key, async || Ok::<String, std::io::Error>(String::new())).await.unwrap_err(),
+            ),
         ];
         for (operation, error) in errors {
             assert_eq!(error.kind(), ErrorKind::Invalid);
