@@ -9,7 +9,6 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::time::sleep;
 use twotier_core::Operation;
 use twotier_local::Digest;
 
@@ -87,7 +86,7 @@ impl<V: Send + Sync + 'static> Tiers<V> {
             sent.store(false, Ordering::Release);
             // Somebody else changed it in between. Of many who do so at once one succeeds in each round; pauses drawn at
             // random keep the others from meeting again and again.
-            sleep(backoff.mul_f64(fastrand::f64())).await;
+            self.remote.sleep(backoff.mul_f64(fastrand::f64())).await;
             backoff = (backoff * 2).min(LONGEST_BACKOFF);
         }
     }

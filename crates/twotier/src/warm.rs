@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, num::NonZeroU32, time::Duration};
 
-use tokio::{task::yield_now, time::sleep};
+use tokio::task::yield_now;
 use twotier_core::Operation;
 
 use crate::{Result, remote::BATCH, tiers::Tiers};
@@ -26,7 +26,7 @@ impl<V: Send + Sync + 'static> Tiers<V> {
                 yield_now().await;
                 // Not for nothing: the timer rounds up to a millisecond.
                 if !pause.is_zero() {
-                    sleep(pause).await;
+                    self.remote.sleep(pause).await;
                 }
             }
             let values = self.read_many(batch, Operation::Warm, false).await?;

@@ -2,7 +2,7 @@
 
 use std::{pin::pin, time::Duration};
 
-use tokio::time::{Timeout, timeout};
+use tokio::time::{Sleep, Timeout, sleep, timeout};
 use twotier_core::Operation;
 
 use super::Remote;
@@ -13,6 +13,12 @@ impl<V: Send + Sync + 'static> Remote<V> {
     pub(crate) fn timeout<F: Future>(&self, after: Duration, future: F) -> Timeout<F> {
         let _entered = self.runtime.enter();
         timeout(after, future)
+    }
+
+    /// Pauses on this cache's own runtime.
+    pub(crate) fn sleep(&self, pause: Duration) -> Sleep {
+        let _entered = self.runtime.enter();
+        sleep(pause)
     }
 
     /// Waits for the answer to a read, but not longer than the operation timeout.
