@@ -26,8 +26,12 @@ use crate::{CacheBuilder, Get, Health, Lookup, Result, SetOptions, health::Obser
 /// - *bounded staleness*: where the backend reports changes, a local hit was not overwritten by any write acknowledged
 ///   longer than `max_staleness` ago, whoever wrote it; in practice the bound is the time a report takes to arrive;
 /// - a value is never returned after its time to live in the backend;
-/// - any future may be dropped at any point: nothing leaks and nobody hangs. A write that was started is finished in the
-///   background.
+/// - any future may be dropped at any point, or kept and never polled again: nothing leaks, nobody else waits, no permit is
+///   held. A write that was sent is finished in the background; one that was not sent yet never is;
+/// - writes are sent in the order of the calls. One that failed says whether it may have been executed
+///   ([`Error::may_have_executed`](crate::Error::may_have_executed)): if so, it takes effect before the next link is up, or
+///   never; an acknowledged write is never undone by an older one of this cache;
+/// - a load never replaces anything newer than what it saw.
 ///
 /// Two caches with the same namespace, even in one process, are strangers to each other: coherent within the bound, but
 /// without read-your-writes between them.
@@ -103,7 +107,8 @@ impl<V: Send + Sync + 'static> Cache<V> {
     /// tier. `None` is an absent key, which is remembered for the negative time to live.
     ///
     /// The local tier is looked at when `get` is called, the backend when the future is polled. Concurrent misses of one
-    /// key share one backend read.
+    /// key share one backend read, which belongs to none of the callers: whoever goes away, or is not polled, holds up
+    /// nobody.
     ///
     /// # Errors
     ///
@@ -139,11 +144,12 @@ impl<V: Send + Sync + 'static> Cache<V> {
     }
 
     /// Reads many values: same length and order as `keys`, duplicates allowed. Local hits first, then one round trip for
-    /// each 512 of the rest; reads of single keys under way are shared.
+    /// each 512 of the rest, several at a time where there is room; reads of single keys under way are shared.
     ///
     /// # Errors
     ///
-    /// As [`get`](Self::get), for the first key that fails; the values of the others are kept locally all the same.
+    /// As [`get`](Self::get), for the first key that fails; the values of the others are kept locally all the same. The
+    /// deadline is one of progress: the call ends when nothing came for the operation timeout.
     pub async fn get_many<K: AsRef<str>>(&self, keys: &[K]) -> Result<Vec<Option<Arc<V>>>> {
         let keys: Vec<&str> = keys.iter().map(AsRef::as_ref).collect();
         self.tiers.read_many(&keys, Operation::GetMany, true).await
@@ -152,8 +158,8 @@ impl<V: Send + Sync + 'static> Cache<V> {
     /// Reads many values as [`get_many`](Self::get_many) does, with a result for each: same length and order as `keys`,
     /// duplicates allowed. A key that fails does not fail the others.
     ///
-    /// Local hits first, then one round trip for each 512 of the rest. When one of those misses its deadline, those that
-    /// would have followed are not asked for, and share its error.
+    /// Local hits first, then one round trip for each 512 of the rest, several at a time where there is room. When nothing
+    /// came for the operation timeout, what has come is returned and kept, and what was not asked for by then is not.
     ///
     /// # Errors
     ///
@@ -187,9 +193,10 @@ impl<V: Send + Sync + 'static> Cache<V> {
     /// # Errors
     ///
     /// An invalid key, a value that the codec cannot encode or that is over `max_value_bytes`: nothing was changed.
-    /// Too many calls that wait for the backend already: nothing was changed either.
-    /// A backend that fails or does not answer in time: the local copy is gone, and the write may still take effect
-    /// unless the backend refused it.
+    /// Too many calls that wait for the backend already, or a deadline that passed before the write could be sent: nothing
+    /// was changed either, and never will be.
+    /// A backend that fails or does not answer in time: the local copy is gone.
+    /// [`Error::may_have_executed`](crate::Error::may_have_executed) tells whether the write may have taken effect.
     pub async fn set(&self, key: &str, value: impl Into<Arc<V>>) -> Result<()> {
         self.tiers.set(key, value.into(), SetOptions::new()).await
     }
@@ -203,13 +210,14 @@ impl<V: Send + Sync + 'static> Cache<V> {
         self.tiers.set(key, value.into(), options).await
     }
 
-    /// Writes many values through, in one round trip for each 512. Of two values for one key the later one wins. On
-    /// return those that were written are local hits.
+    /// Writes many values through, in one round trip for each 512 or each MiB, several at a time where there is room. Of
+    /// two values for one key the later one wins. On return those that were written are local hits.
     ///
     /// # Errors
     ///
     /// As [`set`](Self::set). Every key and value is checked before the first is written. When the backend fails for some
-    /// keys the others are written all the same, and the first failure is returned.
+    /// keys the others are written all the same, and the first failure is returned. The deadline is one of progress: when
+    /// nothing moved for the operation timeout, the rest is not sent.
     pub async fn set_many<K, T>(&self, items: impl IntoIterator<Item = (K, T)>) -> Result<()>
     where
         K: Into<String>,
@@ -223,11 +231,11 @@ impl<V: Send + Sync + 'static> Cache<V> {
     /// An item that is refused or fails does not fail the others. Of two values for one key the later one wins, and what
     /// becomes of it is the result of both.
     ///
-    /// One round trip for each 512.
+    /// One round trip for each 512 or each MiB.
     ///
     /// # Errors
     ///
-    /// Each as [`set`](Self::set).
+    /// Each as [`set`](Self::set), with the deadline of [`set_many`](Self::set_many).
     pub async fn set_each<K, T>(&self, items: impl IntoIterator<Item = (K, T)>) -> Vec<Result<()>>
     where
         K: Into<String>,
@@ -273,18 +281,24 @@ impl<V: Send + Sync + 'static> Cache<V> {
     /// Reads a value, or loads and stores it when the key is absent: one load per key at a time in this cache.
     ///
     /// Everyone who asks while the loader runs waits for it and gets its value or its own error. When the future that
-    /// runs the loader is dropped, one of the others runs theirs. A value whose key changed while it was loaded is
-    /// returned, but not stored.
+    /// runs the loader is dropped, or takes longer than [`load_wait`](crate::CacheBuilder::load_wait), one of the others
+    /// runs theirs. A loader may ask for other keys of this cache; asking for its own is an error at once.
     ///
-    /// When the backend cannot be reached the loader runs all the same. A loaded value that could not be stored is
-    /// returned; the failure is counted in [`stats`](Self::stats) and logged.
+    /// The value is stored only while nothing newer is known, and only if the backend still holds what the load saw: a
+    /// write by anybody in the meantime stays. A value that is not stored for that reason is returned all the same. What
+    /// is left is a deletion by somebody else that this cache is not told of before the value is stored.
+    ///
+    /// When the backend does not answer, or refuses, the loader runs all the same. A loaded value that could not be stored
+    /// is returned; the failure is counted in [`stats`](Self::stats), and logged now and then.
     ///
     /// Costs no round trip on a local hit, one when the backend has the value, two when it is loaded.
     ///
     /// # Errors
     ///
-    /// [`Error::Load`](crate::Error::Load) with the loader's own error as its source; as [`get`](Self::get) for a key or a
-    /// value in the backend that is not valid.
+    /// [`Error::Load`](crate::Error::Load) with the loader's own error as its source;
+    /// [`Error::Timeout`](crate::Error::Timeout) when the loader took longer than
+    /// [`load_timeout`](crate::CacheBuilder::load_timeout); [`Error::Usage`](crate::Error::Usage) when a loader asks for the
+    /// key that it loads; as [`get`](Self::get) for a key or a value in the backend that is not valid.
     ///
     /// # Examples
     ///
@@ -326,11 +340,12 @@ impl<V: Send + Sync + 'static> Cache<V> {
     /// is waited for, and who asks meanwhile for a key of ours gets our value or our error, as soon as it is there. A
     /// `get_or_load` that waited for a key our loader has no value for runs its own loader. This call ends its own loads
     /// before it waits for others, so that no two batches wait for each other. When somebody we waited for gives up,
-    /// because their future was dropped, the loader is called again, with the keys they left behind.
+    /// because their future was dropped, or takes longer than [`load_wait`](crate::CacheBuilder::load_wait), the loader is
+    /// called again, with the keys they left behind.
     ///
-    /// Values are stored by one write for each 512; one whose key changed while it was loaded is returned, but not stored.
-    /// When the backend cannot be reached the loader runs all the same. A loaded value that could not be stored is
-    /// returned; the failure is counted in [`stats`](Self::stats) and logged.
+    /// Values are stored by one write for each 512, each under the conditions of [`get_or_load`](Self::get_or_load).
+    /// When the backend does not answer, or refuses, the loader runs all the same. A loaded value that could not be stored
+    /// is returned; the failure is counted in [`stats`](Self::stats), and logged now and then.
     ///
     /// Local hits cost no round trip; the rest costs one for each 512, and one more for each 512 that are loaded.
     ///
@@ -378,11 +393,12 @@ impl<V: Send + Sync + 'static> Cache<V> {
     /// between, `change` is called again with the newer value. It is given `None` for an absent key, and returns `None`
     /// to remove the key. The value lives for the cache's time to live; the next [`get`](Self::get) reads the backend.
     ///
-    /// Costs two round trips for each call of `change`.
+    /// Costs two round trips for each call of `change`; pauses drawn at random keep those who change one key at once from
+    /// meeting again and again.
     ///
     /// # Errors
     ///
-    /// As [`get`](Self::get) and [`set`](Self::set). After a timeout the change may still take effect.
+    /// As [`get`](Self::get) and [`set`](Self::set).
     ///
     /// # Examples
     ///
