@@ -50,7 +50,7 @@ pub(crate) const POLICIES: [Eviction; 6] =
 
 #[track_caller]
 pub(crate) fn lead<T>(read: Read<T, ()>) -> FillTicket<T, ()> {
-    let Read::Lead(ticket) = read else { panic!("somebody else leads, or nothing is to be read") };
+    let Read::Lead(ticket, _) = read else { panic!("somebody else leads, or nothing is to be read") };
     ticket
 }
 

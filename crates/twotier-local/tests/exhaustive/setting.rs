@@ -148,7 +148,7 @@ pub(crate) fn fill(ticket: Ticket, version: u64) -> bool {
 
 #[track_caller]
 pub(crate) fn lead(tier: &Tier) -> Ticket {
-    let Read::Lead(ticket) = tier.read("k") else { panic!("somebody else leads, or nothing is to be read") };
+    let Read::Lead(ticket, _) = tier.read("k") else { panic!("somebody else leads, or nothing is to be read") };
     ticket
 }
 
@@ -186,7 +186,7 @@ pub(crate) fn read(tier: &Tier, backend: &Backend) -> u64 {
                 Joined::Failed(error) => panic!("{error}"),
                 Joined::ElectAgain => next = tier.read_again("k", &joiner),
             },
-            Read::Lead(ticket) | Read::Bypass(ticket) => {
+            Read::Lead(ticket, _) | Read::Bypass(ticket, _) => {
                 let version = backend.read();
                 let _kept = fill(ticket, version);
                 return version;

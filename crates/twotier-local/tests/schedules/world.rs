@@ -141,7 +141,7 @@ impl World {
                     Joined::Value(value) => return value,
                     Joined::Failed(_) | Joined::ElectAgain => next = self.tier.read_again(name, &joiner),
                 },
-                Read::Lead(ticket) | Read::Bypass(ticket) => {
+                Read::Lead(ticket, _) | Read::Bypass(ticket, _) => {
                     Self::pause();
                     let value = self.fetch(key);
                     Self::pause();
@@ -154,7 +154,7 @@ impl World {
 
     /// Begins to read, and goes away at some point.
     pub(crate) fn read_and_drop(&self, key: usize) {
-        if let Read::Lead(ticket) = self.tier.read(KEYS[key]) {
+        if let Read::Lead(ticket, _) = self.tier.read(KEYS[key]) {
             Self::pause();
             match shuttle::rand::thread_rng().gen_range(0..2) {
                 0 => drop(ticket),
