@@ -53,8 +53,10 @@ mod notify;
 mod digest {
     pub(crate) use twotier_local::Digest;
 }
+mod arrivals;
 mod joiners;
 mod lease;
 mod one_key;
+mod origin;
 mod setting;
 mod sync;
