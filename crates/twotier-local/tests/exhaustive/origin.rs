@@ -365,7 +365,7 @@ fn a_newer_row_in_the_backend_is_not_overwritten_though_nobody_reported_it() {
 
 #[test]
 fn whoever_loads_after_a_change_was_reported_is_given_nothing_older() {
-    explore_under_lru(Some(3), || {
+    explore_under_lru(Some(5), || {
         let (tier, origin) = (linked(), Origin::default());
         let (loading, source) = (tier.clone(), origin.clone());
         both(
@@ -385,7 +385,7 @@ fn whoever_loads_after_a_change_was_reported_is_given_nothing_older() {
 #[test]
 fn whoever_loads_after_an_own_write_is_given_nothing_older() {
     for deletes in [false, true] {
-        explore_under_lru(Some(3), move || {
+        explore_under_lru(Some(5), move || {
             let (tier, origin) = (linked(), Origin::default());
             let (loading, source) = (tier.clone(), origin.clone());
             both(
@@ -406,7 +406,7 @@ fn whoever_loads_after_an_own_write_is_given_nothing_older() {
 /// Monotonic reads where changes are not reported: a load under way is not joined by whoever has seen something newer.
 #[test]
 fn whoever_loads_after_something_newer_was_read_is_given_nothing_older() {
-    explore_under_lru(Some(3), || {
+    explore_under_lru(Some(5), || {
         let (tier, origin) = (linked(), Origin::default());
         let (loading, source) = (tier.clone(), origin.clone());
         both(
@@ -426,7 +426,7 @@ fn whoever_loads_after_something_newer_was_read_is_given_nothing_older() {
 
 #[test]
 fn of_two_who_load_at_once_both_are_given_the_value_and_it_is_kept() {
-    explore_under_lru(Some(3), || {
+    explore_under_lru(Some(5), || {
         let (tier, origin) = (linked(), Origin::default());
         let (loading, source) = (tier.clone(), origin.clone());
         let loaded = both(move || get_or_load(&loading, &source), || get_or_load(&tier, &origin));

@@ -28,6 +28,10 @@ fn load(tier: &Texts) -> LoadTicket<&'static str, ()> {
     load
 }
 
+fn put(tier: &Texts, key: &str, text: &'static str) {
+    assert!(lead(tier.read(key)).fill_text(text));
+}
+
 fn store(load: &LoadTicket<&'static str, ()>, text: &str) -> WriteTicket<&'static str, ()> {
     load.begin_store(of(text)).expect("nothing came in between")
 }
@@ -42,18 +46,61 @@ fn is_killed_by(overtake: impl Fn(&Texts)) {
     assert!(!old.is_live());
     assert!(old.begin_store(of("old")).is_none(), "it was registered before the change");
     let new = lead_load(tier.load("k"));
+    let after = join_load(tier.load("k"));
     old.finish(Ok("old"));
     assert_eq!(loaded(joiner), Loaded::Value("old"), "it began before the change");
     assert_eq!(tier.counters().refused_loads, 1);
     assert_eq!(tier.get("k"), None);
-    // The end of the old one does not take the new one's place.
-    let joiner = join_load(tier.load("k"));
+    assert!(new.is_live(), "the end of the old one took the new one's place");
     assert!(new.saw(Digest::ABSENT));
     assert!(store(&new, "new").install("new", 3, LIFE));
     new.finish(Ok("new"));
-    assert_eq!(loaded(joiner), Loaded::Value("new"));
+    assert_eq!(loaded(after), Loaded::Value("new"));
     assert_eq!(tier.get("k"), Some("new"));
     assert_eq!(tier.counters().refused_loads, 1);
+}
+
+/// What an overtaken load returns may be newer than anything that is there or under way: it read the row late.
+#[test]
+fn nothing_that_may_be_older_is_given_after_the_value_of_an_overtaken_load() {
+    let tier = linked();
+    let overtaken = load(&tier);
+    push(&tier, "k");
+    let next = load(&tier);
+    put(&tier, "l", "kept");
+    let write = store(&next, "v1");
+    let read = lead(tier.read("k"));
+    overtaken.finish(Ok("v2"));
+    let joiner = join_load(tier.load("k"));
+    assert!(!read.fill_text("v1"));
+    assert!(!write.install("v1", 2, LIFE));
+    assert_eq!(tier.get("k"), None);
+    next.finish(Ok("v1"));
+    assert_eq!(loaded(joiner), Loaded::ElectAgain, "it began after v2 was returned");
+    assert_eq!(tier.get("l"), Some("kept"));
+}
+
+#[test]
+fn a_copy_goes_when_an_overtaken_load_returns_a_value() {
+    let tier = linked();
+    let overtaken = load(&tier);
+    push(&tier, "k");
+    put(&tier, "k", "v1");
+    overtaken.finish(Ok("v2"));
+    assert_eq!(tier.get("k"), None);
+}
+
+#[test]
+fn a_copy_stays_when_an_overtaken_load_fails() {
+    let tier = linked();
+    for end in [|load: LoadTicket<_, _>| load.finish(Err(())), drop] {
+        let overtaken = load(&tier);
+        push(&tier, "k");
+        put(&tier, "k", "v1");
+        end(overtaken);
+        assert_eq!(tier.get("k"), Some("v1"));
+        tier.invalidate("k");
+    }
 }
 
 #[test]
