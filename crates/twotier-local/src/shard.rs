@@ -287,9 +287,7 @@ impl<T, F, L> Shard<T, F, L> {
     /// Forgets a key: entry, read, load and right to install. Returns whether there was an entry, and a flight that is dead
     /// now.
     pub(crate) fn invalidate(&mut self, hash: u64, key: &str) -> (bool, Option<F>) {
-        if let Some(write) = find(&mut self.writes, hash, key) {
-            write.live = None;
-        }
+        self.forbid_install(hash, key);
         self.loads.kill(hash, key);
         let held = self.remove_entry_if(hash, key, |_| true, |counters| &mut counters.invalidated);
         (held, self.take_flight_if(hash, key, |_| true).map(|registered| registered.flight))
@@ -355,12 +353,17 @@ impl<T, F, L> Shard<T, F, L> {
     /// followed by one that this one's end kills in turn; only those who join it from now on do without its value.
     fn give_way(&mut self, claim: Claim<'_>) {
         let Claim { hash, key, .. } = claim;
-        if let Some(write) = find(&mut self.writes, hash, key) {
-            write.live = None;
-        }
+        self.forbid_install(hash, key);
         self.kill_flight(hash, key);
         self.loads.outrun(hash, key);
         self.remove_entry_if(hash, key, |_| true, |counters| &mut counters.superseded);
+    }
+
+    /// Takes the right to install from an own write under way.
+    fn forbid_install(&mut self, hash: u64, key: &str) {
+        if let Some(write) = find(&mut self.writes, hash, key) {
+            write.live = None;
+        }
     }
 
     /// Ends the record of one write and returns whether it may install its value.

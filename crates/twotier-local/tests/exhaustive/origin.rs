@@ -470,3 +470,86 @@ fn a_load_that_somebody_has_waited_for_long_enough_is_not_stored_after_the_next_
         );
     });
 }
+
+#[test]
+fn the_end_of_an_overtaken_load_leaves_the_next_one_alive() {
+    explore_under_lru(None, || {
+        let (tier, origin) = (linked(), Origin::default());
+        let overtaken = load(&tier);
+        push(&tier);
+        let next = load(&tier);
+        both(
+            move || overtaken.finish(Ok(1)),
+            || {
+                assert!(next.is_live(), "taken down by the end of another");
+                assert!(matches!(tier.load("k"), Load::Join(_)));
+                store_and_finish(next, &origin, 1);
+            },
+        );
+        assert_eq!(origin.held(), 1);
+    });
+}
+
+/// An overtaken load that read the row late returns it to those who waited: nobody is given anything older afterwards.
+#[test]
+fn nobody_is_given_less_than_an_overtaken_load_has_returned() {
+    explore_under_lru(None, || {
+        let (tier, origin) = (linked(), Origin::default());
+        let overtaken = load(&tier);
+        push(&tier);
+        let next = load(&tier);
+        let returned = Arc::new(AtomicU64::new(0));
+        let (source, told) = (origin.clone(), Arc::clone(&returned));
+        both(
+            move || {
+                // Written by somebody else; the news of it is still on its way.
+                source.write(2);
+                overtaken.finish(Ok(2));
+                told.store(2, Ordering::Release);
+            },
+            || {
+                let floor = returned.load(Ordering::Acquire);
+                let Load::Join(joiner) = tier.load("k") else { panic!("nobody loads") };
+                store_and_finish(next, &origin, 1);
+                let outcome = block_on(joiner.wait());
+                assert!(outcome == Loaded::ElectAgain || floor == 0, "told {outcome:?} after version {floor}");
+                let floor = returned.load(Ordering::Acquire);
+                assert!(tier.get("k").is_none_or(|version| version >= floor), "went back in time");
+            },
+        );
+        assert_ne!(tier.get("k"), Some(1), "went back in time");
+        assert_eq!(origin.held(), 2, "a loaded value replaced something newer");
+    });
+}
+
+#[test]
+fn a_load_is_not_killed_by_its_own_value_but_by_the_want_of_it() {
+    explore_under_lru(None, || {
+        let tier = linked();
+        let load = load(&tier);
+        let write = load.begin_store(digest(1)).unwrap();
+        assert!(load.saw(Digest::ABSENT), "it is not stored yet");
+        assert!(write.install(1, 1, LIFE));
+        assert!(load.saw(digest(1)));
+        assert!(!load.saw(Digest::ABSENT), "it was stored, and somebody removed it");
+    });
+}
+
+#[test]
+fn a_reader_that_sees_what_a_load_stores_does_not_kill_it() {
+    explore_under_lru(None, || {
+        let tier = linked();
+        let load = load(&tier);
+        let write = load.begin_store(digest(1)).unwrap();
+        let reading = tier.clone();
+        both(
+            move || {
+                if let Read::Lead(ticket, _) = reading.read("k") {
+                    ticket.fill(1, digest(1), 1, LIFE);
+                }
+            },
+            || assert!(write.install(1, 1, LIFE)),
+        );
+        assert!(load.is_live());
+    });
+}

@@ -48,5 +48,6 @@ mod digest {
     pub(crate) use twotier_local::Digest;
 }
 mod orders;
+mod origin;
 mod sync;
 mod world;
