@@ -118,7 +118,7 @@ impl Contestant for Local {
 
     fn fill(&self, key: &str, value: &Value) {
         // Another thread may have filled it meanwhile, or be about to.
-        if let Read::Lead(ticket) = self.tier.read(key) {
+        if let Read::Lead(ticket, _) = self.tier.read(key) {
             black_box(ticket.fill(Arc::clone(value), Digest::ABSENT, value.len(), LIFE));
         }
     }

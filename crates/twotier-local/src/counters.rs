@@ -13,7 +13,8 @@ pub struct CoherenceCounters {
     /// Own writes whose value was not kept because the key changed meanwhile, the writes overlapped, or the link was
     /// down.
     pub refused_writes: u64,
-    /// Loaded values that might not be stored because the key changed or the link was lost while they were loaded.
+    /// Loaded values that might not be stored: while they were loaded the key changed, the link was lost, or another load
+    /// took over.
     pub refused_loads: u64,
     /// How often all copies were declared outdated: null pushes, clears and lost links.
     pub flushes: u64,

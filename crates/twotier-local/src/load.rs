@@ -63,7 +63,7 @@ where
                 let stub = Stub::new(Arc::clone(inner), hash, key, id, Mark { epoch, at });
                 Load::Lead(LoadTicket { stub, outcome })
             }
-            LoadBegun::Join { load: outcome, id } => Load::Join(LoadJoiner { outcome, id }),
+            LoadBegun::Join { load: outcome, id, outrun } => Load::Join(LoadJoiner { outcome, id, outrun }),
         }
     }
 }
@@ -122,7 +122,9 @@ impl<T, E> LoadTicket<T, E> {
 
     /// Ends the load, and hands its outcome to everybody who joined, whether or not the load is live.
     ///
-    /// A value whose load died meanwhile is counted as [refused](crate::CoherenceCounters::refused_loads).
+    /// To be called before the leader returns the value. One whose load died meanwhile is counted as
+    /// [refused](crate::CoherenceCounters::refused_loads), and may be newer than what is kept: the entry goes, and so do
+    /// the rights of reads and writes under way to be kept.
     pub fn finish(mut self, outcome: Result<T, E>) {
         self.end(Some(outcome));
     }
@@ -135,8 +137,10 @@ impl<T, E> LoadTicket<T, E> {
         let mut shard = tier.shard(self.stub.hash);
         let epoch = tier.link.epoch();
         shard.end_load(self.stub.claim(), epoch, matches!(outcome, Some(Ok(_))));
+        let removed = shard.take_removed();
         drop(shard);
         self.outcome.complete(outcome);
+        drop(removed);
     }
 }
 
@@ -157,6 +161,8 @@ impl<T, E> fmt::Debug for LoadTicket<T, E> {
 pub struct LoadJoiner<T, E> {
     outcome: Arc<LoadOutcome<T, E>>,
     id: u64,
+    /// Whether the value may be older than what was returned before this one joined.
+    outrun: bool,
 }
 
 impl<T: Clone, E: Clone> LoadJoiner<T, E> {
@@ -165,6 +171,7 @@ impl<T: Clone, E: Clone> LoadJoiner<T, E> {
     /// Nothing here bounds the wait: whoever loses patience calls [`LocalTier::load_again`].
     pub async fn wait(&self) -> Loaded<T, E> {
         match self.outcome.wait(|| false).await {
+            Some(Ok(_)) if self.outrun => Loaded::ElectAgain,
             Some(Ok(value)) => Loaded::Value(value.clone()),
             Some(Err(error)) => Loaded::Failed(error.clone()),
             None => Loaded::ElectAgain,
@@ -185,6 +192,7 @@ pub enum Loaded<T, E> {
     Value(T),
     /// With this error.
     Failed(E),
-    /// Its leader went away. Call [`LocalTier::load`] again.
+    /// Without a value that may be handed on: its leader went away, or the value may be older than what was known before
+    /// this one joined. Call [`LocalTier::load`] again.
     ElectAgain,
 }

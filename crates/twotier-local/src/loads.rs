@@ -26,6 +26,8 @@ struct Registered<L> {
     saw: Option<Digest>,
     /// The own write by which the load stores its value.
     store: Option<Store>,
+    /// Whether an overtaken load has returned a value meanwhile: this one's may be older.
+    outrun: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -38,7 +40,12 @@ struct Store {
 #[derive(Debug)]
 pub(crate) enum LoadBegun<L> {
     Lead,
-    Join { load: L, id: u64 },
+    Join {
+        load: L,
+        id: u64,
+        /// Whether something newer than its value may have been returned before the joiner began.
+        outrun: bool,
+    },
 }
 
 impl<L> Loads<L> {
@@ -85,6 +92,14 @@ impl<L> Loads<L> {
         }
     }
 
+    /// A load that was overtaken returned a value, which may be newer than what the registered one brings: whoever joins
+    /// that from now on may not be given it.
+    pub(crate) fn outrun(&mut self, hash: u64, key: &str) {
+        if let Some(load) = self.find(hash, key) {
+            load.outrun = true;
+        }
+    }
+
     /// Ends the right of the key's load to be joined and stored.
     pub(crate) fn kill(&mut self, hash: u64, key: &str) {
         if self.registered.is_empty() {
@@ -128,9 +143,11 @@ impl<L: Clone> Loads<L> {
             && registered.epoch == claim.epoch
             && waited != Some(registered.id)
         {
-            return LoadBegun::Join { load: registered.load.clone(), id: registered.id };
+            let Registered { id, outrun, .. } = *registered;
+            return LoadBegun::Join { load: registered.load.clone(), id, outrun };
         }
-        let new = Registered { id: claim.id, epoch: claim.epoch, load: load.clone(), saw: None, store: None };
+        let Claim { id, epoch, .. } = claim;
+        let new = Registered { id, epoch, load: load.clone(), saw: None, store: None, outrun: false };
         match self.registered.raw_entry_mut().from_hash(claim.hash, |held| *held == *claim.key) {
             RawEntryMut::Occupied(mut entry) => _ = entry.replace_value(new),
             RawEntryMut::Vacant(entry) => _ = entry.insert_hashed_nocheck(claim.hash, claim.key.clone(), new),

@@ -287,9 +287,7 @@ impl<T, F, L> Shard<T, F, L> {
     /// Forgets a key: entry, read, load and right to install. Returns whether there was an entry, and a flight that is dead
     /// now.
     pub(crate) fn invalidate(&mut self, hash: u64, key: &str) -> (bool, Option<F>) {
-        if let Some(write) = find(&mut self.writes, hash, key) {
-            write.live = None;
-        }
+        self.forbid_install(hash, key);
         self.loads.kill(hash, key);
         let held = self.remove_entry_if(hash, key, |_| true, |counters| &mut counters.invalidated);
         (held, self.take_flight_if(hash, key, |_| true).map(|registered| registered.flight))
@@ -338,12 +336,34 @@ impl<T, F, L> Shard<T, F, L> {
         Some(write)
     }
 
-    /// Ends a load. One that brought a value and is dead by now is counted, unless it began while the link was down and
-    /// was never meant to be stored.
+    /// Ends a load, and says whether it brought a value.
+    ///
+    /// A value whose load is dead may be newer than what is kept or about to be kept, as a refused answer may be: serving
+    /// that afterwards would go back in time.
     pub(crate) fn end_load(&mut self, claim: Claim<'_>, epoch: u64, loaded: bool) {
-        let refused = loaded && is_up(claim.epoch) && !self.loads.is_live(claim, epoch);
-        self.counters.refused_loads += u64::from(refused);
+        if loaded && !self.loads.is_live(claim, epoch) {
+            // One that began while the link was down was never meant to be stored.
+            self.counters.refused_loads += u64::from(is_up(claim.epoch));
+            self.give_way(claim);
+        }
         self.loads.end(claim);
+    }
+
+    /// Lets nothing of a key be served or kept that is there or under way. A newer load goes on, for it would else be
+    /// followed by one that this one's end kills in turn; only those who join it from now on do without its value.
+    fn give_way(&mut self, claim: Claim<'_>) {
+        let Claim { hash, key, .. } = claim;
+        self.forbid_install(hash, key);
+        self.kill_flight(hash, key);
+        self.loads.outrun(hash, key);
+        self.remove_entry_if(hash, key, |_| true, |counters| &mut counters.superseded);
+    }
+
+    /// Takes the right to install from an own write under way.
+    fn forbid_install(&mut self, hash: u64, key: &str) {
+        if let Some(write) = find(&mut self.writes, hash, key) {
+            write.live = None;
+        }
     }
 
     /// Ends the record of one write and returns whether it may install its value.

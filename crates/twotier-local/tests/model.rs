@@ -228,8 +228,8 @@ impl Pair {
             (Read::Join(joiner), ModelRead::Join(modelled)) => {
                 self.waiting.push((Box::pin(async move { (joiner.wait().await, joiner) }), modelled, key));
             }
-            (Read::Lead(ticket), ModelRead::Lead(number)) => self.fills.push((ticket, number)),
-            (Read::Bypass(_), ModelRead::Bypass) => {}
+            (Read::Lead(ticket, _), ModelRead::Lead(number)) => self.fills.push((ticket, number)),
+            (Read::Bypass(..), ModelRead::Bypass) => {}
             (real, modelled) => panic!("{real:?}, but {modelled:?}"),
         }
     }

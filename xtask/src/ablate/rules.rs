@@ -18,6 +18,9 @@ pub(super) struct Edit {
 const SHARD: &str = "crates/twotier-local/src/shard.rs";
 const TICKET: &str = "crates/twotier-local/src/ticket.rs";
 const TIER: &str = "crates/twotier-local/src/tier.rs";
+const FLIGHT: &str = "crates/twotier-local/src/flight.rs";
+const LOAD: &str = "crates/twotier-local/src/load.rs";
+const LOADS: &str = "crates/twotier-local/src/loads.rs";
 const LINK: &str = "crates/twotier-local/src/link.rs";
 const REDIS_LINK: &str = "crates/twotier-backend/src/redis/link.rs";
 const REDIS_CONNECT: &str = "crates/twotier-backend/src/redis/connect.rs";
@@ -60,8 +63,8 @@ pub(super) const RULES: &[Rule] = &[
         name: "a report kills the pending write",
         edits: &[edit(
             SHARD,
-            "if let Some(write) = find(&mut self.writes, hash, key) {\n            write.live = None;\n        }",
-            "",
+            "        self.forbid_install(hash, key);\n        self.loads.kill",
+            "        self.loads.kill",
         )],
     },
     Rule {
@@ -213,6 +216,112 @@ pub(super) const RULES: &[Rule] = &[
             "            if let Some(watch) = watch {\n                watch.listener.link_down();\n            }\n            *phase = Phase::Connecting;",
             "            let _untold = watch;\n            *phase = Phase::Connecting;",
         )],
+    },
+    Rule {
+        name: "an answer that nobody waits for is dropped",
+        edits: &[edit(FLIGHT, "if arrival.joiners == 0 { Some(finish) } else", "if false { Some(finish) } else")],
+    },
+    Rule {
+        name: "an answer goes with its last joiner",
+        edits: &[edit(FLIGHT, "if arrival.joiners == 0 { mem::take", "if false { mem::take")],
+    },
+    Rule {
+        name: "an answer wakes those who wait",
+        edits: &[edit(FLIGHT, "        drop(unwanted);\n        self.outcome.wake();", "        drop(unwanted);")],
+    },
+    Rule { name: "whoever joins is counted", edits: &[edit(TIER, "                flight.join();\n", "")] },
+    Rule {
+        name: "a report kills the load",
+        edits: &[edit(SHARD, "        self.loads.kill(hash, key);\n        let held", "        let held")],
+    },
+    Rule {
+        name: "a write that begins kills the load",
+        edits: &[edit(SHARD, "        self.loads.kill(hash, key);\n        self.register", "        self.register")],
+    },
+    Rule {
+        name: "a write that ends kills the load",
+        edits: &[edit(LOADS, "_ => self.kill(write.hash, write.key),", "_ => {}")],
+    },
+    Rule {
+        name: "the store of a load does not kill it",
+        edits: &[edit(LOADS, "Some(store) if store.write == write.id =>", "Some(store) if store.write == 0 =>")],
+    },
+    Rule { name: "a clear kills the loads", edits: &[edit(SHARD, "        self.loads.clear();\n", "")] },
+    Rule {
+        name: "a load of another epoch is dead",
+        edits: &[edit(LOADS, "        epoch == claim.epoch && self.find", "        epoch < u64::MAX && self.find")],
+    },
+    Rule {
+        name: "a load of another epoch is not joined",
+        edits: &[edit(LOADS, "            && registered.epoch == claim.epoch\n", "")],
+    },
+    Rule {
+        name: "a load that took too long is not joined again",
+        edits: &[edit(LOADS, "            && waited != Some(registered.id)\n", "")],
+    },
+    Rule {
+        name: "a read that saw something else kills the load",
+        edits: &[edit(
+            SHARD,
+            "        self.loads.see(claim.hash, claim.key, digest);\n        let registered",
+            "        let registered",
+        )],
+    },
+    Rule {
+        name: "a load is bound to what its leader saw",
+        edits: &[edit(SHARD, "            self.loads.see(claim.hash, claim.key, digest);\n        }\n", "        }\n")],
+    },
+    Rule {
+        name: "its own value is no news to a load",
+        edits: &[edit(LOADS, "if own || load.saw", "if own && own != own || load.saw")],
+    },
+    Rule {
+        name: "a load sees what it has stored",
+        edits: &[edit(LOADS, "                    load.saw = Some(store.digest);\n", "")],
+    },
+    Rule {
+        name: "only a live load is stored",
+        edits: &[edit(SHARD, "if !is_up(epoch) || !self.loads.is_live(claim, epoch) {", "if !is_up(epoch) {")],
+    },
+    Rule {
+        name: "no load is stored without a link",
+        edits: &[edit(
+            SHARD,
+            "if !is_up(epoch) || !self.loads.is_live(claim, epoch) {",
+            "if !self.loads.is_live(claim, epoch) {",
+        )],
+    },
+    Rule {
+        name: "no load is stored while the backend is cleared",
+        edits: &[edit(LOAD, "let epoch = tier.link.keeping_epoch();", "let epoch = tier.link.epoch();")],
+    },
+    Rule {
+        name: "no load is stored while a write is pending",
+        edits: &[edit(
+            SHARD,
+            "if find(&mut self.writes, claim.hash, claim.key).is_some() {\n            self.loads",
+            "if find(&mut self.writes, claim.hash, claim.key).is_none() && false {\n            self.loads",
+        )],
+    },
+    Rule {
+        name: "a load that ends leaves the next alone",
+        edits: &[edit(
+            LOADS,
+            "if self.find(claim.hash, claim.key).is_some_and(|load| load.id == claim.id) {\n            self.kill",
+            "if self.find(claim.hash, claim.key).is_some() {\n            self.kill",
+        )],
+    },
+    Rule {
+        name: "an overtaken load that returns a value evicts",
+        edits: &[edit(SHARD, "            self.give_way(claim);\n", "")],
+    },
+    Rule {
+        name: "an overtaken load binds the next one's joiners",
+        edits: &[edit(SHARD, "        self.loads.outrun(hash, key);\n", "")],
+    },
+    Rule {
+        name: "a load that is dropped is taken down",
+        edits: &[edit(LOAD, "    fn drop(&mut self) {\n        self.end(None);\n", "    fn drop(&mut self) {\n")],
     },
     Rule {
         name: "a load is superseded by a write",

@@ -11,7 +11,9 @@ use std::{
 };
 
 use twotier_core::{ChangeListener, Eviction, Lease, ManualClock, Namespace};
-use twotier_local::{Digest, FillTicket, Joined, Joiner, LocalOptions, LocalTier, Read};
+use twotier_local::{
+    Digest, FillTicket, Joined, Joiner, Load, LoadJoiner, LoadTicket, Loaded, LocalOptions, LocalTier, Read,
+};
 
 pub(crate) type Tier<T> = LocalTier<T, ()>;
 
@@ -50,8 +52,15 @@ pub(crate) const POLICIES: [Eviction; 6] =
 
 #[track_caller]
 pub(crate) fn lead<T>(read: Read<T, ()>) -> FillTicket<T, ()> {
-    let Read::Lead(ticket) = read else { panic!("somebody else leads, or nothing is to be read") };
+    let Read::Lead(ticket, _) = read else { panic!("somebody else leads, or nothing is to be read") };
     ticket
+}
+
+/// Leads a read, and waits for it as everybody else does.
+#[track_caller]
+pub(crate) fn lead_and_join<T>(read: Read<T, ()>) -> (FillTicket<T, ()>, Joiner<T, ()>) {
+    let Read::Lead(ticket, joiner) = read else { panic!("somebody else leads, or nothing is to be read") };
+    (ticket, joiner)
 }
 
 #[track_caller]
@@ -68,6 +77,32 @@ pub(crate) fn told<T: Clone>(joiner: impl Borrow<Joiner<T, ()>>) -> Joined<T, ()
         Poll::Ready(outcome) => outcome,
         Poll::Pending => panic!("nobody told the joiner that the read has ended"),
     }
+}
+
+#[track_caller]
+pub(crate) fn lead_load<T>(load: Load<T, ()>) -> LoadTicket<T, ()> {
+    let Load::Lead(ticket) = load else { panic!("somebody else loads") };
+    ticket
+}
+
+#[track_caller]
+pub(crate) fn join_load<T>(load: Load<T, ()>) -> LoadJoiner<T, ()> {
+    let Load::Join(joiner) = load else { panic!("nobody loads") };
+    joiner
+}
+
+/// Returns the outcome of a load that has ended by now, as [`told`] does for a read.
+#[track_caller]
+pub(crate) fn loaded<T: Clone>(joiner: impl Borrow<LoadJoiner<T, ()>>) -> Loaded<T, ()> {
+    match pin!(joiner.borrow().wait()).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(outcome) => outcome,
+        Poll::Pending => panic!("the joiner was not woken by the end of the load"),
+    }
+}
+
+/// Returns whether somebody who waits for the read would go on waiting.
+pub(crate) fn waits<T: Clone>(joiner: &Joiner<T, ()>) -> bool {
+    pin!(joiner.wait()).poll(&mut Context::from_waker(Waker::noop())).is_pending()
 }
 
 /// Reports a change by somebody else.

@@ -15,8 +15,8 @@ use std::time::Duration;
 /// An entry read in the link's present epoch, if it is up by now.
 fn filled_now(tier: &Tier, version: u64) -> bool {
     match tier.read("k") {
-        Read::Lead(ticket) => fill(ticket, version),
-        Read::Bypass(_) | Read::Hit(_) | Read::Join(_) => false,
+        Read::Lead(ticket, _) => fill(ticket, version),
+        Read::Bypass(..) | Read::Hit(_) | Read::Join(_) => false,
     }
 }
 

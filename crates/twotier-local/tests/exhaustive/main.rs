@@ -22,6 +22,8 @@
     reason = "the files are those of a library, a panic is how a test fails, and figures go to stderr"
 )]
 
+#[path = "../../src/completion.rs"]
+mod completion;
 #[path = "../../src/counters.rs"]
 mod counters;
 #[path = "../../src/entry.rs"]
@@ -30,6 +32,10 @@ mod entry;
 mod flight;
 #[path = "../../src/link.rs"]
 mod link;
+#[path = "../../src/load.rs"]
+mod load;
+#[path = "../../src/loads.rs"]
+mod loads;
 #[path = "../../src/options.rs"]
 mod options;
 #[path = "../../src/policy/mod.rs"]
@@ -47,8 +53,10 @@ mod notify;
 mod digest {
     pub(crate) use twotier_local::Digest;
 }
+mod arrivals;
 mod joiners;
 mod lease;
 mod one_key;
+mod origin;
 mod setting;
 mod sync;

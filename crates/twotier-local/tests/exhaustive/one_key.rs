@@ -228,7 +228,7 @@ fn a_full_tier_lets_exactly_one_go_for_each_that_comes_in() {
         let tier = crate::setting::unlinked(1, Arc::new(crate::setting::Time::default()));
         tier.link_up(Lease::Unlimited);
         let fill = |tier: &crate::setting::Tier, key: &str, version| {
-            let Read::Lead(ticket) = tier.read(key) else { panic!("nobody else reads {key}") };
+            let Read::Lead(ticket, _) = tier.read(key) else { panic!("nobody else reads {key}") };
             assert!(ticket.fill(version, Digest::ABSENT, 1, LIFE));
             let stats = tier.stats();
             assert!(stats.size == 1 && stats.bytes <= tier.weight_of("k", 1), "over its bounds");

@@ -39,14 +39,24 @@ thread_local! {
 
 /// Explores every execution of a race under every eviction policy and prints how many there were.
 pub(crate) fn explore(race: impl Fn() + Send + Sync + 'static) {
-    explore_up_to(None, race);
+    explore_under(&POLICIES, None, race);
 }
 
 /// Explores every execution in which a thread is put off while it could go on at most so many times.
-pub(crate) fn explore_up_to(preemptions: Option<usize>, race: impl Fn() + Send + Sync + 'static) {
+pub(crate) fn explore_up_to(preemptions: usize, race: impl Fn() + Send + Sync + 'static) {
+    explore_under(&POLICIES, Some(preemptions), race);
+}
+
+/// Explores a race that has many executions and is not about entries: under one eviction policy, all executions or those
+/// with so many preemptions.
+pub(crate) fn explore_under_lru(preemptions: Option<usize>, race: impl Fn() + Send + Sync + 'static) {
+    explore_under(&[Eviction::Lru], preemptions, race);
+}
+
+fn explore_under(policies: &[Eviction], preemptions: Option<usize>, race: impl Fn() + Send + Sync + 'static) {
     let executions = Arc::new(Count::new(0));
     let race = Arc::new(race);
-    for eviction in POLICIES {
+    for &eviction in policies {
         EVICTION.set(eviction);
         let (race, counter) = (Arc::clone(&race), Arc::clone(&executions));
         let mut builder = Builder::new();
@@ -148,7 +158,7 @@ pub(crate) fn fill(ticket: Ticket, version: u64) -> bool {
 
 #[track_caller]
 pub(crate) fn lead(tier: &Tier) -> Ticket {
-    let Read::Lead(ticket) = tier.read("k") else { panic!("somebody else leads, or nothing is to be read") };
+    let Read::Lead(ticket, _) = tier.read("k") else { panic!("somebody else leads, or nothing is to be read") };
     ticket
 }
 
@@ -156,6 +166,17 @@ pub(crate) fn lead(tier: &Tier) -> Ticket {
 pub(crate) fn join(tier: &Tier) -> Joiner<u64, &'static str> {
     let Read::Join(joiner) = tier.read("k") else { panic!("there is nobody to join") };
     joiner
+}
+
+/// Leads a read, and waits for it as everybody else does.
+#[track_caller]
+pub(crate) fn lead_and_join(tier: &Tier) -> (Ticket, Joiner<u64, &'static str>) {
+    let Read::Lead(ticket, joiner) = tier.read("k") else { panic!("somebody else leads, or nothing is to be read") };
+    (ticket, joiner)
+}
+
+pub(crate) fn wait(joiner: Joiner<u64, &'static str>) -> Joined<u64, &'static str> {
+    block_on(async move { joiner.wait().await })
 }
 
 /// Puts a version in while nobody else is about.
@@ -177,7 +198,15 @@ pub(crate) fn write(tier: &Tier, backend: &Backend, version: u64) -> bool {
 
 /// Reads as the cache does, to the end, and returns what the caller is given.
 pub(crate) fn read(tier: &Tier, backend: &Backend) -> u64 {
-    let mut next = tier.read("k");
+    go_on(tier, tier.read("k"), |ticket| {
+        let version = backend.read();
+        let _kept = fill(ticket, version);
+        version
+    })
+}
+
+/// Goes on from what the tier said, until there is an answer.
+pub(crate) fn go_on(tier: &Tier, mut next: Read<u64, &'static str>, fetch: impl Fn(Ticket) -> u64) -> u64 {
     loop {
         match next {
             Read::Hit(version) => return version,
@@ -186,11 +215,7 @@ pub(crate) fn read(tier: &Tier, backend: &Backend) -> u64 {
                 Joined::Failed(error) => panic!("{error}"),
                 Joined::ElectAgain => next = tier.read_again("k", &joiner),
             },
-            Read::Lead(ticket) | Read::Bypass(ticket) => {
-                let version = backend.read();
-                let _kept = fill(ticket, version);
-                return version;
-            }
+            Read::Lead(ticket, _) | Read::Bypass(ticket, _) => return fetch(ticket),
         }
     }
 }

@@ -10,12 +10,23 @@ mod common;
 
 use twotier_core::Eviction;
 
-/// Has the rules once for each policy.
+/// Has every file of rules once for each policy.
 macro_rules! under {
     ($($policy:ident: $eviction:expr,)*) => {$(
         mod $policy {
             const EVICTION: twotier_core::Eviction = $eviction;
-            include!("rules.rs");
+            mod rules {
+                use super::EVICTION;
+                include!("rules.rs");
+            }
+            mod arrivals {
+                use super::EVICTION;
+                include!("arrivals.rs");
+            }
+            mod loads {
+                use super::EVICTION;
+                include!("loads.rs");
+            }
         }
     )*};
 }

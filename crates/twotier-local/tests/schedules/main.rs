@@ -17,6 +17,8 @@
     reason = "the files are those of a library, a panic is how a test fails, and figures go to stderr"
 )]
 
+#[path = "../../src/completion.rs"]
+mod completion;
 #[path = "../../src/counters.rs"]
 mod counters;
 #[path = "../../src/entry.rs"]
@@ -25,6 +27,10 @@ mod entry;
 mod flight;
 #[path = "../../src/link.rs"]
 mod link;
+#[path = "../../src/load.rs"]
+mod load;
+#[path = "../../src/loads.rs"]
+mod loads;
 #[path = "../common/notify.rs"]
 mod notify;
 #[path = "../../src/options.rs"]
@@ -42,5 +48,6 @@ mod digest {
     pub(crate) use twotier_local::Digest;
 }
 mod orders;
+mod origin;
 mod sync;
 mod world;

@@ -15,33 +15,37 @@ type Act = fn(&World);
 const POLICIES: [Eviction; 6] =
     [Eviction::Lru, Eviction::Lfu, Eviction::Fifo, Eviction::Random { seed: 42 }, Eviction::S3Fifo, Eviction::WTinyLfu];
 
-/// Draws schedules of these threads, an equal part of them under each eviction policy.
-fn draw(threads: &'static [Act]) {
+/// Draws schedules of these threads in a world made for each, an equal part of them under each eviction policy.
+pub(crate) fn draw_worlds<W: Clone + Send + 'static>(
+    world: impl Fn(Eviction) -> W + Copy + Send + Sync + 'static,
+    threads: &'static [fn(&W)],
+    judge: fn(&W),
+) {
     let asked = env::var("TWOTIER_TEST_SCHEDULES").ok();
     let schedules = asked.map_or(SCHEDULES, |text| text.parse().expect("a number of schedules"));
     for eviction in POLICIES {
-        draw_under(eviction, threads, schedules.div_ceil(POLICIES.len()));
+        let run = move || {
+            let world = world(eviction);
+            let running: Vec<_> = threads
+                .iter()
+                .map(|act| {
+                    let world = world.clone();
+                    thread::spawn(move || act(&world))
+                })
+                .collect();
+            for thread in running {
+                thread.join().unwrap();
+            }
+            judge(&world);
+        };
+        shuttle::check_random(run, schedules.div_ceil(POLICIES.len()));
     }
     let name = std::thread::current().name().unwrap_or_default().to_owned();
     eprintln!("{name}: {schedules} schedules");
 }
 
-fn draw_under(eviction: Eviction, threads: &'static [Act], schedules: usize) {
-    let run = move || {
-        let world = World::new(eviction);
-        let running: Vec<_> = threads
-            .iter()
-            .map(|act| {
-                let world = world.clone();
-                thread::spawn(move || act(&world))
-            })
-            .collect();
-        for thread in running {
-            thread.join().unwrap();
-        }
-        world.judge();
-    };
-    shuttle::check_random(run, schedules);
+fn draw(threads: &'static [Act]) {
+    draw_worlds(World::new, threads, World::judge);
 }
 
 fn reads(world: &World) {

@@ -19,7 +19,7 @@ use crate::{
 
 pub(crate) type Tier = LocalTier<u64, &'static str>;
 
-const LIFE: Option<Duration> = Some(Duration::from_secs(3600));
+pub(crate) const LIFE: Option<Duration> = Some(Duration::from_secs(3600));
 const KEYS: [&str; 3] = ["a", "b", "c"];
 /// One less than there are keys, so that entries are evicted.
 const ROOM: usize = 2;
@@ -35,6 +35,15 @@ impl Clock for Stopped {
     fn resolution(&self) -> Duration {
         Duration::ZERO
     }
+}
+
+/// A tier of one shard whose link is up and needs no proof.
+pub(crate) fn new_tier(eviction: Eviction, max_entries: usize) -> Tier {
+    let mut options = LocalOptions::new(max_entries, 1_000_000, Duration::from_secs(2)).eviction(eviction);
+    options.shards = Some(1);
+    let tier = Tier::new(Namespace::new("n").unwrap(), options, Arc::new(Stopped));
+    tier.link_up(Lease::Unlimited);
+    tier
 }
 
 /// One key at the backend: every write it ever saw, and the least that a read that begins now must see.
@@ -57,11 +66,7 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(eviction: Eviction) -> Self {
-        let mut options = LocalOptions::new(ROOM, 1_000_000, Duration::from_secs(2)).eviction(eviction);
-        options.shards = Some(1);
-        let tier = Tier::new(Namespace::new("n").unwrap(), options, Arc::new(Stopped));
-        tier.link_up(Lease::Unlimited);
-        Self { tier, keys: Arc::default(), values: Arc::default() }
+        Self { tier: new_tier(eviction, ROOM), keys: Arc::default(), values: Arc::default() }
     }
 
     /// Lets another thread run, where a command is sent or a reply is waited for.
@@ -141,7 +146,7 @@ impl World {
                     Joined::Value(value) => return value,
                     Joined::Failed(_) | Joined::ElectAgain => next = self.tier.read_again(name, &joiner),
                 },
-                Read::Lead(ticket) | Read::Bypass(ticket) => {
+                Read::Lead(ticket, _) | Read::Bypass(ticket, _) => {
                     Self::pause();
                     let value = self.fetch(key);
                     Self::pause();
@@ -154,7 +159,7 @@ impl World {
 
     /// Begins to read, and goes away at some point.
     pub(crate) fn read_and_drop(&self, key: usize) {
-        if let Read::Lead(ticket) = self.tier.read(KEYS[key]) {
+        if let Read::Lead(ticket, _) = self.tier.read(KEYS[key]) {
             Self::pause();
             match shuttle::rand::thread_rng().gen_range(0..2) {
                 0 => drop(ticket),
@@ -238,6 +243,6 @@ fn fill(ticket: FillTicket<u64, &'static str>, value: u64) -> bool {
     ticket.fill(value, digest(value), 1, LIFE)
 }
 
-fn digest(value: u64) -> Digest {
+pub(crate) fn digest(value: u64) -> Digest {
     if value == 0 { Digest::ABSENT } else { Digest::of(&value.to_le_bytes()) }
 }
