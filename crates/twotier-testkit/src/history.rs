@@ -230,6 +230,7 @@ impl History {
                 Some(Broken::Undone { acknowledged })
             }
             None if acknowledged == 0 || self.explains_absence(log, acknowledged) => None,
+            None if log.is_undone_by_deletion(acknowledged) => Some(Broken::Undone { acknowledged }),
             _ => Some(Broken::Lost { acknowledged }),
         };
         if let Some(broken) = broken {
@@ -300,7 +301,13 @@ impl History {
                 self.handles[handle].seen[reading.key].fetch_max(deletion, SeqCst);
             }
             None if !lost && reading.own >= reading.seen => {
-                return Err(Broken::OwnWriteUnseen { acknowledged: reading.own });
+                let acknowledged = reading.own;
+                let undone = log.is_undone_by_deletion(acknowledged);
+                return Err(if undone {
+                    Broken::Undone { acknowledged }
+                } else {
+                    Broken::OwnWriteUnseen { acknowledged }
+                });
             }
             None if !lost => return Err(Broken::WentBack { seen: reading.seen }),
             _ => {}

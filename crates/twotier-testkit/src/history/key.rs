@@ -137,6 +137,14 @@ impl Key {
             .filter(move |&next| self.version(next).is_some_and(deletes))
     }
 
+    /// Returns whether the last deletion before this version failed though it may have been executed: an absence that is
+    /// read after this version is then its work.
+    pub(super) fn is_undone_by_deletion(&self, version: u64) -> bool {
+        let deletes = |version: &Version| version.change == Change::Absence && version.outcome != WriteOutcome::NotSent;
+        let mut before = (self.first_remembered()..version).rev().filter_map(|earlier| self.version(earlier));
+        before.find(deletes).is_some_and(|deletion| deletion.outcome == WriteOutcome::Unknown)
+    }
+
     /// Returns the last version after which the key may have been absent: a deletion, or one that may have been lost.
     /// `None` when the key was never written.
     pub(super) fn last_absence(&self, may_be_lost: impl Fn(Moment) -> bool) -> Option<u64> {

@@ -240,9 +240,9 @@ fn a_zombie_deletion_undoes_what_was_acknowledged() {
     let zombie = told.open(Change::Absence, 2);
     told.end(zombie, WriteOutcome::Unknown, 500);
     let last = told.set(600, 601);
-    assert_eq!(told.hit(OWNER, 602, None), Some(Broken::OwnWriteUnseen { acknowledged: last }));
+    assert_eq!(told.hit(OWNER, 602, None), Some(Broken::Undone { acknowledged: last }));
     assert!(matches!(told.hit(OTHER, 702, None), Some(Broken::TooStale { .. })));
-    assert_eq!(told.held(None), Some(Broken::Lost { acknowledged: last }));
+    assert_eq!(told.held(None), Some(Broken::Undone { acknowledged: last }));
 }
 
 #[test]

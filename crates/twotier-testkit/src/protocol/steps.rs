@@ -7,9 +7,10 @@ use super::{
     check::{self, Promise},
     client::{self, Begun},
     config::{Config, WRITES, Write},
+    loads,
     queue::Item,
     server::{self, Origin},
-    state::{Beat, Conn, Foreign, Get, Getter, Put, Row, State, Version, Writer},
+    state::{Beat, Conn, Foreign, Get, Getter, Put, State, Version, Writer},
 };
 
 /// One step of somebody. Numbers are those of getters and writers.
@@ -211,9 +212,9 @@ fn apply(state: &mut State, config: &Config, action: Action) -> Result<(), Promi
         Action::BeginGet(getter) => {
             state.getters[getter].floor = state.seen;
             state.getters[getter].row_floor = state.seen_row;
-            return begin(state, config, getter);
+            return loads::begin(state, config, getter);
         }
-        Action::LookAgain(getter) => return begin(state, config, getter),
+        Action::LookAgain(getter) => return loads::begin(state, config, getter),
         Action::QueueGet(getter) => {
             state.getters[getter].get = Get::Queued;
             state.send(Item::Read(getter));
@@ -256,7 +257,7 @@ fn apply(state: &mut State, config: &Config, action: Action) -> Result<(), Promi
             state.getters[getter].get = Get::Loading;
             state.getters[getter].unreached = true;
         }
-        Action::EndLoad(getter) => return end_loader(state, config, getter),
+        Action::EndLoad(getter) => return loads::end_loader(state, config, getter),
         Action::LosePatience(getter) => {
             client::lose_patience(state, config, getter);
         }
@@ -284,11 +285,11 @@ fn apply(state: &mut State, config: &Config, action: Action) -> Result<(), Promi
             } else {
                 client::abandon_store(state, config, slot);
             }
-            return end_store(state, config, slot);
+            return loads::end_store(state, config, slot);
         }
         Action::FailWrite(slot) if config.loader_of(slot).is_some() => {
             client::abandon_store(state, config, slot);
-            return end_store(state, config, slot);
+            return loads::end_store(state, config, slot);
         }
         Action::EndWrite(writer) => {
             match config.writes[writer] {
@@ -386,37 +387,8 @@ fn apply(state: &mut State, config: &Config, action: Action) -> Result<(), Promi
     Ok(())
 }
 
-/// Begins a call, or begins it again: one that loads takes part in the load of the key first.
-fn begin(state: &mut State, config: &Config, getter: usize) -> Result<(), Promise> {
-    if getter >= config.loaders || state.getters[getter].leads {
-        return look(state, config, getter);
-    }
-    if let Some(version) = state.served().filter(|&version| !state.is_absent(version)) {
-        return give(state, config, getter, version);
-    }
-    let registered = state.load;
-    match client::begin_load(state, config, getter) {
-        Some(leader) => {
-            let value = u8::try_from(leader).expect("there are few getters");
-            state.getters[getter] = Getter { get: Get::JoinedLoad, value, only: None, ..state.getters[getter] };
-            Ok(())
-        }
-        None if state.left.loads == 0 => {
-            // No further load is explored: as if the caller went away.
-            state.load = registered;
-            state.getters[getter] = Getter::IDLE;
-            Ok(())
-        }
-        None => {
-            state.left.loads -= 1;
-            state.getters[getter].leads = true;
-            look(state, config, getter)
-        }
-    }
-}
-
 /// Looks the key up, and joins or registers a read when it is not there.
-fn look(state: &mut State, config: &Config, getter: usize) -> Result<(), Promise> {
+pub(super) fn look(state: &mut State, config: &Config, getter: usize) -> Result<(), Promise> {
     let getting = state.getters[getter];
     state.getters[getter] = match client::begin_fill(state, config, getter) {
         Begun::Hit(version) => {
@@ -439,7 +411,7 @@ fn look(state: &mut State, config: &Config, getter: usize) -> Result<(), Promise
 }
 
 /// Returns a value to the caller of a get. One that leads a load and finds nothing goes on to its loader.
-fn give(state: &mut State, config: &Config, getter: usize, version: Version) -> Result<(), Promise> {
+pub(super) fn give(state: &mut State, config: &Config, getter: usize, version: Version) -> Result<(), Promise> {
     let Getter { floor, row_floor, leads, .. } = state.getters[getter];
     if leads && state.is_absent(version) {
         state.getters[getter] = Getter { get: Get::Loading, row_floor, leads, ..Getter::IDLE };
@@ -452,69 +424,11 @@ fn give(state: &mut State, config: &Config, getter: usize, version: Version) -> 
     state.seen = state.seen.max(version);
     state.getters[getter] = Getter::IDLE;
     state.seen_row = state.seen_row.max(row);
-    if leads { hand_on_found(state, config, getter, version) } else { Ok(()) }
-}
-
-/// Hands what the leader of a load found in the backend on to those who joined, or wakes them.
-fn hand_on_found(state: &mut State, config: &Config, getter: usize, version: Version) -> Result<(), Promise> {
-    if !client::is_live_load(state, config, getter) && config.keeps(Rule::FoundIsHandedOnByLiveLoads) {
-        client::abandon_load(state, getter);
-        return Ok(());
-    }
-    client::end_load(state, getter);
-    for joiner in client::load_joiners(state, getter) {
-        give(state, config, joiner, version)?;
-    }
-    Ok(())
-}
-
-/// A loader has returned: its row is stored, or only handed on.
-fn end_loader(state: &mut State, config: &Config, getter: usize) -> Result<(), Promise> {
-    let Getter { value: row, unreached, .. } = state.getters[getter];
-    if unreached || !client::begin_store(state, config, getter) {
-        return return_row(state, config, getter, row, false);
-    }
-    check::store_begins(state, config, row)?;
-    let slot = config.store_of(getter);
-    state.writers[slot].row = row;
-    register(state, config, slot);
-    state.getters[getter].get = Get::Storing;
-    Ok(())
-}
-
-/// Returns a loaded row to the caller and to those who joined.
-fn return_row(state: &mut State, config: &Config, getter: usize, row: Row, stored: bool) -> Result<(), Promise> {
-    if !stored {
-        client::forget_older(state, config);
-    }
-    check::row_returned(config, row, state.getters[getter].row_floor)?;
-    // A row whose write has not come to the key yet may be followed by the one before, which somebody else loaded.
-    state.seen_row = state.seen_row.max(row.min(state.done_row));
-    state.getters[getter] = Getter::IDLE;
-    client::end_load(state, getter);
-    for joiner in client::load_joiners(state, getter) {
-        check::row_returned(config, row, state.getters[joiner].row_floor)?;
-        state.getters[joiner] = Getter::IDLE;
-    }
-    Ok(())
-}
-
-/// The store of a loaded row has ended, stored or not: the caller, if it is still there, is given the row.
-fn end_store(state: &mut State, config: &Config, slot: usize) -> Result<(), Promise> {
-    let Writer { row, version, .. } = state.writers[slot];
-    // A store that was lost may still land: its row is needed then.
-    let zombie = state.zombies >> slot & 1 == 1;
-    state.writers[slot] = Writer { row: if zombie { row } else { 0 }, ..Writer::UNUSED };
-    match config.loader_of(slot) {
-        Some(getter) if state.getters[getter].get == Get::Storing => {
-            return_row(state, config, getter, row, version > 0)
-        }
-        _ => Ok(()),
-    }
+    if leads { loads::hand_on_found(state, config, getter, version) } else { Ok(()) }
 }
 
 /// Notes what an own write comes after.
-fn register(state: &mut State, config: &Config, writer: usize) {
+pub(super) fn register(state: &mut State, config: &Config, writer: usize) {
     let all = |put: Put| {
         let is = |other: &usize| *other != writer && state.writers[*other].put == put;
         (0..WRITES).filter(is).fold(0, |set, other| set | 1 << other)
