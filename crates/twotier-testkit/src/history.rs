@@ -2,20 +2,27 @@
 //!
 //! # The rules
 //!
-//! Each key has *one writing party*, so its versions are totally ordered: 1, 2, 3 … A version is a value or an absence
-//! (a deletion). A write is acknowledged, or *open*: after an error, a timeout or a dropped future nobody knows whether
-//! it took effect, and either is right. Its party waits until an open write can no longer take effect before it writes
-//! that key again.
+//! Each key has *one writing party*, so its versions are totally ordered by the calls: 1, 2, 3 … A version is a value or an
+//! absence (a deletion). A write ends in one of three ways ([`WriteOutcome`]):
+//!
+//! - *acknowledged*;
+//! - *not sent*: it failed before anything was handed to the server, or was refused. It never takes effect;
+//! - *unknown*: it was sent and not answered, or its caller went away. It takes effect before the next link of its party
+//!   is up, or never. So either is right until a later write of the party is acknowledged, and then it is over: the party
+//!   need not wait for anything before it writes again.
 //!
 //! Of a read that starts at `s` through a handle, this is checked:
 //!
-//! 1. *nothing is made up*: what is read was written before the read ended;
+//! 1. *nothing is made up*: what is read was written before the read ended, and its write did not fail unsent;
 //! 2. *read your writes*: nothing older than what this handle's own party had acknowledged before `s`;
 //! 3. *monotonic reads*: nothing older than what an earlier read of this handle, ended before `s`, returned;
 //! 4. *bounded staleness*: the next acknowledged version was acknowledged after `s − B`. `s` less that acknowledgement
 //!    is the staleness of the read;
 //! 5. *at rest* everybody reads what the server holds, and
-//! 6. *nothing acknowledged is lost*: the server holds the last acknowledged version or a later open one.
+//! 6. *nothing acknowledged is lost or undone*: the server holds the last acknowledged version or a later unknown one.
+//!
+//! Where 2, 4 or 6 is broken by the version of a write that had failed, that write undid an acknowledged one, and the
+//! violation says so: [`Broken::Undone`].
 //!
 //! Servers may lose data on purpose (flush, eviction, a kill without persistence). A *loss* explains why a key is absent
 //! that was written before the loss was over, and nothing else: a lost value never comes back. A value that is read
@@ -46,7 +53,7 @@ use std::{
 };
 
 pub use self::{
-    event::{Event, Moment, Outcome},
+    event::{Event, Moment, Outcome, WriteOutcome},
     recorder::{Reading, Recorder, Writing},
     violation::{Broken, Violation},
 };
@@ -171,9 +178,24 @@ impl History {
         self.keys[key].issue(change, at)
     }
 
-    /// Ends a write that was acknowledged. Not to be called for a version that is left open.
-    pub fn acknowledge(&self, key: usize, version: u64, at: Moment) {
-        self.keys[key].acknowledge(version, at);
+    /// Ends a write. A version that is never ended is one of an unknown outcome.
+    pub fn end_write(&self, key: usize, version: u64, outcome: WriteOutcome, at: Moment) {
+        let log = &self.keys[key];
+        match outcome {
+            WriteOutcome::Acknowledged => log.acknowledge(version, at),
+            WriteOutcome::Unknown => {}
+            WriteOutcome::NotSent => {
+                if log.not_sent(version) {
+                    self.report(Violation {
+                        broken: Broken::NotSentSeen,
+                        handle: None,
+                        key,
+                        version: Some(version),
+                        at,
+                    });
+                }
+            }
+        }
     }
 
     /// Begins a read: notes what it may not fall behind. To be called before the read.
@@ -201,16 +223,17 @@ impl History {
     pub fn end_of_writes(&self, key: usize, held: Option<u64>, at: Moment) {
         let log = &self.keys[key];
         let acknowledged = log.acknowledged();
-        let right = match held {
-            Some(version) => version >= acknowledged && log.change(version) == Some(Change::Value),
-            None => {
-                acknowledged == 0
-                    || self.absence_after(log, acknowledged).is_some()
-                    || self.lost_since(log, acknowledged)
+        let broken = match held {
+            Some(version) if log.see(version) == WriteOutcome::NotSent => Some(Broken::NotSentSeen),
+            Some(version) if version >= acknowledged && log.change(version) == Some(Change::Value) => None,
+            Some(version) if log.outcome(version) == Some(WriteOutcome::Unknown) => {
+                Some(Broken::Undone { acknowledged })
             }
+            None if acknowledged == 0 || self.explains_absence(log, acknowledged) => None,
+            None if log.is_undone_by_deletion(acknowledged) => Some(Broken::Undone { acknowledged }),
+            _ => Some(Broken::Lost { acknowledged }),
         };
-        if !right {
-            let broken = Broken::Lost { acknowledged };
+        if let Some(broken) = broken {
             self.report(Violation { broken, handle: None, key, version: held, at });
         }
     }
@@ -237,13 +260,24 @@ impl History {
         if version == 0 || version > log.issued() || log.change(version) == Some(Change::Absence) {
             return Err(Broken::MadeUp);
         }
+        let outcome = log.see(version);
+        if outcome == WriteOutcome::NotSent {
+            return Err(Broken::NotSentSeen);
+        }
         if version < reading.own {
-            return Err(Broken::OwnWriteUnseen { acknowledged: reading.own });
+            let acknowledged = reading.own;
+            return Err(match outcome {
+                WriteOutcome::Unknown => Broken::Undone { acknowledged },
+                _ => Broken::OwnWriteUnseen { acknowledged },
+            });
         }
         if version < reading.seen {
             return Err(Broken::WentBack { seen: reading.seen });
         }
         let mut staleness = log.overwritten(version).map_or(Duration::ZERO, |at| reading.start.since(at));
+        if outcome == WriteOutcome::Unknown && staleness > self.handles[handle].bound {
+            return Err(Broken::Undone { acknowledged: log.acknowledged() });
+        }
         if let Some(acknowledged) = log.acknowledged_at(version)
             && let Some(lost) = self.losses.everything_after(acknowledged)
         {
@@ -257,13 +291,23 @@ impl History {
         let log = &self.keys[reading.key];
         let floor = reading.own.max(reading.seen);
         let lost = floor == 0 || self.lost_since(log, floor);
-        match self.absence_after(log, floor) {
+        let mut deletions = log.absences_from(floor);
+        match deletions.next() {
             // With no loss to explain it, at least the first deletion since has been seen.
             Some(deletion) if !lost => {
+                if deletions.next().is_none() && log.see(deletion) == WriteOutcome::NotSent {
+                    return Err(Broken::NotSentSeen);
+                }
                 self.handles[handle].seen[reading.key].fetch_max(deletion, SeqCst);
             }
             None if !lost && reading.own >= reading.seen => {
-                return Err(Broken::OwnWriteUnseen { acknowledged: reading.own });
+                let acknowledged = reading.own;
+                let undone = log.is_undone_by_deletion(acknowledged);
+                return Err(if undone {
+                    Broken::Undone { acknowledged }
+                } else {
+                    Broken::OwnWriteUnseen { acknowledged }
+                });
             }
             None if !lost => return Err(Broken::WentBack { seen: reading.seen }),
             _ => {}
@@ -272,9 +316,9 @@ impl History {
         Ok(absent.and_then(|version| log.overwritten(version)).map_or(Duration::ZERO, |at| reading.start.since(at)))
     }
 
-    /// Returns the first deletion from this version on.
-    fn absence_after(&self, log: &Key, version: u64) -> Option<u64> {
-        log.first_absence_from(version)
+    /// Returns whether a key may be absent though this version was acknowledged.
+    fn explains_absence(&self, log: &Key, acknowledged: u64) -> bool {
+        log.absences_from(acknowledged).next().is_some() || self.lost_since(log, acknowledged)
     }
 
     /// Returns whether a version may have been lost.

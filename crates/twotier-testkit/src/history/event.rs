@@ -52,6 +52,29 @@ pub enum Outcome {
     Open,
 }
 
+/// How a write ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WriteOutcome {
+    /// It was acknowledged.
+    Acknowledged,
+    /// It failed before it was sent, or was refused: it has no effect, now or later.
+    NotSent,
+    /// It failed after it was sent, or nobody waited for its end: it takes effect before its party's next link is up, or
+    /// never.
+    Unknown,
+}
+
+impl WriteOutcome {
+    /// Returns how a write ended whose caller got this result.
+    pub fn of<T, E>(result: &Result<T, E>, may_have_executed: impl FnOnce(&E) -> bool) -> Self {
+        match result {
+            Ok(_) => Self::Acknowledged,
+            Err(error) if may_have_executed(error) => Self::Unknown,
+            Err(_) => Self::NotSent,
+        }
+    }
+}
+
 /// One operation on one key.
 #[derive(Clone, Copy, Debug)]
 pub struct Event {

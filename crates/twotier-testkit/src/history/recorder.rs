@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     Change, History,
-    event::{Event, Moment, Outcome},
+    event::{Event, Moment, Outcome, WriteOutcome},
 };
 
 /// How many events a task remembers.
@@ -24,7 +24,7 @@ pub struct Reading {
 
 /// A write under way.
 #[derive(Clone, Copy, Debug)]
-#[must_use = "a write that is not ended counts as open"]
+#[must_use = "a write that is not ended counts as one that may have been executed"]
 pub struct Writing {
     /// The key, by number.
     pub key: usize,
@@ -89,15 +89,17 @@ impl Recorder {
         Writing { key, version: self.history.begin_write(key, change, start), start, change }
     }
 
-    /// Ends a write: acknowledged, or open.
-    pub fn end_write(&mut self, operation: &'static str, writing: Writing, acknowledged: bool) {
+    /// Ends a write.
+    pub fn end_write(&mut self, operation: &'static str, writing: Writing, outcome: WriteOutcome) {
         let Writing { key, version, start, change } = writing;
         let end = self.history.now();
-        if acknowledged {
-            self.history.acknowledge(key, version, end);
-        }
+        self.history.end_write(key, version, outcome, end);
         let version = (change == Change::Value).then_some(version);
-        let outcome = if acknowledged { Outcome::Ok } else { Outcome::Open };
+        let outcome = match outcome {
+            WriteOutcome::Acknowledged => Outcome::Ok,
+            WriteOutcome::NotSent => Outcome::Failed,
+            WriteOutcome::Unknown => Outcome::Open,
+        };
         self.push(Event { operation, key, start, end, version, outcome });
     }
 

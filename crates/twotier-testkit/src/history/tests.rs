@@ -20,8 +20,14 @@ impl Told {
     /// A write that is acknowledged.
     fn write(&self, change: Change, from: u64, to: u64) -> u64 {
         let version = self.open(change, from);
-        self.0.acknowledge(0, version, Moment::from_millis(to));
+        self.end(version, WriteOutcome::Acknowledged, to);
         version
+    }
+
+    fn end(&self, version: u64, outcome: WriteOutcome, at: u64) -> Option<Broken> {
+        let before = self.0.violations().len();
+        self.0.end_write(0, version, outcome, Moment::from_millis(at));
+        self.0.violations().get(before).map(|violation| violation.broken)
     }
 
     fn set(&self, from: u64, to: u64) -> u64 {
@@ -36,14 +42,14 @@ impl Told {
     /// A hit that takes no time.
     fn hit(&self, handle: usize, at: u64, version: Option<u64>) -> Option<Broken> {
         let reading = self.begin(handle, at);
-        self.end(handle, reading, version)
+        self.end_read(handle, reading, version)
     }
 
     fn begin(&self, handle: usize, at: u64) -> Reading {
         self.0.begin_read(handle, 0, Moment::from_millis(at))
     }
 
-    fn end(&self, handle: usize, reading: Reading, version: Option<u64>) -> Option<Broken> {
+    fn end_read(&self, handle: usize, reading: Reading, version: Option<u64>) -> Option<Broken> {
         let before = self.0.violations().len();
         self.0.end_read(handle, reading, version, true);
         self.0.violations().get(before).map(|violation| violation.broken)
@@ -78,7 +84,7 @@ fn a_read_that_misses_an_own_acknowledged_write_is_found() {
     let first = told.set(0, 1);
     let during = told.begin(OWNER, 2);
     let second = told.set(2, 3);
-    assert_eq!(told.end(OWNER, during, Some(first)), None, "it began before the acknowledgement");
+    assert_eq!(told.end_read(OWNER, during, Some(first)), None, "it began before the acknowledgement");
     assert_eq!(told.hit(OWNER, 4, Some(first)), Some(Broken::OwnWriteUnseen { acknowledged: second }));
     assert_eq!(told.hit(OTHER, 4, Some(first)), None, "another handle may be late");
     assert_eq!(told.hit(OWNER, 4, None), Some(Broken::OwnWriteUnseen { acknowledged: second }));
@@ -100,7 +106,7 @@ fn a_handle_that_goes_back_in_time_is_found() {
     let (first, second) = (told.set(0, 1), told.set(2, 3));
     let during = told.begin(OTHER, 4);
     assert_eq!(told.hit(OTHER, 4, Some(second)), None);
-    assert_eq!(told.end(OTHER, during, Some(first)), None, "it began before the newer one was seen");
+    assert_eq!(told.end_read(OTHER, during, Some(first)), None, "it began before the newer one was seen");
     assert_eq!(told.hit(OTHER, 5, Some(first)), Some(Broken::WentBack { seen: second }));
     assert_eq!(told.hit(OTHER, 5, None), Some(Broken::WentBack { seen: second }));
 }
@@ -153,8 +159,90 @@ fn an_open_write_may_have_taken_effect_or_not_until_a_later_one_is_acknowledged(
     assert_eq!(told.held(Some(first)), None);
     assert_eq!(told.held(Some(open)), None);
     let last = told.set(302, 303);
-    assert_eq!(told.hit(OWNER, 304, Some(open)), Some(Broken::OwnWriteUnseen { acknowledged: last }));
-    assert_eq!(told.held(Some(open)), Some(Broken::Lost { acknowledged: last }));
+    assert_eq!(told.hit(OWNER, 304, Some(open)), Some(Broken::Undone { acknowledged: last }));
+    assert_eq!(told.held(Some(open)), Some(Broken::Undone { acknowledged: last }));
+}
+
+#[test]
+fn a_write_that_was_not_sent_is_never_seen() {
+    let told = Told::new();
+    let (first, unsent) = (told.set(0, 1), told.open(Change::Value, 2));
+    assert_eq!(told.end(unsent, WriteOutcome::NotSent, 3), None);
+    assert_eq!(told.hit(OTHER, 4, Some(first)), None);
+    assert_eq!(told.hit(OTHER, 4, Some(unsent)), Some(Broken::NotSentSeen));
+    assert_eq!(told.hit(OWNER, 4, Some(unsent)), Some(Broken::NotSentSeen));
+    assert_eq!(told.held(Some(unsent)), Some(Broken::NotSentSeen));
+    assert_eq!(told.held(Some(first)), None);
+}
+
+#[test]
+fn a_write_that_was_seen_cannot_have_failed_unsent() {
+    let told = Told::new();
+    let (_, unsent) = (told.set(0, 1), told.open(Change::Value, 2));
+    assert_eq!(told.hit(OTHER, 3, Some(unsent)), None, "it may still be acknowledged");
+    assert_eq!(told.end(unsent, WriteOutcome::NotSent, 4), Some(Broken::NotSentSeen));
+}
+
+#[test]
+fn a_deletion_that_was_not_sent_explains_no_absence() {
+    let told = Told::new();
+    let (value, unsent) = (told.set(0, 1), told.open(Change::Absence, 2));
+    assert_eq!(told.end(unsent, WriteOutcome::NotSent, 3), None);
+    assert_eq!(told.hit(OWNER, 4, None), Some(Broken::OwnWriteUnseen { acknowledged: value }));
+    assert_eq!(
+        told.hit(OTHER, 200, None),
+        Some(Broken::TooStale { staleness: Duration::from_millis(199), bound: BOUND, hit: true })
+    );
+    assert_eq!(told.held(None), Some(Broken::Lost { acknowledged: value }));
+    let unsent = told.open(Change::Absence, 300);
+    assert_eq!(told.hit(OWNER, 301, None), None, "it may still be acknowledged");
+    assert_eq!(told.end(unsent, WriteOutcome::NotSent, 302), Some(Broken::NotSentSeen));
+}
+
+/// Race 21: the write that waited for a connection past its deadline is sent after a newer one was acknowledged.
+#[test]
+fn a_late_write_is_found_whatever_its_caller_was_told() {
+    for outcome in [WriteOutcome::NotSent, WriteOutcome::Unknown] {
+        let told = Told::new();
+        let late = told.open(Change::Value, 0);
+        told.end(late, outcome, 50);
+        let last = told.set(60, 61);
+        assert_eq!(told.hit(OTHER, 62, Some(last)), None);
+        let expected = match outcome {
+            WriteOutcome::NotSent => Broken::NotSentSeen,
+            _ => Broken::Undone { acknowledged: last },
+        };
+        assert_eq!(told.hit(OWNER, 70, Some(late)), Some(expected));
+        assert_eq!(told.held(Some(late)), Some(expected));
+        assert!(told.hit(OTHER, 70, Some(late)).is_some(), "it saw the newer one");
+    }
+}
+
+/// Race 24: a write of a link that was given up arrives after a newer one over the next link was acknowledged.
+#[test]
+fn a_zombie_write_undoes_what_was_acknowledged_for_everyone() {
+    let told = Told::new();
+    told.set(0, 1);
+    let zombie = told.open(Change::Value, 2);
+    told.end(zombie, WriteOutcome::Unknown, 500);
+    let last = told.set(600, 601);
+    assert_eq!(told.hit(OTHER, 650, Some(zombie)), None, "a copy may be as old as the bound");
+    assert_eq!(told.hit(OTHER, 702, Some(zombie)), Some(Broken::Undone { acknowledged: last }));
+    assert_eq!(told.hit(OWNER, 602, Some(zombie)), Some(Broken::Undone { acknowledged: last }));
+    assert_eq!(told.held(Some(zombie)), Some(Broken::Undone { acknowledged: last }));
+    assert_eq!(told.hit(OTHER, 99_999, Some(zombie)), Some(Broken::Undone { acknowledged: last }), "for good");
+}
+
+#[test]
+fn a_zombie_deletion_undoes_what_was_acknowledged() {
+    let told = Told::new();
+    told.set(0, 1);
+    let zombie = told.open(Change::Absence, 2);
+    told.end(zombie, WriteOutcome::Unknown, 500);
+    let last = told.set(600, 601);
+    assert_eq!(told.hit(OWNER, 602, None), Some(Broken::Undone { acknowledged: last }));
+    assert!(matches!(told.hit(OTHER, 702, None), Some(Broken::TooStale { .. })));
+    assert_eq!(told.held(None), Some(Broken::Undone { acknowledged: last }));
 }
 
 #[test]
@@ -258,7 +346,7 @@ fn the_story_of_a_violation_names_the_rule_the_versions_and_the_operations_of_th
     for key in [0, 1] {
         for _ in 0..2 {
             let writing = recorder.begin_write(key, Change::Value);
-            recorder.end_write("set", writing, true);
+            recorder.end_write("set", writing, WriteOutcome::Acknowledged);
         }
     }
     let reading = recorder.begin_read(1);
@@ -292,7 +380,7 @@ fn writers_and_readers_at_once_are_checked_without_a_false_alarm() {
         for _ in 0..20_000 {
             let writing = recorder.begin_write(0, Change::Value);
             held.store(writing.version, SeqCst);
-            recorder.end_write("set", writing, true);
+            recorder.end_write("set", writing, WriteOutcome::Acknowledged);
         }
     });
     assert!(!history.is_broken(), "{}", history.story());

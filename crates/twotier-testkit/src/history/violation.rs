@@ -9,6 +9,14 @@ use super::event::Moment;
 pub enum Broken {
     /// A version was read that nobody had written.
     MadeUp,
+    /// A version was seen whose write had failed before it was sent.
+    NotSentSeen,
+    /// A read returned the version of a write that had failed, after a later one of the same party was acknowledged: for
+    /// the own handle at once, for others beyond the bound, and at rest in the server itself.
+    Undone {
+        /// The version that was acknowledged.
+        acknowledged: u64,
+    },
     /// A read returned something older than what its own handle had acknowledged before.
     OwnWriteUnseen {
         /// The version that was acknowledged.

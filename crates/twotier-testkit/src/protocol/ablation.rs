@@ -51,15 +51,43 @@ pub enum Rule {
     TrackingBeforeEpoch,
     /// What the old connection wrote is foreign to the new one.
     ZombieIsForeign,
+    /// A write that was not queued by its deadline is never queued.
+    UnsentStaysUnsent,
+    /// Writes of one key are queued in the order of their calls.
+    QueuedInCallOrder,
+    /// A new link ends the old connection at the server before it is published.
+    NewLinkEndsTheOld,
     /// A lease counts from before its request was sent. Without it, from the receipt of the reply.
     LeaseFromMark,
     /// A lease needs a second reply. Without it the first is enough.
     LeaseNeedsSecondReply,
+    /// A loaded value is stored only if the key is absent.
+    StoreIsConditional,
+    /// A push kills the load.
+    PushKillsLoad,
+    /// A load is stored and joined only in the epoch it was registered in.
+    LoadChecksEpoch,
+    /// The begin of an own write kills the load.
+    WriteBeginKillsLoad,
+    /// The end of an own write kills the load.
+    WriteEndKillsLoad,
+    /// No loaded value is stored while an own write of the key is pending.
+    StoreChecksPending,
+    /// Only live loads are joined.
+    JoinOnlyLiveLoads,
+    /// A read that brings something else than the load saw kills the load.
+    LoadBoundToSeen,
+    /// A value that the leader of a load finds in the backend is handed on only while the load is live: else those who
+    /// joined look for themselves. What was loaded is handed on all the same.
+    FoundIsHandedOnByLiveLoads,
+    /// A loaded value that is returned without being stored takes the entry with it, and the right of the registered read
+    /// and load to be kept and joined: they may be older.
+    UnstoredLoadForgets,
 }
 
 /// A set of [`Rule`]s.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Rules(u32);
+pub struct Rules(u64);
 
 impl Rules {
     /// No rule.
@@ -68,12 +96,18 @@ impl Rules {
     /// Just this rule.
     #[must_use]
     pub const fn only(rule: Rule) -> Self {
-        Self(1 << rule as u32)
+        Self(1 << rule as u64)
+    }
+
+    /// These and another.
+    #[must_use]
+    pub const fn and(self, rule: Rule) -> Self {
+        Self(self.0 | 1 << rule as u64)
     }
 
     /// Whether the rule is among them.
     #[must_use]
     pub const fn has(self, rule: Rule) -> bool {
-        self.0 & (1 << rule as u32) != 0
+        self.0 & (1 << rule as u64) != 0
     }
 }

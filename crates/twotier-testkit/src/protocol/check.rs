@@ -3,9 +3,10 @@
 use std::fmt;
 
 use super::{
+    ablation::Rule,
     config::Config,
     queue::Item,
-    state::{Beat, Conn, Dirty, Get, Put, State, Version},
+    state::{Beat, Conn, Dirty, Get, Put, Row, State, Version},
 };
 
 /// A promise, as `DESIGN.md` §4 numbers them.
@@ -29,6 +30,19 @@ pub enum Promise {
     ServedBySecond,
     /// What a joiner is given is no older than what was acknowledged before the mark of the lease it began under.
     BoundedJoins,
+    /// A write that failed before it was sent never takes effect.
+    UnsentHasNoEffect,
+    /// A write that failed takes effect before the next link is up, or never.
+    SettledByNextLink,
+    /// No write that failed takes effect after one that was begun later was acknowledged.
+    NothingUndone,
+    /// Own writes of a key take effect in the order of their calls.
+    CallOrder,
+    /// No loaded value is stored over a newer one: over anything that is there, over the row of an own write once that is
+    /// acknowledged, nor over one of somebody else's that was announced before the store began.
+    FreshLoads,
+    /// No read returns an older row than what the handle has seen, whether it was loaded or not.
+    MonotonicLoads,
 }
 
 impl fmt::Display for Promise {
@@ -42,38 +56,44 @@ impl fmt::Display for Promise {
             Self::NothingLeaks => "I6 nothing leaks",
             Self::ServedBySecond => "served by the second answer",
             Self::BoundedJoins => "I3 for joiners",
+            Self::UnsentHasNoEffect => "what was not sent has no effect",
+            Self::SettledByNextLink => "settled by the next link",
+            Self::NothingUndone => "nothing acknowledged is undone",
+            Self::CallOrder => "the order of the calls",
+            Self::FreshLoads => "no loaded value over a newer one",
+            Self::MonotonicLoads => "I2 with loads",
         })
     }
 }
 
 /// A set of [`Promise`]s.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Promises(u8);
+pub struct Promises(u16);
 
 impl Promises {
     /// Every promise.
-    pub const ALL: Self = Self(0xff);
+    pub const ALL: Self = Self(0xffff);
 
     /// Just this promise.
     #[must_use]
     pub const fn only(promise: Promise) -> Self {
-        Self(1 << promise as u8)
+        Self(1 << promise as u16)
     }
 
     /// These and another.
     #[must_use]
     pub const fn and(self, promise: Promise) -> Self {
-        Self(self.0 | 1 << promise as u8)
+        Self(self.0 | 1 << promise as u16)
     }
 
     /// All of these but one.
     #[must_use]
     pub const fn except(self, promise: Promise) -> Self {
-        Self(self.0 & !(1 << promise as u8))
+        Self(self.0 & !(1 << promise as u16))
     }
 
     pub(super) const fn has(self, promise: Promise) -> bool {
-        self.0 & (1 << promise as u8) != 0
+        self.0 & (1 << promise as u16) != 0
     }
 }
 
@@ -88,7 +108,11 @@ pub(super) fn state(state: &State, config: &Config) -> Result<(), Promise> {
     unless(Promise::Announced, current || is_announced(state))?;
     if is_at_rest(state) {
         unless(Promise::NotStaleForEver, current)?;
-        unless(Promise::NothingLeaks, state.flight.is_none() && state.pending == 0 && state.live == 0)?;
+        let registered = state.flight.is_some() || state.load.is_some_and(|load| load.epoch == state.epoch);
+        unless(Promise::NothingLeaks, !registered && state.pending == 0 && state.live == 0)?;
+    }
+    if let Some(version) = state.served().filter(|&version| state.row(version) > 0) {
+        unless(Promise::MonotonicLoads, state.is_excused(version) || state.row(version) >= state.seen_row)?;
     }
     unless(Promise::ServedBySecond, state.getters.iter().all(|getter| getter.in_vain < 2))?;
     unless(Promise::NothingLeaks, !somebody_waits_for_nobody(state))
@@ -114,6 +138,46 @@ pub(super) fn returned(state: &State, config: &Config, version: Version, floor: 
     if config.promises.has(promise) { Err(promise) } else { Ok(()) }
 }
 
+/// Checks a row that a read returns, which began when the handle had seen `floor`.
+pub(super) fn row_returned(config: &Config, row: Row, floor: Row) -> Result<(), Promise> {
+    let older = row > 0 && row < floor;
+    if older && config.promises.has(Promise::MonotonicLoads) { Err(Promise::MonotonicLoads) } else { Ok(()) }
+}
+
+/// Checks that the command of an own write may be executed now.
+pub(super) fn takes_effect(state: &State, config: &Config, writer: usize) -> Result<(), Promise> {
+    let unless = |promise, holds: bool| if holds || !config.promises.has(promise) { Ok(()) } else { Err(promise) };
+    let is_in = |set: u8| set >> writer & 1 == 1;
+    unless(Promise::UnsentHasNoEffect, !is_in(state.unsent))?;
+    unless(Promise::NothingUndone, !is_in(state.over))?;
+    unless(Promise::SettledByNextLink, !is_in(state.outlived))?;
+    let overtaken = state.writers.iter().any(|other| {
+        let executed = matches!(other.put, Put::Executed | Put::Replied | Put::Acknowledged);
+        is_in(other.behind) && executed
+    });
+    unless(Promise::CallOrder, !overtaken)?;
+    if config.loader_of(writer).is_none() {
+        return Ok(());
+    }
+    let absent = state.is_absent(state.version);
+    let stored = absent || !config.keeps(Rule::StoreIsConditional);
+    unless(Promise::FreshLoads, !stored || absent && state.writers[writer].row >= state.own_row)
+}
+
+/// Checks what the server holds when an own write of this row is acknowledged.
+pub(super) fn own_row_stands(state: &State, config: &Config, row: Row) -> Result<(), Promise> {
+    let held = state.row(state.version);
+    let stands =
+        held == 0 || held >= row || state.is_excused(state.version) || !config.promises.has(Promise::FreshLoads);
+    if stands { Ok(()) } else { Err(Promise::FreshLoads) }
+}
+
+/// Checks that the store of a loaded row may begin now.
+pub(super) fn store_begins(state: &State, config: &Config, row: Row) -> Result<(), Promise> {
+    let fresh = row >= state.proven_row || !config.promises.has(Promise::FreshLoads);
+    if fresh { Ok(()) } else { Err(Promise::FreshLoads) }
+}
+
 fn is_announced(state: &State) -> bool {
     state.dirty == Dirty::Foreign
         || state.null_due
@@ -136,8 +200,13 @@ fn is_at_rest(state: &State) -> bool {
 }
 
 fn somebody_waits_for_nobody(state: &State) -> bool {
-    let waits_for = |leader: u8| state.getters[usize::from(leader)].get;
-    state.getters.iter().any(|getter| {
-        getter.get == Get::Joined && matches!(waits_for(getter.value), Get::Idle | Get::Joined | Get::Woken)
+    let waits_for = |leader: u8| state.getters[usize::from(leader)];
+    state.getters.iter().any(|getter| match getter.get {
+        Get::Joined => {
+            let idle = |get| matches!(get, Get::Idle | Get::Joined | Get::Woken | Get::JoinedLoad | Get::Loaded);
+            idle(waits_for(getter.value).get)
+        }
+        Get::JoinedLoad => !waits_for(getter.value).leads,
+        _ => false,
     })
 }

@@ -2,10 +2,17 @@
 //!
 //! Ids of tickets are the indices of getters and writers: a getter begins nothing new before its last ticket has ended.
 
+mod load;
+
+use self::load::kill_load;
+pub(super) use self::load::{
+    abandon_load, abandon_store, begin_load, begin_store, bind_load, end_load, end_store, forget_older, is_live_load,
+    load_joiners,
+};
 use super::{
     ablation::Rule,
     config::{Config, GETTERS, Write},
-    state::{Conn, Entry, Flight, Get, State, Version, is_odd},
+    state::{Conn, Entry, Flight, Get, Row, State, Version, is_odd},
 };
 
 /// What a read is told.
@@ -79,6 +86,7 @@ pub(super) fn end_fill(state: &mut State, config: &Config, getter: usize) -> boo
     let bound = registered.and_then(|flight| flight.bound);
     let allowed = bound.is_none_or(|bound| state.same_bytes(bound, version));
     let gate = state.pending == 0 || without.has(Rule::PendingGate);
+    bind_load(state, config, version);
     if live && state.is_up() && current && allowed && gate {
         state.entry = Some(Entry { version, epoch: state.epoch });
         return true;
@@ -132,9 +140,14 @@ fn bind_flight(state: &mut State, config: &Config, version: Version) {
 /// Whether the write that was registered last writes the bytes of this version.
 fn pending_bytes_are(state: &State, config: &Config, version: Version) -> bool {
     let writer = usize::from(state.last_registered);
-    match config.writes[writer] {
-        Write::Set | Write::Script => state.writers[writer].version == version && version != 0,
-        Write::Delete | Write::Clear => state.is_absent(version),
+    let row = state.writers[writer].row;
+    if row > 0 && state.row(version) > 0 {
+        return state.row(version) == row;
+    }
+    match config.writes.get(writer) {
+        Some(Write::Set | Write::Script) => state.writers[writer].version == version && version != 0,
+        Some(Write::Delete | Write::Clear) => state.is_absent(version),
+        None => false,
     }
 }
 
@@ -159,8 +172,15 @@ pub(super) fn abandon_fill(state: &mut State, getter: usize) -> bool {
     registered
 }
 
-/// Registers an own write: the entry goes at once, and no read from before may insert or be joined.
+/// Registers an own write: the entry goes at once, and no read or load from before may insert or be joined.
 pub(super) fn begin_write(state: &mut State, config: &Config, writer: usize) {
+    if config.keeps(Rule::WriteBeginKillsLoad) {
+        kill_load(state, config);
+    }
+    register_write(state, config, writer);
+}
+
+fn register_write(state: &mut State, config: &Config, writer: usize) {
     let mine = 1 << writer;
     state.live = if config.without.has(Rule::OverlapInstallsNothing) {
         state.live | mine
@@ -194,6 +214,9 @@ pub(super) fn abandon_write(state: &mut State, config: &Config, writer: usize) {
 }
 
 fn kill_at_end(state: &mut State, config: &Config) {
+    if config.keeps(Rule::WriteEndKillsLoad) {
+        kill_load(state, config);
+    }
     if !config.without.has(Rule::WriteKillsAtEnd) {
         kill_flight(state, config);
     }
@@ -214,6 +237,9 @@ pub(super) fn changed(state: &mut State, config: &Config) {
     if !config.without.has(Rule::PushKillsWrite) {
         state.live = 0;
     }
+    if config.keeps(Rule::PushKillsLoad) {
+        kill_load(state, config);
+    }
     state.entry = None;
     kill_flight(state, config);
 }
@@ -228,6 +254,7 @@ pub(super) fn lose_patience(state: &mut State, config: &Config, joiner: usize) {
 pub(super) fn invalidate(state: &mut State, config: &Config) {
     state.live = 0;
     state.entry = None;
+    kill_load(state, config);
     let flight = state.flight;
     kill_flight(state, config);
     // Whoever asks for this does not want to wait for the read.
@@ -274,8 +301,13 @@ pub(super) fn link_down(state: &mut State) {
     state.conn = if state.conn == Conn::Up { Conn::Closing } else { Conn::Down };
 }
 
-/// The new connection is published, and the epoch goes up.
-pub(super) fn link_up(state: &mut State, mark: Version) {
+/// The new connection is published, and the epoch goes up. Before that it has ended the old one at the server.
+pub(super) fn link_up(state: &mut State, config: &Config, mark: Version, row_mark: Row) {
+    if !config.unfenced && config.keeps(Rule::NewLinkEndsTheOld) {
+        state.zombies = 0;
+    }
+    state.outlived = state.zombies;
+    state.proven_row = row_mark;
     state.conn = Conn::Up;
     change_epoch(state, 1);
     state.lease = true;
@@ -289,8 +321,9 @@ fn change_epoch(state: &mut State, by: u8) {
 }
 
 /// A heartbeat was answered.
-pub(super) fn proof(state: &mut State, mark: Version, epoch: u8) {
+pub(super) fn proof(state: &mut State, mark: Version, row_mark: Row, epoch: u8) {
     if is_odd(epoch) && epoch == state.epoch {
+        state.proven_row = state.proven_row.max(row_mark);
         state.proven = state.proven.max(mark);
         state.lease = true;
     }

@@ -1,7 +1,7 @@
 //! What is explored: who takes part, what may go wrong and how often, and which rules are left out.
 
 use super::{
-    ablation::Rules,
+    ablation::{Rule, Rules},
     check::{Promise, Promises},
 };
 
@@ -56,6 +56,24 @@ pub struct Config {
     pub attached_writes: bool,
     /// Whether reads go over a second connection, which is not tracked.
     pub split_reads: bool,
+    /// Whether an own write may miss its deadline before it is queued.
+    pub deadlines: bool,
+    /// Whether own writes are queued in the order of their calls. Without it in any order, which is more than there is.
+    pub ordered: bool,
+    /// Whether the server forbids a new link to end the old one.
+    pub unfenced: bool,
+    /// Whether the server reports nothing.
+    pub unreported: bool,
+    /// How many of the getters load what is absent from an origin, whose row every write changes first. The key is absent
+    /// in the beginning then, and writes happen one after the other.
+    pub loaders: usize,
+    /// How many loads there are.
+    pub loads: u8,
+    /// Whether the row of an own deletion may change as late as just before the deletion is acknowledged. Without it the
+    /// row changes before the deletion begins.
+    pub late_rows: bool,
+    /// How often somebody else changes the row and deletes the key, instead of writing it.
+    pub foreign_deletes: u8,
     /// The rules that are left out.
     pub without: Rules,
     /// What is checked.
@@ -79,6 +97,14 @@ impl Config {
         early_replies: false,
         attached_writes: false,
         split_reads: false,
+        deadlines: false,
+        ordered: false,
+        unfenced: false,
+        unreported: false,
+        loaders: 0,
+        loads: 0,
+        late_rows: false,
+        foreign_deletes: 0,
         without: Rules::NONE,
         promises: Promises::ALL,
     };
@@ -87,5 +113,26 @@ impl Config {
     /// their start, and somebody asks. Where they are not, reads of any age are joined.
     pub(super) fn ages(&self) -> bool {
         self.beats > 0 && self.promises.has(Promise::BoundedJoins)
+    }
+
+    /// Whether there is an origin.
+    pub(super) fn has_origin(&self) -> bool {
+        self.loaders > 0
+    }
+
+    /// The slot of a loader's store, among those of the own writes: the last ones.
+    pub(super) fn store_of(&self, loader: usize) -> usize {
+        assert!(self.writes.len() + self.loaders <= WRITES, "stores and own writes share their slots");
+        WRITES - 1 - loader
+    }
+
+    /// The loader whose store is in this slot, if it is one.
+    pub(super) fn loader_of(&self, slot: usize) -> Option<usize> {
+        (slot >= self.writes.len()).then(|| WRITES - 1 - slot)
+    }
+
+    /// Whether this rule is in force.
+    pub(super) fn keeps(&self, rule: Rule) -> bool {
+        !self.without.has(rule)
     }
 }

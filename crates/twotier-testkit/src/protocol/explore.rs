@@ -132,12 +132,18 @@ impl fmt::Display for Violation {
             let text = action.to_string();
             write!(f, "{:3}. {text:58} server v{} acked v{}", number + 1, state.version, state.acked)?;
             write!(f, ", epoch {}, seen v{}, proven v{}", state.epoch, state.seen, state.proven)?;
+            if state.origin > 0 {
+                write!(f, ", row r{}, held r{}, seen r{}", state.origin, state.row(state.version), state.seen_row)?;
+            }
             match state.entry {
                 Some(entry) => write!(f, ", entry v{}", entry.version)?,
                 None => write!(f, ", no entry")?,
             }
             if let Some(flight) = state.flight {
                 write!(f, ", flight of get {}", flight.getter)?;
+            }
+            if let Some(load) = state.load {
+                write!(f, ", load of get {}", load.getter)?;
             }
             if state.pending > 0 {
                 write!(f, ", {} pending, live {:03b}", state.pending, state.live)?;

@@ -4,7 +4,7 @@ use super::{
     ablation::Rule,
     config::{Config, Write},
     queue::Item,
-    state::{Conn, Dirty, Get, Put, State, VERSIONS, Version},
+    state::{Conn, Dirty, Foreign, Get, Put, Row, State, VERSIONS, Version},
 };
 
 /// Whose connection a change came from.
@@ -40,6 +40,13 @@ pub(super) fn execute(state: &mut State, config: &Config) {
 
 /// Executes the command of one own write, on whichever connection.
 pub(super) fn run_write(state: &mut State, config: &Config, writer: usize, origin: Origin) {
+    for other in &mut state.writers {
+        other.behind &= !(1 << writer);
+    }
+    if config.loader_of(writer).is_some() {
+        store(state, config, writer, origin);
+        return;
+    }
     let version = match config.writes[writer] {
         Write::Set => change(state, config, origin, false),
         // What a script writes is pushed to everyone, its own connection included.
@@ -49,6 +56,46 @@ pub(super) fn run_write(state: &mut State, config: &Config, writer: usize, origi
         Write::Delete | Write::Clear => change(state, config, origin, true),
     };
     state.writers[writer].version = version;
+    let row = state.writers[writer].row;
+    row_done(state, row, version);
+}
+
+/// Stores a loaded row where nothing is: the version says whether it was stored.
+fn store(state: &mut State, config: &Config, slot: usize, origin: Origin) {
+    let row = state.writers[slot].row;
+    if !state.is_absent(state.version) && config.keeps(Rule::StoreIsConditional) {
+        state.writers[slot].version = 0;
+        return;
+    }
+    let version = change(state, config, origin, false);
+    state.set_row(version, row);
+    state.writers[slot].version = version;
+    // What is not caught by a promise by now is left to a lease at the server.
+    state.excused |= u16::from(row < state.done_row) << version;
+}
+
+/// The write that follows a change of the row has reached the server.
+fn row_done(state: &mut State, row: Row, version: Version) {
+    state.done_row = state.done_row.max(row);
+    if !state.is_absent(version) {
+        state.set_row(version, row);
+    }
+}
+
+/// Somebody else does to the key what follows the change of the row.
+pub(super) fn follow_row(state: &mut State, config: &Config, foreign: Foreign) {
+    let row = state.origin;
+    let reported = foreign == Foreign::Set || !state.is_absent(state.version);
+    if reported {
+        let version = change(state, config, Origin::Foreign, foreign == Foreign::Delete);
+        state.reported_row = row;
+        if config.early_replies {
+            state.acked_row = row;
+        }
+        row_done(state, row, version);
+    } else {
+        state.done_row = row;
+    }
 }
 
 /// Changes the key, and notes for the end of the cycle who did.
@@ -106,6 +153,7 @@ pub(super) fn end_cycle(state: &mut State) {
     state.null_due = false;
     state.dirty = Dirty::No;
     state.acked = state.version;
+    state.acked_row = state.reported_row;
     state.sealed = u8::try_from(state.stream.len()).expect("a queue holds at most sixteen");
     state.later = 0;
     state.hot = false;

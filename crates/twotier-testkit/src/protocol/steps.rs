@@ -6,10 +6,11 @@ use super::{
     ablation::Rule,
     check::{self, Promise},
     client::{self, Begun},
-    config::{Config, Write},
+    config::{Config, WRITES, Write},
+    loads,
     queue::Item,
     server::{self, Origin},
-    state::{Beat, Conn, Get, Getter, Put, State, Version},
+    state::{Beat, Conn, Foreign, Get, Getter, Put, State, Version, Writer},
 };
 
 /// One step of somebody. Numbers are those of getters and writers.
@@ -31,8 +32,20 @@ pub(super) enum Action {
     EndWrite(usize),
     FailWrite(usize),
     DropWrite(usize),
+    /// The row of an own write is changed.
+    OwnRow(usize),
+    /// The deadline of a write passes before it is queued.
+    MissDeadline(usize),
+    /// Only where what was not sent may be sent late.
+    QueueLate(usize),
+    Load(usize),
+    /// A loader runs although the backend cannot be asked.
+    LoadUnreached(usize),
+    EndLoad(usize),
     Execute,
     ZombieLands(usize),
+    ForeignRow(Foreign),
+    FollowRow(Foreign),
     ForeignSet,
     Removal,
     FlushAll,
@@ -66,6 +79,17 @@ impl fmt::Display for Action {
             Self::EndWrite(writer) => write!(f, "write {writer} acts on its reply and is acknowledged"),
             Self::FailWrite(writer) => write!(f, "write {writer} ends with an error"),
             Self::DropWrite(writer) => write!(f, "write {writer} is dropped"),
+            Self::OwnRow(writer) => write!(f, "write {writer} changes its row"),
+            Self::MissDeadline(writer) => write!(f, "write {writer} misses its deadline before it is queued"),
+            Self::QueueLate(writer) => {
+                write!(f, "write {writer} is queued after its caller was told that it was not sent")
+            }
+            Self::Load(getter) => write!(f, "the loader of get {getter} reads the row"),
+            Self::LoadUnreached(getter) => write!(f, "get {getter} cannot ask the backend and runs its loader"),
+            Self::EndLoad(getter) => write!(f, "the loader of get {getter} returns; a store begins, or none"),
+            Self::ForeignRow(_) => f.write_str("somebody else changes the row"),
+            Self::FollowRow(Foreign::Set) => f.write_str("somebody else writes the new row under the key"),
+            Self::FollowRow(Foreign::Delete) => f.write_str("somebody else deletes the key, having changed the row"),
             Self::Execute => f.write_str("the server executes the next request"),
             Self::ZombieLands(writer) => write!(f, "the command of write {writer} lands from the old connection"),
             Self::ForeignSet => f.write_str("somebody else writes the key"),
@@ -108,9 +132,18 @@ fn actions(state: &State, config: &Config, mut each: impl FnMut(Action)) {
     let published = state.conn == Conn::Up;
 
     when(state.served().is_some_and(|version| version > state.seen), Action::Hit);
+    let may_load = left.loads > 0 || state.load.is_some();
     for getter in 0..config.getters {
-        let get = state.getters[getter].get;
-        when(get == Get::Idle && state.served().is_none(), Action::BeginGet(getter));
+        let Getter { get, leads, .. } = state.getters[getter];
+        let begins = if getter < config.loaders {
+            may_load && state.served().is_none_or(|version| state.is_absent(version))
+        } else {
+            state.served().is_none()
+        };
+        when(get == Get::Idle && begins, Action::BeginGet(getter));
+        when(get == Get::Loading, Action::Load(getter));
+        when(get == Get::Loaded, Action::EndLoad(getter));
+        when(leads && get == Get::Registered && state.conn == Conn::Down, Action::LoadUnreached(getter));
         when(get == Get::Woken, Action::LookAgain(getter));
         when(get == Get::Registered && published && !config.split_reads, Action::QueueGet(getter));
         when(get == Get::Registered && config.split_reads, Action::ReadElsewhere(getter));
@@ -119,18 +152,40 @@ fn actions(state: &State, config: &Config, mut each: impl FnMut(Action)) {
         when(config.cancel && get != Get::Idle, Action::DropGet(getter));
         when(config.patience && get == Get::Joined, Action::LosePatience(getter));
     }
-    for writer in 0..config.writes.len() {
-        let put = state.writers[writer].put;
-        when(put == Put::Unused, Action::BeginWrite(writer));
-        when(put == Put::Registered && published, Action::QueueWrite(writer));
-        when(put == Put::Replied, Action::EndWrite(writer));
+    // With an origin there is one writing party: it changes the row and then the key, and then the next row.
+    let writing = |put| !matches!(put, Put::Unused | Put::Acknowledged | Put::Failed);
+    let own_writing = state.writers.iter().take(config.writes.len()).any(|writer| writing(writer.put));
+    let row_is_free = config.has_origin() && !own_writing && state.foreign.is_none();
+    for (writer, slot) in state.writers.iter().enumerate() {
+        let put = slot.put;
+        let may_queue = !config.ordered || !config.keeps(Rule::QueuedInCallOrder) || {
+            let before = |other: usize| slot.behind >> other & 1 == 1;
+            !(0..WRITES).any(|other| before(other) && state.writers[other].put == Put::Registered)
+        };
+        if writer < config.writes.len() {
+            let first = if config.has_origin() && !config.late_rows { Put::RowWritten } else { Put::Unused };
+            when(put == Put::Unused && row_is_free && !config.late_rows, Action::OwnRow(writer));
+            when(config.late_rows && writing(put) && slot.row == 0, Action::OwnRow(writer));
+            when(put == first && (row_is_free || !config.late_rows), Action::BeginWrite(writer));
+            when(config.deadlines && put == Put::Registered, Action::MissDeadline(writer));
+            let late = state.unsent >> writer & 1 == 1 && !config.keeps(Rule::UnsentStaysUnsent);
+            when(late && published, Action::QueueLate(writer));
+        }
+        when(put == Put::Registered && published && may_queue, Action::QueueWrite(writer));
+        let row_is_late = config.late_rows && writer < config.writes.len() && slot.row == 0;
+        when(put == Put::Replied && !row_is_late, Action::EndWrite(writer));
         when(put == Put::Lost || put == Put::Registered && state.conn == Conn::Down, Action::FailWrite(writer));
         let under_way = matches!(put, Put::Registered | Put::Queued | Put::Executed | Put::Replied | Put::Lost);
         when(config.attached_writes && under_way, Action::DropWrite(writer));
         when(state.zombies >> writer & 1 == 1, Action::ZombieLands(writer));
     }
     when(state.requests.len() > u32::from(state.later), Action::Execute);
-    when(left.foreign_sets > 0, Action::ForeignSet);
+    when(left.foreign_sets > 0 && !config.has_origin(), Action::ForeignSet);
+    when(left.foreign_sets > 0 && row_is_free, Action::ForeignRow(Foreign::Set));
+    when(left.foreign_deletes > 0 && row_is_free, Action::ForeignRow(Foreign::Delete));
+    if let Some(foreign) = state.foreign {
+        when(true, Action::FollowRow(foreign));
+    }
     when(left.removals > 0 && present, Action::Removal);
     when(left.flushes > 0, Action::FlushAll);
     when(server::cycle_is_open(state), Action::EndCycle);
@@ -149,12 +204,17 @@ fn actions(state: &State, config: &Config, mut each: impl FnMut(Action)) {
 fn apply(state: &mut State, config: &Config, action: Action) -> Result<(), Promise> {
     match action {
         // That it is not too old was checked when the state was reached.
-        Action::Hit => state.seen = state.served().map_or(state.seen, |version| state.seen.max(version)),
+        Action::Hit => {
+            let Some(version) = state.served() else { return Ok(()) };
+            state.seen = state.seen.max(version);
+            state.seen_row = state.seen_row.max(state.row(version));
+        }
         Action::BeginGet(getter) => {
             state.getters[getter].floor = state.seen;
-            return look(state, config, getter);
+            state.getters[getter].row_floor = state.seen_row;
+            return loads::begin(state, config, getter);
         }
-        Action::LookAgain(getter) => return look(state, config, getter),
+        Action::LookAgain(getter) => return loads::begin(state, config, getter),
         Action::QueueGet(getter) => {
             state.getters[getter].get = Get::Queued;
             state.send(Item::Read(getter));
@@ -168,23 +228,48 @@ fn apply(state: &mut State, config: &Config, action: Action) -> Result<(), Promi
             let joiners = client::joiners(state, getter);
             if client::abandon_fill(state, getter) {
                 // They are given the error.
-                joiners.for_each(|joiner| state.getters[joiner] = Getter::IDLE);
+                for joiner in joiners {
+                    client::abandon_load(state, joiner);
+                    state.getters[joiner] = Getter::IDLE;
+                }
             }
+            client::abandon_load(state, getter);
             state.getters[getter] = Getter::IDLE;
         }
         Action::DropGet(getter) => {
             state.unsend(Item::Read(getter));
             if !config.without.has(Rule::DropGuard) {
                 client::abandon_fill(state, getter);
+                client::abandon_load(state, getter);
             }
             state.getters[getter] = Getter::IDLE;
         }
+        Action::Load(getter) => {
+            state.getters[getter].get = Get::Loaded;
+            state.getters[getter].value = state.origin;
+        }
+        Action::LoadUnreached(getter) => {
+            client::abandon_fill(state, getter);
+            // What it reads from the origin is as old as an absence: a read that brings a value is newer.
+            if client::is_live_load(state, config, getter) {
+                client::bind_load(state, config, 0);
+            }
+            state.getters[getter].get = Get::Loading;
+            state.getters[getter].unreached = true;
+        }
+        Action::EndLoad(getter) => return loads::end_loader(state, config, getter),
         Action::LosePatience(getter) => {
             client::lose_patience(state, config, getter);
         }
+        Action::OwnRow(writer) => {
+            state.origin += 1;
+            if !config.late_rows {
+                state.writers[writer].put = Put::RowWritten;
+            }
+            state.writers[writer].row = state.origin;
+        }
         Action::BeginWrite(writer) => {
-            state.writers[writer].put = Put::Registered;
-            state.writers[writer].epoch = state.epoch;
+            register(state, config, writer);
             match config.writes[writer] {
                 Write::Set | Write::Delete | Write::Script => client::begin_write(state, config, writer),
                 Write::Clear => client::begin_clear(state, config, writer),
@@ -194,25 +279,68 @@ fn apply(state: &mut State, config: &Config, action: Action) -> Result<(), Promi
             state.writers[writer].put = Put::Queued;
             state.send(Item::Write(writer));
         }
+        Action::EndWrite(slot) if config.loader_of(slot).is_some() => {
+            if state.writers[slot].version > 0 {
+                client::end_store(state, config, slot);
+            } else {
+                client::abandon_store(state, config, slot);
+            }
+            return loads::end_store(state, config, slot);
+        }
+        Action::FailWrite(slot) if config.loader_of(slot).is_some() => {
+            client::abandon_store(state, config, slot);
+            return loads::end_store(state, config, slot);
+        }
         Action::EndWrite(writer) => {
             match config.writes[writer] {
                 Write::Set | Write::Delete => client::end_write(state, config, writer),
                 Write::Script => client::abandon_write(state, config, writer),
                 Write::Clear => client::end_clear(state, config, writer),
             }
-            state.seen = state.seen.max(state.writers[writer].version);
+            let Writer { version, row, after, .. } = state.writers[writer];
+            check::own_row_stands(state, config, row)?;
+            state.done_row = state.done_row.max(row);
+            state.seen = state.seen.max(version);
+            state.seen_row = state.seen_row.max(row);
+            state.own_row = state.own_row.max(row);
+            state.over |= after;
             end_writer(state, writer, Put::Acknowledged);
         }
         Action::FailWrite(writer) => {
             abandon_write(state, config, writer);
             end_writer(state, writer, Put::Failed);
         }
+        Action::MissDeadline(writer) => {
+            abandon_write(state, config, writer);
+            end_writer(state, writer, Put::Failed);
+            state.unsent |= 1 << writer;
+        }
+        Action::QueueLate(writer) => state.send(Item::Write(writer)),
         Action::DropWrite(writer) => drop_write(state, config, writer),
-        Action::Execute => server::execute(state, config),
+        Action::Execute => {
+            if let Some(Item::Write(writer)) = state.requests.first() {
+                check::takes_effect(state, config, writer)?;
+            }
+            server::execute(state, config);
+        }
         Action::ZombieLands(writer) => {
+            check::takes_effect(state, config, writer)?;
             state.zombies &= !(1 << writer);
+            state.outlived &= !(1 << writer);
             let own = config.without.has(Rule::ZombieIsForeign);
             server::run_write(state, config, writer, if own { Origin::Own } else { Origin::Foreign });
+        }
+        Action::ForeignRow(foreign) => {
+            match foreign {
+                Foreign::Set => state.left.foreign_sets -= 1,
+                Foreign::Delete => state.left.foreign_deletes -= 1,
+            }
+            state.origin += 1;
+            state.foreign = Some(foreign);
+        }
+        Action::FollowRow(foreign) => {
+            state.foreign = None;
+            server::follow_row(state, config, foreign);
         }
         Action::ForeignSet => {
             state.left.foreign_sets -= 1;
@@ -234,6 +362,7 @@ fn apply(state: &mut State, config: &Config, action: Action) -> Result<(), Promi
             }
             state.beat = Beat::Hello;
             state.beat_mark = state.acked;
+            state.beat_row = state.acked_row;
             state.beat_epoch = state.epoch;
             state.send(Item::Beat);
         }
@@ -252,17 +381,20 @@ fn apply(state: &mut State, config: &Config, action: Action) -> Result<(), Promi
             state.tracking = true;
             state.conn = Conn::Handshake;
         }
-        Action::ConnectUntracked => client::link_up(state, state.acked),
+        Action::ConnectUntracked => client::link_up(state, config, state.acked, state.acked_row),
         Action::TrackLate => state.tracking = true,
     }
     Ok(())
 }
 
 /// Looks the key up, and joins or registers a read when it is not there.
-fn look(state: &mut State, config: &Config, getter: usize) -> Result<(), Promise> {
+pub(super) fn look(state: &mut State, config: &Config, getter: usize) -> Result<(), Promise> {
     let getting = state.getters[getter];
     state.getters[getter] = match client::begin_fill(state, config, getter) {
-        Begun::Hit(version) => return give(state, config, getter, version),
+        Begun::Hit(version) => {
+            client::bind_load(state, config, version);
+            return give(state, config, getter, version);
+        }
         Begun::Join(leader, only) => {
             let first = getting.get == Get::Idle && state.lease && config.ages();
             let value = u8::try_from(leader).expect("there are few getters");
@@ -271,18 +403,43 @@ fn look(state: &mut State, config: &Config, getter: usize) -> Result<(), Promise
         }
         // It need not wait for anybody else.
         Begun::Lead(epoch) | Begun::Bypass(epoch) => {
-            Getter { get: Get::Registered, epoch, floor: getting.floor, ..Getter::IDLE }
+            let Getter { floor, row_floor, leads, .. } = getting;
+            Getter { get: Get::Registered, epoch, floor, row_floor, leads, ..Getter::IDLE }
         }
     };
     Ok(())
 }
 
-/// Returns a value to the caller of a get.
-fn give(state: &mut State, config: &Config, getter: usize, version: Version) -> Result<(), Promise> {
-    check::returned(state, config, version, state.getters[getter].floor)?;
+/// Returns a value to the caller of a get. One that leads a load and finds nothing goes on to its loader.
+pub(super) fn give(state: &mut State, config: &Config, getter: usize, version: Version) -> Result<(), Promise> {
+    let Getter { floor, row_floor, leads, .. } = state.getters[getter];
+    if leads && state.is_absent(version) {
+        state.getters[getter] = Getter { get: Get::Loading, row_floor, leads, ..Getter::IDLE };
+        return Ok(());
+    }
+    check::returned(state, config, version, floor)?;
+    // Nothing is promised of the row of an excused version.
+    let row = if state.is_excused(version) { 0 } else { state.row(version) };
+    check::row_returned(config, row, row_floor)?;
     state.seen = state.seen.max(version);
     state.getters[getter] = Getter::IDLE;
-    Ok(())
+    state.seen_row = state.seen_row.max(row);
+    if leads { loads::hand_on_found(state, config, getter, version) } else { Ok(()) }
+}
+
+/// Notes what an own write comes after.
+pub(super) fn register(state: &mut State, config: &Config, writer: usize) {
+    let all = |put: Put| {
+        let is = |other: &usize| *other != writer && state.writers[*other].put == put;
+        (0..WRITES).filter(is).fold(0, |set, other| set | 1 << other)
+    };
+    let (after, behind) = (all(Put::Failed), if config.ordered { all(Put::Registered) } else { 0 });
+    // What was before in its slot is behind nobody any more.
+    for other in &mut state.writers {
+        other.behind &= !(1 << writer);
+    }
+    let row = state.writers[writer].row;
+    state.writers[writer] = Writer { put: Put::Registered, epoch: state.epoch, version: 0, row, after, behind };
 }
 
 fn end_get(state: &mut State, config: &Config, getter: usize) -> Result<(), Promise> {
@@ -309,11 +466,12 @@ fn abandon_write(state: &mut State, config: &Config, writer: usize) {
 
 /// Only what is still looked at is kept.
 fn end_writer(state: &mut State, writer: usize, put: Put) {
-    state.writers[writer].put = put;
-    state.writers[writer].epoch = 0;
-    if put == Put::Failed {
-        state.writers[writer].version = 0;
-    }
+    // The row of a write that failed may still land.
+    let Writer { version, row, behind, .. } = state.writers[writer];
+    state.writers[writer] = match put {
+        Put::Failed => Writer { put, row, ..Writer::UNUSED },
+        _ => Writer { put, version, behind, ..Writer::UNUSED },
+    };
 }
 
 /// The caller of an attached write goes, and the bookkeeping with it. What was queued is executed all the same.
@@ -352,13 +510,18 @@ fn beat_answered(state: &mut State, config: &Config) {
         state.send(Item::Beat);
         return;
     }
-    let mark = if config.without.has(Rule::LeaseFromMark) { state.acked } else { state.beat_mark };
+    let late = config.without.has(Rule::LeaseFromMark);
+    let (mark, row_mark) = if late { (state.acked, state.acked_row) } else { (state.beat_mark, state.beat_row) };
     if handshake {
-        client::link_up(state, mark);
+        client::link_up(state, config, mark, row_mark);
     } else {
-        client::proof(state, mark, state.beat_epoch);
+        client::proof(state, mark, row_mark, state.beat_epoch);
     }
-    (state.beat, state.beat_mark, state.beat_epoch) = (Beat::None, 0, 0);
+    end_beat(state);
+}
+
+fn end_beat(state: &mut State) {
+    (state.beat, state.beat_mark, state.beat_row, state.beat_epoch) = (Beat::None, 0, 0, 0);
 }
 
 /// Whoever waits for a reply of the connection will learn that none comes.
@@ -376,5 +539,5 @@ fn lose_connection(state: &mut State) {
             writer.put = Put::Lost;
         }
     }
-    (state.beat, state.beat_mark, state.beat_epoch) = (Beat::None, 0, 0);
+    end_beat(state);
 }

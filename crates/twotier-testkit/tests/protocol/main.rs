@@ -5,5 +5,8 @@
 //! large configurations too, which takes minutes and about a gigabyte.
 #![allow(clippy::print_stdout, reason = "the number of states explored is a result")]
 
+mod failed_writes;
+mod loads;
 mod promises;
 mod rules;
+mod support;

@@ -1,6 +1,8 @@
 //! With every rule in force no promise is broken.
 
-use twotier_testkit::protocol::{Config, Promise, Promises, Rule, Rules, Write, explore};
+use twotier_testkit::protocol::{Config, Promise, Promises, Rule, Rules, Write};
+
+use crate::support::{hold, large_ones_are_asked_for};
 
 const TWO_GETTERS: Config = Config { getters: 2, ..Config::BASE };
 /// A dead read, one who joined it, and somebody who reads again.
@@ -40,6 +42,21 @@ const GATE: &[(&str, Config)] = &[
     (
         "a lost connection with a write that lands late",
         Config { writes: &[Write::Set], foreign_sets: 1, breaks: 1, cancel: true, ..TWO_GETTERS },
+    ),
+    (
+        "a lost connection that the next one cannot end",
+        Config {
+            writes: &[Write::Set],
+            foreign_sets: 1,
+            breaks: 1,
+            unfenced: true,
+            promises: Promises::ALL.except(Promise::SettledByNextLink).except(Promise::NothingUndone),
+            ..Config::BASE
+        },
+    ),
+    (
+        "writes that miss their deadline, a lost connection",
+        Config { writes: &[Write::Set, Write::Delete], breaks: 1, deadlines: true, ordered: true, ..Config::BASE },
     ),
     ("flushes", Config { writes: &[Write::Set], flushes: 1, foreign_sets: 1, cancel: true, ..TWO_GETTERS }),
     ("clearing", Config { writes: &[Write::Clear, Write::Set], foreign_sets: 1, ..TWO_GETTERS }),
@@ -134,24 +151,6 @@ const LARGE: &[(&str, Config)] = &[
     ),
 ];
 
-/// No configuration is larger: one that grows by accident fails instead of filling the memory.
-const MOST_STATES: usize = 60_000_000;
-
-fn hold(configurations: &[(&str, Config)]) -> usize {
-    let mut total = 0;
-    for (name, config) in configurations {
-        let report = explore(config, MOST_STATES);
-        println!("{:>9} states, {:2} steps deep: {name}", report.states, report.depth);
-        if let Some(violation) = report.violation {
-            panic!("{name}: {violation}");
-        }
-        assert!(report.complete, "{name}: more than {MOST_STATES} states");
-        total += report.states;
-    }
-    println!("{total:>9} states in all");
-    total
-}
-
 #[test]
 fn no_promise_is_broken_in_a_million_states() {
     let total = hold(GATE) + hold(JOINERS);
@@ -174,12 +173,8 @@ fn without_the_rules_that_spare_joiners_they_only_wait_longer() {
 
 #[test]
 fn no_promise_is_broken_in_the_large_configurations_when_they_are_asked_for() {
-    match std::env::var("TWOTIER_TEST_MODEL_STATES").as_deref() {
-        Ok("large") => {
-            let total = hold(LARGE);
-            assert!(total >= 30_000_000, "{total} states are too few for the large run");
-        }
-        Ok(other) => panic!("TWOTIER_TEST_MODEL_STATES is `large` or not set, not {other:?}"),
-        Err(_not_set) => println!("set TWOTIER_TEST_MODEL_STATES=large to explore them"),
+    if large_ones_are_asked_for() {
+        let total = hold(LARGE);
+        assert!(total >= 30_000_000, "{total} states are too few for the large run");
     }
 }

@@ -9,7 +9,7 @@ use std::{
 
 use twotier_testkit::{
     Client, Reply,
-    history::{Change, Recorder},
+    history::{Change, Recorder, WriteOutcome},
 };
 
 use crate::{
@@ -49,7 +49,9 @@ pub(crate) fn run(group: &Group, part: usize, seed: u64) {
         let script = script(kind, group, key, Value::new(writing.version, &mut random));
         assert_eq!(script.change, change);
         let acknowledged = perform(connected, &script.commands);
-        recorder.end_write(script.name, writing, acknowledged);
+        // A script of several commands may have been executed in part.
+        let outcome = if acknowledged { WriteOutcome::Acknowledged } else { WriteOutcome::Unknown };
+        recorder.end_write(script.name, writing, outcome);
         group.counts.foreign.fetch_add(1, SeqCst);
         if !acknowledged {
             client = None;

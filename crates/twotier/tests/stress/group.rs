@@ -59,6 +59,8 @@ pub(crate) struct Group {
 pub(crate) struct Counts {
     pub(crate) operations: AtomicU64,
     pub(crate) failures: AtomicU64,
+    /// Writes that failed before they were sent.
+    pub(crate) not_sent: AtomicU64,
     pub(crate) dropped: AtomicU64,
     pub(crate) foreign: AtomicU64,
     /// Reads of single keys that were checked.
@@ -70,7 +72,7 @@ pub(crate) struct Counts {
 pub(crate) struct Instance {
     pub(crate) proxy: Proxy,
     pub(crate) cache: Cache<Value>,
-    /// Every write that had ended without an answer by this moment has taken effect or never will.
+    /// Every write through this cache that had failed by this moment has taken effect or never will.
     pub(crate) settled: AtomicU64,
     /// Faults that were healed and after which nothing has succeeded yet.
     pub(crate) healed: Mutex<Vec<(Moment, Fault)>>,

@@ -14,13 +14,10 @@ use tokio::{
     join,
     time::{sleep, timeout},
 };
-use twotier::Cache;
-use twotier_testkit::history::{Broken, Change, Moment, Recorder, Violation, Writing};
+use twotier::{Cache, Error};
+use twotier_testkit::history::{Broken, Change, Moment, Recorder, Violation, WriteOutcome, Writing};
 
 use crate::{group::Group, value::Value};
-
-/// A task that was spawned this long ago has been polled.
-const SPAWNED: Duration = Duration::from_millis(20);
 
 pub(crate) async fn run(group: Arc<Group>, instance: usize, part: usize, seed: u64) {
     let writer = Writer {
@@ -28,7 +25,7 @@ pub(crate) async fn run(group: Arc<Group>, instance: usize, part: usize, seed: u
         cache: group.instances[instance].cache.clone(),
         recorder: Recorder::new(&group.history, format!("writer {part} of {instance}"), instance),
         random: fastrand::Rng::with_seed(seed),
-        open: HashMap::new(),
+        rivalled: HashMap::new(),
         group,
         instance,
         done: Done::default(),
@@ -40,6 +37,7 @@ pub(crate) async fn run(group: Arc<Group>, instance: usize, part: usize, seed: u
 struct Done {
     operations: u64,
     failures: u64,
+    not_sent: u64,
     dropped: u64,
 }
 
@@ -50,16 +48,17 @@ struct Writer {
     keys: Vec<usize>,
     recorder: Recorder,
     random: fastrand::Rng,
-    /// When the last write of a key ended without an answer, and through which cache beside this one it may be under way
-    /// too. The key is not written again before that is settled.
-    open: HashMap<usize, (Moment, Option<usize>)>,
+    /// When a write through another cache failed that may have been executed, by key, and through which cache. That one's
+    /// next link ends it, not ours: the key is not written again before.
+    rivalled: HashMap<usize, (Moment, usize)>,
     done: Done,
 }
 
 impl Writer {
     async fn run(mut self) {
         while self.group.goes_on() {
-            if let Some(key) = self.writable() {
+            let key = self.keys[self.random.usize(..self.keys.len())];
+            if self.is_writable(key) {
                 self.write(key).await;
                 self.done.operations += 1;
             }
@@ -68,18 +67,15 @@ impl Writer {
         let counts = &self.group.counts;
         counts.operations.fetch_add(self.done.operations, SeqCst);
         counts.failures.fetch_add(self.done.failures, SeqCst);
+        counts.not_sent.fetch_add(self.done.not_sent, SeqCst);
         counts.dropped.fetch_add(self.done.dropped, SeqCst);
         counts.checked.fetch_add(self.recorder.count() as u64, SeqCst);
     }
 
-    fn writable(&mut self) -> Option<usize> {
+    fn is_writable(&mut self, key: usize) -> bool {
         let instances = &self.group.instances;
-        let settled = |instance: usize, open| instances[instance].settled().since(open) >= SPAWNED;
-        self.open.retain(|_, &mut (open, rival)| {
-            !settled(self.instance, open) || rival.is_some_and(|rival| !settled(rival, open))
-        });
-        let key = self.keys[self.random.usize(..self.keys.len())];
-        (!self.open.contains_key(&key)).then_some(key)
+        self.rivalled.retain(|_, (failed, rival)| instances[*rival].settled() <= *failed);
+        !self.rivalled.contains_key(&key)
     }
 
     async fn write(&mut self, key: usize) {
@@ -100,7 +96,7 @@ impl Writer {
             94..97 => self.delete_dropped(key).await,
             _ => self.set_aborted(key).await,
         }
-        // The handle's own next read: of what it wrote, or of what it left open.
+        // The handle's own next read: of what it wrote, or tried to.
         let reading = self.recorder.begin_read(key);
         match self.cache.get(&self.group.keys[key]).await {
             Ok(value) => self.recorder.end_read("get", reading, value.map(|value| value.version), false),
@@ -113,25 +109,34 @@ impl Writer {
         (writing, Value::new(writing.version, &mut self.random))
     }
 
-    fn end(&mut self, operation: &'static str, writing: Writing, acknowledged: bool) {
-        self.recorder.end_write(operation, writing, acknowledged);
-        if !acknowledged {
-            self.open.insert(writing.key, (self.group.history.now(), None));
+    fn end<T>(&mut self, operation: &'static str, writing: Writing, result: &Result<T, Error>) {
+        self.done.failures += u64::from(result.is_err());
+        let outcome = WriteOutcome::of(result, Error::may_have_executed);
+        self.done.not_sent += u64::from(outcome == WriteOutcome::NotSent);
+        self.recorder.end_write(operation, writing, outcome);
+    }
+
+    /// Ends a write whose caller may have gone away.
+    fn end_dropped<T, D>(&mut self, operation: &'static str, writing: Writing, result: &Result<Result<T, Error>, D>) {
+        match result {
+            Ok(result) => self.end(operation, writing, result),
+            Err(_dropped) => {
+                self.done.dropped += 1;
+                self.recorder.end_write(operation, writing, WriteOutcome::Unknown);
+            }
         }
     }
 
     async fn set(&mut self, key: usize) {
         let (writing, value) = self.begin(key, Change::Value);
         let result = self.cache.set(&self.group.keys[key], value).await;
-        self.done.failures += u64::from(result.is_err());
-        self.end("set", writing, result.is_ok());
+        self.end("set", writing, &result);
     }
 
     async fn delete(&mut self, key: usize) {
         let (writing, _) = self.begin(key, Change::Absence);
         let result = self.cache.delete(&self.group.keys[key]).await;
-        self.done.failures += u64::from(result.is_err());
-        self.end("delete", writing, result.is_ok());
+        self.end("delete", writing, &result);
     }
 
     async fn set_many(&mut self) {
@@ -141,10 +146,9 @@ impl Writer {
             writings.push(writing);
             items.push((self.group.keys[key].clone(), value));
         }
-        let result = self.cache.set_many(items).await;
-        self.done.failures += u64::from(result.is_err());
-        for writing in writings {
-            self.end("set_many", writing, result.is_ok());
+        let results = self.cache.set_each(items).await;
+        for (writing, result) in writings.into_iter().zip(results) {
+            self.end("set_each", writing, &result);
         }
     }
 
@@ -154,10 +158,9 @@ impl Writer {
             writings.push(self.begin(key, Change::Absence).0);
             names.push(self.group.keys[key].clone());
         }
-        let result = self.cache.delete_many(&names).await;
-        self.done.failures += u64::from(result.is_err());
-        for writing in writings {
-            self.end("delete_many", writing, result.is_ok());
+        let results = self.cache.delete_each(&names).await;
+        for (writing, result) in writings.into_iter().zip(results) {
+            self.end("delete_each", writing, &result);
         }
     }
 
@@ -168,11 +171,17 @@ impl Writer {
         let name = self.group.keys[key].clone();
         let other = self.group.instances[rival.unwrap_or(self.instance)].cache.clone();
         let (one, two) = join!(self.cache.set(&name, value), other.set(&name, value.twin()));
-        let acknowledged = one.is_ok() && two.is_ok();
-        self.end(if rival.is_some() { "set with rival" } else { "set twice" }, writing, acknowledged);
-        if !acknowledged {
-            self.open.insert(key, (self.group.history.now(), rival));
+        let outcome = match (&one, &two) {
+            (Ok(()), Ok(())) => WriteOutcome::Acknowledged,
+            (Err(one), Err(two)) if !one.may_have_executed() && !two.may_have_executed() => WriteOutcome::NotSent,
+            _ => WriteOutcome::Unknown,
+        };
+        self.recorder.end_write(if rival.is_some() { "set with rival" } else { "set twice" }, writing, outcome);
+        if outcome != WriteOutcome::Acknowledged {
             self.done.failures += 1;
+            if let Some(rival) = rival.filter(|_| two.is_err_and(|error| error.may_have_executed())) {
+                self.rivalled.insert(key, (self.group.history.now(), rival));
+            }
             return;
         }
         // What was acknowledged before the first of two requests is reported before the reply to the second.
@@ -212,11 +221,10 @@ impl Writer {
         if let Some(found) = found {
             self.recorder.end_read("update", reading, found, false);
         }
-        self.done.failures += u64::from(result.is_err());
-        self.end("update", writing, result.is_ok());
+        self.end("update", writing, &result);
     }
 
-    /// Loads an absent key. The value comes back whether or not it could be stored, so the write is open.
+    /// Loads an absent key. The value comes back whether or not it could be stored, so nobody knows of the write.
     async fn get_or_load(&mut self, key: usize) {
         let (writing, value) = self.begin(key, Change::Value);
         let ran = AtomicBool::new(false);
@@ -228,11 +236,10 @@ impl Writer {
         let result = self.cache.get_or_load(&self.group.keys[key], load).await;
         self.done.failures += u64::from(result.is_err());
         if ran.load(SeqCst) {
-            self.end("get_or_load", writing, false);
+            self.recorder.end_write("get_or_load", writing, WriteOutcome::Unknown);
             return;
         }
-        // Nothing was written: the version is left open and never seen.
-        self.recorder.end_write("not loaded", writing, false);
+        self.recorder.end_write("not loaded", writing, WriteOutcome::NotSent);
         if let Ok(value) = result {
             self.recorder.end_read("get_or_load", reading, Some(value.version), false);
         }
@@ -242,16 +249,14 @@ impl Writer {
         let (writing, value) = self.begin(key, Change::Value);
         let patience = self.patience();
         let result = timeout(patience, self.cache.set(&self.group.keys[key], value)).await;
-        self.done.dropped += u64::from(result.is_err());
-        self.end("set dropped", writing, matches!(result, Ok(Ok(()))));
+        self.end_dropped("set dropped", writing, &result);
     }
 
     async fn delete_dropped(&mut self, key: usize) {
         let (writing, _) = self.begin(key, Change::Absence);
         let patience = self.patience();
         let result = timeout(patience, self.cache.delete(&self.group.keys[key])).await;
-        self.done.dropped += u64::from(result.is_err());
-        self.end("delete dropped", writing, matches!(result, Ok(Ok(_))));
+        self.end_dropped("delete dropped", writing, &result);
     }
 
     async fn set_aborted(&mut self, key: usize) {
@@ -261,8 +266,7 @@ impl Writer {
         sleep(self.patience()).await;
         task.abort();
         let result = task.await;
-        self.done.dropped += u64::from(result.is_err());
-        self.end("set aborted", writing, matches!(result, Ok(Ok(()))));
+        self.end_dropped("set aborted", writing, &result);
     }
 
     fn patience(&mut self) -> Duration {
@@ -271,7 +275,8 @@ impl Writer {
 
     /// Returns a few keys that may be written.
     fn some(&mut self) -> Vec<usize> {
-        let mut keys: Vec<usize> = self.keys.iter().copied().filter(|key| !self.open.contains_key(key)).collect();
+        let mut keys: Vec<usize> = self.keys.clone();
+        keys.retain(|&key| self.is_writable(key));
         self.random.shuffle(&mut keys);
         keys.truncate(self.random.usize(1..5));
         keys
