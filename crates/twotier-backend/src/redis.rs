@@ -1,18 +1,12 @@
 //! The backend for Redis and Valkey, on the crate `redis`.
+//!
+//! Four floors, each of which knows those below it: `wire` (streams and connections), `command` (reads and writes), `session`
+//! (making a link and proving it), `link` (keeping it).
 
-mod apart;
-mod canary;
-mod channel;
-mod coalesce;
 mod command;
-mod connect;
-mod connection;
-mod dial;
-mod error;
 mod link;
-mod push;
-mod read;
-mod target;
+mod session;
+mod wire;
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -20,41 +14,51 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use twotier_core::{ConfigError, LinkState, RedisConfig};
 
-use crate::{Attachment, Backend, BackendResult, Stored, Watch, Write};
+use crate::{AnswerSink, Attachment, Backend, BackendResult, GetReply, Stored, Watch, Write, WriteCondition};
 
-use self::{link::Link, target::Target};
+use self::{
+    command::{Action, Change, change, change_many},
+    link::Link,
+    wire::Target,
+};
 
-/// Redis or Valkey, over one connection, and a second one for reads once values are large.
+/// Redis or Valkey, over two connections: one on which changes are reported, and one for data.
 ///
-/// The connection speaks RESP3 with `TCP_NODELAY`, is made by [`attach`](Backend::attach) or by the first operation, and
-/// is made anew in the background whenever it is lost, with jittered pauses.
-/// While it is being made operations wait for it; once an attempt has failed they fail at once, with its cause, until
-/// another succeeds.
-/// An operation that was under way when the connection was lost is an error; it is never sent again, since a write may
-/// already have taken effect.
+/// The link speaks RESP3 with `TCP_NODELAY`, is made by [`attach`](Backend::attach) or by the first operation, and is made
+/// anew in the background whenever it is lost, with jittered pauses.
+/// While it is being made reads wait for it, and writes once [`ready`](Backend::ready) was awaited; once an attempt has
+/// failed they fail at once, with its cause behind the error, until another succeeds.
+/// An operation that was under way when the link was lost is an error; it is never sent again, since a write may already
+/// have taken effect.
 ///
 /// Single reads that come at the same time share a round trip: one `MGET`, and a `PTTL` for each key. A few go by
 /// themselves. There is no timer: nobody waits for others that may not come.
 ///
 /// With [`attach`](Backend::attach) it asks for [`CLIENT TRACKING ON BCAST PREFIX <namespace>: NOLOOP`][tracking]: the
-/// server then reports every change under the namespace, by any client in any language, on the connection that also
-/// carries the reads, so the order of replies and reports is the server's own.
-/// As the link comes up it tests itself: a script writes and removes a key of the namespace, and the report of it must
-/// arrive; how long that took is in [`LinkState::Up`]. Where the user may not run scripts the test is left out.
+/// server then reports every change under the namespace, by any client in any language. Small writes go over the connection
+/// with the reports, so that the server leaves out our own; reads, and writes of 256 KiB and more, go over the other one,
+/// so that reports and heartbeats do not wait behind them. A large write of our own is therefore reported back like that of
+/// anybody else.
+/// As the link comes up it tests itself: a key of the namespace is written and removed over the one connection, and the
+/// report of it must arrive over the other; how long that took is in [`LinkState::Up`]. Whatever the user lacks for it is an
+/// error that names the command and the cure.
 /// Where tracking is refused, and no mode was asked for, caches tell each other of their writes over a channel instead
-/// ([`Coherence::PubSub`](twotier_core::Coherence)): each write is then a transaction with a `PUBLISH`.
-/// Every quarter of the staleness bound (at most every 500 ms) a `HELLO 3` and a `PING` prove that the connection lives
-/// and still ends at a primary.
+/// ([`Coherence::PubSub`](twotier_core::Coherence)): each write is then a transaction with a `PUBLISH`, which is tested in
+/// the same way.
+/// Every quarter of the staleness bound (at most every 500 ms) a `HELLO 3` and a `PING` prove that the link lives and still
+/// ends at a primary. A refusal (`BUSY`, `MISCONF`, …) is an answer too: only silence, an end of the stream, another role,
+/// and a reply of another shape than was asked for end a link.
 ///
-/// Once one round trip has carried 64 KiB of values, reads go over a second connection, so that reports and heartbeats do
-/// not wait behind them. Before it is used, the script run over it must be reported over the first: both end at one
-/// server. Where scripts are not allowed there is no second connection. The two live and die together.
+/// Before a new link is used it ends the one before at the server, by `CLIENT KILL ID`: a write that failed takes effect
+/// before that, or never. Where the user may not run that or `INFO`, [`LinkState::Up`] says that the link is not fenced.
 ///
 /// # Permissions
 ///
-/// The user needs, on its own prefix, `get mget pttl set unlink`, and `scan` for `clear`, `eval` for `update`, `multi exec` when it is used
-/// without a cache, and always `hello ping client|tracking client|trackinginfo`;
-/// the channel needs `subscribe publish multi exec` and the channel pattern of the prefix instead of `client|…`.
+/// The user needs, on its own prefix, `get mget pttl set unlink`, and `scan` for `clear`, `eval` for `update`, `multi exec`
+/// when it is used without reports, and always `hello ping info client|kill client|tracking client|trackinginfo`, with a
+/// database in the URL `select` too;
+/// the channel needs `subscribe publish multi exec` and the channel pattern of the prefix instead of `client|track…`.
+/// Without `mget` keys are read one by one.
 /// Every listener hears the *names* of all keys written under the namespace: keep secrets out of key names.
 ///
 /// # Examples
@@ -110,7 +114,7 @@ impl RedisBackend {
         Fut: Future<Output = std::io::Result<S>> + Send + 'static,
         S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
     {
-        let dialer = dial::streams::dialer(dial);
+        let dialer = wire::dialer(dial);
         Self::to(Arc::new(Target::over_streams(dialer, connect_timeout, dead_after, max_backoff)))
     }
 
@@ -120,7 +124,7 @@ impl RedisBackend {
 }
 
 impl Clone for RedisBackend {
-    /// Makes a handle with a connection of its own to the same server.
+    /// Makes a handle with a link of its own to the same server.
     fn clone(&self) -> Self {
         Self::to(Arc::clone(&self.target))
     }
@@ -134,24 +138,32 @@ impl fmt::Debug for RedisBackend {
 
 #[async_trait]
 impl Backend for RedisBackend {
+    async fn ready(&self) -> BackendResult<()> {
+        self.link.ready().await.map(drop)
+    }
+
     async fn get(&self, key: &[u8]) -> BackendResult<Option<Stored>> {
-        let connection = self.link.connection().await?;
-        coalesce::get(&connection, key).await
+        let connections = self.link.ready().await?;
+        command::get(&connections, key).await
+    }
+
+    fn start_get(&self, key: &[u8], reply: GetReply) -> Option<GetReply> {
+        let Ok(connections) = self.link.current() else { return Some(reply) };
+        command::start_get(&connections, key, reply);
+        None
     }
 
     async fn set(&self, key: &[u8], value: Bytes, ttl: Option<Duration>) -> BackendResult<()> {
-        let connection = self.link.connection().await?;
-        command::set(&connection, key, &value, ttl).await
+        self.change(key, Action::Set { value, ttl }).await.map(drop)
     }
 
     async fn delete(&self, key: &[u8]) -> BackendResult<bool> {
-        let connection = self.link.connection().await?;
-        command::delete(&connection, key).await
+        self.change(key, Action::Remove).await
     }
 
     async fn clear(&self, prefix: &[u8]) -> BackendResult<u64> {
-        let connection = self.link.connection().await?;
-        command::clear(&connection, prefix).await
+        let connections = self.link.current()?;
+        command::clear(&connections, prefix).await
     }
 
     async fn compare_and_set(
@@ -161,29 +173,42 @@ impl Backend for RedisBackend {
         value: Option<Bytes>,
         ttl: Option<Duration>,
     ) -> BackendResult<bool> {
-        let connection = self.link.connection().await?;
-        command::compare_and_set(&connection, key, expected.as_deref(), value.as_deref(), ttl).await
+        self.change(key, compare_and_set(expected, value, ttl)).await
     }
 
     async fn get_many(&self, keys: &[Bytes]) -> Vec<BackendResult<Option<Stored>>> {
-        match self.link.connection().await {
-            Ok(connection) => read::get_many(connection.reading(), keys).await,
+        match self.link.ready().await {
+            Ok(connections) => command::get_many(&connections, keys).await,
             Err(error) => vec![Err(error); keys.len()],
         }
+    }
+
+    async fn get_each(&self, keys: &[Bytes], answers: AnswerSink<'_>) {
+        match self.link.ready().await {
+            Ok(connections) => command::get_each(&connections, keys, answers).await,
+            Err(error) => (0..keys.len()).for_each(|index| answers(index, Err(error.clone()))),
+        }
+    }
+
+    fn progress(&self) -> u64 {
+        self.link.progress()
     }
 
     async fn set_many(&self, writes: &[Write]) -> Vec<BackendResult<bool>> {
-        match self.link.connection().await {
-            Ok(connection) => command::set_many(&connection, writes).await,
-            Err(error) => vec![Err(error); writes.len()],
-        }
+        let change = |write: &Write| {
+            let (value, ttl) = (write.value.clone(), write.ttl);
+            let action = match &write.condition {
+                WriteCondition::Always => Action::Set { value, ttl },
+                WriteCondition::Absent => compare_and_set(None, Some(value), ttl),
+                WriteCondition::Holds(held) => compare_and_set(Some(held.clone()), Some(value), ttl),
+            };
+            Change { key: write.key.clone(), action }
+        };
+        self.change_many(writes.iter().map(change)).await
     }
 
     async fn delete_many(&self, keys: &[Bytes]) -> Vec<BackendResult<bool>> {
-        match self.link.connection().await {
-            Ok(connection) => command::delete_many(&connection, keys).await,
-            Err(error) => vec![Err(error); keys.len()],
-        }
+        self.change_many(keys.iter().map(|key| Change { key: key.clone(), action: Action::Remove })).await
     }
 
     async fn attach(&self, watch: Watch) -> BackendResult<Attachment> {
@@ -196,5 +221,27 @@ impl Backend for RedisBackend {
 
     async fn close(&self) {
         self.link.close();
+    }
+}
+
+/// Writes are sent at once or never: none of these waits for a link.
+impl RedisBackend {
+    async fn change(&self, key: &[u8], action: Action) -> BackendResult<bool> {
+        let connections = self.link.current()?;
+        change(&connections, Change { key: Bytes::copy_from_slice(key), action }).await
+    }
+
+    async fn change_many(&self, changes: impl ExactSizeIterator<Item = Change>) -> Vec<BackendResult<bool>> {
+        match self.link.current() {
+            Ok(connections) => change_many(&connections, changes.collect()).await,
+            Err(error) => vec![Err(error); changes.len()],
+        }
+    }
+}
+
+fn compare_and_set(expected: Option<Bytes>, value: Option<Bytes>, ttl: Option<Duration>) -> Action {
+    match (expected, value) {
+        (None, Some(value)) => Action::SetAbsent { value, ttl },
+        (expected, value) => Action::Replace { expected, value, ttl },
     }
 }

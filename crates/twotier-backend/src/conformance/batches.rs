@@ -7,12 +7,12 @@ use twotier_core::RemainingTtl;
 
 use super::{
     Fixture,
-    scope::{Scope, put_many, remove_many, ttl, value, values, write},
+    scope::{Scope, put_many, ready, remove_many, ttl, value, values, write},
 };
 
 /// Results come in the order of the items, absent keys among them.
 pub async fn batches_keep_length_and_order(fixture: &dyn Fixture) {
-    let (scope, backend) = (Scope::new(), fixture.backend().await);
+    let (scope, backend) = (Scope::new(), ready(fixture).await);
     let keys = scope.keys(20);
     let number = |index: usize| Bytes::from(index.to_string());
     // Written backwards and only every other one, so that neither the order of writing nor a gap hides a mistake.
@@ -28,7 +28,7 @@ pub async fn batches_keep_length_and_order(fixture: &dyn Fixture) {
 
 /// A batch of nothing is nothing, not an error.
 pub async fn batches_may_be_empty(fixture: &dyn Fixture) {
-    let backend = fixture.backend().await;
+    let backend = ready(fixture).await;
     assert!(backend.get_many(&[]).await.is_empty());
     assert!(backend.set_many(&[]).await.is_empty());
     assert!(backend.delete_many(&[]).await.is_empty());
@@ -36,7 +36,7 @@ pub async fn batches_may_be_empty(fixture: &dyn Fixture) {
 
 /// A key may be in a batch twice: both reads see it, the later write wins, the first delete finds it.
 pub async fn batches_may_repeat_keys(fixture: &dyn Fixture) {
-    let (scope, backend) = (Scope::new(), fixture.backend().await);
+    let (scope, backend) = (Scope::new(), ready(fixture).await);
     let (a, b) = (scope.key("a"), scope.key("b"));
     let minute = Some(Duration::from_secs(60));
     put_many(&backend, &[write(&a, "old", minute), write(&b, "b", None), write(&a, "new", None)]).await;
@@ -51,7 +51,7 @@ pub async fn batches_may_repeat_keys(fixture: &dyn Fixture) {
 /// A batch has no limit that its caller would have to know of.
 pub async fn batches_may_be_of_ten_thousand_keys(fixture: &dyn Fixture) {
     const MANY: usize = 10_000;
-    let (scope, backend) = (Scope::new(), fixture.backend().await);
+    let (scope, backend) = (Scope::new(), ready(fixture).await);
     let keys = scope.keys(MANY);
     let writes: Vec<_> = keys.iter().enumerate().map(|(number, key)| write(key, number.to_string(), None)).collect();
     put_many(&backend, &writes).await;

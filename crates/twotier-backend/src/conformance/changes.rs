@@ -8,7 +8,7 @@ use twotier_core::{BackendErrorKind, Coherence, Lease, Namespace};
 
 use super::{
     Event, Fixture, Recorder,
-    scope::{Scope, put, put_many, remove, remove_many, value, write},
+    scope::{Scope, put, put_many, ready, remove, remove_many, value, write},
 };
 use crate::{Attachment, Backend, BackendResult, Watch};
 
@@ -74,7 +74,7 @@ pub async fn attaching_brings_the_link_up(fixture: &dyn Fixture) {
 pub async fn every_foreign_write_is_reported(fixture: &dyn Fixture) {
     let scope = Scope::new();
     let Some(ours) = Listening::to(&scope, fixture).await else { return };
-    let theirs = fixture.backend().await;
+    let theirs = ready(fixture).await;
     let key = scope.key("k");
     for round in 0..100 {
         for (written, what) in [(round, "a change"), (round, "the same value again")] {
@@ -93,7 +93,7 @@ pub async fn every_foreign_write_is_reported(fixture: &dyn Fixture) {
 pub async fn every_foreign_delete_is_reported(fixture: &dyn Fixture) {
     let scope = Scope::new();
     let Some(ours) = Listening::to(&scope, fixture).await else { return };
-    let theirs = fixture.backend().await;
+    let theirs = ready(fixture).await;
     let key = scope.key("k");
     for _ in 0..20 {
         put(&ours.backend, &key, "v", None).await;
@@ -107,7 +107,7 @@ pub async fn every_foreign_delete_is_reported(fixture: &dyn Fixture) {
 pub async fn every_foreign_clear_is_reported(fixture: &dyn Fixture) {
     let scope = Scope::new();
     let Some(ours) = Listening::to(&scope, fixture).await else { return };
-    let theirs = fixture.backend().await;
+    let theirs = ready(fixture).await;
     let keys = scope.keys(50);
     for key in &keys {
         put(&ours.backend, key, "v", None).await;
@@ -123,7 +123,7 @@ pub async fn every_foreign_clear_is_reported(fixture: &dyn Fixture) {
 pub async fn every_foreign_batch_is_reported(fixture: &dyn Fixture) {
     let scope = Scope::new();
     let Some(ours) = Listening::to(&scope, fixture).await else { return };
-    let theirs = fixture.backend().await;
+    let theirs = ready(fixture).await;
     let keys = scope.keys(50);
     let writes: Vec<_> = keys.iter().map(|key| write(key, "v", None)).collect();
     let since = ours.recorder.position();
@@ -142,7 +142,7 @@ pub async fn every_foreign_batch_is_reported(fixture: &dyn Fixture) {
 pub async fn a_foreign_change_after_our_own_is_reported(fixture: &dyn Fixture) {
     let scope = Scope::new();
     let Some(ours) = Listening::to(&scope, fixture).await else { return };
-    let theirs = fixture.backend().await;
+    let theirs = ready(fixture).await;
     let key = scope.key("k");
     for round in 0..50 {
         put(&ours.backend, &key, "ours", None).await;
@@ -176,7 +176,7 @@ pub async fn a_write_from_outside_is_reported(fixture: &dyn Fixture) {
 pub async fn a_fill_that_crosses_a_change_is_reported(fixture: &dyn Fixture) {
     let scope = Scope::new();
     let Some(ours) = Listening::to(&scope, fixture).await else { return };
-    let theirs = fixture.backend().await;
+    let theirs = ready(fixture).await;
     let keys = scope.keys(4);
     for round in 0..200 {
         let key = &keys[round % 4];
@@ -193,7 +193,7 @@ pub async fn a_fill_that_crosses_a_change_is_reported(fixture: &dyn Fixture) {
 pub async fn keys_of_other_namespaces_are_not_reported(fixture: &dyn Fixture) {
     let scope = Scope::new();
     let Some(ours) = Listening::to(&scope, fixture).await else { return };
-    let theirs = fixture.backend().await;
+    let theirs = ready(fixture).await;
     let namespace = scope.namespace.as_str();
     let foreign =
         [format!("{namespace}2:k"), namespace.to_owned(), format!("{}:k", &namespace[..20]), format!("x{namespace}:k")];
@@ -212,7 +212,7 @@ pub async fn keys_of_other_namespaces_are_not_reported(fixture: &dyn Fixture) {
 /// Whoever asks for [`Coherence::None`] gets it, and is not called.
 pub async fn a_listener_that_asked_for_nothing_hears_nothing(fixture: &dyn Fixture) {
     let scope = Scope::new();
-    let (ours, theirs, recorder) = (fixture.backend().await, fixture.backend().await, Recorder::new());
+    let (ours, theirs, recorder) = (fixture.backend().await, ready(fixture).await, Recorder::new());
     let attached = attach(&*ours, &scope.namespace, &recorder, Some(Coherence::None)).await;
     assert_eq!(attached.expect("nothing can be asked for"), Attachment { coherence: Coherence::None });
     for key in scope.keys(10) {
@@ -232,7 +232,7 @@ pub async fn a_handle_serves_one_listener_only(fixture: &dyn Fixture) {
     assert_eq!(refused.expect_err("a handle serves one cache").kind(), BackendErrorKind::Unsupported);
 
     let (since, key) = (ours.recorder.position(), scope.key("k"));
-    put(&fixture.backend().await, &key, "v", None).await;
+    put(&ready(fixture).await, &key, "v", None).await;
     ours.must_have_heard(&key, since, "a write after a refused attachment").await;
     assert_eq!(second.events(), []);
 }

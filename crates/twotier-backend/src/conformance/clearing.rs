@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use super::{
     Fixture,
-    scope::{Scope, put, put_many, values, write},
+    scope::{Scope, put, put_many, ready, values, write},
 };
 
 /// Everything under the prefix goes and is counted; neighbours with the same stem stay.
 pub async fn clearing_removes_the_prefix_and_nothing_else(fixture: &dyn Fixture) {
-    let (scope, backend) = (Scope::new(), fixture.backend().await);
+    let (scope, backend) = (Scope::new(), ready(fixture).await);
     let cleared: Vec<_> = (0..1500).map(|number| scope.key(format!("users:{number}"))).collect();
     let kept =
         ["users", "user:1", "userss:1", "Users:1", "a:users:1", "user", "users;", "users9"].map(|name| scope.key(name));
@@ -25,7 +25,7 @@ pub async fn clearing_removes_the_prefix_and_nothing_else(fixture: &dyn Fixture)
 
 /// A prefix is bytes and no pattern, and a key that is the prefix itself starts with it.
 pub async fn clearing_takes_the_prefix_as_it_is(fixture: &dyn Fixture) {
-    let backend = fixture.backend().await;
+    let backend = ready(fixture).await;
     let prefixes: [&[u8]; 9] =
         [br"a*b?[c]\", b"*", b"?", b"[a-z]", b"[^a]", br"\", br"\*", b"\0\r\n\xff", "é{x}".as_bytes()];
     for name in prefixes {
@@ -47,7 +47,7 @@ pub async fn clearing_takes_the_prefix_as_it_is(fixture: &dyn Fixture) {
 
 /// What has expired is not counted.
 pub async fn clearing_counts_what_lived(fixture: &dyn Fixture) {
-    let (scope, backend) = (Scope::new(), fixture.backend().await);
+    let (scope, backend) = (Scope::new(), ready(fixture).await);
     let keys = scope.keys(5);
     for (number, key) in keys.iter().enumerate() {
         let ttl = (number < 2).then_some(Duration::from_millis(1));

@@ -6,7 +6,7 @@ use twotier_core::{BackendErrorKind, LinkState};
 use super::{
     Event, Fixture, Recorder,
     changes::{Listening, attach},
-    scope::{Scope, put, value, write},
+    scope::{Scope, put, ready, value, write},
 };
 use crate::BackendResult;
 
@@ -25,7 +25,7 @@ pub async fn closing_takes_the_link_down(fixture: &dyn Fixture) {
 
 /// After `close` every call is an error of kind `Closed`, in a batch one for each item. Closing again is fine.
 pub async fn a_closed_handle_refuses_every_call(fixture: &dyn Fixture) {
-    let (scope, backend) = (Scope::new(), fixture.backend().await);
+    let (scope, backend) = (Scope::new(), ready(fixture).await);
     let keys = scope.keys(3);
     put(&backend, &keys[0], "v", None).await;
     backend.close().await;
@@ -49,13 +49,13 @@ pub async fn a_closed_handle_refuses_every_call(fixture: &dyn Fixture) {
 
 /// Closing one handle closes no other, and takes nothing out of the store.
 pub async fn a_closed_handle_leaves_the_others_alone(fixture: &dyn Fixture) {
-    let (scope, first, second) = (Scope::new(), fixture.backend().await, fixture.backend().await);
+    let (scope, first, second) = (Scope::new(), ready(fixture).await, ready(fixture).await);
     let key = scope.key("k");
     put(&first, &key, "v", None).await;
     put(&second, &key, "v", None).await;
     first.close().await;
     assert_eq!(value(&second, &key).await, Some(Bytes::from_static(b"v")));
-    assert_eq!(value(&fixture.backend().await, &key).await, Some(Bytes::from_static(b"v")));
+    assert_eq!(value(&ready(fixture).await, &key).await, Some(Bytes::from_static(b"v")));
 }
 
 /// Fails unless all of these are errors of kind `Closed`, and returns how many there were.

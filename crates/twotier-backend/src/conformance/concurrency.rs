@@ -12,13 +12,13 @@ use tokio::task::{JoinSet, yield_now};
 
 use super::{
     Fixture,
-    scope::{Scope, put, put_many, remove, value, values, write},
+    scope::{Scope, put, put_many, ready, remove, value, values, write},
 };
 use crate::Backend;
 
 /// A call that starts after another returned takes effect after it, whichever handles they use.
 pub async fn a_call_sees_what_earlier_calls_did(fixture: &dyn Fixture) {
-    let (scope, first, second) = (Scope::new(), fixture.backend().await, fixture.backend().await);
+    let (scope, first, second) = (Scope::new(), ready(fixture).await, ready(fixture).await);
     let keys = scope.keys(2);
     for round in 0..50 {
         let (writer, reader) = if round % 2 == 0 { (&first, &second) } else { (&second, &first) };
@@ -43,7 +43,7 @@ pub async fn concurrent_writers_do_not_mix(fixture: &dyn Fixture) {
 
     let mut writers = JoinSet::new();
     for writer in 0..WRITERS {
-        let backend: Arc<dyn Backend> = Arc::from(fixture.backend().await);
+        let backend: Arc<dyn Backend> = Arc::from(ready(fixture).await);
         let (own, shared, letters) = (own[writer].clone(), shared.clone(), letters(writer));
         writers.spawn(async move {
             for round in 0..ROUNDS {
@@ -59,7 +59,7 @@ pub async fn concurrent_writers_do_not_mix(fixture: &dyn Fixture) {
     while let Some(ended) = writers.join_next().await {
         ended.expect("no writer fails");
     }
-    let backend = fixture.backend().await;
+    let backend = ready(fixture).await;
     let last = Bytes::from((ROUNDS - 1).to_string());
     assert_eq!(values(&backend, &own).await, vec![Some(last); WRITERS]);
 }
@@ -67,7 +67,7 @@ pub async fn concurrent_writers_do_not_mix(fixture: &dyn Fixture) {
 /// Calls whose futures are dropped at any point neither hang later calls nor give them another's answer.
 pub async fn dropped_futures_disturb_nothing(fixture: &dyn Fixture) {
     const ROUNDS: usize = 60;
-    let (scope, backend) = (Scope::new(), fixture.backend().await);
+    let (scope, backend) = (Scope::new(), ready(fixture).await);
     let (dropped, absent) = (scope.keys(ROUNDS), scope.key("absent"));
     let expected = |round: usize| Bytes::from(format!("value of {round}"));
     for round in 0..ROUNDS {
@@ -112,7 +112,7 @@ async fn ends<T>(mut call: Pin<&mut impl Future<Output = T>>) -> bool {
 pub async fn concurrent_compare_and_sets_lose_nothing(fixture: &dyn Fixture) {
     const WRITERS: usize = 4;
     const ROUNDS: u32 = 25;
-    let (scope, backend) = (Scope::new(), fixture.backend().await);
+    let (scope, backend) = (Scope::new(), ready(fixture).await);
     let key = scope.key("count");
     let unsupported = |error: &twotier_core::BackendError| error.kind() == twotier_core::BackendErrorKind::Unsupported;
     if backend.compare_and_set(&key, None, Some(Bytes::from_static(b"0")), None).await.is_err_and(|e| unsupported(&e)) {
@@ -120,7 +120,7 @@ pub async fn concurrent_compare_and_sets_lose_nothing(fixture: &dyn Fixture) {
     }
     let mut writers = JoinSet::new();
     for _ in 0..WRITERS {
-        let (key, backend) = (key.clone(), fixture.backend().await);
+        let (key, backend) = (key.clone(), ready(fixture).await);
         writers.spawn(async move {
             for _ in 0..ROUNDS {
                 loop {

@@ -6,7 +6,7 @@ use twotier_core::RemainingTtl;
 
 use super::{
     Fixture,
-    scope::{Scope, put, put_many, remove, remove_many, ttl, value, values, write},
+    scope::{Scope, put, put_many, ready, remove, remove_many, ttl, value, values, write},
 };
 
 const MILLISECOND: Duration = Duration::from_millis(1);
@@ -16,7 +16,7 @@ const GRAIN: Duration = Duration::from_millis(2);
 
 /// A value written without a time to live says that it has none.
 pub async fn without_a_ttl_a_value_is_persistent(fixture: &dyn Fixture) {
-    let (scope, backend) = (Scope::new(), fixture.backend().await);
+    let (scope, backend) = (Scope::new(), ready(fixture).await);
     let keys = scope.keys(2);
     put(&backend, &keys[0], "v", None).await;
     put_many(&backend, &[write(&keys[1], "v", None)]).await;
@@ -27,7 +27,7 @@ pub async fn without_a_ttl_a_value_is_persistent(fixture: &dyn Fixture) {
 
 /// The remaining time to live is positive, at most what was set, and shrinks as time passes; a batch says the same.
 pub async fn the_remaining_ttl_is_true(fixture: &dyn Fixture) {
-    let (scope, backend) = (Scope::new(), fixture.backend().await);
+    let (scope, backend) = (Scope::new(), ready(fixture).await);
     let key = scope.key("k");
     put(&backend, &key, "v", Some(MINUTE)).await;
     let mut passed = Duration::ZERO;
@@ -46,7 +46,7 @@ pub async fn the_remaining_ttl_is_true(fixture: &dyn Fixture) {
 
 /// After its time to live a value is not returned: not alone, not in a batch, to no handle.
 pub async fn an_expired_value_is_never_returned(fixture: &dyn Fixture) {
-    let (scope, backend, other) = (Scope::new(), fixture.backend().await, fixture.backend().await);
+    let (scope, backend, other) = (Scope::new(), ready(fixture).await, ready(fixture).await);
     for millis in [2, 3, 5, 10, 25] {
         let ttl = Duration::from_millis(millis);
         let keys = scope.keys(4);
@@ -65,7 +65,7 @@ pub async fn an_expired_value_is_never_returned(fixture: &dyn Fixture) {
 
 /// The shortest time to live is neither refused nor for ever.
 pub async fn one_millisecond_is_a_ttl(fixture: &dyn Fixture) {
-    let (scope, backend) = (Scope::new(), fixture.backend().await);
+    let (scope, backend) = (Scope::new(), ready(fixture).await);
     let keys = scope.keys(2);
     put(&backend, &keys[0], "v", Some(MILLISECOND)).await;
     put_many(&backend, &[write(&keys[1], "v", Some(MILLISECOND))]).await;
@@ -75,7 +75,7 @@ pub async fn one_millisecond_is_a_ttl(fixture: &dyn Fixture) {
 
 /// A write sets the life of the value anew: a shorter one, a longer one, none at all.
 pub async fn overwriting_replaces_the_ttl(fixture: &dyn Fixture) {
-    let (scope, backend) = (Scope::new(), fixture.backend().await);
+    let (scope, backend) = (Scope::new(), ready(fixture).await);
     let short = Duration::from_millis(10);
     let lives = [Some(short), Some(MINUTE), None];
     for first in lives {
@@ -108,7 +108,7 @@ pub async fn overwriting_replaces_the_ttl(fixture: &dyn Fixture) {
 
 /// What has expired is not there to be deleted.
 pub async fn deleting_an_expired_key_finds_nothing(fixture: &dyn Fixture) {
-    let (scope, backend) = (Scope::new(), fixture.backend().await);
+    let (scope, backend) = (Scope::new(), ready(fixture).await);
     let keys = scope.keys(3);
     for key in &keys {
         put(&backend, key, "v", Some(MILLISECOND)).await;
@@ -120,7 +120,7 @@ pub async fn deleting_an_expired_key_finds_nothing(fixture: &dyn Fixture) {
 
 /// The writes of one batch may differ in their time to live.
 pub async fn each_write_of_a_batch_has_its_own_ttl(fixture: &dyn Fixture) {
-    let (scope, backend) = (Scope::new(), fixture.backend().await);
+    let (scope, backend) = (Scope::new(), ready(fixture).await);
     let keys = scope.keys(3);
     let lives = [Some(MINUTE), None, Some(MINUTE * 2)];
     let writes: Vec<_> = keys.iter().zip(lives).map(|(key, life)| write(key, "v", life)).collect();

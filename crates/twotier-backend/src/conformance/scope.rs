@@ -7,6 +7,8 @@ use twotier_core::{Namespace, RemainingTtl};
 
 use crate::{Backend, Stored, Write};
 
+use super::Fixture;
+
 /// A namespace that no other check uses, in this run or another.
 pub(super) struct Scope {
     pub(super) namespace: Namespace,
@@ -29,6 +31,13 @@ impl Scope {
     pub(super) fn keys(&self, count: usize) -> Vec<Bytes> {
         (0..count).map(|number| self.key(format!("{number}"))).collect()
     }
+}
+
+/// Opens a handle to which a command can be sent at once: writes do not wait.
+pub(super) async fn ready(fixture: &dyn Fixture) -> Box<dyn Backend> {
+    let backend = fixture.backend().await;
+    backend.ready().await.expect("the backend can be reached");
+    backend
 }
 
 pub(super) async fn put(backend: &dyn Backend, key: &[u8], value: impl AsRef<[u8]>, ttl: Option<Duration>) {

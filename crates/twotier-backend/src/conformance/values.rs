@@ -5,18 +5,18 @@ use twotier_core::RemainingTtl;
 
 use super::{
     Fixture,
-    scope::{Scope, put, put_many, read, remove, remove_many, value, values, write},
+    scope::{Scope, put, put_many, read, ready, remove, remove_many, value, values, write},
 };
 
 /// A key that was never written is `None`, not an error and not an empty value.
 pub async fn an_absent_key_is_none(fixture: &dyn Fixture) {
-    let (scope, backend) = (Scope::new(), fixture.backend().await);
+    let (scope, backend) = (Scope::new(), ready(fixture).await);
     assert_eq!(read(&backend, &scope.key("absent")).await, None);
 }
 
 /// What was written is read back, by the same handle and by another.
 pub async fn a_written_value_is_read_back(fixture: &dyn Fixture) {
-    let (scope, backend, other) = (Scope::new(), fixture.backend().await, fixture.backend().await);
+    let (scope, backend, other) = (Scope::new(), ready(fixture).await, ready(fixture).await);
     let key = scope.key("k");
     put(&backend, &key, "v", None).await;
     assert_eq!(value(&backend, &key).await.as_deref(), Some(&b"v"[..]));
@@ -25,7 +25,7 @@ pub async fn a_written_value_is_read_back(fixture: &dyn Fixture) {
 
 /// An empty value is there: it is read, in a batch too, and can be deleted.
 pub async fn an_empty_value_is_a_value(fixture: &dyn Fixture) {
-    let (scope, backend) = (Scope::new(), fixture.backend().await);
+    let (scope, backend) = (Scope::new(), ready(fixture).await);
     let key = scope.key("empty");
     put(&backend, &key, "", None).await;
     assert_eq!(value(&backend, &key).await, Some(Bytes::new()));
@@ -35,7 +35,7 @@ pub async fn an_empty_value_is_a_value(fixture: &dyn Fixture) {
 
 /// Neither keys nor values are text: every byte may be in them.
 pub async fn keys_and_values_may_hold_any_bytes(fixture: &dyn Fixture) {
-    let (scope, backend) = (Scope::new(), fixture.backend().await);
+    let (scope, backend) = (Scope::new(), ready(fixture).await);
     let every_byte: Vec<u8> = (0..=255).collect();
     let names: [&[u8]; 8] =
         [b"\0", b"\r\n", b"$3\r\nfoo\r\n", b"\xff\xfe", b" ", "é{tag}*?[a]".as_bytes(), &every_byte, &[0x80; 1024]];
@@ -63,7 +63,7 @@ pub async fn keys_and_values_may_hold_any_bytes(fixture: &dyn Fixture) {
 
 /// A second write replaces the first, whatever their lengths.
 pub async fn overwriting_replaces_the_value(fixture: &dyn Fixture) {
-    let (scope, backend) = (Scope::new(), fixture.backend().await);
+    let (scope, backend) = (Scope::new(), ready(fixture).await);
     let key = scope.key("k");
     for written in ["a long first value", "short", "", "again a longer one"] {
         put(&backend, &key, written, None).await;
@@ -73,7 +73,7 @@ pub async fn overwriting_replaces_the_value(fixture: &dyn Fixture) {
 
 /// `delete` is true exactly when it removed something.
 pub async fn deleting_says_whether_the_key_was_there(fixture: &dyn Fixture) {
-    let (scope, backend) = (Scope::new(), fixture.backend().await);
+    let (scope, backend) = (Scope::new(), ready(fixture).await);
     let key = scope.key("k");
     assert!(!remove(&backend, &key).await, "nothing was there");
     put(&backend, &key, "v", None).await;
@@ -84,7 +84,7 @@ pub async fn deleting_says_whether_the_key_was_there(fixture: &dyn Fixture) {
 
 /// A value of 1 MiB comes back byte by byte, alone and in a batch with small ones.
 pub async fn a_large_value_is_kept_whole(fixture: &dyn Fixture) {
-    let (scope, backend) = (Scope::new(), fixture.backend().await);
+    let (scope, backend) = (Scope::new(), ready(fixture).await);
     let large: Bytes = (0..1 << 20).map(|index: u32| index.wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect();
     let keys = scope.keys(3);
     put(&backend, &keys[0], &large, None).await;
@@ -100,7 +100,7 @@ pub async fn a_large_value_is_kept_whole(fixture: &dyn Fixture) {
 /// A value is replaced only if what is there is what was expected, with the time to live that was given, and nothing
 /// changes otherwise. A backend that has no such operation says so.
 pub async fn compare_and_set_writes_only_over_what_was_expected(fixture: &dyn Fixture) {
-    let (scope, backend) = (Scope::new(), fixture.backend().await);
+    let (scope, backend) = (Scope::new(), ready(fixture).await);
     let key = scope.key("k");
     let some = |text: &'static str| Some(Bytes::from_static(text.as_bytes()));
     let minute = Some(std::time::Duration::from_secs(60));

@@ -1,9 +1,21 @@
-//! The standing link: one connection at a time, watched, and made anew when it is lost.
+//! The standing link: made, watched, and made anew when it is lost.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+mod journal;
+
+use std::{
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::Duration,
+};
 
 use parking_lot::Mutex;
+use redis::cmd;
 use tokio::{
+    runtime::Handle,
     sync::Notify,
     task::AbortHandle,
     time::{Instant, sleep},
@@ -12,22 +24,22 @@ use twotier_core::{BackendError, BackendErrorKind, Coherence, Lease, LinkState, 
 
 use crate::{Attachment, BackendResult, Watch};
 
+use self::journal::Journal;
 use super::{
-    apart,
-    connect::{Made, connect, live_primary},
-    connection::Connection,
-    target::Target,
+    command::Connections,
+    session::{Fences, Opened, open},
+    wire::{Connection, Progress, Target},
 };
 
 /// The pause between two heartbeats, unless the staleness bound asks for shorter ones.
 const HEARTBEAT: Duration = Duration::from_millis(500);
 /// The first step of the pauses between attempts to connect.
 const FIRST_BACKOFF: Duration = Duration::from_millis(10);
-/// A connection that lived this long was a good one: the pauses start over after it. One that is taken away at once, again
-/// and again, is not asked for at full speed.
+/// A link that lived this long was a good one: the pauses start over after it. One that is taken away at once, again and
+/// again, is not asked for at full speed.
 const GOOD_LIFE: Duration = Duration::from_millis(250);
 
-/// The link of one handle. Dropping it ends the connection and the task that watches it.
+/// The link of one handle. Dropping it ends the connections and the task that watches them.
 pub(super) struct Link {
     shared: Arc<Shared>,
     control: Mutex<Control>,
@@ -48,6 +60,8 @@ struct Shared {
     state: Mutex<State>,
     /// Wakes those who wait for another phase, first come, first served.
     changed: Notify,
+    progress: Arc<Progress>,
+    fences: Fences,
 }
 
 struct State {
@@ -62,22 +76,55 @@ enum Phase {
     Idle,
     /// The first attempt since the start or since the loss is under way; operations wait for it.
     Connecting,
-    /// There is a connection.
-    Up { connection: Connection, since: Instant, invalidation_lag: Option<Duration> },
-    /// The last attempt failed; operations fail at once.
+    /// There is a link.
+    Up(Up),
+    /// The last attempt failed, or nobody makes another one; operations fail at once.
     Down { since: Instant, cause: BackendError },
     /// The handle was closed.
     Closed,
 }
 
+struct Up {
+    connections: Connections,
+    since: Instant,
+    invalidation_lag: Option<Duration>,
+    /// How long the last sign of life took, in microseconds.
+    round_trip: Arc<AtomicU64>,
+    fenced: bool,
+}
+
 impl Link {
     pub(super) fn new(target: Arc<Target>) -> Self {
         let state = Mutex::new(State { generation: 0, phase: Phase::Idle });
-        Self { shared: Arc::new(Shared { target, state, changed: Notify::new() }), control: Mutex::default() }
+        let (changed, progress, fences) = (Notify::new(), Arc::new(Progress::new()), Fences::default());
+        let shared = Shared { target, state, changed, progress, fences };
+        Self { shared: Arc::new(shared), control: Mutex::default() }
     }
 
-    /// Returns the connection, made first if nobody asked for it yet.
-    pub(super) async fn connection(&self) -> BackendResult<Connection> {
+    /// Returns a number that grows with every sign of life.
+    pub(super) fn progress(&self) -> u64 {
+        self.shared.progress.signs()
+    }
+
+    /// Returns the connections if a command can be sent at once.
+    pub(super) fn current(&self) -> BackendResult<Connections> {
+        match self.shared.known() {
+            Some(known) => known.map_err(|cause| self.down(cause)),
+            None => {
+                self.start();
+                let message = "the link is being made";
+                Err(BackendError::new(BackendErrorKind::Unavailable, message).not_sent())
+            }
+        }
+    }
+
+    /// Waits until a command can be sent, or returns why none can.
+    pub(super) async fn ready(&self) -> BackendResult<Connections> {
+        self.connections().await.map_err(|cause| self.down(cause))
+    }
+
+    /// Returns the connections, made first if nobody asked for them yet, or why there are none.
+    async fn connections(&self) -> BackendResult<Connections> {
         if let Some(known) = self.shared.known() {
             return known;
         }
@@ -93,7 +140,16 @@ impl Link {
         }
     }
 
-    /// Starts reporting changes: returns when the first connection is up, or with why it is not.
+    /// What an operation is told when there is no link.
+    fn down(&self, cause: BackendError) -> BackendError {
+        match cause.kind() {
+            BackendErrorKind::Closed => cause,
+            _ => BackendError::new(BackendErrorKind::Unavailable, "the link is down").with_source(cause),
+        }
+        .not_sent()
+    }
+
+    /// Starts reporting changes: returns when the first link is up, or with why it is not.
     pub(super) async fn attach(&self, watch: Watch) -> BackendResult<Attachment> {
         {
             let mut control = self.control.lock();
@@ -105,17 +161,17 @@ impl Link {
             }
             control.attached = true;
             // An untracked connection that earlier operations made is given up for a tracked one.
-            control.stop();
             self.shared.reset(None);
-            control.watch = (watch.coherence != Some(Coherence::None)).then_some(watch);
+            control.stop();
+            control.watch = Some(watch);
         }
-        match self.connection().await {
-            Ok(connection) => Ok(Attachment { coherence: connection.reporting().mode() }),
+        match self.connections().await {
+            Ok(connections) => Ok(Attachment { coherence: connections.reporting().mode() }),
             Err(cause) => {
                 let mut control = self.control.lock();
+                self.shared.reset(control.watch.take().as_ref());
                 control.stop();
                 control.attached = false;
-                self.shared.reset(control.watch.take().as_ref());
                 Err(cause)
             }
         }
@@ -125,11 +181,11 @@ impl Link {
         match &self.shared.state.lock().phase {
             Phase::Idle => LinkState::Unlinked,
             Phase::Connecting => LinkState::Connecting,
-            Phase::Up { since, invalidation_lag, .. } => LinkState::Up {
-                age: since.elapsed(),
-                invalidation_lag: *invalidation_lag,
-                round_trip: None,
-                fenced: true,
+            Phase::Up(up) => LinkState::Up {
+                age: up.since.elapsed(),
+                invalidation_lag: up.invalidation_lag,
+                round_trip: Some(Duration::from_micros(up.round_trip.load(Ordering::Relaxed))),
+                fenced: up.fenced,
             },
             Phase::Down { since, cause } => LinkState::Down { age: since.elapsed(), cause: cause.clone() },
             Phase::Closed => LinkState::Closed,
@@ -138,8 +194,8 @@ impl Link {
 
     pub(super) fn close(&self) {
         let mut control = self.control.lock();
-        control.stop();
         self.shared.reset(control.watch.take().as_ref());
+        control.stop();
         self.shared.modify(|state| state.phase = Phase::Closed);
     }
 
@@ -153,9 +209,16 @@ impl Link {
                 state.generation
             })
         });
-        if let Some(generation) = generation {
-            let task = supervise(Arc::clone(&self.shared), generation, control.watch.clone());
-            control.supervisor = Some(tokio::spawn(task).abort_handle());
+        let Some(generation) = generation else { return };
+        let (shared, watch) = (Arc::clone(&self.shared), control.watch.clone());
+        let gone = Gone { shared: Arc::clone(&shared), generation, watch: watch.clone() };
+        // Without a runtime it is gone before it began, which is said to whoever waits.
+        if let Ok(runtime) = Handle::try_current() {
+            let task = async move {
+                let _gone = gone;
+                supervise(shared, generation, watch).await;
+            };
+            control.supervisor = Some(runtime.spawn(task).abort_handle());
         }
     }
 }
@@ -176,26 +239,26 @@ impl Control {
 
 impl Shared {
     /// Returns what an operation gets without waiting, `None` when it has to wait.
-    fn known(&self) -> Option<BackendResult<Connection>> {
+    fn known(&self) -> Option<BackendResult<Connections>> {
         match &self.state.lock().phase {
             // Lost, but the supervisor has not said so yet: as good as connecting.
-            Phase::Up { connection, .. } if connection.loss().is_declared() => None,
-            Phase::Up { connection, .. } => Some(Ok(connection.clone())),
+            Phase::Up(up) if up.connections.loss().is_declared() => None,
+            Phase::Up(up) => Some(Ok(up.connections.clone())),
             Phase::Down { cause, .. } => Some(Err(cause.clone())),
             Phase::Closed => Some(Err(closed())),
             Phase::Idle | Phase::Connecting => None,
         }
     }
 
-    /// Gives up the connection and the supervisor, which the caller has stopped.
+    /// Gives up the link and the supervisor, which the caller stops.
     fn reset(&self, watch: Option<&Watch>) {
         self.modify(|state| {
             state.generation += 1;
-            if let Some(watch) = watch {
+            if let Some(watch) = watch.filter(reports) {
                 watch.listener.link_down();
             }
-            if let Phase::Up { connection, .. } = &state.phase {
-                connection.loss().declare(closed());
+            if let Phase::Up(up) = &state.phase {
+                up.connections.loss().declare(closed());
             }
             if !matches!(state.phase, Phase::Closed) {
                 state.phase = Phase::Idle;
@@ -218,29 +281,34 @@ impl Shared {
         result
     }
 
-    /// Publishes a connection. The connection is in place before the listener hears of it, so no command that is marked
-    /// with the new epoch can go to an older one.
-    fn up(&self, generation: u64, made: Made, watch: Option<&Watch>) {
+    /// Publishes a link. The connections are in place before the listener hears of it, so no command that is marked with
+    /// the new epoch can go to older ones.
+    fn up(&self, generation: u64, opened: Opened, watch: Option<&Watch>) -> Arc<AtomicU64> {
+        let Opened { connections, reported_since, invalidation_lag, round_trip, fenced, run_id } = opened;
+        let ids = [connections.tracked(), connections.data()].map(|connection| connection.hello().id);
+        self.fences.remember(run_id, ids.into_iter().flatten().collect());
+        let round_trip = Arc::new(AtomicU64::new(micros(round_trip)));
+        let published = Arc::clone(&round_trip);
         self.change(generation, |phase| {
-            let Made { connection, reported_since, invalidation_lag, .. } = made;
-            *phase = Phase::Up { connection, since: Instant::now(), invalidation_lag };
-            if let Some(watch) = watch {
+            *phase = Phase::Up(Up { connections, since: Instant::now(), invalidation_lag, round_trip, fenced });
+            if let Some(watch) = watch.filter(reports) {
                 watch.listener.link_up(Lease::Renewed);
                 let epoch = watch.listener.mark().epoch;
                 watch.listener.proof_of_life(Mark { epoch, at: reported_since });
             }
         });
+        published
     }
 
-    /// Takes the connection away: nothing may be served on its word any more.
-    fn lost(&self, generation: u64, connection: &Connection, cause: BackendError, watch: Option<&Watch>) {
+    /// Takes the link away: nothing may be served on its word any more.
+    fn lost(&self, generation: u64, connections: &Connections, cause: BackendError, watch: Option<&Watch>) {
         self.change(generation, |phase| {
-            if let Some(watch) = watch {
+            if let Some(watch) = watch.filter(reports) {
                 watch.listener.link_down();
             }
             *phase = Phase::Connecting;
         });
-        connection.loss().declare(cause);
+        connections.loss().declare(cause);
     }
 
     fn down(&self, generation: u64, cause: BackendError) {
@@ -251,33 +319,65 @@ impl Shared {
     }
 }
 
+/// The end of a supervisor, however it comes: with its runtime, or by a panic. One that was stopped has another generation
+/// than the state, and nothing to say any more.
+struct Gone {
+    shared: Arc<Shared>,
+    generation: u64,
+    watch: Option<Watch>,
+}
+
+impl Drop for Gone {
+    fn drop(&mut self) {
+        let message = if thread::panicking() {
+            "the task that keeps the link has panicked; does its runtime have time and I/O enabled?"
+        } else {
+            "the runtime that kept the link has ended"
+        };
+        let cause = BackendError::new(BackendErrorKind::Unavailable, message);
+        self.shared.change(self.generation, |phase| {
+            if let Some(watch) = self.watch.as_ref().filter(|watch| reports(watch)) {
+                watch.listener.link_down();
+            }
+            let now = match phase {
+                Phase::Up(up) => {
+                    up.connections.loss().declare(cause.clone());
+                    up.since
+                }
+                Phase::Down { since, .. } => *since,
+                Phase::Closed => return,
+                Phase::Idle | Phase::Connecting => Instant::now(),
+            };
+            *phase = Phase::Down { since: now, cause };
+        });
+    }
+}
+
 /// Keeps the link up until the task is aborted.
 async fn supervise(shared: Arc<Shared>, generation: u64, mut watch: Option<Watch>) {
     let mut backoff = FIRST_BACKOFF;
+    let mut journal = Journal::new(watch.as_ref().map(|watch| watch.namespace.clone()));
     loop {
-        match connect(&shared.target, watch.as_ref()).await {
-            Ok(made) => {
-                let (connection, canary) = (made.connection.clone(), made.canary.clone());
+        match open(&shared.target, &shared.progress, watch.as_ref(), &shared.fences).await {
+            Ok(opened) => {
+                let connections = opened.connections.clone();
+                let mode = connections.reporting().mode();
                 if let Some(watch) = &mut watch {
                     // What the cache was told when it was built stays: a link in a weaker mode would be a silent one.
-                    watch.coherence = Some(connection.reporting().mode());
+                    watch.coherence = Some(mode);
                 }
-                tracing::debug!(coherence = %connection.reporting().mode(), "link up");
-                shared.up(generation, made, watch.as_ref());
+                journal.up(mode, opened.fenced);
+                let round_trip = shared.up(generation, opened, watch.as_ref());
                 let since = Instant::now();
-                let cause = tokio::select! {
-                    biased;
-                    cause = watched(&connection, &shared.target, watch.as_ref()) => cause,
-                    cause = apart::kept(&connection, &shared.target, canary.as_deref()) => cause,
-                };
-                tracing::warn!(%cause, "link lost");
-                shared.lost(generation, &connection, cause, watch.as_ref());
+                let cause = watched(&connections, &shared.target, watch.as_ref(), &round_trip).await;
+                journal.lost(&cause);
+                shared.lost(generation, &connections, cause, watch.as_ref());
                 if since.elapsed() >= GOOD_LIFE {
                     backoff = FIRST_BACKOFF;
                 }
             }
             Err(cause) => {
-                tracing::warn!(%cause, "no link");
+                journal.still_down(&cause);
                 shared.down(generation, cause);
             }
         }
@@ -287,25 +387,80 @@ async fn supervise(shared: Arc<Shared>, generation: u64, mut watch: Option<Watch
     }
 }
 
-/// Watches a connection until it is lost, and returns why.
-async fn watched(connection: &Connection, target: &Target, watch: Option<&Watch>) -> BackendError {
+/// Watches a link until it is lost, and returns why.
+async fn watched(
+    connections: &Connections,
+    target: &Target,
+    watch: Option<&Watch>,
+    round_trip: &AtomicU64,
+) -> BackendError {
+    let (tracked, data) = (connections.tracked(), connections.data());
+    tokio::select! {
+        biased;
+        cause = connections.loss().wait() => cause,
+        cause = heartbeats(tracked, target, watch, round_trip) => cause,
+        cause = signs(data, target), if !data.is(tracked) => cause,
+    }
+}
+
+/// Asks for a sign of life, again and again, that proves what was reported.
+async fn heartbeats(
+    tracked: &Connection,
+    target: &Target,
+    watch: Option<&Watch>,
+    round_trip: &AtomicU64,
+) -> BackendError {
+    let watch = watch.filter(reports);
     let period = watch.map_or(HEARTBEAT, |watch| HEARTBEAT.min(watch.max_staleness / 4));
     loop {
-        tokio::select! {
-            biased;
-            cause = connection.loss().wait() => return cause,
-            () = sleep(period) => {}
-        }
+        sleep(period).await;
         // Taken before the request is queued: what was acknowledged before this moment has been reported once both
         // replies are here.
         let mark = watch.map(|watch| watch.listener.mark());
-        if let Err(cause) = connection.alive(target.dead_after, live_primary(connection)).await {
-            return cause;
-        }
+        let took = match tracked.alive(target.dead_after, heartbeat(tracked)).await {
+            Ok(took) => took,
+            Err(cause) => return cause,
+        };
+        round_trip.store(micros(took), Ordering::Relaxed);
         if let (Some(watch), Some(mark)) = (watch, mark) {
             watch.listener.proof_of_life(mark);
         }
     }
+}
+
+/// Asks for the server's role, and then for a second reply, which alone is a fence; returns how long that took. A refusal
+/// of either is a reply like any other: it says nothing about the role, and nothing about the stream but that it lives.
+async fn heartbeat(tracked: &Connection) -> BackendResult<Duration> {
+    let hello = tracked.one(cmd("HELLO").arg(3).to_owned()).await?.hello()?;
+    if let Some(hello) = hello {
+        hello.primary()?;
+    }
+    let asked = Instant::now();
+    tracked.ping().await?;
+    Ok(asked.elapsed())
+}
+
+/// Asks the data connection for a sign of life when it has long given none.
+async fn signs(data: &Connection, target: &Target) -> BackendError {
+    let pause = target.dead_after / 2;
+    loop {
+        sleep(pause).await;
+        if data.is_silent_for(pause)
+            && let Err(cause) = data.alive(target.dead_after, data.ping()).await
+        {
+            return cause;
+        }
+    }
+}
+
+/// Whether somebody wants to hear of changes.
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "the filter of an `Option<&Watch>` passes it so")]
+fn reports(watch: &&Watch) -> bool {
+    watch.coherence != Some(Coherence::None)
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 fn closed() -> BackendError {

@@ -4,7 +4,6 @@
 #![allow(clippy::unwrap_used, reason = "a panic with a message is how a test fails")]
 #![allow(clippy::disallowed_methods, reason = "real servers run on real time")]
 
-mod apart;
 mod coalescing;
 mod commands;
 mod link;

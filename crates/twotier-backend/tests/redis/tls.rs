@@ -11,7 +11,7 @@ mod live {
     use bytes::Bytes;
     use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
     use twotier_backend::{Backend, RedisBackend};
-    use twotier_core::{BackendErrorKind, RedisConfig};
+    use twotier_core::{BackendError, BackendErrorKind, RedisConfig};
     use twotier_testkit::RedisServer;
 
     /// A directory of certificates, removed in the end.
@@ -68,14 +68,17 @@ mod live {
             config.tls_ca_file = trusted.then(|| certificates.path("ca.crt"));
             RedisBackend::with_config(&config).unwrap()
         };
-        backend("localhost", true).set(b"n:k", Bytes::from_static(b"v"), None).await.unwrap();
+        let trusted = backend("localhost", true);
+        trusted.ready().await.unwrap();
+        trusted.set(b"n:k", Bytes::from_static(b"v"), None).await.unwrap();
         assert_eq!(server.command(&["GET", "n:k"]).as_str(), "v");
 
         let unknown_authority = backend("localhost", false).get(b"n:k").await.unwrap_err();
         assert_eq!(unknown_authority.kind(), BackendErrorKind::Unavailable, "{unknown_authority}");
-        assert!(unknown_authority.to_string().contains("certificate"), "{unknown_authority}");
+        let cause = |error: &BackendError| std::error::Error::source(error).expect("it has a cause").to_string();
+        assert!(cause(&unknown_authority).contains("certificate"), "{unknown_authority}");
         let another_name = backend("127.0.0.1", true).get(b"n:k").await.unwrap_err();
-        assert!(another_name.to_string().contains("certificate"), "{another_name}");
+        assert!(cause(&another_name).contains("certificate"), "{another_name}");
     }
 
     #[test]

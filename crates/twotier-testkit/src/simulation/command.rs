@@ -25,6 +25,12 @@ pub(super) fn execute(state: &mut State, client: u64, command: &Command, now: Du
     match (name.as_str(), &words[1..]) {
         ("HELLO", _) => hello(client, &mut output),
         ("PING", []) => output.simple("PONG"),
+        ("PING", [text]) => output.bulk(text.as_bytes()),
+        ("INFO", ["server"]) => output.bulk(format!("# Server\r\nrun_id:{:040x}\r\n", state.life()).as_bytes()),
+        ("CLIENT", ["KILL", "ID", id]) => {
+            let ended = id.parse().is_ok_and(|id| state.end(id));
+            output.int(i64::from(ended));
+        }
         ("SELECT", [_]) => output.okay(),
         ("CLIENT", ["SETINFO", ..]) => output.okay(),
         ("CLIENT", ["TRACKING", "ON", "BCAST", "PREFIX", prefix, options @ ..]) => {
@@ -49,12 +55,21 @@ pub(super) fn execute(state: &mut State, client: u64, command: &Command, now: Du
             output.int(remaining(state, key, now));
         }
         ("SET", [key, value, options @ ..]) => {
+            let (absent, options) = match options {
+                ["NX", rest @ ..] => (true, rest),
+                rest => (false, rest),
+            };
             let expires = match options {
                 [] => None,
                 ["PX", millis] => Some(now + Duration::from_millis(millis.parse().expect("a time is a number"))),
                 other => panic!("SET with {other:?} is not simulated"),
             };
             state.touch(key, now);
+            if absent && state.store.present(key, now).value.is_some() {
+                output.null();
+                state.client(client).output.0.append(&mut output.0);
+                return;
+            }
             state.write(Some(client), key, Some((*value).to_owned()), expires, now);
             output.okay();
         }

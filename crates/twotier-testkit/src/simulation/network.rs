@@ -288,14 +288,27 @@ impl Network {
         })
     }
 
+    /// Closes the server's end of a connection: what is on its way from the cache is thrown away.
+    pub(super) fn close(&self, id: u64) {
+        self.with(|state| {
+            let Some(wire) = state.wires.get_mut(&id) else { return };
+            wire.down.reset(Instant::now(), true);
+            wire.up = Pipe::default();
+            wire.server_left = true;
+            if wire.cache_left {
+                state.wires.remove(&id);
+            }
+        });
+    }
+
     /// Sends to a cache.
     pub(super) fn send(&self, id: u64, bytes: &[u8]) {
         self.with(|state| state.transmit(id, bytes, |wire| &mut wire.down));
     }
 
-    /// Returns the link of a connection.
+    /// Returns the link of a connection whose end at the server is open.
     pub(super) fn link(&self, id: u64) -> Option<usize> {
-        self.with(|state| state.wires.get(&id).map(|wire| wire.link))
+        self.with(|state| state.wires.get(&id).filter(|wire| !wire.server_left).map(|wire| wire.link))
     }
 }
 
@@ -307,7 +320,8 @@ impl State {
     }
 
     fn transmit(&mut self, id: u64, bytes: &[u8], pipe: impl Fn(&mut Wire) -> &mut Pipe) {
-        if !self.wires.contains_key(&id) {
+        // What is sent to an end that was closed is lost.
+        if self.wires.get(&id).is_none_or(|wire| wire.server_left) {
             return;
         }
         let pieces = self.rng.usize(1..=self.weather.pieces);

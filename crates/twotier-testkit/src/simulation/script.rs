@@ -18,11 +18,7 @@ pub(super) fn evaluate(
     output: &mut Output,
     now: Duration,
 ) {
-    if script.starts_with("redis.call('SET', KEYS[1], '', 'PX', 1000) return redis.call('UNLINK', KEYS[1])") {
-        state.write_by_script(client, key, Some(String::new()), Some(now + Duration::from_secs(1)), now);
-        state.write_by_script(client, key, None, None, now);
-        output.int(1);
-    } else if script.starts_with("local held = redis.call('GET', KEYS[1])") {
+    if script.starts_with("local held = redis.call('GET', KEYS[1])") {
         output.int(i64::from(compare_and_set(state, client, key, arguments, now)));
     } else {
         panic!("the script {script:?} is not simulated");

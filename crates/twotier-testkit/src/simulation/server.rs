@@ -102,6 +102,8 @@ pub(super) struct State {
     expiry_at_once: bool,
     /// Versions whose reply has not left yet, by connection.
     unacknowledged: Vec<(Option<u64>, String, usize)>,
+    /// Connections that a client has ended, to be closed.
+    ended: Vec<u64>,
     paused: bool,
     /// Whether its cycles take no time any more.
     quick: bool,
@@ -140,6 +142,7 @@ impl Server {
             changed: Changed::default(),
             expiry_at_once: cycles.expiry_at_once,
             unacknowledged: Vec::new(),
+            ended: Vec::new(),
             paused: false,
             quick: false,
             alive: true,
@@ -325,6 +328,10 @@ impl Server {
                 });
                 execute(state, id, &command, now);
             }
+            for ended in state.ended.drain(..) {
+                self.journal.note(format_args!("server {cycle}"), || format!("connection {ended} is ended"));
+                self.network.close(ended);
+            }
             self.cycles.early_replies && state.rng.u8(..4) != 0
         });
         if !goes_on {
@@ -420,6 +427,17 @@ impl State {
             output: Output::default(),
             tracked: None,
         })
+    }
+
+    /// Returns which life of the server this is.
+    pub(super) fn life(&self) -> u64 {
+        self.life
+    }
+
+    /// Ends a connection: what is still on its way from it is never executed. Returns whether it was there.
+    pub(super) fn end(&mut self, id: u64) -> bool {
+        self.ended.push(id);
+        self.clients.remove(&id).is_some()
     }
 
     pub(super) fn writer(&self, client: Option<u64>) -> Writer {

@@ -3,19 +3,20 @@
 use std::{borrow::Cow, fmt, time::Duration};
 
 use percent_encoding::percent_decode_str;
-use redis::{Client, ConnectionAddr, IntoConnectionInfo, ProtocolVersion, RedisConnectionInfo, io::tcp::TcpSettings};
+use redis::RedisConnectionInfo;
 use twotier_core::{ConfigError, RedisConfig};
 use url::Url;
 
-use super::dial::Dial;
+use super::dial::Route;
 
 /// A parsed [`RedisConfig`]. `Debug` prints neither host nor credentials.
-pub(super) struct Target {
-    pub(super) dial: Dial,
-    pub(super) connect_timeout: Duration,
-    pub(super) dead_after: Duration,
-    pub(super) max_backoff: Duration,
-    scheme: Scheme,
+pub(in crate::redis) struct Target {
+    pub(super) route: Route,
+    /// User, password and database.
+    pub(super) settings: RedisConnectionInfo,
+    pub(in crate::redis) connect_timeout: Duration,
+    pub(in crate::redis) dead_after: Duration,
+    pub(in crate::redis) max_backoff: Duration,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,23 +24,22 @@ enum Scheme {
     Tcp,
     Tls,
     Unix,
-    #[cfg(feature = "simulation")]
-    Streams,
 }
 
 impl Target {
     /// A server that is reached over streams made by the caller.
     #[cfg(feature = "simulation")]
-    pub(super) fn over_streams(
-        dialer: super::dial::streams::Dialer,
+    pub(in crate::redis) fn over_streams(
+        dialer: super::dial::Dialer,
         connect_timeout: Duration,
         dead_after: Duration,
         max_backoff: Duration,
     ) -> Self {
-        Self { dial: Dial::Streams(dialer), connect_timeout, dead_after, max_backoff, scheme: Scheme::Streams }
+        let (route, settings) = (Route::Streams(dialer), RedisConnectionInfo::default());
+        Self { route, settings, connect_timeout, dead_after, max_backoff }
     }
 
-    pub(super) fn parse(config: &RedisConfig) -> Result<Self, ConfigError> {
+    pub(in crate::redis) fn parse(config: &RedisConfig) -> Result<Self, ConfigError> {
         let url = Url::parse(config.url.expose())
             .map_err(|error| refused(format!("is not a URL ({error}); expected redis://, rediss:// or unix://")))?;
         let scheme = match url.scheme() {
@@ -48,38 +48,51 @@ impl Target {
             "unix" | "redis+unix" => Scheme::Unix,
             _ => return Err(refused("has a scheme that is none of redis://, rediss:// and unix://")),
         };
-        let (address, settings) = match scheme {
-            Scheme::Unix => unix(&url)?,
-            _ => tcp(&url, scheme)?,
-        };
-        let info = address
-            .into_connection_info()
-            .map_err(|_cause| refused("cannot be used"))?
-            .set_redis_settings(settings.set_protocol(ProtocolVersion::RESP3))
-            .set_tcp_settings(TcpSettings::default().set_nodelay(true));
-        let client = match &config.tls_ca_file {
-            Some(_) if scheme != Scheme::Tls => {
-                return Err(ConfigError::new("tls_ca_file", "has no use without a rediss:// URL"));
-            }
-            Some(path) => tls::client_trusting(info, path)?,
-            None => Client::open(info).map_err(|_cause| refused("cannot be used"))?,
-        };
-        if scheme == Scheme::Tls {
-            tls::available()?;
+        if config.tls_ca_file.is_some() && scheme != Scheme::Tls {
+            return Err(ConfigError::new("tls_ca_file", "has no use without a rediss:// URL"));
         }
-        Ok(Self {
-            dial: Dial::Client(Box::new(client)),
-            connect_timeout: config.connect_timeout,
-            dead_after: config.dead_after,
-            max_backoff: config.max_backoff,
-            scheme,
-        })
+        let (route, settings) = match scheme {
+            Scheme::Unix => unix(&url)?,
+            Scheme::Tcp => {
+                let (host, port, settings) = tcp(&url)?;
+                (Route::Tcp { host, port }, settings)
+            }
+            Scheme::Tls => {
+                let (host, port, settings) = tcp(&url)?;
+                (over_tls(host, port, config)?, settings)
+            }
+        };
+        let RedisConfig { connect_timeout, dead_after, max_backoff, .. } = *config;
+        Ok(Self { route, settings, connect_timeout, dead_after, max_backoff })
     }
+}
+
+#[cfg(feature = "tls")]
+fn over_tls(host: String, port: u16, config: &RedisConfig) -> Result<Route, ConfigError> {
+    let trust = match &config.tls_ca_file {
+        Some(path) => super::tls::Trust::file(path)?,
+        None => super::tls::Trust::system()?,
+    };
+    Ok(Route::Tls { host, port, trust })
+}
+
+#[cfg(not(feature = "tls"))]
+fn over_tls(_host: String, _port: u16, _config: &RedisConfig) -> Result<Route, ConfigError> {
+    Err(ConfigError::new("url", "asks for TLS, which needs the feature `tls`"))
 }
 
 impl fmt::Debug for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Target").field("scheme", &self.scheme).finish_non_exhaustive()
+        let scheme = match self.route {
+            Route::Tcp { .. } => "tcp",
+            #[cfg(feature = "tls")]
+            Route::Tls { .. } => "tls",
+            #[cfg(unix)]
+            Route::Unix(_) => "unix",
+            #[cfg(feature = "simulation")]
+            Route::Streams(_) => "streams",
+        };
+        f.debug_struct("Target").field("scheme", &scheme).finish_non_exhaustive()
     }
 }
 
@@ -102,7 +115,7 @@ fn database(text: &str) -> Result<i64, ConfigError> {
     }
 }
 
-fn tcp(url: &Url, scheme: Scheme) -> Result<(ConnectionAddr, RedisConnectionInfo), ConfigError> {
+fn tcp(url: &Url) -> Result<(String, u16, RedisConnectionInfo), ConfigError> {
     let host = url.host_str().filter(|host| !host.is_empty()).ok_or_else(|| refused("has no host"))?;
     // `Url` keeps the brackets of an IPv6 address, the resolver does not want them.
     let host = decoded(host.trim_start_matches('[').trim_end_matches(']'))?;
@@ -121,17 +134,16 @@ fn tcp(url: &Url, scheme: Scheme) -> Result<(ConnectionAddr, RedisConnectionInfo
     if let Some(password) = url.password() {
         settings = settings.set_password(decoded(password)?);
     }
-    let address = match scheme {
-        Scheme::Tls => ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None },
-        _ => ConnectionAddr::Tcp(host, port),
-    };
-    Ok((address, settings))
+    Ok((host, port, settings))
 }
 
-fn unix(url: &Url) -> Result<(ConnectionAddr, RedisConnectionInfo), ConfigError> {
-    if !cfg!(unix) {
-        return Err(refused("names a unix socket, which this platform does not have"));
-    }
+#[cfg(not(unix))]
+fn unix(_url: &Url) -> Result<(Route, RedisConnectionInfo), ConfigError> {
+    Err(refused("names a unix socket, which this platform does not have"))
+}
+
+#[cfg(unix)]
+fn unix(url: &Url) -> Result<(Route, RedisConnectionInfo), ConfigError> {
     if url.host_str().is_some_and(|host| !host.is_empty()) {
         return Err(refused("must be unix:///absolute/path, with three slashes"));
     }
@@ -151,57 +163,13 @@ fn unix(url: &Url) -> Result<(ConnectionAddr, RedisConnectionInfo), ConfigError>
             }
         };
     }
-    Ok((ConnectionAddr::Unix(path.into()), settings))
+    Ok((Route::Unix(path.into()), settings))
 }
 
 /// Keeps only what can be part of a parameter's name, so that a misplaced password is not printed.
 fn sanitized(name: &str) -> String {
     let plain = name.len() <= 16 && name.chars().all(|c| c.is_ascii_lowercase() || c == '_' || c == '-');
     if plain { name.to_owned() } else { "…".to_owned() }
-}
-
-#[cfg(feature = "tls")]
-mod tls {
-    use std::path::Path;
-
-    use redis::{Client, ConnectionInfo, TlsCertificates};
-    use twotier_core::ConfigError;
-
-    /// Makes sure that `rustls` has a cryptography provider, which it otherwise panics about at the first connection
-    /// when the program has more than one. A provider the program installed itself is kept.
-    #[allow(clippy::unnecessary_wraps, reason = "the twin without the feature fails")]
-    pub(super) fn available() -> Result<(), ConfigError> {
-        if rustls::crypto::CryptoProvider::get_default().is_none() {
-            // Losing this race means that somebody else installed one, which is as good.
-            let _ = rustls::crypto::ring::default_provider().install_default();
-        }
-        Ok(())
-    }
-
-    pub(super) fn client_trusting(info: ConnectionInfo, path: &Path) -> Result<Client, ConfigError> {
-        available()?;
-        let refused = |reason: String| ConfigError::new("tls_ca_file", reason);
-        let root = std::fs::read(path).map_err(|error| refused(format!("cannot be read: {error}")))?;
-        let certificates = TlsCertificates { client_tls: None, root_cert: Some(root) };
-        Client::build_with_tls(info, certificates)
-            .map_err(|error| refused(format!("holds no usable certificates: {error}")))
-    }
-}
-
-#[cfg(not(feature = "tls"))]
-mod tls {
-    use std::path::Path;
-
-    use redis::{Client, ConnectionInfo};
-    use twotier_core::ConfigError;
-
-    pub(super) fn available() -> Result<(), ConfigError> {
-        Err(ConfigError::new("url", "asks for TLS, which needs the feature `tls`"))
-    }
-
-    pub(super) fn client_trusting(_info: ConnectionInfo, _path: &Path) -> Result<Client, ConfigError> {
-        Err(ConfigError::new("tls_ca_file", "needs the feature `tls`"))
-    }
 }
 
 #[cfg(test)]
@@ -212,40 +180,29 @@ mod tests {
         Target::parse(&RedisConfig::new(url))
     }
 
-    fn info(target: &Target) -> &redis::ConnectionInfo {
-        match &target.dial {
-            Dial::Client(client) => client.get_connection_info(),
-            #[cfg(feature = "simulation")]
-            Dial::Streams(_) => unreachable!("a parsed URL has a client"),
-        }
-    }
-
     #[test]
     fn credentials_and_database_are_percent_decoded() {
         let target = parse("redis://us%3Aer:p%40ss%2Fw%25rd@localhost:6380/3").unwrap();
-        let info = info(&target);
-        assert_eq!(info.redis_settings().username(), Some("us:er"));
-        assert_eq!(info.redis_settings().password(), Some("p@ss/w%rd"));
-        assert_eq!(info.redis_settings().db(), 3);
-        assert_eq!(info.redis_settings().protocol(), ProtocolVersion::RESP3);
-        assert!(info.tcp_settings().nodelay());
-        assert_eq!(*info.addr(), ConnectionAddr::Tcp("localhost".to_owned(), 6380));
+        assert_eq!(target.settings.username(), Some("us:er"));
+        assert_eq!(target.settings.password(), Some("p@ss/w%rd"));
+        assert_eq!(target.settings.db(), 3);
+        assert!(matches!(&target.route, Route::Tcp { host, port: 6380 } if host == "localhost"));
     }
 
+    #[cfg(unix)]
     #[test]
     fn a_unix_socket_takes_its_path_and_its_parameters() {
         let target = parse("unix:///run/my%20redis.sock?db=2&user=app&pass=p%40ss").unwrap();
-        let info = info(&target);
-        assert_eq!(*info.addr(), ConnectionAddr::Unix("/run/my redis.sock".into()));
-        assert_eq!(info.redis_settings().db(), 2);
-        assert_eq!(info.redis_settings().username(), Some("app"));
-        assert_eq!(info.redis_settings().password(), Some("p@ss"));
+        assert!(matches!(&target.route, Route::Unix(path) if path == std::path::Path::new("/run/my redis.sock")));
+        assert_eq!(target.settings.db(), 2);
+        assert_eq!(target.settings.username(), Some("app"));
+        assert_eq!(target.settings.password(), Some("p@ss"));
     }
 
     #[test]
     fn an_ipv6_address_loses_its_brackets() {
         let target = parse("redis://[::1]:7000").unwrap();
-        assert_eq!(*info(&target).addr(), ConnectionAddr::Tcp("::1".to_owned(), 7000));
+        assert!(matches!(&target.route, Route::Tcp { host, port: 7000 } if host == "::1"));
     }
 
     #[test]

@@ -6,8 +6,8 @@ use proptest::{collection::vec, prelude::*, test_runner::Config};
 use redis::{PushInfo, PushKind, Value, VerbatimFormat};
 use twotier_core::{ChangeListener, Lease, Mark, Namespace, Timestamp};
 
-use super::{Ears, apply};
-use crate::redis::{canary::Canary, channel::Channel, connection::Loss};
+use super::PushHandler;
+use crate::redis::{command::Channel, session::canary::Canary};
 
 /// What a listener was told: keys, or `None` for a flush.
 #[derive(Default)]
@@ -39,10 +39,14 @@ fn namespace() -> Namespace {
 }
 
 /// Applies a push, and returns what the listener was told and whether the connection was declared lost.
-fn told(kind: PushKind, data: Vec<Value>, ears: &Ears) -> (Vec<Option<Vec<u8>>>, bool) {
-    let (heard, loss) = (Heard::default(), Loss::default());
-    apply(&PushInfo { kind, data }, &heard, ears, &loss);
-    (heard.0.into_inner().unwrap(), loss.is_declared())
+fn told(kind: PushKind, data: Vec<Value>) -> (Vec<Option<Vec<u8>>>, bool) {
+    let heard = Arc::new(Heard::default());
+    let listener: Arc<dyn ChangeListener> = Arc::<Heard>::clone(&heard);
+    let canary = Arc::new(Canary::new(&namespace()));
+    let handler = PushHandler::new(listener, canary, Arc::new(Channel::new(&namespace())), Arc::default());
+    handler.apply(&PushInfo { kind, data });
+    let told = heard.0.lock().unwrap().clone();
+    (told, handler.loss.is_declared())
 }
 
 fn bytes() -> impl Strategy<Value = Vec<u8>> {
@@ -108,24 +112,18 @@ proptest! {
     #[test]
     fn an_invalidation_is_its_keys_in_order_and_every_malformed_one_is_one_flush(data in data()) {
         let expected = keys_of(&data).unwrap_or_else(|| vec![None]);
-        let canary = Ears { canary: Some(Arc::new(Canary::new(&namespace()))), channel: None };
-        for ears in [Ears::default(), canary] {
-            prop_assert_eq!(told(PushKind::Invalidate, data.clone(), &ears), (expected.clone(), false));
-        }
+        prop_assert_eq!(told(PushKind::Invalidate, data), (expected, false));
     }
 
     #[test]
     fn a_push_of_any_kind_and_shape_panics_nowhere_and_only_a_disconnection_is_a_loss(kind in kind(), data in data()) {
-        let channel = Ears { canary: None, channel: Some(Arc::new(Channel::new(&namespace()))) };
-        for (ears, listens) in [(Ears::default(), false), (channel, true)] {
-            let (told, lost) = told(kind.clone(), data.clone(), &ears);
-            prop_assert_eq!(lost, kind == PushKind::Disconnection);
-            match kind {
-                PushKind::Invalidate => {}
-                // Sixteen bytes of a sender's name nobody guesses: never one of our own.
-                PushKind::Message if listens => prop_assert!(data.len() != 2 || !told.is_empty()),
-                _ => prop_assert_eq!(told, vec![]),
-            }
+        let (told, lost) = told(kind.clone(), data.clone());
+        prop_assert_eq!(lost, kind == PushKind::Disconnection);
+        match kind {
+            PushKind::Invalidate => {}
+            // Sixteen bytes of a sender's name nobody guesses: never one of our own.
+            PushKind::Message => prop_assert!(data.len() != 2 || !told.is_empty()),
+            _ => prop_assert_eq!(told, vec![]),
         }
     }
 
@@ -133,12 +131,10 @@ proptest! {
     fn a_message_is_its_keys_and_one_that_is_cut_or_longer_is_a_flush(
         keys in vec(bytes(), 1..6), cut in any::<prop::sample::Index>(), more in vec(any::<u8>(), 0..4),
     ) {
-        let (ours, theirs) = (Channel::new(&namespace()), Channel::new(&namespace()));
-        let message = theirs.keys(keys.iter().map(Vec::as_slice));
-        let ears = Ears { canary: None, channel: Some(Arc::new(ours)) };
+        let message = Channel::new(&namespace()).keys(keys.iter().map(Vec::as_slice));
         let hears = |message: &[u8]| {
             let data = vec![Value::BulkString(b"channel".to_vec()), Value::BulkString(message.to_vec())];
-            told(PushKind::Message, data, &ears)
+            told(PushKind::Message, data)
         };
         let expected: Vec<_> = keys.into_iter().map(Some).collect();
         prop_assert_eq!(hears(&message), (expected.clone(), false));

@@ -2,13 +2,21 @@
 
 use twotier_core::Namespace;
 
-use super::push::Report;
+/// What a message says.
+pub(in crate::redis) enum Message<'m> {
+    /// We said it ourselves, of these keys.
+    Own(Vec<&'m [u8]>),
+    /// These keys changed.
+    Keys(Vec<&'m [u8]>),
+    /// Anything may have changed.
+    Everything,
+}
 
 /// A channel and our own name on it.
 ///
 /// Each write is one transaction of the write and a `PUBLISH`, so messages come in the order of the writes. We hear our
 /// own messages too, and know them by the name: the cache keeps track of its own writes.
-pub(super) struct Channel {
+pub(in crate::redis) struct Channel {
     name: Vec<u8>,
     /// Random, chosen anew for each connection: what an older connection of ours still had under way is foreign to this
     /// one.
@@ -19,16 +27,16 @@ pub(super) struct Channel {
 const KEYS: u8 = b'k';
 
 impl Channel {
-    pub(super) fn new(namespace: &Namespace) -> Self {
+    pub(in crate::redis) fn new(namespace: &Namespace) -> Self {
         Self { name: namespace.qualify("\u{1}changes"), sender: fastrand::u128(..).to_be_bytes() }
     }
 
-    pub(super) fn name(&self) -> &[u8] {
+    pub(in crate::redis) fn name(&self) -> &[u8] {
         &self.name
     }
 
     /// A message: sender, kind, and for each key its length in four bytes (big endian) and the key.
-    pub(super) fn keys<'k>(&self, keys: impl IntoIterator<Item = &'k [u8]>) -> Vec<u8> {
+    pub(in crate::redis) fn keys<'k>(&self, keys: impl IntoIterator<Item = &'k [u8]>) -> Vec<u8> {
         let mut message = self.sender.to_vec();
         message.push(KEYS);
         for key in keys {
@@ -40,25 +48,22 @@ impl Channel {
     }
 
     /// Reads a message. What is not one is taken as "everything": whoever wrote it meant to say something.
-    pub(super) fn read<'m>(&self, message: &'m [u8]) -> Report<'m> {
-        let Some((sender, rest)) = message.split_first_chunk::<16>() else { return Report::Everything };
-        if *sender == self.sender {
-            return Report::Nothing;
-        }
-        match rest.split_first() {
-            Some((&KEYS, mut rest)) => {
-                let mut keys = Vec::new();
-                while let Some((length, after)) = rest.split_first_chunk::<4>() {
-                    let length = u32::from_be_bytes(*length) as usize;
-                    let Some((key, after)) = after.split_at_checked(length) else { return Report::Everything };
-                    keys.push(key);
-                    rest = after;
-                }
-                if rest.is_empty() { Report::Keys(keys) } else { Report::Everything }
-            }
-            _ => Report::Everything,
-        }
+    pub(in crate::redis) fn read<'m>(&self, message: &'m [u8]) -> Message<'m> {
+        let Some((sender, rest)) = message.split_first_chunk::<16>() else { return Message::Everything };
+        let Some(keys) = split(rest) else { return Message::Everything };
+        if *sender == self.sender { Message::Own(keys) } else { Message::Keys(keys) }
     }
+}
+
+fn split(message: &[u8]) -> Option<Vec<&[u8]>> {
+    let (&KEYS, mut rest) = message.split_first()? else { return None };
+    let mut keys = Vec::new();
+    while let Some((length, after)) = rest.split_first_chunk::<4>() {
+        let (key, after) = after.split_at_checked(u32::from_be_bytes(*length) as usize)?;
+        keys.push(key);
+        rest = after;
+    }
+    rest.is_empty().then_some(keys)
 }
 
 #[cfg(test)]
@@ -71,12 +76,12 @@ mod tests {
     }
 
     #[test]
-    fn keys_of_any_bytes_are_read_back_and_our_own_are_passed_over() {
+    fn keys_of_any_bytes_are_read_back_and_our_own_are_known() {
         let (ours, theirs) = pair();
         let keys: [&[u8]; 4] = [b"n:a", b"", b"n:\0\xff", &[7; 1500]];
         let message = theirs.keys(keys);
-        assert!(matches!(ours.read(&message), Report::Keys(read) if read == keys));
-        assert!(matches!(theirs.read(&message), Report::Nothing));
+        assert!(matches!(ours.read(&message), Message::Keys(read) if read == keys));
+        assert!(matches!(theirs.read(&message), Message::Own(read) if read == keys));
     }
 
     #[test]
@@ -84,12 +89,12 @@ mod tests {
         let (ours, theirs) = pair();
         let message = theirs.keys([&b"n:key"[..]]);
         for length in (0..message.len()).filter(|length| *length != 17) {
-            assert!(matches!(ours.read(&message[..length]), Report::Everything), "cut to {length}");
+            assert!(matches!(ours.read(&message[..length]), Message::Everything), "cut to {length}");
         }
         let mut unknown = message;
         unknown[16] = b'?';
-        assert!(matches!(ours.read(&unknown), Report::Everything));
+        assert!(matches!(ours.read(&unknown), Message::Everything));
         let huge = [&theirs.sender[..], b"k\xff\xff\xff\xffx"].concat();
-        assert!(matches!(ours.read(&huge), Report::Everything));
+        assert!(matches!(ours.read(&huge), Message::Everything));
     }
 }

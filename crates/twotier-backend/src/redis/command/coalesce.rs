@@ -1,0 +1,293 @@
+//! Single reads that come at the same time, made one round trip.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+use twotier_core::{BackendError, BackendErrorKind};
+
+use crate::GetReply;
+
+use super::{
+    connections::Connections,
+    read::{self, BatchRead, BatchReply, ReadResult},
+};
+
+/// While no more reads than this are in flight each goes by itself. Together they would take less processor time, but
+/// client and server would take turns instead of working at once: eight readers get up to a third less that way, in halves
+/// too.
+const ALONE: usize = 8;
+/// The most keys in one batch. Twice as many save nothing more that can be measured, and half as many cost nothing.
+const BATCH: usize = 128;
+/// The least, while more reads come.
+const LEAST: usize = ALONE / 2;
+/// The most bytes that one batch is expected to bring.
+const BYTES: usize = 1024 * 1024;
+
+/// The reads in flight on one link.
+///
+/// The first read that is not sent by itself opens a batch and hands it to a task; the task lets everybody who is ready to
+/// run go first, once, and sends what has gathered by then. There is no timer: a batch is as large as the load makes it.
+///
+/// A batch that has half of all the keys in flight is sent at once: the server works on it while the other half is put
+/// together here, and the other way round. All of them in one batch would have the two take turns.
+///
+/// The batch belongs to the task and not to the read that opened it, so whoever waits may go away at any point, and nobody
+/// else notices.
+pub(super) struct Coalescer {
+    state: Mutex<State>,
+    /// The user may not run `MGET`: every read goes by itself.
+    refused: AtomicBool,
+}
+
+#[derive(Default)]
+struct State {
+    /// How many keys are being read.
+    in_flight: usize,
+    /// The batch that still takes keys.
+    open: Option<Arc<Batch>>,
+    /// When the last batch was sent, more was in flight than goes alone: so it will be again. Without this the first reads
+    /// after each batch, when little is in flight, would go by themselves every time.
+    busy: bool,
+}
+
+/// Reads one key, by itself or in company. The command is sent after this call began.
+pub(in crate::redis) async fn get(connections: &Connections, key: &[u8]) -> ReadResult {
+    let mut answer = None;
+    let alone = connections.coalescer().enter(connections, key, || {
+        let (sender, receiver) = oneshot::channel();
+        answer = Some(receiver);
+        // Nobody waits any more when the receiver is gone.
+        Some(GetReply::new(move |result| drop(sender.send(result))))
+    });
+    match answer {
+        Some(answer) if !alone => answer.await.unwrap_or_else(|_gone| Err(ended())),
+        _ => {
+            let _counted = Counted { connections, keys: 1 };
+            // Boxed, so that a read in company, of which there are many, does not carry the room for it: beyond a kilobyte
+            // allocators keep nothing at hand.
+            Box::pin(read::get(connections, key)).await
+        }
+    }
+}
+
+/// Starts such a read, whose result a task of the link hands over.
+pub(in crate::redis) fn start_get(connections: &Connections, key: &[u8], reply: GetReply) {
+    let mut reply = Some(reply);
+    if connections.coalescer().enter(connections, key, || reply.take()) {
+        let lone = Lone { connections: connections.clone(), reply };
+        connections.runtime().spawn(lone.read(key.to_vec()));
+    }
+}
+
+impl Coalescer {
+    pub(super) fn new(coalesces: bool) -> Self {
+        Self { state: Mutex::default(), refused: AtomicBool::new(!coalesces) }
+    }
+
+    /// Counts one read. Returns true when it goes by itself; else it has a place in a batch, and its result goes to
+    /// `reply`.
+    fn enter(&self, connections: &Connections, key: &[u8], reply: impl FnOnce() -> Option<GetReply>) -> bool {
+        let mut state = self.state.lock();
+        state.in_flight += 1;
+        let few = state.in_flight <= ALONE && !state.busy || self.refused.load(Ordering::Relaxed);
+        if few && state.open.is_none() {
+            return true;
+        }
+        let opened = state.open.is_none();
+        let batch = Arc::clone(state.open.get_or_insert_with(|| Arc::new(Batch::new())));
+        let seats = batch.seat(key, reply());
+        let half = (state.in_flight / 2).clamp(LEAST, BATCH);
+        let full = seats >= connections.sizes().keys_within(BYTES, half);
+        if full {
+            state.open = None;
+        }
+        // A task that cannot be spawned any more is dropped at once, and takes the lock then.
+        drop(state);
+        let sender = || BatchSender { connections: connections.clone(), batch: Arc::clone(&batch) };
+        if full {
+            connections.runtime().spawn(sender().now());
+        } else if opened {
+            connections.runtime().spawn(sender().soon());
+        }
+        false
+    }
+
+    /// Takes no more keys into this batch.
+    fn close(&self, batch: &Arc<Batch>) {
+        let mut state = self.state.lock();
+        state.busy = state.in_flight > ALONE;
+        if state.open.as_ref().is_some_and(|open| Arc::ptr_eq(open, batch)) {
+            state.open = None;
+        }
+    }
+}
+
+/// Reads in flight, until this is dropped.
+struct Counted<'c> {
+    connections: &'c Connections,
+    keys: usize,
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.connections.coalescer().state.lock().in_flight -= self.keys;
+    }
+}
+
+/// A read that goes by itself in a task. Dropped early, it is an error for whoever waits.
+struct Lone {
+    connections: Connections,
+    reply: Option<GetReply>,
+}
+
+impl Lone {
+    async fn read(mut self, key: Vec<u8>) {
+        let result = read::get(&self.connections, &key).await;
+        self.answer(result);
+    }
+
+    fn answer(&mut self, result: ReadResult) {
+        if let Some(reply) = self.reply.take() {
+            // Counted as ended before anybody acts on the result: whoever reads next in step with this one goes alone too.
+            drop(Counted { connections: &self.connections, keys: 1 });
+            hand_over(reply, result);
+        }
+    }
+}
+
+impl Drop for Lone {
+    fn drop(&mut self) {
+        self.answer(Err(ended()));
+    }
+}
+
+/// Keys that are read together, and where the result of each goes.
+struct Batch {
+    gathered: Mutex<Gathered>,
+}
+
+#[derive(Default)]
+struct Gathered {
+    /// Until it is sent.
+    read: Option<BatchRead>,
+    replies: Vec<Option<GetReply>>,
+}
+
+impl Batch {
+    fn new() -> Self {
+        let (read, replies) = (Some(BatchRead::new(BATCH)), Vec::with_capacity(BATCH));
+        Self { gathered: Mutex::new(Gathered { read, replies }) }
+    }
+
+    /// Takes a key into a batch that is open, and returns how many there are. An open batch was not sent: it is closed
+    /// first, under the lock that whoever takes a seat holds.
+    fn seat(&self, key: &[u8], reply: Option<GetReply>) -> usize {
+        let mut gathered = self.gathered.lock();
+        if let Some(read) = &mut gathered.read {
+            read.add(key);
+        }
+        gathered.replies.push(reply);
+        gathered.replies.len()
+    }
+}
+
+impl Drop for Batch {
+    /// A batch that no task has sent is an error for everyone who waits.
+    fn drop(&mut self) {
+        for reply in self.gathered.get_mut().replies.drain(..).flatten() {
+            hand_over(reply, Err(ended()));
+        }
+    }
+}
+
+/// A task that sends a batch.
+struct BatchSender {
+    connections: Connections,
+    batch: Arc<Batch>,
+}
+
+impl BatchSender {
+    /// Sends what has gathered once everybody who is ready to run has run.
+    async fn soon(self) {
+        tokio::task::yield_now().await;
+        self.now().await;
+    }
+
+    /// Sends what has gathered and hands out the results, unless the task of a batch that became full was faster.
+    async fn now(self) {
+        let (connections, coalescer) = (&self.connections, self.connections.coalescer());
+        coalescer.close(&self.batch);
+        let (mut read, replies) = {
+            let mut gathered = self.batch.gathered.lock();
+            let Some(read) = gathered.read.take() else { return };
+            (read, std::mem::take(&mut gathered.replies))
+        };
+        let mut waiting = Waiting { connections, replies };
+        let BatchReply { results, refused, .. } = read.ask(connections).await;
+        if refused {
+            coalescer.refused.store(true, Ordering::Relaxed);
+        }
+        let fallback: Vec<usize> = (0..results.len()).filter(|&index| results[index].is_none()).collect();
+        waiting.answer(results.into_iter().enumerate().filter_map(|(index, result)| Some((index, result?))));
+        if fallback.is_empty() {
+            return;
+        }
+        // Everybody else has a result: keys that need `GET` hold nobody up.
+        let keys: Vec<&[u8]> = fallback.iter().map(|&index| read.key(index)).collect();
+        let results = read::get_singly(connections, &keys).await;
+        waiting.answer(fallback.into_iter().zip(results));
+    }
+}
+
+impl Drop for BatchSender {
+    /// Dropped early, by the end of the runtime, it leaves no batch open that nobody will send.
+    fn drop(&mut self) {
+        self.connections.coalescer().close(&self.batch);
+    }
+}
+
+/// Those who wait for the results of a batch that is being sent. Dropped early, by a panic or by the end of the runtime, it
+/// is an error for everyone who still waits.
+struct Waiting<'c> {
+    connections: &'c Connections,
+    replies: Vec<Option<GetReply>>,
+}
+
+impl Waiting<'_> {
+    fn answer(&mut self, results: impl IntoIterator<Item = (usize, ReadResult)>) {
+        let replies: Vec<_> = results
+            .into_iter()
+            .filter_map(|(index, result)| Some((self.replies.get_mut(index)?.take()?, result)))
+            .collect();
+        // Counted as ended before anybody acts on a result.
+        drop(Counted { connections: self.connections, keys: replies.len() });
+        for (reply, result) in replies {
+            hand_over(reply, result);
+        }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let left = self.replies.len();
+        self.answer((0..left).map(|index| (index, Err(ended()))));
+    }
+}
+
+/// A panic of whoever takes the result is not ours.
+fn hand_over(reply: GetReply, result: ReadResult) {
+    if catch_unwind(AssertUnwindSafe(|| reply.send(result))).is_err() {
+        tracing::error!("the result of a read was handed over to code that panicked");
+    }
+}
+
+fn ended() -> BackendError {
+    BackendError::new(BackendErrorKind::Unavailable, "the read was ended by the end of the runtime")
+}

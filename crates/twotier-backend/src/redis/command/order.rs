@@ -1,0 +1,114 @@
+//! The order of writes that are accepted and not sent at once.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+/// The keys with writes that were accepted and may not have been sent yet: large ones, and the later parts of batches.
+/// A later write of such a key waits for them, so that writes of one key are executed in the order in which they were
+/// accepted, whichever connection they go over.
+#[derive(Debug, Default)]
+pub(super) struct WriteOrder {
+    /// How many turns there are. Most of the time there are none, and then no lock is taken.
+    turns: AtomicUsize,
+    last: Mutex<Last>,
+}
+
+#[derive(Debug, Default)]
+struct Last {
+    next_id: u64,
+    /// The last turn of each key, and what tells of its end.
+    turns: HashMap<Bytes, (u64, watch::Receiver<()>)>,
+}
+
+/// The turn of one accepted write. Dropped, it lets the next ones of its keys go on.
+#[derive(Debug)]
+pub(super) struct Turn {
+    order: Arc<WriteOrder>,
+    id: u64,
+    keys: Vec<Bytes>,
+    before: Vec<watch::Receiver<()>>,
+    /// Closed by being dropped.
+    _ended: watch::Sender<()>,
+}
+
+impl WriteOrder {
+    /// Returns whether an accepted write of one of these keys may not have been sent yet.
+    pub(super) fn holds<'k>(&self, keys: impl IntoIterator<Item = &'k Bytes>) -> bool {
+        if self.turns.load(Ordering::Acquire) == 0 {
+            return false;
+        }
+        let last = self.last.lock();
+        keys.into_iter().any(|key| last.turns.contains_key(key))
+    }
+
+    /// Accepts a write of these keys, to be sent when it is its turn.
+    pub(super) fn accept(self: &Arc<Self>, keys: Vec<Bytes>) -> Turn {
+        let (ended, end) = watch::channel(());
+        let mut last = self.last.lock();
+        self.turns.fetch_add(1, Ordering::AcqRel);
+        let id = last.next_id;
+        last.next_id += 1;
+        let replaced = keys.iter().filter_map(|key| last.turns.insert(key.clone(), (id, end.clone())));
+        // A key twice in one write waits for no other write.
+        let before = replaced.filter(|(other, _)| *other != id).map(|(_, end)| end).collect();
+        Turn { order: Arc::clone(self), id, keys, before, _ended: ended }
+    }
+}
+
+impl Turn {
+    /// Waits until every write of its keys that was accepted earlier has ended.
+    pub(super) async fn comes(&mut self) {
+        for mut end in self.before.drain(..) {
+            while end.changed().await.is_ok() {}
+        }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let mut last = self.order.last.lock();
+        for key in &self.keys {
+            if last.turns.get(key).is_some_and(|(id, _)| *id == self.id) {
+                last.turns.remove(key);
+            }
+        }
+        self.order.turns.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn turns_of_one_key_come_in_the_order_of_their_acceptance() {
+        let order = Arc::new(WriteOrder::default());
+        let key = |name: &'static str| Bytes::from_static(name.as_bytes());
+        assert!(!order.holds([&key("a")]));
+        let mut first = order.accept(vec![key("a"), key("a"), key("b")]);
+        let mut other = order.accept(vec![key("c")]);
+        let mut second = order.accept(vec![key("b"), key("c")]);
+        first.comes().await;
+        other.comes().await;
+        let waiting = tokio::spawn(async move {
+            second.comes().await;
+            second
+        });
+        drop(other);
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished() && order.holds([&key("b")]));
+        drop(first);
+        drop(waiting.await.unwrap());
+        assert!(!order.holds([&key("a"), &key("b"), &key("c")]));
+        assert!(order.last.lock().turns.is_empty());
+    }
+}

@@ -1,0 +1,236 @@
+//! The reads: value and remaining time to live, from one round trip.
+//!
+//! Values come first and the times after them: a reply too many or too few before a value makes one of these replies the
+//! wrong shape, which ends the connection before the value is returned.
+
+use bytes::Bytes;
+use redis::{Arg, Cmd, Pipeline, Value};
+use twotier_core::{BackendError, RemainingTtl};
+
+use crate::{
+    BackendResult, Stored,
+    redis::wire::{Connection, Reply, nonce},
+};
+
+use super::{
+    connections::{Connections, Reporting},
+    transaction,
+};
+
+/// What a read returns for one key.
+pub(super) type ReadResult = BackendResult<Option<Stored>>;
+
+/// `GET` and `PTTL` in one round trip.
+///
+/// Where the server reports every write, one between the two is reported, and the reader keeps nothing; otherwise the
+/// two are one transaction.
+pub(super) async fn get(connections: &Connections, key: &[u8]) -> ReadResult {
+    let mut question = Pipeline::with_capacity(5);
+    let names = |index| if index == 0 { "GET" } else { "PTTL" };
+    let mut replies = ask(connections, &mut question, 2, names, |commands| {
+        commands.add_command(of_key("GET", key)).add_command(of_key("PTTL", key));
+    })
+    .await?;
+    let result = stored(&mut replies);
+    if let Ok(found) = &result {
+        connections.sizes().observe(found.as_ref().map_or(0, |stored| stored.value.len()), 1);
+    }
+    result
+}
+
+/// `GET` and `PTTL` of each key, all in one round trip where they need not be transactions; each result is its own.
+pub(super) async fn get_singly(connections: &Connections, keys: &[&[u8]]) -> Vec<ReadResult> {
+    let mut results = Vec::with_capacity(keys.len());
+    let Reporting::Broadcast = connections.reporting() else {
+        // One transaction for all would be refused as a whole when one of its keys is.
+        for key in keys {
+            results.push(get(connections, key).await);
+        }
+        return results;
+    };
+    if keys.is_empty() {
+        return results;
+    }
+    let mut commands = Pipeline::with_capacity(2 * keys.len());
+    let names = |index: usize| if index.is_multiple_of(2) { "GET" } else { "PTTL" };
+    let asked = ask(connections, &mut commands, 2 * keys.len(), names, |commands| {
+        for key in keys {
+            commands.add_command(of_key("GET", key)).add_command(of_key("PTTL", key));
+        }
+    });
+    match asked.await {
+        Ok(mut replies) => {
+            results.extend(keys.iter().map(|_| stored(&mut replies)));
+            believed(replies.connection(), &mut results);
+        }
+        Err(cause) => results.extend(keys.iter().map(|_| Err(cause.clone()))),
+    }
+    results
+}
+
+/// A read of many keys that is being put together.
+pub(super) struct BatchRead {
+    /// The `MGET`, until it is asked.
+    values: Cmd,
+    /// One `PTTL` for each key, until they are asked.
+    times: Vec<Cmd>,
+    length: usize,
+    /// What was asked: whatever else, then one command for each key.
+    asked: Pipeline,
+    before_times: usize,
+}
+
+/// The results of a [`BatchRead`].
+pub(super) struct BatchReply {
+    /// One for each key in the order of the keys. `None` is one that only `GET` can give.
+    pub(super) results: Vec<Option<ReadResult>>,
+    /// How many bytes the values have.
+    pub(super) bytes: usize,
+    /// The user may not run `MGET`.
+    pub(super) refused: bool,
+}
+
+impl BatchRead {
+    pub(super) fn new(capacity: usize) -> Self {
+        let mut values = Cmd::with_capacity(capacity + 1, 32 * capacity);
+        values.arg("MGET");
+        Self { values, times: Vec::with_capacity(capacity), length: 0, asked: Pipeline::new(), before_times: 0 }
+    }
+
+    pub(super) fn add(&mut self, key: &[u8]) {
+        self.times.push(of_key("PTTL", key));
+        self.values.arg(key);
+        self.length += 1;
+    }
+
+    /// The key in this place, once the read was asked.
+    pub(super) fn key(&self, index: usize) -> &[u8] {
+        key_of(self.asked.cmd_iter().nth(self.before_times + index))
+    }
+
+    /// Sends it, once, in one round trip.
+    ///
+    /// `MGET` answers nil for a key of another type too: when its `PTTL` says that it exists, or did a moment ago, `GET`
+    /// tells. And a user may be allowed `GET` where `MGET` is refused.
+    pub(super) async fn ask(&mut self, connections: &Connections) -> BatchReply {
+        match self.replies(connections).await {
+            Ok((values, mut replies)) => {
+                let bytes = values.iter().map(size).sum();
+                connections.sizes().observe(bytes, self.length);
+                let mut results: Vec<_> = values.into_iter().map(|value| found(value, &mut replies)).collect();
+                if let Some(cause) = replies.connection().loss().cause() {
+                    results.fill_with(|| Some(Err(cause.clone())));
+                }
+                BatchReply { results, bytes, refused: false }
+            }
+            Err(cause) => {
+                let refused = is_not_allowed(&cause);
+                let results = (0..self.length).map(|_| if refused { None } else { Some(Err(cause.clone())) });
+                BatchReply { results: results.collect(), bytes: 0, refused }
+            }
+        }
+    }
+
+    async fn replies(&mut self, connections: &Connections) -> BackendResult<(Vec<Value>, Reply)> {
+        let (values, times) = (std::mem::take(&mut self.values), std::mem::take(&mut self.times));
+        self.asked = Pipeline::with_capacity(self.length + 4);
+        self.before_times = if let Reporting::Broadcast = connections.reporting() { 1 } else { 2 };
+        let names = |index| if index == 0 { "MGET" } else { "PTTL" };
+        let mut replies = ask(connections, &mut self.asked, self.length + 1, names, |commands| {
+            commands.add_command(values);
+            for time in times {
+                commands.add_command(time);
+            }
+        })
+        .await?;
+        let values = replies.array("MGET")?;
+        if values.len() == self.length { Ok((values, replies)) } else { Err(replies.connection().out_of_step("MGET")) }
+    }
+}
+
+fn key_of(command: Option<&Cmd>) -> &[u8] {
+    match command.and_then(|command| command.args_iter().nth(1)) {
+        Some(Arg::Simple(key)) => key,
+        _ => &[],
+    }
+}
+
+/// Returns whether a command is refused for good, and not by a state that passes.
+fn is_not_allowed(cause: &BackendError) -> bool {
+    matches!(cause.code(), Some("NOPERM" | "ERR"))
+}
+
+/// A command with a key, of which there are many in a batch: allocated once in the size it has.
+fn of_key(name: &str, key: &[u8]) -> Cmd {
+    let mut command = Cmd::with_capacity(2, name.len() + key.len());
+    command.arg(name).arg(key);
+    command
+}
+
+/// Asks `count` commands that change nothing.
+async fn ask(
+    connections: &Connections,
+    commands: &mut Pipeline,
+    count: usize,
+    command: impl Fn(usize) -> &'static str,
+    add: impl FnOnce(&mut Pipeline),
+) -> BackendResult<Reply> {
+    let connection = connections.reading();
+    if let Reporting::Broadcast = connections.reporting() {
+        add(commands);
+        return connection.ask(commands, count).await;
+    }
+    transaction::begin(commands);
+    add(commands);
+    commands.cmd("EXEC");
+    // The results come last: one more reply shows that they are those of this transaction.
+    let mark = nonce();
+    commands.cmd("PING").arg(&mark);
+    let mut replies = connection.ask(commands, count + 3).await?;
+    let within = transaction::end(&mut replies, count, command);
+    replies.pong(&mark)?;
+    within
+}
+
+/// What `MGET` and `PTTL` say about a key, unless only `GET` can say.
+fn found(value: Value, times: &mut Reply) -> Option<ReadResult> {
+    let ttl = remaining(times);
+    match (value, ttl) {
+        (_, Err(cause)) => Some(Err(cause)),
+        (Value::BulkString(value), Ok(ttl)) => Some(Ok(Some(Stored { value: value.into(), ttl }))),
+        (Value::Nil, Ok(RemainingTtl::Unknown)) => Some(Ok(None)),
+        (Value::Nil, Ok(_exists)) => None,
+        (_, Ok(_)) => Some(Err(times.connection().out_of_step("MGET"))),
+    }
+}
+
+fn stored(replies: &mut Reply) -> ReadResult {
+    // Both are taken, so that the next pair begins where it does.
+    let (value, ttl) = (replies.bulk("GET"), remaining(replies));
+    if let Some(lost) = replies.connection().loss().cause() {
+        return Err(lost);
+    }
+    match value? {
+        Some(value) => Ok(Some(Stored { value: Bytes::from(value), ttl: ttl? })),
+        None => Ok(None),
+    }
+}
+
+/// Takes back results that were read before the replies turned out to be out of step.
+fn believed(connection: &Connection, results: &mut [ReadResult]) {
+    if let Some(cause) = connection.loss().cause() {
+        results.fill_with(|| Err(cause.clone()));
+    }
+}
+
+fn remaining(replies: &mut Reply) -> BackendResult<RemainingTtl> {
+    replies.integer("PTTL").map(RemainingTtl::from_pttl)
+}
+
+/// How many bytes a value has.
+fn size(reply: &Value) -> usize {
+    match reply {
+        Value::BulkString(bytes) => bytes.len(),
+        _ => 0,
+    }
+}

@@ -1,0 +1,363 @@
+//! The writes: how each operation is said in Redis, and how its replies are read.
+
+use std::{future::poll_fn, pin::pin, task::Poll, time::Duration};
+
+use bytes::Bytes;
+use redis::{Pipeline, Value, cmd};
+use tokio::sync::mpsc;
+use twotier_core::{BackendError, BackendErrorKind};
+
+use crate::{
+    BackendResult,
+    redis::wire::{Connection, Reply},
+};
+
+use super::{
+    connections::{Connections, Reporting},
+    order::Turn,
+    transaction,
+};
+
+/// The most commands in one part of a batch. More would hold up pushes and heartbeats behind them.
+const PART: usize = 512;
+/// The most bytes of values in one part of a batch, for the same reason.
+const PART_BYTES: usize = 1024 * 1024;
+/// From this many bytes on a write goes over the data connection: heartbeats and reports do not wait behind it.
+const LARGE: usize = 256 * 1024;
+/// How many keys one `SCAN` looks at.
+const SCAN_COUNT: usize = 512;
+
+/// One write.
+#[derive(Clone)]
+pub(in crate::redis) struct Change {
+    pub(in crate::redis) key: Bytes,
+    pub(in crate::redis) action: Action,
+}
+
+/// What a write does.
+#[derive(Clone)]
+pub(in crate::redis) enum Action {
+    /// Replaces whatever is there.
+    Set { value: Bytes, ttl: Option<Duration> },
+    /// Writes where nothing is.
+    SetAbsent { value: Bytes, ttl: Option<Duration> },
+    /// Writes, or removes, where exactly this is, or nothing.
+    Replace { expected: Option<Bytes>, value: Option<Bytes>, ttl: Option<Duration> },
+    /// Removes.
+    Remove,
+}
+
+impl Change {
+    /// How many bytes are sent, but for what is small beside them.
+    fn bytes(&self) -> usize {
+        let of = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
+        self.key.len()
+            + match &self.action {
+                Action::Set { value, .. } | Action::SetAbsent { value, .. } => value.len(),
+                Action::Replace { expected, value, .. } => of(expected) + of(value),
+                Action::Remove => 0,
+            }
+    }
+
+    fn say(&self, commands: &mut Pipeline) {
+        let key = &self.key[..];
+        match &self.action {
+            Action::Set { value, ttl } => {
+                commands.cmd("SET").arg(key).arg(&value[..]);
+                if let Some(ttl) = ttl {
+                    commands.arg("PX").arg(millis(*ttl));
+                }
+            }
+            Action::SetAbsent { value, ttl } => {
+                commands.cmd("SET").arg(key).arg(&value[..]).arg("NX");
+                if let Some(ttl) = ttl {
+                    commands.arg("PX").arg(millis(*ttl));
+                }
+            }
+            Action::Replace { expected, value, ttl } => {
+                let flag = |given: bool| if given { "1" } else { "0" };
+                commands.cmd("EVAL").arg(REPLACE).arg(1).arg(key);
+                commands.arg(flag(expected.is_some())).arg(expected.as_deref().unwrap_or_default());
+                commands.arg(flag(value.is_some())).arg(value.as_deref().unwrap_or_default());
+                commands.arg(ttl.map_or_else(String::new, |ttl| millis(ttl).to_string()));
+            }
+            // It frees large values without stopping the server.
+            Action::Remove => {
+                commands.cmd("UNLINK").arg(key);
+            }
+        }
+    }
+
+    fn command(&self) -> &'static str {
+        match self.action {
+            Action::Set { .. } | Action::SetAbsent { .. } => "SET",
+            Action::Replace { .. } => "EVAL",
+            Action::Remove => "UNLINK",
+        }
+    }
+
+    /// Reads whether it changed anything.
+    fn changed(&self, replies: &mut Reply) -> BackendResult<bool> {
+        match &self.action {
+            Action::Set { .. } => replies.okay(self.command()).map(|()| true),
+            Action::SetAbsent { .. } => replies.okay_or_nil(self.command()),
+            Action::Replace { .. } => Ok(replies.integer(self.command())? == 1),
+            Action::Remove => Ok(replies.integer(self.command())? > 0),
+        }
+    }
+}
+
+/// Replaces a value if it still is the expected one: [scripts are executed atomically](https://redis.io/docs/latest/develop/programmability/).
+///
+/// The script is sent each time: it is shorter than the round trip that a server without it would cost.
+const REPLACE: &str = "local held = redis.call('GET', KEYS[1]) \
+    if ARGV[1] == '1' then if held ~= ARGV[2] then return 0 end elseif held then return 0 end \
+    if ARGV[3] == '0' then redis.call('UNLINK', KEYS[1]) \
+    elseif ARGV[5] == '' then redis.call('SET', KEYS[1], ARGV[4]) \
+    else redis.call('SET', KEYS[1], ARGV[4], 'PX', ARGV[5]) end \
+    return 1";
+
+/// Makes one change, and returns whether it changed anything. Accepted when this is polled for the first time.
+pub(in crate::redis) async fn change(connections: &Connections, change: Change) -> BackendResult<bool> {
+    let mut results = send(connections, vec![change]).await;
+    results.pop().unwrap_or_else(|| Err(connections.data().out_of_step("a write")))
+}
+
+/// Makes many changes, in order, in parts of a bounded size. All of them are accepted when this is polled for the first
+/// time.
+pub(in crate::redis) async fn change_many(connections: &Connections, changes: Vec<Change>) -> Vec<BackendResult<bool>> {
+    let length = changes.len();
+    let mut parts = parts(changes);
+    let Some(first) = parts.next() else { return Vec::new() };
+    let mut first = pin!(send(connections, first));
+    // Accepted before the later parts, which may hold the same keys.
+    let early = poll_fn(|context| {
+        Poll::Ready(match first.as_mut().poll(context) {
+            Poll::Ready(results) => Some(results),
+            Poll::Pending => None,
+        })
+    })
+    .await;
+    let mut later = later(connections, parts.collect());
+    let mut results = match early {
+        Some(results) => results,
+        None => first.await,
+    };
+    while let Some(more) = later.next().await {
+        results.extend(more);
+    }
+    // Those whose task ended with its runtime.
+    results.resize_with(length, || Err(ended()));
+    results
+}
+
+/// Cuts a batch into parts.
+fn parts(changes: Vec<Change>) -> impl Iterator<Item = Vec<Change>> {
+    let mut changes = changes.into_iter().peekable();
+    std::iter::from_fn(move || {
+        let first = changes.next()?;
+        let (mut bytes, mut part) = (first.bytes(), vec![first]);
+        while part.len() < PART
+            && let Some(next) = changes.next_if(|next| bytes + next.bytes() <= PART_BYTES)
+        {
+            bytes += next.bytes();
+            part.push(next);
+        }
+        Some(part)
+    })
+}
+
+/// Sends changes together: at once, when this is polled for the first time, or when it is their turn.
+async fn send(connections: &Connections, part: Vec<Change>) -> Vec<BackendResult<bool>> {
+    let large = is_large(&part);
+    let over = connections.writing();
+    let detour = large && !over.is(connections.data());
+    if !detour && !connections.order().holds(part.iter().map(|change| &change.key)) {
+        return dispatch(connections, over, &part).await;
+    }
+    let length = part.len();
+    let mut results = later(connections, vec![part]).next().await.unwrap_or_default();
+    results.resize_with(length, || Err(ended()));
+    results
+}
+
+/// The results of parts that are sent later, in order.
+struct Later(Option<mpsc::UnboundedReceiver<Vec<BackendResult<bool>>>>);
+
+impl Later {
+    async fn next(&mut self) -> Option<Vec<BackendResult<bool>>> {
+        self.0.as_mut()?.recv().await
+    }
+}
+
+/// Accepts parts, to be sent by a task one after the other when it is their turn. What is not sent yet when nobody waits
+/// for it any more is never sent.
+fn later(connections: &Connections, parts: Vec<Vec<Change>>) -> Later {
+    if parts.is_empty() {
+        return Later(None);
+    }
+    let keys = parts.iter().flatten().map(|change| change.key.clone()).collect();
+    let mut turn = connections.order().accept(keys);
+    let (sender, results) = mpsc::unbounded_channel();
+    let link = connections.clone();
+    connections.runtime().spawn(async move {
+        comes(&link, &mut turn).await;
+        for part in parts {
+            if sender.is_closed() {
+                return;
+            }
+            let _ = sender.send(send_in_turn(&link, &part).await);
+        }
+    });
+    Later(Some(results))
+}
+
+/// Waits for a turn, unless the link is lost first.
+async fn comes(connections: &Connections, turn: &mut Turn) {
+    tokio::select! {
+        biased;
+        _cause = connections.loss().wait() => {}
+        () = turn.comes() => {}
+    }
+}
+
+/// Sends a part whose turn it is.
+async fn send_in_turn(connections: &Connections, part: &[Change]) -> Vec<BackendResult<bool>> {
+    let over = connections.writing();
+    if !is_large(part) || over.is(connections.data()) {
+        return dispatch(connections, over, part).await;
+    }
+    let _counted = connections.large_write();
+    // What was written before over the other connection has been executed once this is answered.
+    if let Err(cause) = over.ping().await {
+        return part.iter().map(|_| Err(cause.clone().not_sent())).collect();
+    }
+    dispatch(connections, connections.data(), part).await
+}
+
+fn is_large(part: &[Change]) -> bool {
+    part.iter().any(|change| change.bytes() >= LARGE)
+}
+
+/// Sends changes over a connection. Where writers tell each other of their writes, the telling is part of one transaction
+/// with them, so that messages come in the order of the writes.
+async fn dispatch(connections: &Connections, over: &Connection, part: &[Change]) -> Vec<BackendResult<bool>> {
+    let mut commands = Pipeline::with_capacity(part.len() + 3);
+    let replies = if let Reporting::Channel(channel) = connections.reporting() {
+        transaction::begin(&mut commands);
+        part.iter().for_each(|change| change.say(&mut commands));
+        commands.cmd("PUBLISH").arg(channel.name()).arg(channel.keys(part.iter().map(|change| &change.key[..])));
+        commands.cmd("EXEC");
+        let asked = over.ask(&commands, part.len() + 3).await;
+        asked.and_then(|mut replies| transaction::end(&mut replies, part.len() + 1, |index| part.get(index).map_or("PUBLISH", Change::command)))
+    } else {
+        part.iter().for_each(|change| change.say(&mut commands));
+        over.ask(&commands, part.len()).await
+    };
+    match replies {
+        Ok(mut replies) => {
+            let mut results: Vec<_> = part.iter().map(|change| change.changed(&mut replies)).collect();
+            if let Some(cause) = over.loss().cause() {
+                // What was read before the replies turned out to be out of step is not believed.
+                results.fill_with(|| Err(cause.clone()));
+            }
+            results
+        }
+        Err(cause) => part.iter().map(|_| Err(cause.clone())).collect(),
+    }
+}
+
+/// `SCAN` with the prefix, and `UNLINK` for what it finds.
+///
+/// `SCAN` returns every key that was there from start to end at least once; how many there were comes from `UNLINK`.
+pub(in crate::redis) async fn clear(connections: &Connections, prefix: &[u8]) -> BackendResult<u64> {
+    let pattern = pattern(prefix);
+    let mut cursor = b"0".to_vec();
+    let mut removed = 0;
+    loop {
+        let mut scan = cmd("SCAN");
+        scan.arg(&cursor[..]).arg("MATCH").arg(&pattern[..]).arg("COUNT").arg(SCAN_COUNT);
+        let (next, keys) = page(&mut connections.data().one(scan).await?)?;
+        let changes = keys.into_iter().map(|key| Change { key: key.into(), action: Action::Remove });
+        for result in change_many(connections, changes.collect()).await {
+            removed += u64::from(result?);
+        }
+        if next == b"0" {
+            return Ok(removed);
+        }
+        cursor = next;
+    }
+}
+
+fn page(replies: &mut Reply) -> BackendResult<(Vec<u8>, Vec<Vec<u8>>)> {
+    let parts = <[Value; 2]>::try_from(replies.array("SCAN")?);
+    let out_of_step = || Err(replies.connection().out_of_step("SCAN"));
+    let Ok([Value::BulkString(cursor), Value::Array(keys)]) = parts else { return out_of_step() };
+    let keys = keys.into_iter().map(|key| match key {
+        Value::BulkString(key) => Some(key),
+        _ => None,
+    });
+    match keys.collect::<Option<_>>() {
+        Some(keys) => Ok((cursor, keys)),
+        None => out_of_step(),
+    }
+}
+
+/// Whole milliseconds, rounded down: a value never lives longer than it was asked to. Callers give at least one.
+fn millis(ttl: Duration) -> u64 {
+    u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).max(1)
+}
+
+/// A glob that matches exactly the keys with this prefix.
+fn pattern(prefix: &[u8]) -> Vec<u8> {
+    let mut pattern = Vec::with_capacity(prefix.len() + 1);
+    for &byte in prefix {
+        if matches!(byte, b'*' | b'?' | b'[' | b']' | b'\\' | b'^') {
+            pattern.push(b'\\');
+        }
+        pattern.push(byte);
+    }
+    pattern.push(b'*');
+    pattern
+}
+
+fn ended() -> BackendError {
+    BackendError::new(BackendErrorKind::Unavailable, "the write was ended by the end of the runtime")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_with_glob_characters_matches_only_itself() {
+        assert_eq!(pattern(b"users:"), b"users:*");
+        assert_eq!(pattern(br"a*b?[c]\^:"), br"a\*b\?\[c\]\\\^:*");
+    }
+
+    #[test]
+    fn a_time_to_live_is_rounded_down_and_never_to_zero() {
+        assert_eq!(millis(Duration::from_micros(1999)), 1);
+        assert_eq!(millis(Duration::from_micros(1)), 1);
+        assert_eq!(millis(Duration::MAX), u64::MAX);
+    }
+
+    #[test]
+    fn parts_are_bounded_in_commands_and_bytes_and_keep_every_change_in_order() {
+        let sizes = (0..2000).map(|number| if number % 300 == 7 { 3 * PART_BYTES / 2 } else { 5000 });
+        let changes: Vec<_> = sizes
+            .enumerate()
+            .map(|(number, size)| Change {
+                key: number.to_string().into(),
+                action: Action::Set { value: vec![0; size].into(), ttl: None },
+            })
+            .collect();
+        let keys: Vec<_> = changes.iter().map(|change| change.key.clone()).collect();
+        let parts: Vec<_> = parts(changes).collect();
+        assert!(parts.iter().flatten().map(|change| change.key.clone()).eq(keys));
+        for part in &parts {
+            let bytes: usize = part.iter().map(Change::bytes).sum();
+            assert!(part.len() <= PART && (bytes <= PART_BYTES || part.len() == 1), "{} in {bytes}", part.len());
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! What is logged of a link: a line for each change, and not too many of them.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use twotier_core::{BackendError, Coherence, Namespace};
+
+/// The pause between two lines about the same outage.
+const STILL: Duration = Duration::from_secs(60);
+/// The pause between two losses that are logged: a link that flaps does not fill the log.
+const FLAPPING: Duration = Duration::from_secs(10);
+
+/// Logs the changes of one link.
+pub(super) struct Journal {
+    namespace: String,
+    /// Whether an attempt has ended, so that whoever asked for the link first knows how.
+    begun: bool,
+    /// When a loss was last logged.
+    lost_at: Option<Instant>,
+    /// How many losses were not logged since.
+    unlogged: u64,
+    /// When the outage there is was last logged.
+    outage: Option<Instant>,
+}
+
+impl Journal {
+    pub(super) fn new(namespace: Option<Namespace>) -> Self {
+        // Operations without a cache have no namespace.
+        let namespace = namespace.map_or_else(|| "-".to_owned(), |namespace| namespace.to_string());
+        Self { namespace, begun: false, lost_at: None, unlogged: 0, outage: None }
+    }
+
+    pub(super) fn up(&mut self, mode: Coherence, fenced: bool) {
+        let namespace = &self.namespace;
+        if self.outage.take().is_some() {
+            tracing::info!(%namespace, coherence = %mode, fenced, "link up again");
+        } else {
+            tracing::debug!(%namespace, coherence = %mode, fenced, "link up");
+        }
+        self.begun = true;
+    }
+
+    pub(super) fn lost(&mut self, cause: &BackendError) {
+        let now = Instant::now();
+        if self.lost_at.is_some_and(|last| now - last < FLAPPING) {
+            self.unlogged += 1;
+            return;
+        }
+        tracing::warn!(namespace = %self.namespace, %cause, unlogged = self.unlogged, "link lost");
+        (self.lost_at, self.unlogged, self.outage) = (Some(now), 0, Some(now));
+    }
+
+    /// An attempt failed. The first one ever is an error to whoever asked for the link.
+    pub(super) fn still_down(&mut self, cause: &BackendError) {
+        let now = Instant::now();
+        let said = self.outage.is_some_and(|last| now - last < STILL);
+        if said || !self.begun {
+            tracing::debug!(namespace = %self.namespace, %cause, "no link");
+            self.begun = true;
+            self.outage.get_or_insert(now);
+            return;
+        }
+        tracing::warn!(namespace = %self.namespace, %cause, "link still down");
+        self.outage = Some(now);
+    }
+}

@@ -1,0 +1,22 @@
+//! What lies under the commands: streams, connections, and what can go wrong with them.
+
+mod connection;
+mod dial;
+mod error;
+mod framing;
+mod loss;
+mod progress;
+mod stream;
+mod target;
+#[cfg(feature = "tls")]
+mod tls;
+
+pub(super) use self::{
+    connection::{Connection, Reply, nonce, text},
+    
+    loss::Loss,
+    progress::Progress,
+    target::Target,
+};
+#[cfg(feature = "simulation")]
+pub(super) use self::dial::dialer;

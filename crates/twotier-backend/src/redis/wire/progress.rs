@@ -1,0 +1,112 @@
+//! Signs of life: how a slow connection is told from a dead one.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use tokio::time::{Instant, timeout_at};
+
+/// The signs of life of all connections of a handle, those that are being made included.
+#[derive(Debug)]
+pub(in crate::redis) struct Progress {
+    born: Instant,
+    /// When the last sign came, in microseconds since `born`.
+    last: AtomicU64,
+    signs: AtomicU64,
+    /// What a connection that is being made waits for.
+    step: Mutex<&'static str>,
+}
+
+impl Progress {
+    pub(in crate::redis) fn new() -> Self {
+        let (last, signs) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { born: Instant::now(), last, signs, step: Mutex::new("the connection") }
+    }
+
+    /// Returns how many signs there were so far.
+    pub(in crate::redis) fn signs(&self) -> u64 {
+        self.signs.load(Ordering::Relaxed)
+    }
+
+    /// Says what is waited for next. Having come so far is a sign of life itself.
+    pub(in crate::redis) fn begin(&self, step: &'static str) {
+        *self.step.lock() = step;
+        self.sign();
+    }
+
+    pub(in crate::redis) fn step(&self) -> &'static str {
+        *self.step.lock()
+    }
+
+    /// Waits for as long as signs come: returns `None` after a silence of this length.
+    pub(in crate::redis) async fn while_alive<T>(&self, silence: Duration, asked: impl Future<Output = T>) -> Option<T> {
+        tokio::pin!(asked);
+        let since = Instant::now();
+        loop {
+            let last = since.max(self.last());
+            match timeout_at(last + silence, &mut asked).await {
+                Ok(answer) => return Some(answer),
+                Err(_elapsed) if self.last() > last => {}
+                Err(_elapsed) => return None,
+            }
+        }
+    }
+
+    pub(in crate::redis) fn last(&self) -> Instant {
+        self.born + Duration::from_micros(self.last.load(Ordering::Relaxed))
+    }
+
+    fn sign(&self) {
+        let micros = u64::try_from(self.born.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.last.fetch_max(micros, Ordering::Relaxed);
+        self.signs.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// What passed over one connection.
+#[derive(Debug)]
+pub(super) struct Traffic {
+    own: Progress,
+    all: Arc<Progress>,
+    /// How many replies were asked for, beyond counting until the connection is set up.
+    expected: AtomicU64,
+    arrived: AtomicU64,
+}
+
+impl Traffic {
+    pub(super) fn new(all: Arc<Progress>) -> Self {
+        Self { own: Progress::new(), all, expected: AtomicU64::new(u64::MAX / 2), arrived: AtomicU64::new(0) }
+    }
+
+    /// Something arrived, or was taken by a peer that had not taken any more: the peer lives. What the operating system
+    /// merely keeps for it proves nothing.
+    pub(super) fn sign(&self) {
+        self.own.sign();
+        self.all.sign();
+    }
+
+    pub(super) fn progress(&self) -> &Progress {
+        &self.own
+    }
+
+    /// Counts replies from now on, when none is under way.
+    pub(super) fn count_from_now(&self) {
+        self.expected.store(self.arrived.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+
+    /// So many replies are asked for. Called before they are.
+    pub(super) fn expect(&self, replies: usize) {
+        self.expected.fetch_add(replies as u64, Ordering::Relaxed);
+    }
+
+    /// So many replies arrived so far: false when that is more than were asked for.
+    pub(super) fn arrived(&self, replies: u64) -> bool {
+        self.arrived.store(replies, Ordering::Relaxed);
+        replies <= self.expected.load(Ordering::Relaxed)
+    }
+}
