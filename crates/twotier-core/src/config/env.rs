@@ -52,7 +52,7 @@ fn is_service_variable(name: &str) -> bool {
     let is_port = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
     let parts: Vec<&str> = name.split('_').collect();
     match parts[..] {
-        [.., "SERVICE", "HOST" | "PORT"] | [.., "PORT"] => true,
+        [.., "SERVICE", "HOST"] | [.., "PORT"] => true,
         [.., "PORT", port, "TCP" | "UDP" | "SCTP"] => is_port(port),
         [.., "PORT", port, "TCP" | "UDP" | "SCTP", "PROTO" | "PORT" | "ADDR"] => is_port(port),
         // A port with a name: `SERVICE_PORT_HTTP`, `SERVICE_PORT_METRICS_V2`.

@@ -190,8 +190,8 @@ mod live {
 
     #[tokio::test]
     async fn an_acl_user_with_the_documented_permissions_can_do_everything_and_others_are_denied() {
-        let rules =
-            "+get +mget +pttl +set +unlink +scan +hello +ping +client|tracking +client|trackinginfo +multi +exec";
+        let rules = "+get +mget +pttl +set +unlink +scan +eval +hello +ping +info \
+                     +client|kill +client|tracking +client|trackinginfo";
         let server = RedisServer::builder()
             .acl_user(&format!("app on >p%ss ~t:* resetchannels -@all {rules}"))
             .acl_user("blind on >p ~t:* resetchannels -@all +hello +ping +get +pttl")
@@ -204,13 +204,18 @@ mod live {
         assert_eq!(read(&cache, "k").await.as_deref(), Some("v"));
         cache.get_many(&["k", "other"]).await.unwrap();
         assert!(cache.delete("k").await.unwrap());
+        cache.update("k", |_| Some("w".to_owned())).await.unwrap();
+        cache.get_or_load("l", async || Ok::<_, std::io::Error>("loaded".to_owned())).await.unwrap();
         cache.clear().await.unwrap();
+        assert_eq!(cache.health().status, twotier::Status::Ready, "{}", cache.health());
         let without_local = text().without_local().build(backend.clone()).await.unwrap();
         assert_eq!(read(&without_local, "k").await, None);
+        assert_eq!(server.command(&["ACL", "LOG"]), twotier_testkit::Reply::Array(Vec::new()), "nothing was denied");
 
-        let foreign = Cache::<String>::builder().namespace("other").build(backend).await.unwrap();
-        let error = foreign.get("k").await.unwrap_err();
-        assert_eq!(error.to_string(), "get in namespace `other`: access denied");
+        let error = Cache::<String>::builder().namespace("other").build(backend).await.unwrap_err();
+        assert_eq!(error.to_string(), "build in namespace `other`: access denied");
+        let cause = error.source().unwrap().to_string();
+        assert!(cause.contains("may not run GET") && cause.contains("+get ~other:*"), "{cause}");
 
         let blind = RedisBackend::new(format!("redis://blind:p@127.0.0.1:{port}")).unwrap();
         let error = text().build(blind).await.unwrap_err();

@@ -44,7 +44,11 @@ impl Progress {
     }
 
     /// Waits for as long as signs come: returns `None` after a silence of this length.
-    pub(in crate::redis) async fn while_alive<T>(&self, silence: Duration, asked: impl Future<Output = T>) -> Option<T> {
+    pub(in crate::redis) async fn while_alive<T>(
+        &self,
+        silence: Duration,
+        asked: impl Future<Output = T>,
+    ) -> Option<T> {
         tokio::pin!(asked);
         let since = Instant::now();
         loop {
