@@ -88,7 +88,15 @@ impl Proxy {
     pub fn set_bandwidth(&self, bytes_a_second: impl Into<Option<u32>>) {
         let bytes_a_second = bytes_a_second.into();
         assert_ne!(bytes_a_second, Some(0), "something passes");
-        self.gate.change(|faults| faults.bandwidth = bytes_a_second);
+        self.gate.change(|faults| faults.replies.bandwidth = bytes_a_second);
+    }
+
+    /// Lets no more than so many bytes of requests pass in a second, as [`set_bandwidth`](Self::set_bandwidth) does for
+    /// replies.
+    pub fn set_request_bandwidth(&self, bytes_a_second: impl Into<Option<u32>>) {
+        let bytes_a_second = bytes_a_second.into();
+        assert_ne!(bytes_a_second, Some(0), "something passes");
+        self.gate.change(|faults| faults.requests.bandwidth = bytes_a_second);
     }
 
     /// Lets nothing through, either way, and keeps all connections: a half-open link. New ones are taken too.

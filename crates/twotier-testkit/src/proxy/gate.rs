@@ -34,21 +34,32 @@ pub(super) struct Faults {
     pub(super) refuse: bool,
     pub(super) max_piece: Option<usize>,
     pub(super) corrupt_next: bool,
-    /// Replies, all connections together, in bytes a second.
+    pub(super) requests: Wire,
+    pub(super) replies: Wire,
+}
+
+/// One way of all connections together.
+#[derive(Debug, Default)]
+pub(super) struct Wire {
+    /// In bytes a second.
     pub(super) bandwidth: Option<u32>,
-    /// When the last reply that was taken will have passed.
-    pub(super) wire_free: Option<Instant>,
+    /// When the last of what was taken will have passed.
+    free: Option<Instant>,
 }
 
 impl Faults {
     /// Takes the time that so many bytes need, after those that are under way; returns when they will have passed.
     pub(super) fn occupy(&mut self, way: Way, length: usize) -> Option<Instant> {
-        let bandwidth = self.bandwidth.filter(|_| way == Way::Reply)?;
+        let wire = match way {
+            Way::Request => &mut self.requests,
+            Way::Reply => &mut self.replies,
+        };
+        let bandwidth = wire.bandwidth?;
         let now = Instant::now();
-        let start = self.wire_free.map_or(now, |free| free.max(now));
+        let start = wire.free.map_or(now, |free| free.max(now));
         let length = u32::try_from(length).unwrap_or(u32::MAX);
         let passed = start + Duration::from_secs_f64(f64::from(length) / f64::from(bandwidth));
-        self.wire_free = Some(passed);
+        wire.free = Some(passed);
         Some(passed)
     }
 

@@ -16,6 +16,7 @@ mod deleting;
 mod documentation;
 mod eviction;
 mod expiry;
+mod far_away;
 mod faults;
 mod health;
 mod large_values;
