@@ -148,8 +148,11 @@ impl Backend for RedisBackend {
     }
 
     fn start_get(&self, key: &[u8], reply: GetReply) -> Option<GetReply> {
-        let Ok(connections) = self.link.current() else { return Some(reply) };
-        command::start_get(&connections, key, reply);
+        let Some(known) = self.link.known() else { return Some(reply) };
+        match known {
+            Ok(connections) => command::start_get(&connections, key, reply),
+            Err(cause) => reply.send(Err(cause)),
+        }
         None
     }
 

@@ -29,6 +29,11 @@ impl<T, E> Stub<T, E> {
         Self { tier, hash, key, id, mark, ended: false }
     }
 
+    /// Whether the ticket is registered nowhere. Identifiers of registered ones begin at 1.
+    fn is_bypass(&self) -> bool {
+        self.id == 0
+    }
+
     pub(crate) fn claim(&self) -> Claim<'_> {
         Claim { hash: self.hash, key: &self.key, id: self.id, epoch: self.mark.epoch }
     }
@@ -130,7 +135,9 @@ impl<T: Clone, E> FillTicket<T, E> {
     /// Ends the read with an error, which everybody who joined is given too, unless the key changed meanwhile: then they
     /// look again, since a newer read may fare better.
     pub fn fail(mut self, error: E) {
-        self.abandon(|registered| if registered { Outcome::Failed(error) } else { Outcome::Abandoned });
+        // One that was registered nowhere, because the link is down, cannot have been overtaken by a newer one.
+        let bypass = self.stub.is_bypass();
+        self.abandon(|registered| if registered || bypass { Outcome::Failed(error) } else { Outcome::Abandoned });
     }
 }
 

@@ -108,14 +108,15 @@ impl Link {
 
     /// Returns the connections if a command can be sent at once.
     pub(super) fn current(&self) -> BackendResult<Connections> {
-        match self.shared.known() {
-            Some(known) => known.map_err(|cause| self.down(cause)),
-            None => {
-                self.start();
-                let message = "the link is being made";
-                Err(BackendError::new(BackendErrorKind::Unavailable, message).not_sent())
-            }
-        }
+        self.known().unwrap_or_else(|| {
+            self.start();
+            Err(BackendError::new(BackendErrorKind::Unavailable, "the link is being made").not_sent())
+        })
+    }
+
+    /// Returns what a command that does not wait is told, `None` while the link is being made.
+    pub(super) fn known(&self) -> Option<BackendResult<Connections>> {
+        self.shared.known().map(|known| known.map_err(|cause| self.down(cause)))
     }
 
     /// Waits until a command can be sent, or returns why none can.

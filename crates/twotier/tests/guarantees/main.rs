@@ -27,6 +27,7 @@ mod mocking;
 mod overload;
 mod progress;
 mod reading;
+mod refusals;
 mod remaining_life;
 mod scripted_links;
 mod sealing;
