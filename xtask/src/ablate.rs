@@ -27,7 +27,7 @@ use self::rules::{RULES, Rule, SEEN_BY_THE_MODEL_ALONE};
 pub(crate) const USAGE: &str =
     "  ablate  which net catches it when a rule of the protocol is taken out of the sources; in a copy, on request
             --net NAME       only this net: exhaustive, schedules, simulation, stress (default: the first three)
-            --rule NAME      only this rule; a wrong name lists them
+            --rule NAME      only this rule; may be given several times, and a wrong name lists them
 ";
 
 /// A set of tests that should fail when a rule is missing.
@@ -67,13 +67,14 @@ impl Net {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Options {
     nets: Vec<Net>,
-    rule: Option<String>,
+    /// Empty for all.
+    rules: Vec<String>,
 }
 
 impl Options {
     /// Reads the options; `None` when help is asked for.
     pub(crate) fn parse(parser: &mut lexopt::Parser) -> Result<Option<Self>, lexopt::Error> {
-        let mut options = Self { nets: Net::USUAL.to_vec(), rule: None };
+        let mut options = Self { nets: Net::USUAL.to_vec(), rules: Vec::new() };
         while let Some(argument) = parser.next()? {
             match argument {
                 Long("net") => {
@@ -87,13 +88,17 @@ impl Options {
                         let names: Vec<_> = RULES.iter().map(|rule| rule.name).collect();
                         return Err(format!("there is no rule `{name}`; there are {}", names.join(", ")).into());
                     }
-                    options.rule = Some(name);
+                    options.rules.push(name);
                 }
                 Short('h') | Long("help") => return Ok(None),
                 other => return Err(other.unexpected()),
             }
         }
         Ok(Some(options))
+    }
+
+    fn wants(&self, rule: &Rule) -> bool {
+        self.rules.is_empty() || self.rules.iter().any(|name| name == rule.name)
     }
 }
 
@@ -113,7 +118,7 @@ pub(crate) fn run(options: &Options) -> Outcome {
     }
     let mut missed = Vec::new();
     let mut lines = Vec::new();
-    for rule in RULES.iter().filter(|rule| options.rule.as_ref().is_none_or(|name| rule.name == name)) {
+    for rule in RULES.iter().filter(|rule| options.wants(rule)) {
         command::heading(&format!("without {}", rule.name));
         copy.take_out(rule)?;
         let mut verdicts = Vec::new();
@@ -285,6 +290,8 @@ mod tests {
         assert_eq!(parsed(&[]).unwrap().unwrap().nets, Net::USUAL);
         assert_eq!(parsed(&["--net", "stress"]).unwrap().unwrap().nets, [Net::Stress]);
         assert!(parsed(&["--net", "fish"]).unwrap_err().contains("fish"));
+        let rules = ["--rule", RULES[1].name, "--rule", RULES[0].name];
+        assert_eq!(RULES.iter().filter(|rule| parsed(&rules).unwrap().unwrap().wants(rule)).count(), 2);
         assert!(parsed(&["--rule", "none"]).unwrap_err().contains(RULES[0].name));
     }
 }

@@ -6,7 +6,7 @@ mod common;
 use std::{
     collections::HashMap,
     future::Future,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, Waker},
     time::Duration,
@@ -15,9 +15,10 @@ use std::{
 use proptest::{prelude::*, sample::Index};
 use twotier_core::{ChangeListener, Eviction, Lease, ManualClock, Mark};
 use twotier_local::{
-    CoherenceCounters, Digest, FillTicket, Joined, Joiner, LocalOptions, Read, WriteTicket, entry_overhead,
+    CoherenceCounters, Digest, FillTicket, Joined, Joiner, Load, LoadJoiner, LoadTicket, Loaded, LocalOptions, Read,
+    WriteTicket, entry_overhead,
 };
-use twotier_testkit::model::{ModelJoined, ModelJoiner, ModelRead, ModelTier, ModelValue};
+use twotier_testkit::model::{ModelJoined, ModelJoiner, ModelLoad, ModelLoadJoiner, ModelRead, ModelTier, ModelValue};
 
 use crate::common::{POLICIES, Tier, namespace};
 
@@ -31,11 +32,20 @@ enum Step {
     /// Somebody who waited in vain looks again.
     ReadAgain(Index),
     Fill(Index, Answer),
+    /// The raw answer is there; whoever waits makes the value.
+    Arrive(Index, Answer),
     Fail(Index),
     DropFill(Index),
     BeginWrite(u8, u8),
     Install(Index, Answer),
     DropWrite(Index),
+    Load(u8),
+    /// Somebody who has waited for a load looks again.
+    LoadAgain(Index),
+    LoadSaw(Index, u8),
+    BeginStore(Index, u8),
+    FinishLoad(Index, Option<u32>),
+    DropLoad(Index),
     /// A read that is answered at once: how most values come in.
     ReadThrough(u8, Answer),
     /// A write that is answered at once.
@@ -75,12 +85,19 @@ fn step() -> impl Strategy<Value = Step> {
         12 => key().prop_map(Step::Get),
         6 => key().prop_map(Step::Read),
         6 => (open(), answer()).prop_map(|(ticket, answer)| Step::Fill(ticket, answer)),
+        4 => (open(), answer()).prop_map(|(ticket, answer)| Step::Arrive(ticket, answer)),
         4 => open().prop_map(Step::ReadAgain),
         1 => open().prop_map(Step::Fail),
         1 => open().prop_map(Step::DropFill),
         4 => (key(), 0..3u8).prop_map(|(key, digest)| Step::BeginWrite(key, digest)),
         4 => (open(), answer()).prop_map(|(ticket, answer)| Step::Install(ticket, answer)),
         1 => open().prop_map(Step::DropWrite),
+        6 => (0..4u8).prop_map(Step::Load),
+        2 => open().prop_map(Step::LoadAgain),
+        3 => (open(), 0..3u8).prop_map(|(load, digest)| Step::LoadSaw(load, digest)),
+        5 => (open(), 0..3u8).prop_map(|(load, digest)| Step::BeginStore(load, digest)),
+        4 => (open(), any::<Option<u32>>()).prop_map(|(load, value)| Step::FinishLoad(load, value)),
+        1 => open().prop_map(Step::DropLoad),
         12 => (key(), answer()).prop_map(|(key, answer)| Step::ReadThrough(key, answer)),
         4 => (key(), answer()).prop_map(|(key, answer)| Step::WriteThrough(key, answer)),
         3 => key().prop_map(Step::Changed),
@@ -114,17 +131,37 @@ struct Pair {
     waiting: Vec<(Waiting, ModelJoiner, u8)>,
     /// Those who waited in vain, with the key.
     in_vain: Vec<(Joiner<u32, ()>, ModelJoiner, u8)>,
+    loads: Vec<(LoadTicket<u32, ()>, u64)>,
+    waiting_for_loads: Vec<(Arc<LoadJoiner<u32, ()>>, ModelLoadJoiner, u8)>,
 }
 
 impl Pair {
-    fn new(eviction: Eviction, max_entries: usize, max_bytes: usize) -> Self {
+    fn new(eviction: Eviction, max_entries: usize, max_bytes: usize, keeps_nothing: bool) -> Self {
         let clock = ManualClock::new();
         let bound = Duration::from_millis(BOUND_MILLIS);
-        let options = LocalOptions::new(max_entries, max_bytes, bound).eviction(eviction);
-        let tier = Tier::new(namespace(), options, Arc::new(clock.clone()));
+        let options = if keeps_nothing {
+            LocalOptions::keep_nothing(bound)
+        } else {
+            LocalOptions::new(max_entries, max_bytes, bound)
+        };
+        let tier = Tier::new(namespace(), options.eviction(eviction), Arc::new(clock.clone()));
         let overhead = entry_overhead(eviction);
-        let model = ModelTier::evicting_by(eviction, max_entries, max_bytes, overhead, BOUND_MILLIS);
-        Self { clock, tier, model, fills: vec![], writes: vec![], marks: vec![], waiting: vec![], in_vain: vec![] }
+        let mut model = ModelTier::evicting_by(eviction, max_entries, max_bytes, overhead, BOUND_MILLIS);
+        if keeps_nothing {
+            model.keep_nothing();
+        }
+        Self {
+            clock,
+            tier,
+            model,
+            fills: vec![],
+            writes: vec![],
+            marks: vec![],
+            waiting: vec![],
+            in_vain: vec![],
+            loads: vec![],
+            waiting_for_loads: vec![],
+        }
     }
 
     fn run(&mut self, step: Step) {
@@ -141,6 +178,48 @@ impl Pair {
             Step::Fill(open, answer) => {
                 if let Some((ticket, number)) = take(&mut self.fills, &open) {
                     self.fill(ticket, number, &answer);
+                }
+            }
+            Step::Arrive(open, answer) => {
+                if let Some((ticket, number)) = take(&mut self.fills, &open) {
+                    self.arrive(ticket, number, &answer);
+                }
+            }
+            Step::Load(key) => {
+                let (real, modelled) = (self.tier.load(&name(key)), self.model.load(&name(key)));
+                self.take_part(key, real, modelled);
+            }
+            Step::LoadAgain(open) => {
+                if let Some((joiner, modelled, key)) = take(&mut self.waiting_for_loads, &open) {
+                    let real = self.tier.load_again(&name(key), &joiner);
+                    let modelled = self.model.load_again(&name(key), modelled);
+                    self.take_part(key, real, modelled);
+                }
+            }
+            Step::LoadSaw(open, token) => {
+                if let Some((load, number)) = choose(&self.loads, &open) {
+                    assert_eq!(load.saw(digest(token)), self.model.load_saw(*number, token));
+                }
+            }
+            Step::BeginStore(open, token) => {
+                if let Some((load, number)) = choose(&self.loads, &open) {
+                    match (load.begin_store(digest(token)), self.model.begin_store(*number, token)) {
+                        (Some(ticket), Some(number)) => self.writes.push((ticket, number, token)),
+                        (None, None) => {}
+                        (real, modelled) => panic!("{real:?}, but {modelled:?}"),
+                    }
+                }
+            }
+            Step::FinishLoad(open, value) => {
+                if let Some((load, number)) = take(&mut self.loads, &open) {
+                    load.finish(value.ok_or(()));
+                    self.model.finish_load(number, value);
+                }
+            }
+            Step::DropLoad(open) => {
+                if let Some((load, number)) = take(&mut self.loads, &open) {
+                    drop(load);
+                    self.model.abandon_load(number);
                 }
             }
             Step::Fail(open) => {
@@ -239,21 +318,54 @@ impl Pair {
         assert_eq!(kept, self.model.fill(number, answer.model()));
     }
 
+    /// Hands a raw answer over: the first who waits for it makes the value when [`compare`](Self::compare) polls them.
+    fn arrive(&mut self, ticket: FillTicket<u32, ()>, number: u64, answer: &Answer) {
+        let waited_for = self.waiting.iter().any(|(_, modelled, _)| modelled.ticket == number);
+        let kept = waited_for.then(|| self.model.fill(number, answer.model()));
+        if !waited_for {
+            self.model.abandon(number, false);
+        }
+        let answer = answer.clone();
+        ticket.arrived(move |ticket| {
+            let filled = ticket.fill(answer.value, digest(answer.digest), answer.bytes, answer.life());
+            assert_eq!(Some(filled), kept, "made a value for nobody, or kept what the model does not");
+        });
+    }
+
+    fn take_part(&mut self, key: u8, real: Load<u32, ()>, modelled: ModelLoad) {
+        match (real, modelled) {
+            (Load::Lead(load), ModelLoad::Lead(number)) => self.loads.push((load, number)),
+            (Load::Join(joiner), ModelLoad::Join(modelled)) => {
+                self.waiting_for_loads.push((Arc::new(joiner), modelled, key));
+            }
+            (real, modelled) => panic!("{real:?}, but {modelled:?}"),
+        }
+    }
+
     fn begin_write(&mut self, key: u8, token: u8) {
         let ticket = self.tier.begin_write(&name(key), digest(token));
         self.writes.push((ticket, self.model.begin_write(&name(key), token), token));
     }
 
     fn compare(&mut self) {
+        self.poll();
+        for (load, number) in &self.loads {
+            assert_eq!(load.is_live(), self.model.is_load_live(*number));
+        }
         assert_eq!(self.tier.keys(), self.model.keys());
         assert_eq!(self.tier.stats(), self.model.stats());
         let modelled = self.model.counters();
-        let CoherenceCounters { invalidations, refused_fills, refused_writes, flushes, links, .. } =
-            self.tier.counters();
+        let real = self.tier.counters();
+        let CoherenceCounters { invalidations, refused_fills, refused_writes, refused_loads, .. } = real;
         assert_eq!(
-            [invalidations, refused_fills, refused_writes, flushes, links],
-            [modelled.invalidations, modelled.refused_fills, modelled.refused_writes, modelled.flushes, modelled.links]
+            [invalidations, refused_fills, refused_writes, refused_loads],
+            [modelled.invalidations, modelled.refused_fills, modelled.refused_writes, modelled.refused_loads]
         );
+        assert_eq!([real.flushes, real.links], [modelled.flushes, modelled.links]);
+    }
+
+    /// Polls everybody who waits, and holds that they are given what the model gives them, and when.
+    fn poll(&mut self) {
         let Self { model, in_vain, .. } = self;
         self.waiting.retain_mut(|(wait, modelled, key)| {
             match (wait.as_mut().poll(&mut Context::from_waker(Waker::noop())), model.told(*modelled)) {
@@ -263,6 +375,17 @@ impl Pair {
                 (Poll::Ready((Joined::ElectAgain, joiner)), Some(ModelJoined::ElectAgain)) => {
                     in_vain.push((joiner, *modelled, *key));
                 }
+                (real, modelled) => panic!("{real:?}, but {modelled:?}"),
+            }
+            false
+        });
+        self.waiting_for_loads.retain(|(joiner, modelled, _)| {
+            let mut wait = pin!(joiner.wait());
+            match (wait.as_mut().poll(&mut Context::from_waker(Waker::noop())), model.loaded(*modelled)) {
+                (Poll::Pending, None) => return true,
+                (Poll::Ready(Loaded::Value(value)), Some(ModelJoined::Value(modelled))) if value == modelled => {}
+                (Poll::Ready(Loaded::Failed(())), Some(ModelJoined::Failed)) => {}
+                (Poll::Ready(Loaded::ElectAgain), Some(ModelJoined::ElectAgain)) => {}
                 (real, modelled) => panic!("{real:?}, but {modelled:?}"),
             }
             false
@@ -279,7 +402,12 @@ impl Pair {
             drop(ticket);
             self.model.end_write(number, None);
         }
+        for (load, number) in std::mem::take(&mut self.loads) {
+            drop(load);
+            self.model.abandon_load(number);
+        }
         self.compare();
+        assert!(self.waiting_for_loads.is_empty(), "somebody still waits for a load that has ended");
         assert!(self.waiting.is_empty(), "somebody still waits for a read that has ended");
         adds_up(&self.tier);
     }
@@ -315,16 +443,21 @@ fn take<I>(open: &mut Vec<I>, index: &Index) -> Option<I> {
     if open.is_empty() { None } else { Some(open.remove(index.index(open.len()))) }
 }
 
+fn choose<'i, I>(open: &'i [I], index: &Index) -> Option<&'i I> {
+    if open.is_empty() { None } else { Some(&open[index.index(open.len())]) }
+}
+
 proptest! {
     #[test]
     fn one_shard_equals_the_reference_model(
         eviction in settled(),
         max_entries in prop_oneof![3 => 1..9usize, 1 => 10..13usize],
         max_bytes in prop_oneof![3 => 100..2500usize, 1 => Just(1_000_000)],
+        keeps_nothing in prop::bool::weighted(0.1),
         up in prop_oneof![8 => Just(Some(true)), 1 => Just(Some(false)), 1 => Just(None)],
         steps in prop::collection::vec(step(), 1..120),
     ) {
-        let mut pair = Pair::new(eviction, max_entries, max_bytes);
+        let mut pair = Pair::new(eviction, max_entries, max_bytes, keeps_nothing);
         if let Some(unlimited) = up {
             pair.run(Step::LinkUp(unlimited));
         }

@@ -4,12 +4,16 @@
 //! It knows nothing of hashing, shards, locks or wakers. Times are in milliseconds, a value is a number, and so is its
 //! digest.
 
+mod loads;
 mod policy;
 
 use std::fmt;
 
 use twotier_core::{Eviction, LocalStats};
 
+use self::loads::Loading;
+
+pub use self::loads::{ModelLoad, ModelLoadJoiner};
 pub use self::policy::{LfuModel, ModelPolicy, QueueModel, RandomModel, S3FifoModel, WTinyLfuModel};
 
 /// The model.
@@ -19,6 +23,7 @@ pub struct ModelTier {
     max_bytes: usize,
     overhead: usize,
     max_staleness: u64,
+    keeps_nothing: bool,
     now: u64,
     epoch: u64,
     /// Hits are served before it.
@@ -31,9 +36,11 @@ pub struct ModelTier {
     bound: Vec<(u64, u8)>,
     /// Every write that has begun and not ended, in the order of beginning.
     writes: Vec<ModelWrite>,
+    /// The registered loads, at most one for each key.
+    loads: Vec<Loading>,
     /// Every ticket ever given out; its number is its place.
     tickets: Vec<ModelTicket>,
-    /// How each read ended for those who joined it, by ticket.
+    /// How each read and load ended for those who joined it, by ticket.
     outcomes: Vec<Option<ModelOutcome>>,
     counted: LocalStats,
     coherence: ModelCounters,
@@ -138,6 +145,8 @@ pub struct ModelCounters {
     pub refused_fills: u64,
     /// Writes not kept.
     pub refused_writes: u64,
+    /// Loads that might not be stored.
+    pub refused_loads: u64,
     /// Flushes and lost links.
     pub flushes: u64,
     /// Links.
@@ -193,6 +202,7 @@ impl ModelTier {
             max_bytes,
             overhead,
             max_staleness,
+            keeps_nothing: false,
             now: 0,
             epoch: 0,
             lease: 0,
@@ -200,11 +210,17 @@ impl ModelTier {
             flights: Vec::new(),
             bound: Vec::new(),
             writes: Vec::new(),
+            loads: Vec::new(),
             tickets: Vec::new(),
             outcomes: Vec::new(),
             counted: LocalStats::default(),
             coherence: ModelCounters::default(),
         }
+    }
+
+    /// Has the model keep nothing at all.
+    pub fn keep_nothing(&mut self) {
+        self.keeps_nothing = true;
     }
 
     /// Moves time forward.
@@ -262,6 +278,7 @@ impl ModelTier {
         let written = self.writes.iter().any(|write| write.key == key);
         let bound = self.bound.iter().find(|bound| bound.0 == ticket).map(|bound| bound.1);
         let fits = bound.is_none_or(|bound| bound == answer.digest);
+        self.see(&key, answer.digest);
         self.flights.retain(|flight| flight.1 != ticket);
         self.settle(ticket, ModelOutcome::Answered(answer.value, answer.digest));
         if registered && fits && self.is_up() && self.epoch == epoch && !written {
@@ -296,6 +313,11 @@ impl ModelTier {
 
     /// A write begins. Returns its ticket.
     pub fn begin_write(&mut self, key: &str, digest: u8) -> u64 {
+        self.kill_load(key);
+        self.register_write(key, digest)
+    }
+
+    fn register_write(&mut self, key: &str, digest: u8) -> u64 {
         let ticket = self.issue(key);
         let alone = !self.writes.iter().any(|write| write.key == key);
         self.forbid_install(key);
@@ -316,6 +338,7 @@ impl ModelTier {
             write.ticket != ticket
         });
         self.kill_flight(&key);
+        self.write_ended(&key, ticket, installed.is_some());
         let Some(answer) = installed else {
             self.counted.superseded += self.remove(&key);
             return false;
@@ -347,6 +370,7 @@ impl ModelTier {
         let held = self.entries.len();
         self.counted.cleared += held as u64;
         self.entries.clear();
+        self.loads.clear();
         self.policy = (self.new_policy.0)();
         for (_, ticket) in std::mem::take(&mut self.flights) {
             self.settle(ticket, ModelOutcome::Abandoned);
@@ -410,6 +434,9 @@ impl ModelTier {
     /// Returns the statistics.
     #[must_use]
     pub fn stats(&self) -> LocalStats {
+        if self.keeps_nothing {
+            return LocalStats::default();
+        }
         let mut stats = self.counted;
         stats.enabled = true;
         stats.size = self.entries.len();
@@ -447,6 +474,7 @@ impl ModelTier {
         self.counted.invalidated += held;
         self.forbid_install(key);
         self.kill_flight(key);
+        self.kill_load(key);
         held
     }
 
@@ -476,7 +504,7 @@ impl ModelTier {
     }
 
     fn deadline(&self, at: u64, answer: ModelValue) -> Option<u64> {
-        answer.life.map(|life| at + life).filter(|&deadline| deadline > self.now)
+        answer.life.map(|life| at + life).filter(|&deadline| deadline > self.now && !self.keeps_nothing)
     }
 
     fn put(&mut self, key: &str, at: u64, answer: ModelValue) -> bool {

@@ -310,6 +310,24 @@ fn a_load_that_begins_during_an_own_write_is_neither_joined_nor_stored_after_it(
 }
 
 #[test]
+fn an_own_write_that_begins_kills_the_load_that_began_before_it() {
+    explore_under_lru(None, || {
+        let tier = linked();
+        let load = load(&tier);
+        let writing = tier.clone();
+        both(
+            move || {
+                let write = writing.begin_write("k", digest(2));
+                assert!(matches!(writing.load("k"), Load::Lead(_)), "joined a load from before the write");
+                drop(write);
+            },
+            || drop(load.begin_store(digest(1))),
+        );
+        assert!(!load.is_live());
+    });
+}
+
+#[test]
 fn an_own_write_that_ends_kills_the_load_that_began_during_it() {
     for succeeds in [true, false] {
         explore_under_lru(None, move || {

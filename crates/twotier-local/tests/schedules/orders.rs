@@ -15,14 +15,16 @@ type Act = fn(&World);
 const POLICIES: [Eviction; 6] =
     [Eviction::Lru, Eviction::Lfu, Eviction::Fifo, Eviction::Random { seed: 42 }, Eviction::S3Fifo, Eviction::WTinyLfu];
 
-/// Draws schedules of these threads in a world made for each, an equal part of them under each eviction policy.
+/// Draws schedules of these threads in a world made for each, an equal part of them under each eviction policy: as many
+/// as was asked for, or the usual number.
 pub(crate) fn draw_worlds<W: Clone + Send + 'static>(
     world: impl Fn(Eviction) -> W + Copy + Send + Sync + 'static,
     threads: &'static [fn(&W)],
     judge: fn(&W),
+    usual: usize,
 ) {
     let asked = env::var("TWOTIER_TEST_SCHEDULES").ok();
-    let schedules = asked.map_or(SCHEDULES, |text| text.parse().expect("a number of schedules"));
+    let schedules = asked.map_or(usual, |text| text.parse().expect("a number of schedules"));
     for eviction in POLICIES {
         let run = move || {
             let world = world(eviction);
@@ -45,7 +47,7 @@ pub(crate) fn draw_worlds<W: Clone + Send + 'static>(
 }
 
 fn draw(threads: &'static [Act]) {
-    draw_worlds(World::new, threads, World::judge);
+    draw_worlds(World::new, threads, World::judge, SCHEDULES);
 }
 
 fn reads(world: &World) {

@@ -26,6 +26,8 @@ use crate::{
 };
 
 const KEYS: [&str; 2] = ["a", "b"];
+/// How many schedules each test draws when nobody asks for more: they are long.
+const SCHEDULES: usize = 9_000;
 /// One less than there are keys, so that entries are evicted.
 const ROOM: usize = 1;
 
@@ -311,7 +313,7 @@ type Act = fn(&World);
 
 /// Draws schedules of these threads, with reports of what others write or without.
 fn draw(reports: bool, threads: &'static [Act]) {
-    draw_worlds(move |eviction| World::new(eviction, reports), threads, World::judge);
+    draw_worlds(move |eviction| World::new(eviction, reports), threads, World::judge, SCHEDULES);
 }
 
 fn loads_one(world: &World) {
