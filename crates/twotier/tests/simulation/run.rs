@@ -7,7 +7,7 @@ use tokio::{
     runtime::{Builder, Handle},
     time::sleep,
 };
-use twotier::{Cache, RedisBackend, codec::Text};
+use twotier::{Cache, Coherence, RedisBackend, codec::Text};
 use twotier_testkit::simulation::{Event, Journal, Network, Server, VirtualClock};
 
 use crate::{
@@ -114,7 +114,14 @@ async fn build(network: &Network, link: usize, scenario: &Scenario) -> Cache<Str
         };
         let backend =
             RedisBackend::over_streams(dial, scenario.connect_timeout, scenario.dead_after, scenario.max_backoff);
-        let built = Cache::<String>::builder()
+        let mut builder = Cache::<String>::builder();
+        if scenario.unreported {
+            builder = builder.coherence(Coherence::None);
+        }
+        if scenario.without_local {
+            builder = builder.without_local();
+        }
+        let built = builder
             .namespace(NAMESPACE)
             .codec(Text)
             .clock(VirtualClock::new(scenario.resolution))

@@ -73,6 +73,10 @@ pub(crate) struct Scenario {
     pub(crate) only_late_delivery: bool,
     /// Whether there is an origin, and what follows the changes of its rows.
     pub(crate) origin: Option<Following>,
+    /// Whether the server reports nothing, so that only the local time to live bounds what is kept.
+    pub(crate) unreported: bool,
+    /// Whether nothing is kept locally.
+    pub(crate) without_local: bool,
     /// The longest pause between two operations of a task, in milliseconds.
     pub(crate) think: u64,
     /// The longest pause between two faults, in milliseconds; `None` for no faults.
@@ -125,6 +129,8 @@ impl Scenario {
             only_long_holds: false,
             only_late_delivery: false,
             origin: None,
+            unreported: false,
+            without_local: false,
             think: *pick(&mut rng, &[0, 3, 12, 60]),
             calm: *pick(&mut rng, &[None, Some(60), Some(400)]),
             foreign_think: *pick(&mut rng, &[4, 20, 100]),
@@ -134,7 +140,14 @@ impl Scenario {
         match family {
             Family::Distant => usual.distant(rng.bool()),
             Family::LateDelivery => usual.with_late_delivery(),
-            Family::Origin => usual.with_origin(*pick(&mut rng, &[Following::Sets, Following::OwnDeletions])),
+            Family::Origin => {
+                let origin = usual.with_origin(*pick(&mut rng, &[Following::Sets, Following::OwnDeletions]));
+                match rng.u8(..6) {
+                    0 => origin.unreported(),
+                    1 => Self { without_local: true, ..origin },
+                    _ => origin,
+                }
+            }
             _ => usual,
         }
     }
@@ -196,6 +209,12 @@ impl Scenario {
             expiring: false,
             ..self
         }
+    }
+
+    /// Without faults: where nothing is reported no lost link need be noticed either.
+    fn unreported(self) -> Self {
+        let bound = self.max_staleness.min(Duration::from_millis(500));
+        Self { unreported: true, max_staleness: bound, local_ttl: bound, calm: None, ..self }
     }
 
     /// Returns whether a party may write a key: the caches are the first parties, the foreign clients the last.
