@@ -8,6 +8,11 @@ use std::{
 
 use twotier_testkit::simulation::{Journal, Server, Version, Writer};
 
+use crate::{
+    origin::{Origin, row_in},
+    writes::Writes,
+};
+
 /// The namespace of every cache.
 pub(crate) const NAMESPACE: &str = "n";
 
@@ -24,6 +29,8 @@ pub(crate) struct Span {
 pub(crate) struct Floor {
     index: usize,
     written: bool,
+    /// The row of an origin.
+    row: usize,
 }
 
 /// Which tier answered, as far as that is known from outside.
@@ -69,12 +76,15 @@ pub(crate) struct Checker {
     pub(crate) journal: Journal,
     max_staleness: Duration,
     op_timeout: Duration,
+    pub(crate) writes: Writes,
+    pub(crate) origin: Origin,
     seen: Mutex<Seen>,
 }
 
 impl Checker {
     pub(crate) fn new(server: Server, journal: Journal, max_staleness: Duration, op_timeout: Duration) -> Self {
-        Self { server, journal, max_staleness, op_timeout, seen: Mutex::default() }
+        let (writes, origin) = (Writes::default(), Origin::default());
+        Self { server, journal, max_staleness, op_timeout, writes, origin, seen: Mutex::default() }
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
@@ -109,20 +119,25 @@ impl Checker {
 
     /// Returns what a read that starts now must see at least.
     pub(crate) fn floor(&self, cache: usize, key: &str) -> Floor {
-        self.seen().floors.get(&(cache, key.to_owned())).copied().unwrap_or_default()
+        let row = self.origin.floor(cache, key);
+        let floor = self.seen().floors.get(&(cache, key.to_owned())).copied().unwrap_or_default();
+        Floor { row, ..floor }
     }
 
     fn raise(&self, cache: usize, key: &str, index: usize, written: bool) {
         let mut seen = self.seen();
         let floor = seen.floors.entry((cache, key.to_owned())).or_default();
         if floor.index < index {
-            *floor = Floor { index, written };
+            *floor = Floor { index, written, ..*floor };
         }
     }
 
     /// Judges the answer of a read.
     pub(crate) fn read(&self, span: Span, key: &str, floor: Floor, value: Option<&str>, answer: Answer) {
         self.seen().hits += usize::from(answer == Answer::Local);
+        if let Some(value) = value {
+            self.row_read(span, key, floor, value, None);
+        }
         let history = self.history(key);
         let same = |version: &Version| version.value.as_deref() == value && version.at <= span.end;
         // A value may have been there more than once: the answer is right if it is right for one of these versions.
@@ -178,6 +193,23 @@ impl Checker {
             return Err((promise, format!("version {index} expired at {:?}", version.expires.unwrap_or_default())));
         }
         Ok(())
+    }
+
+    /// Judges the row that a read of a key with an origin returned. One that loads may have waited for a loader of somebody
+    /// else for so long.
+    pub(crate) fn row_read(&self, span: Span, key: &str, floor: Floor, value: &str, loader: Option<Duration>) {
+        let Some(row) = row_in(value) else { return };
+        let bound = self.max_staleness.max(self.op_timeout) + loader.unwrap_or_default();
+        if let Err((promise, what)) = self.origin.read(span, key, floor.row, row, bound, loader.is_some()) {
+            let Span { cache, start, end } = span;
+            self.violation(promise, format!("cache {cache} read {key} = {value:?} from {start:?} to {end:?}: {what}"));
+        }
+    }
+
+    /// Judges, at the end, what became of every write.
+    pub(crate) fn judge_writes(&self) {
+        self.writes.judge(&self.server, |promise, what| self.violation(promise, what));
+        self.origin.judge(&self.server, |promise, what| self.violation(promise, what));
     }
 
     /// Takes note of a write that was acknowledged to its caller.

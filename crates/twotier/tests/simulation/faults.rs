@@ -21,6 +21,12 @@ pub(crate) async fn break_things(network: Network, server: Server, scenario: Arc
             network.heal(link);
             continue;
         }
+        if scenario.only_late_delivery {
+            network.stall(link, Direction::Up);
+            sleep(scenario.dead_after + Duration::from_millis(rng.u64(1..=200))).await;
+            network.heal(link);
+            continue;
+        }
         let direction = *pick(&mut rng, &[Direction::Up, Direction::Down, Direction::Both]);
         let while_it_lasts = Duration::from_millis(if rng.bool() { rng.u64(1..=30) } else { rng.u64(1..=longest) });
         match rng.u8(..100) {
@@ -45,7 +51,10 @@ pub(crate) async fn break_things(network: Network, server: Server, scenario: Arc
             }
             86..92 => server.take_snapshot(),
             _ => {
-                server.kill(*pick(&mut rng, &[Loss::Nothing, Loss::Nothing, Loss::SinceSnapshot, Loss::Everything]));
+                // What is lost and comes back is an older row, and no cache is at fault.
+                let losses = &[Loss::Nothing, Loss::Nothing, Loss::SinceSnapshot, Loss::Everything];
+                let losses = if scenario.origin.is_some() { &losses[..2] } else { losses };
+                server.kill(*pick(&mut rng, losses));
                 sleep(while_it_lasts).await;
                 server.restart();
             }

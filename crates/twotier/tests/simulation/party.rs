@@ -5,15 +5,17 @@ use std::{collections::BTreeMap, fmt, io, sync::Arc, time::Duration};
 use fastrand::Rng;
 use futures_util::poll;
 use tokio::time::{sleep, timeout};
-use twotier::{Cache, SetOptions, Tier};
+use twotier::{Cache, Error, SetOptions, Tier};
+use twotier_testkit::history::WriteOutcome;
 
 use crate::{
     checker::{Answer, Checker, Floor, Span},
     scenario::{Scenario, key, pick},
+    writes::Tried,
 };
 
 /// Longer than any call may take that has no deadline of its own: loads, whose leaders change, and `clear`.
-const LONG: Duration = Duration::from_secs(60);
+pub(crate) const LONG: Duration = Duration::from_secs(60);
 /// What timers round up.
 const TICK: Duration = Duration::from_millis(2);
 
@@ -44,6 +46,9 @@ impl Party {
     }
 
     async fn operation(&mut self) {
+        if let Some(following) = self.scenario.origin {
+            return self.operation_with_origin(following).await;
+        }
         let any = key(self.rng.usize(..self.scenario.keys));
         let mine: Vec<usize> =
             (0..self.scenario.keys).filter(|key| self.scenario.may_write(self.number, *key)).collect();
@@ -76,7 +81,7 @@ impl Party {
         }
     }
 
-    async fn get(&mut self, key: &str) {
+    pub(crate) async fn get(&mut self, key: &str) {
         let floor = self.checker.floor(self.number, key);
         let mut answer = Answer::Remote;
         let cache = self.cache.clone();
@@ -95,7 +100,7 @@ impl Party {
         }
     }
 
-    async fn lookup(&mut self, key: &str) {
+    pub(crate) async fn lookup(&mut self, key: &str) {
         let floor = self.checker.floor(self.number, key);
         let cache = self.cache.clone();
         let ended = self.call(format!("lookup {key}"), self.deadline(), cache.lookup(key)).await;
@@ -114,7 +119,7 @@ impl Party {
         }
     }
 
-    async fn get_many(&mut self) {
+    pub(crate) async fn get_many(&mut self) {
         let keys = self.some_keys();
         let floors: Vec<Floor> = keys.iter().map(|key| self.checker.floor(self.number, key)).collect();
         let cache = self.cache.clone();
@@ -138,7 +143,8 @@ impl Party {
         let cache = self.cache.clone();
         let options = SetOptions::new().time_to_live(ttl);
         let call = cache.set_with(key, value.clone(), options);
-        let ended = self.call(format!("set {key} = {value} for {ttl:?}"), self.deadline(), call).await;
+        let what = format!("set {key} = {value} for {ttl:?}");
+        let (_, ended) = self.write(what, vec![(key.to_owned(), Some(value.clone()))], call).await;
         if let Some((span, Ok(()))) = ended {
             self.checker.wrote(span, key, &value);
         }
@@ -154,7 +160,8 @@ impl Party {
             seen = Some(held.cloned());
             Some(new.clone())
         });
-        let ended = self.call(format!("update {key} = {value}"), self.deadline(), call).await;
+        let what = format!("update {key} = {value}");
+        let (_, ended) = self.write(what, vec![(key.to_owned(), Some(value.clone()))], call).await;
         if let Some((span, Ok(_written))) = ended {
             // What it was shown is a read like any other.
             if let Some(held) = seen {
@@ -178,7 +185,8 @@ impl Party {
             .collect();
         let cache = self.cache.clone();
         let call = cache.set_many(items.clone());
-        let ended = self.call(format!("set_many {items:?}"), self.deadline(), call).await;
+        let written = items.iter().map(|(key, value)| (key.clone(), Some(value.clone()))).collect();
+        let (_, ended) = self.write(format!("set_many {items:?}"), written, call).await;
         if let Some((span, Ok(()))) = ended {
             // Of several values for one key the last one is written.
             let last: BTreeMap<String, String> = items.into_iter().collect();
@@ -190,7 +198,7 @@ impl Party {
 
     async fn delete(&mut self, key: &str) {
         let cache = self.cache.clone();
-        let ended = self.call(format!("delete {key}"), self.deadline(), cache.delete(key)).await;
+        let (_, ended) = self.write(format!("delete {key}"), vec![(key.to_owned(), None)], cache.delete(key)).await;
         if let Some((span, Ok(_there))) = ended {
             self.checker.deleted(span, key, true);
         }
@@ -200,7 +208,8 @@ impl Party {
         let keys: Vec<String> =
             (0..self.scenario.keys).filter(|n| self.scenario.may_write(self.number, *n)).map(key).collect();
         let cache = self.cache.clone();
-        let ended = self.call(format!("delete_many {keys:?}"), self.deadline(), cache.delete_many(&keys)).await;
+        let written = keys.iter().map(|key| (key.clone(), None)).collect();
+        let (_, ended) = self.write(format!("delete_many {keys:?}"), written, cache.delete_many(&keys)).await;
         if let Some((span, Ok(_count))) = ended {
             for key in &keys {
                 self.checker.deleted(span, key, true);
@@ -250,8 +259,34 @@ impl Party {
         }
     }
 
+    /// Makes a call that writes these keys, and takes note of what is known of its end.
+    pub(crate) async fn write<T: fmt::Debug>(
+        &mut self,
+        what: String,
+        keys: Vec<(String, Option<String>)>,
+        call: impl Future<Output = twotier::Result<T>>,
+    ) -> (Vec<Tried>, Option<(Span, twotier::Result<T>)>) {
+        let (called, from) = (self.checker.writes.place(), self.checker.journal.now());
+        let call = self.call(what, self.deadline(), call).await;
+        let (ended, to) = (self.checker.writes.place(), self.checker.journal.now());
+        let outcome = match &call {
+            None => WriteOutcome::Unknown,
+            Some((_, result)) => WriteOutcome::of(result, Error::may_have_executed),
+        };
+        // The error of a batch is that of one of its keys.
+        let in_part = keys.len() > 1 && outcome == WriteOutcome::NotSent;
+        let outcome = if in_part { WriteOutcome::Unknown } else { outcome };
+        let cache = self.number;
+        let tried = |(key, value)| Tried { cache, key, value, called, ended, from, to, outcome };
+        let tried: Vec<Tried> = keys.into_iter().map(tried).collect();
+        for tried in &tried {
+            self.checker.writes.add(tried.clone());
+        }
+        (tried, call)
+    }
+
     /// Makes a call, drops it half-way if the dice say so, and finds out whether it ends in time.
-    async fn call<T: fmt::Debug>(
+    pub(crate) async fn call<T: fmt::Debug>(
         &mut self,
         what: String,
         limit: Duration,

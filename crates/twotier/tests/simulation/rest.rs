@@ -27,10 +27,12 @@ pub(crate) async fn judge(caches: &[Cache<String>], checker: &Checker, scenario:
             checker.violation("at rest", format!("cache {number} cannot write {key}: {error}"));
             continue;
         }
-        if cache.get_if_local(&key).as_deref() != Some(&value) {
+        if cache.get_if_local(&key).as_deref() != Some(&value) && !scenario.without_local {
             checker.violation("own writes are hits", format!("cache {number} does not hold {key} = {value}"));
         }
-        sleep(Duration::from_millis(200)).await;
+        // As long as the others may keep what was there before.
+        let late = if scenario.unreported { scenario.max_staleness } else { Duration::ZERO };
+        sleep(Duration::from_millis(200).max(late)).await;
         for (other, cache) in caches.iter().enumerate() {
             match cache.get(&key).await {
                 Ok(found) if found.as_deref() == Some(&value) => {}
@@ -62,7 +64,7 @@ async fn judge_key(cache: &Cache<String>, number: usize, key: &str, checker: &Ch
         let truth = truth();
         checker.violation("at rest", format!("cache {number} read {key} = {found:?}, the server has {truth:?}"));
     }
-    if found.is_none() && scenario.negative_ttl.is_none() {
+    if scenario.without_local || found.is_none() && scenario.negative_ttl.is_none() {
         return;
     }
     // Values with a time to live are gone by now, or about to go.

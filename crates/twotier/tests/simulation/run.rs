@@ -7,7 +7,7 @@ use tokio::{
     runtime::{Builder, Handle},
     time::sleep,
 };
-use twotier::{Cache, RedisBackend, codec::Text};
+use twotier::{Cache, Coherence, RedisBackend, codec::Text};
 use twotier_testkit::simulation::{Event, Journal, Network, Server, VirtualClock};
 
 use crate::{
@@ -24,6 +24,8 @@ use crate::{
 pub(crate) struct Outcome {
     pub(crate) operations: usize,
     pub(crate) hits: usize,
+    /// How many rows were loaded from the origin.
+    pub(crate) loads: usize,
     /// How long it took, in virtual time.
     pub(crate) lasted: Duration,
     /// The first broken promise.
@@ -56,7 +58,7 @@ async fn simulate(seed: u64, journal_kept: bool) -> Outcome {
         caches.push(build(&network, link, &scenario).await);
     }
     let others = [
-        tokio::spawn(disturb(server.clone(), Arc::clone(&scenario), rng.fork())),
+        tokio::spawn(disturb(server.clone(), Arc::clone(&checker), Arc::clone(&scenario), rng.fork())),
         tokio::spawn(break_things(network.clone(), server.clone(), Arc::clone(&scenario), rng.fork())),
     ];
     let mut parties = Vec::new();
@@ -83,6 +85,7 @@ async fn simulate(seed: u64, journal_kept: bool) -> Outcome {
     }
     mend(&network, &server, &scenario);
     sleep(scenario.rest()).await;
+    checker.judge_writes();
     rest::judge(&caches, &checker, &scenario).await;
     checker.judge_loads();
 
@@ -97,8 +100,8 @@ async fn simulate(seed: u64, journal_kept: bool) -> Outcome {
         checker.violation("nothing is left over", format!("{} connections", network.connections()));
     }
     let (operations, hits) = checker.counts();
-    let lasted = journal.now();
-    Outcome { operations, hits, lasted, violation: checker.first_violation(), events: journal.take() }
+    let (loads, lasted) = (checker.origin.loads(), journal.now());
+    Outcome { operations, hits, loads, lasted, violation: checker.first_violation(), events: journal.take() }
 }
 
 /// Builds a cache over a link; in bad weather not at the first attempt.
@@ -111,7 +114,14 @@ async fn build(network: &Network, link: usize, scenario: &Scenario) -> Cache<Str
         };
         let backend =
             RedisBackend::over_streams(dial, scenario.connect_timeout, scenario.dead_after, scenario.max_backoff);
-        let built = Cache::<String>::builder()
+        let mut builder = Cache::<String>::builder();
+        if scenario.unreported {
+            builder = builder.coherence(Coherence::None);
+        }
+        if scenario.without_local {
+            builder = builder.without_local();
+        }
+        let built = builder
             .namespace(NAMESPACE)
             .codec(Text)
             .clock(VirtualClock::new(scenario.resolution))

@@ -5,6 +5,8 @@ use std::time::Duration;
 use fastrand::Rng;
 use twotier_testkit::simulation::{Cycles, Weather};
 
+use crate::origin::Following;
+
 /// The families of runs. A seed belongs to the family of its remainder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Family {
@@ -20,14 +22,26 @@ pub(crate) enum Family {
     ManyWriters,
     /// A server so far away that there are always reports on their way when a link hangs, and much to be seen just then.
     Distant,
+    /// What was sent over a connection that was given up arrives once the next one is in use.
+    LateDelivery,
+    /// An origin whose rows are loaded slowly, and written before their keys.
+    Origin,
 }
 
 impl Family {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Plain, Self::EarlyReplies, Self::CoarseClock, Self::SmallBound, Self::ManyWriters, Self::Distant];
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Plain,
+        Self::EarlyReplies,
+        Self::CoarseClock,
+        Self::SmallBound,
+        Self::ManyWriters,
+        Self::Distant,
+        Self::LateDelivery,
+        Self::Origin,
+    ];
 
     pub(crate) fn of(seed: u64) -> Self {
-        Self::ALL[usize::try_from(seed % 6).unwrap()]
+        Self::ALL[usize::try_from(seed % 8).unwrap()]
     }
 }
 
@@ -55,6 +69,14 @@ pub(crate) struct Scenario {
     pub(crate) only_foreign_writers: bool,
     /// Whether the only fault is that nothing comes back over a link for twice the staleness bound.
     pub(crate) only_long_holds: bool,
+    /// Whether the only fault is that connections stall for longer than the caches keep them, and then deliver.
+    pub(crate) only_late_delivery: bool,
+    /// Whether there is an origin, and what follows the changes of its rows.
+    pub(crate) origin: Option<Following>,
+    /// Whether the server reports nothing, so that only the local time to live bounds what is kept.
+    pub(crate) unreported: bool,
+    /// Whether nothing is kept locally.
+    pub(crate) without_local: bool,
     /// The longest pause between two operations of a task, in milliseconds.
     pub(crate) think: u64,
     /// The longest pause between two faults, in milliseconds; `None` for no faults.
@@ -105,16 +127,33 @@ impl Scenario {
             many_writers: family == Family::ManyWriters || rng.u8(..4) == 0,
             only_foreign_writers: false,
             only_long_holds: false,
+            only_late_delivery: false,
+            origin: None,
+            unreported: false,
+            without_local: false,
             think: *pick(&mut rng, &[0, 3, 12, 60]),
             calm: *pick(&mut rng, &[None, Some(60), Some(400)]),
             foreign_think: *pick(&mut rng, &[4, 20, 100]),
             expiring: rng.u8(..3) == 0,
             dropped: *pick(&mut rng, &[0, 4, 12]),
         };
-        if family != Family::Distant {
-            return usual;
+        match family {
+            Family::Distant => usual.distant(rng.bool()),
+            Family::LateDelivery => usual.with_late_delivery(),
+            Family::Origin => {
+                let origin = usual.with_origin(*pick(&mut rng, &[Following::Sets, Following::OwnDeletions]));
+                match rng.u8(..6) {
+                    0 => origin.unreported(),
+                    1 => Self { without_local: true, ..origin },
+                    _ => origin,
+                }
+            }
+            _ => usual,
         }
-        let early_replies = rng.bool();
+    }
+
+    fn distant(self, early_replies: bool) -> Self {
+        let millis = Duration::from_millis;
         Self {
             keys: 4,
             tasks: 4,
@@ -135,14 +174,56 @@ impl Scenario {
             foreign_think: 30,
             expiring: false,
             dropped: 0,
-            ..usual
+            ..self
         }
+    }
+
+    fn with_late_delivery(self) -> Self {
+        let millis = Duration::from_millis;
+        Self {
+            operations: 60,
+            op_timeout: millis(30),
+            dead_after: millis(150),
+            max_backoff: millis(20),
+            connect_timeout: millis(150),
+            many_writers: false,
+            only_late_delivery: true,
+            think: 12,
+            calm: Some(60),
+            expiring: false,
+            ..self
+        }
+    }
+
+    fn with_origin(self, following: Following) -> Self {
+        Self {
+            keys: match following {
+                // A key is loaded only until it is there.
+                Following::Sets => 8,
+                Following::OwnDeletions => self.keys,
+            },
+            operations: 40,
+            many_writers: false,
+            origin: Some(following),
+            think: self.think.min(12),
+            expiring: false,
+            ..self
+        }
+    }
+
+    /// Without faults: where nothing is reported no lost link need be noticed either.
+    fn unreported(self) -> Self {
+        let bound = self.max_staleness.min(Duration::from_millis(500));
+        Self { unreported: true, max_staleness: bound, local_ttl: bound, calm: None, ..self }
     }
 
     /// Returns whether a party may write a key: the caches are the first parties, the foreign clients the last.
     pub(crate) fn may_write(&self, party: usize, key: usize) -> bool {
         if self.only_foreign_writers {
             return party == self.caches;
+        }
+        if self.origin == Some(Following::OwnDeletions) {
+            return key % self.caches == party;
         }
         self.many_writers || (key + self.keys) % (self.caches + 1) == party
     }

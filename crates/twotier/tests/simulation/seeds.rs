@@ -2,14 +2,16 @@
 
 use std::env;
 
+use twotier_testkit::simulation::Event;
+
 use crate::{
     run::{Outcome, run},
     scenario::Family,
 };
 
 /// How many seeds run when nobody asks for more.
-const SEEDS: u64 = 2502;
-/// How many events before the end a failing run prints.
+const SEEDS: u64 = 2504;
+/// How many events before the end a failing run prints, heartbeats left out.
 const LAST_EVENTS: usize = 150;
 
 #[test]
@@ -43,6 +45,16 @@ fn a_distant_server() {
 }
 
 #[test]
+fn late_delivery_of_what_an_old_connection_was_sent() {
+    run_family(Family::LateDelivery);
+}
+
+#[test]
+fn rows_of_an_origin_that_are_loaded_late() {
+    run_family(Family::Origin);
+}
+
+#[test]
 fn a_seed_is_the_same_run_every_time() {
     for seed in 0..60 {
         let (first, second) = (run(seed, true), run(seed, true));
@@ -68,7 +80,7 @@ fn replay() {
 
 fn run_family(family: Family) {
     let seeds = number("TWOTIER_TEST_SEEDS").unwrap_or(SEEDS);
-    let (mut runs, mut operations, mut hits) = (0, 0, 0);
+    let (mut runs, mut operations, mut hits, mut loads) = (0, 0, 0, 0);
     for seed in (0..seeds).filter(|seed| Family::of(*seed) == family) {
         let outcome = run(seed, false);
         if let Some(violation) = &outcome.violation {
@@ -77,9 +89,11 @@ fn run_family(family: Family) {
         runs += 1;
         operations += outcome.operations;
         hits += outcome.hits;
+        loads += outcome.loads;
     }
-    println!("{family:?}: {runs} runs, {operations} operations, {hits} local hits");
+    println!("{family:?}: {runs} runs, {operations} operations, {hits} local hits, {loads} loads from the origin");
     assert!(seeds < 100 || hits > 0, "{family:?}: not one local hit in {runs} runs");
+    assert!(seeds < 100 || family != Family::Origin || loads > 0, "nothing was loaded in {runs} runs");
 }
 
 /// Runs the seed again with a journal, and panics with its last events and the command that prints them all.
@@ -87,7 +101,9 @@ fn fail(seed: u64, violation: &str) -> ! {
     let Outcome { events, .. } = run(seed, true);
     // Up to the first violation: what came after explains nothing.
     let end = events.iter().position(|event| event.who == "CHECKER").map_or(events.len(), |index| index + 1);
-    let last: Vec<String> = events[end.saturating_sub(LAST_EVENTS)..end].iter().map(ToString::to_string).collect();
+    let beats = |event: &&Event| !(event.what.ends_with(": PING") || event.what.ends_with(": HELLO 3"));
+    let events: Vec<String> = events[..end].iter().filter(beats).map(ToString::to_string).collect();
+    let last = &events[events.len().saturating_sub(LAST_EVENTS)..];
     panic!(
         "seed {seed}: {violation}\n{}\nevery event:\nTWOTIER_TEST_SEED={seed} cargo test -p twotier --all-features \
          --test simulation replay -- --nocapture",
