@@ -51,6 +51,8 @@ pub struct LocalOptions {
     pub max_bytes: usize,
     /// How long a [renewed](twotier_core::Lease::Renewed) lease lasts after the last proof of life.
     pub max_staleness: Duration,
+    /// For how long after it began a read is joined by others; see [`joinable`](Self::joinable).
+    pub joinable: Duration,
     /// Which entry goes when a shard is full.
     pub eviction: Eviction,
     /// Into how many shards the tier is split; `None` chooses from `max_entries`. For tests and benchmarks.
@@ -65,7 +67,23 @@ impl LocalOptions {
     /// then one for every 128 entries and every 256 KiB rounded down to a power of two, 64 at most.
     #[must_use]
     pub fn new(max_entries: usize, max_bytes: usize, max_staleness: Duration) -> Self {
-        Self { max_entries, max_bytes, max_staleness, eviction: Eviction::Lru, shards: None, keeps_nothing: false }
+        Self {
+            max_entries,
+            max_bytes,
+            max_staleness,
+            joinable: max_staleness,
+            eviction: Eviction::Lru,
+            shards: None,
+            keeps_nothing: false,
+        }
+    }
+
+    /// Sets for how long after it began a read is joined by others. An answer is as old as its read, so whoever joins is
+    /// served nothing staler than that. Default, and at most, the staleness bound.
+    #[must_use]
+    pub fn joinable(mut self, age: Duration) -> Self {
+        self.joinable = age.min(self.max_staleness);
+        self
     }
 
     /// Makes the options of a tier that keeps nothing: it has tickets, joined reads, loads and a link as any tier has,

@@ -42,7 +42,7 @@ pub(crate) struct Inner<T, E> {
     pub(crate) clock: Arc<dyn Clock>,
     namespace: Namespace,
     /// For how long a read of the backend is joined.
-    max_staleness: Duration,
+    joinable: Duration,
     hasher: RandomState,
     shards: Box<[Padded<T, E>]>,
     max_entries: usize,
@@ -115,19 +115,9 @@ where
             .collect();
         let link = Link::new(options.max_staleness, clock.resolution());
         let max_entries = options.max_entries.max(1);
-        let LocalOptions { max_bytes, max_staleness, eviction, keeps_nothing, .. } = options;
-        let inner = Inner {
-            link,
-            clock,
-            namespace,
-            max_staleness,
-            hasher,
-            shards,
-            max_entries,
-            max_bytes,
-            eviction,
-            keeps_nothing,
-        };
+        let LocalOptions { max_bytes, joinable, eviction, keeps_nothing, .. } = options;
+        let inner =
+            Inner { link, clock, namespace, joinable, hasher, shards, max_entries, max_bytes, eviction, keeps_nothing };
         Self { inner: Arc::new(inner) }
     }
 
@@ -206,7 +196,7 @@ where
         let lease = inner.link.lease();
         let mut shard = inner.shard(hash);
         let epoch = inner.link.epoch();
-        let asking = Asking { flight: &flight, began, joinable: inner.max_staleness };
+        let asking = Asking { flight: &flight, began, joinable: inner.joinable };
         let begun = shard.begin_fill(hash, &key, Moment { now, lease, epoch }, &asking);
         let removed = shard.take_removed();
         drop(shard);

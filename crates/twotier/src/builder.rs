@@ -210,6 +210,8 @@ where
         } else {
             LocalOptions::keep_nothing(config.max_staleness)
         };
+        // A read that took longer than a caller waits is not joined: what it brings is older than any other answer.
+        let options = options.joinable(config.op_timeout);
         let local = LocalTier::new(namespace.clone(), options, self.clock);
         let watch = Watch {
             namespace: namespace.clone(),

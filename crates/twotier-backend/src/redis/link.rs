@@ -101,9 +101,9 @@ impl Link {
         Self { shared: Arc::new(shared), control: Mutex::default() }
     }
 
-    /// Returns a number that grows with every sign of life.
+    /// Returns a number that grows with what moves over the connections, heartbeats hardly counted.
     pub(super) fn progress(&self) -> u64 {
-        self.shared.progress.signs()
+        self.shared.progress.moved()
     }
 
     /// Returns the connections if a command can be sent at once.

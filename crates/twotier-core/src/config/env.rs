@@ -54,7 +54,7 @@ fn is_service_variable(name: &str) -> bool {
     match parts[..] {
         [.., "SERVICE", "HOST"] | [.., "PORT"] => true,
         [.., "PORT", port, "TCP" | "UDP" | "SCTP"] => is_port(port),
-        [.., "PORT", port, "TCP" | "UDP" | "SCTP", "PROTO" | "PORT" | "ADDR"] => is_port(port),
+        [.., "PORT", port, "TCP" | "UDP" | "SCTP", "PROTO" | "ADDR"] => is_port(port),
         // A port with a name: `SERVICE_PORT_HTTP`, `SERVICE_PORT_METRICS_V2`.
         _ => parts.windows(2).any(|pair| pair == ["SERVICE", "PORT"]),
     }

@@ -11,32 +11,36 @@ use std::{
 use parking_lot::Mutex;
 use tokio::time::{Instant, timeout_at};
 
+/// Less than this many bytes are no progress of a batch: a heartbeat takes some dozens.
+const UNIT: u64 = 4096;
+
 /// The signs of life of all connections of a handle, those that are being made included.
 #[derive(Debug)]
 pub(in crate::redis) struct Progress {
     born: Instant,
     /// When the last sign came, in microseconds since `born`.
     last: AtomicU64,
-    signs: AtomicU64,
+    /// What moved, in bytes.
+    moved: AtomicU64,
     /// What a connection that is being made waits for.
     step: Mutex<&'static str>,
 }
 
 impl Progress {
     pub(in crate::redis) fn new() -> Self {
-        let (last, signs) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { born: Instant::now(), last, signs, step: Mutex::new("the connection") }
+        let (last, moved) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { born: Instant::now(), last, moved, step: Mutex::new("the connection") }
     }
 
-    /// Returns how many signs there were so far.
-    pub(in crate::redis) fn signs(&self) -> u64 {
-        self.signs.load(Ordering::Relaxed)
+    /// Returns how much moved so far, in units that heartbeats do not fill within many seconds.
+    pub(in crate::redis) fn moved(&self) -> u64 {
+        self.moved.load(Ordering::Relaxed) / UNIT
     }
 
     /// Says what is waited for next. Having come so far is a sign of life itself.
     pub(in crate::redis) fn begin(&self, step: &'static str) {
         *self.step.lock() = step;
-        self.sign();
+        self.sign(0);
     }
 
     pub(in crate::redis) fn step(&self) -> &'static str {
@@ -65,10 +69,10 @@ impl Progress {
         self.born + Duration::from_micros(self.last.load(Ordering::Relaxed))
     }
 
-    fn sign(&self) {
+    fn sign(&self, bytes: usize) {
         let micros = u64::try_from(self.born.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.last.fetch_max(micros, Ordering::Relaxed);
-        self.signs.fetch_add(1, Ordering::Relaxed);
+        self.moved.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 }
 
@@ -89,9 +93,9 @@ impl Traffic {
 
     /// Something arrived, or was taken by a peer that had not taken any more: the peer lives. What the operating system
     /// merely keeps for it proves nothing.
-    pub(super) fn sign(&self) {
-        self.own.sign();
-        self.all.sign();
+    pub(super) fn sign(&self, bytes: usize) {
+        self.own.sign(bytes);
+        self.all.sign(bytes);
     }
 
     pub(super) fn progress(&self) -> &Progress {

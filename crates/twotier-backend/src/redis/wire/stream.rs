@@ -46,7 +46,7 @@ impl Watched {
     }
 
     fn arrived(&mut self, bytes: &mut [u8]) -> io::Result<()> {
-        self.traffic.sign();
+        self.traffic.sign(bytes.len());
         let recording = self.greeting.as_ref().is_some_and(|greeting| match &mut *greeting.lock() {
             Some(kept) => {
                 kept.extend_from_slice(bytes.get(..GREETING - kept.len().min(GREETING)).unwrap_or(bytes));
@@ -105,7 +105,7 @@ impl AsyncWrite for Watched {
             }
             Poll::Ready(Ok(written)) => {
                 if std::mem::take(&mut self.full) {
-                    self.traffic.sign();
+                    self.traffic.sign(written);
                 }
                 Poll::Ready(Ok(written))
             }
