@@ -11,12 +11,11 @@ mod target;
 #[cfg(feature = "tls")]
 mod tls;
 
+#[cfg(feature = "simulation")]
+pub(super) use self::dial::dialer;
 pub(super) use self::{
     connection::{Connection, Reply, nonce, text},
-    
     loss::Loss,
     progress::Progress,
     target::Target,
 };
-#[cfg(feature = "simulation")]
-pub(super) use self::dial::dialer;

@@ -45,15 +45,15 @@ mod live {
     }
 
     #[tokio::test]
-    async fn the_connection_ends_with_close_and_with_the_last_clone() {
+    async fn the_connections_end_with_close_and_with_the_last_clone() {
         let server = RedisServer::start();
         let closed = over_redis(&server).await;
         let dropped = over_redis(&server).await;
-        assert_eq!(connections(&server), 2);
+        assert_eq!(connections(&server), 4, "two for each link");
         closed.close().await;
-        eventually("close ends the connection", async || connections(&server) == 1).await;
+        eventually("close ends the connections", async || connections(&server) == 2).await;
         dropped.set("k", "v".to_owned()).await.unwrap();
         drop(dropped);
-        eventually("drop ends the connection", async || connections(&server) == 0).await;
+        eventually("drop ends the connections", async || connections(&server) == 0).await;
     }
 }

@@ -13,11 +13,7 @@ pub(super) fn begin(commands: &mut Pipeline) {
 /// Reads the replies to a transaction of `count` commands that was closed by `EXEC`, and returns those of the commands.
 ///
 /// `command` names each. One that was refused as it was queued is the error of all: nothing was executed then.
-pub(super) fn end(
-    replies: &mut Reply,
-    count: usize,
-    command: impl Fn(usize) -> &'static str,
-) -> BackendResult<Reply> {
+pub(super) fn end(replies: &mut Reply, count: usize, command: impl Fn(usize) -> &'static str) -> BackendResult<Reply> {
     let connection = replies.connection().clone();
     if let Err(refused) = replies.okay("MULTI") {
         if connection.loss().is_declared() {

@@ -249,7 +249,9 @@ async fn dispatch(connections: &Connections, over: &Connection, part: &[Change])
         commands.cmd("PUBLISH").arg(channel.name()).arg(channel.keys(part.iter().map(|change| &change.key[..])));
         commands.cmd("EXEC");
         let asked = over.ask(&commands, part.len() + 3).await;
-        asked.and_then(|mut replies| transaction::end(&mut replies, part.len() + 1, |index| part.get(index).map_or("PUBLISH", Change::command)))
+        asked.and_then(|mut replies| {
+            transaction::end(&mut replies, part.len() + 1, |index| part.get(index).map_or("PUBLISH", Change::command))
+        })
     } else {
         part.iter().for_each(|change| change.say(&mut commands));
         over.ask(&commands, part.len()).await

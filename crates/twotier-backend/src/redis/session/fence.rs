@@ -39,15 +39,16 @@ impl Fences {
 
     /// Forgets connections that were ended.
     pub(super) fn ended(&self, ids: &[i64], run_id: Option<&str>) {
-        self.0.lock().retain(|earlier| {
-            earlier.run_id.as_deref() != run_id || !earlier.ids.iter().all(|id| ids.contains(id))
-        });
+        self.0
+            .lock()
+            .retain(|earlier| earlier.run_id.as_deref() != run_id || !earlier.ids.iter().all(|id| ids.contains(id)));
     }
 
     /// Returns whether every earlier link to this server is known to have ended there. Of one to a server that cannot be
     /// identified nobody knows.
     pub(super) fn is_clear(&self, run_id: Option<&str>) -> bool {
-        let other = |earlier: &Earlier| earlier.run_id.is_some() && run_id.is_some() && earlier.run_id.as_deref() != run_id;
+        let other =
+            |earlier: &Earlier| earlier.run_id.is_some() && run_id.is_some() && earlier.run_id.as_deref() != run_id;
         self.0.lock().iter().all(other)
     }
 }

@@ -125,20 +125,11 @@ async fn single(
 }
 
 /// A connection on which changes are reported, and one for data.
-async fn pair(
-    target: &Target,
-    progress: &Arc<Progress>,
-    watch: &Watch,
-    fences: &Fences,
-) -> BackendResult<Opened> {
+async fn pair(target: &Target, progress: &Arc<Progress>, watch: &Watch, fences: &Fences) -> BackendResult<Opened> {
     let (namespace, loss) = (&watch.namespace, Arc::new(Loss::default()));
     let (canary, channel) = (Arc::new(Canary::new(namespace)), Arc::new(Channel::new(namespace)));
-    let handler = PushHandler::new(
-        Arc::clone(&watch.listener),
-        Arc::clone(&canary),
-        Arc::clone(&channel),
-        Arc::clone(&loss),
-    );
+    let handler =
+        PushHandler::new(Arc::clone(&watch.listener), Arc::clone(&canary), Arc::clone(&channel), Arc::clone(&loss));
     let ended = Arc::clone(&loss);
     let (tracked, data) = try_join!(
         Connection::open(target, progress, Arc::clone(&loss), move |push| handler.apply(&push)),
@@ -175,12 +166,14 @@ async fn pair(
         Reporting::Channel(channel) => Some(&**channel),
         _ => None,
     };
-    let (sung, ()) = try_join!(draft.sing(announced), fence(&tracked, fences, run_id.as_deref()))
-        .map_err(|cause| match refused {
-            // What was tried first belongs to the story.
-            Some(refused) if cause.kind() == BackendErrorKind::Denied => cause.with_source(refused),
-            _ => cause,
-        })?;
+    let (sung, ()) =
+        try_join!(draft.sing(announced), fence(&tracked, fences, run_id.as_deref())).map_err(
+            |cause| match refused {
+                // What was tried first belongs to the story.
+                Some(refused) if cause.kind() == BackendErrorKind::Denied => cause.with_source(refused),
+                _ => cause,
+            },
+        )?;
     let round_trip = sent.elapsed();
     let one_server = (&run_id, &data_run_id);
     let invalidation_lag = draft.heard(sung, announced.is_some(), one_server).await?.map(|heard| heard - sent);
@@ -269,11 +262,7 @@ fn is_on(tracked: &Connection, info: &Value) -> BackendResult<()> {
 
 /// Asks the data connection for its server, and whether the user may read the namespace. Returns the server's name of
 /// itself, and whether reads can be coalesced.
-async fn survey(
-    data: &Connection,
-    canary: &Canary,
-    namespace: &Namespace,
-) -> BackendResult<(Option<String>, bool)> {
+async fn survey(data: &Connection, canary: &Canary, namespace: &Namespace) -> BackendResult<(Option<String>, bool)> {
     let mut commands = Pipeline::new();
     commands.cmd("INFO").arg("server");
     let count = add_reads(&mut commands, canary);

@@ -1,11 +1,6 @@
 //! One connection to the server.
 
-use std::{
-    str,
-    sync::Arc,
-    time::Duration,
-    vec,
-};
+use std::{str, sync::Arc, time::Duration, vec};
 
 use parking_lot::Mutex;
 use redis::{
@@ -77,10 +72,9 @@ impl Hello {
     pub(in crate::redis) fn primary(&self) -> BackendResult<()> {
         match self.role.as_deref() {
             Some("master") => Ok(()),
-            Some(_replica) => Err(BackendError::new(
-                BackendErrorKind::Unavailable,
-                "the server is a replica; a primary is needed",
-            )),
+            Some(_replica) => {
+                Err(BackendError::new(BackendErrorKind::Unavailable, "the server is a replica; a primary is needed"))
+            }
             None => Err(error::out_of_step("HELLO")),
         }
     }
@@ -182,7 +176,9 @@ impl Connection {
                 replies = connection.send_packed_commands(commands, 0, count) => replies,
             };
             match replies {
-                Ok(replies) if replies.len() == count => Ok(Reply { connection: self.clone(), values: replies.into_iter() }),
+                Ok(replies) if replies.len() == count => {
+                    Ok(Reply { connection: self.clone(), values: replies.into_iter() })
+                }
                 Ok(_other_number) => Err(self.out_of_step("a pipeline")),
                 Err(_failed) => Err(self.0.loss.cause().unwrap_or_else(|| {
                     // The parser's or the channel's end: the stream's own would have been declared.
@@ -214,14 +210,23 @@ impl Connection {
         // The confirmation is a push, but a refusal is a reply.
         self.0.traffic.expect(1);
         let mut connection = self.0.commands.clone();
-        tokio::select! {
+        let subscribed = tokio::select! {
             biased;
-            cause = self.0.loss.wait() => Err(cause),
-            subscribed = connection.subscribe(channel) => subscribed.map_err(|refused| match refused.code() {
-                Some("NOPERM") => BackendError::new(BackendErrorKind::Denied, "SUBSCRIBE was refused: NOPERM")
-                    .with_code("NOPERM")
-                    .not_sent(),
-                _ => BackendError::new(BackendErrorKind::Rejected, "SUBSCRIBE was refused").not_sent(),
+            cause = self.0.loss.wait() => return Err(cause),
+            subscribed = connection.subscribe(channel) => subscribed,
+        };
+        let refusal = |kind, code: &str| {
+            BackendError::new(kind, format!("SUBSCRIBE was refused: {code}")).with_code(code).not_sent()
+        };
+        match subscribed {
+            Ok(()) => {
+                self.0.traffic.spare_one();
+                Ok(())
+            }
+            Err(refused) => Err(match refused.code() {
+                Some("NOPERM") => refusal(BackendErrorKind::Denied, "NOPERM"),
+                Some(code @ ("BUSY" | "LOADING")) => refusal(BackendErrorKind::Busy, code),
+                _ => refusal(BackendErrorKind::Rejected, "ERR"),
             }),
         }
     }

@@ -44,7 +44,11 @@ impl Progress {
     }
 
     /// Waits for as long as signs come: returns `None` after a silence of this length.
-    pub(in crate::redis) async fn while_alive<T>(&self, silence: Duration, asked: impl Future<Output = T>) -> Option<T> {
+    pub(in crate::redis) async fn while_alive<T>(
+        &self,
+        silence: Duration,
+        asked: impl Future<Output = T>,
+    ) -> Option<T> {
         tokio::pin!(asked);
         let since = Instant::now();
         loop {
@@ -102,6 +106,11 @@ impl Traffic {
     /// So many replies are asked for. Called before they are.
     pub(super) fn expect(&self, replies: usize) {
         self.expected.fetch_add(replies as u64, Ordering::Relaxed);
+    }
+
+    /// One reply that was asked for does not come.
+    pub(super) fn spare_one(&self) {
+        self.expected.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// So many replies arrived so far: false when that is more than were asked for.
