@@ -69,14 +69,16 @@ mod live {
         let without = |rules: &str, command: &str| rules.replace(&format!("+{command}"), "");
         for command in ["get", "pttl", "set", "unlink"] {
             let rules = without(all, command);
-            let server = RedisServer::builder().acl_user(&format!("app on >p ~n:* &n:* -@all {rules}")).start();
+            let server =
+                RedisServer::builder().acl_user(&format!("app on >p ~n:* resetchannels &n:* -@all {rules}")).start();
             let attached = attach(server.url_as("app", "p"), None).await;
             let cure = format!("+{command} ~n:*");
             refused(&attached, BackendErrorKind::Denied, &[&command.to_uppercase(), &cure]);
         }
         for command in ["subscribe", "publish", "multi"] {
             let rules = format!("{} {}", without(all, "client|tracking "), without(channel, command));
-            let server = RedisServer::builder().acl_user(&format!("app on >p ~n:* &n:* -@all {rules}")).start();
+            let server =
+                RedisServer::builder().acl_user(&format!("app on >p ~n:* resetchannels &n:* -@all {rules}")).start();
             let attached = attach(server.url_as("app", "p"), None).await;
             refused(&attached, BackendErrorKind::Denied, &[&command.to_uppercase(), &format!("+{command}")]);
         }
@@ -89,7 +91,8 @@ mod live {
             refused(&nowhere, BackendErrorKind::Denied, &["SELECT", "+select"]);
         }
         let rules = format!("{} {channel}", without(all, "client|tracking "));
-        let server = RedisServer::builder().acl_user(&format!("app on >p ~n:* &n:* -@all {rules}")).start();
+        let server =
+            RedisServer::builder().acl_user(&format!("app on >p ~n:* resetchannels &n:* -@all {rules}")).start();
         assert_eq!(attach(server.url_as("app", "p"), None).await.unwrap(), Coherence::PubSub);
         let asked = attach(server.url_as("app", "p"), Some(Coherence::Broadcast)).await;
         refused(&asked, BackendErrorKind::Denied, &["CLIENT TRACKING", "+client|tracking"]);

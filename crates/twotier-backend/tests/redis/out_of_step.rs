@@ -39,6 +39,8 @@ mod live {
         ]
     }
 
+    type Single = tokio::task::JoinHandle<twotier_backend::BackendResult<Option<twotier_backend::Stored>>>;
+
     /// Reads singly, together and in batches, and writes, while one reply goes wrong; returns what was wrong.
     async fn run(server: &RedisServer, mode: Coherence, after: usize, fault: Fault) -> Result<(), String> {
         let relay = Relay::start(server.addr()).await;
@@ -60,12 +62,13 @@ mod live {
             Some(other) => Err(format!("key {key} is {other:?}")),
         };
         for round in 0..2 {
-            let singles: Vec<_> = (0..KEYS)
+            let started = (0..KEYS)
                 .map(|key| {
                     let (backend, name) = (Arc::clone(&backend), keys[key].clone());
                     tokio::spawn(async move { backend.get(&name).await })
                 })
-                .collect();
+                .collect::<Vec<Single>>();
+            let mut singles = started;
             let writes = [Write::new(keys[round].clone(), format!("v{round}"), Some(Duration::from_secs(100)))];
             let (batch, lone, _written) =
                 tokio::join!(backend.get_many(&keys), backend.get(&keys[3]), backend.set_many(&writes));
@@ -73,7 +76,7 @@ mod live {
                 check(key, found.as_ref().ok().and_then(|found| found.as_ref()).map(|stored| &stored.value))?;
             }
             check(3, lone.ok().flatten().as_ref().map(|stored| &stored.value))?;
-            for (key, single) in singles.into_iter().enumerate() {
+            for (key, single) in singles.iter_mut().enumerate() {
                 check(key, single.await.unwrap().ok().flatten().as_ref().map(|stored| &stored.value))?;
             }
         }

@@ -114,7 +114,7 @@ impl Relay {
             let read = from.read(&mut buffer).await;
             match read {
                 Ok(length) if length > 0 && *mode.borrow() == Requests::Keep => {
-                    kept.extend_from_slice(&buffer[..length])
+                    kept.extend_from_slice(&buffer[..length]);
                 }
                 Ok(length) if length > 0 => {
                     let bandwidth = self.shared.request_bandwidth.load(SeqCst);
