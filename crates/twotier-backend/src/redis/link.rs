@@ -337,7 +337,7 @@ impl Drop for Gone {
         };
         let cause = BackendError::new(BackendErrorKind::Unavailable, message);
         self.shared.change(self.generation, |phase| {
-            if let Some(watch) = self.watch.as_ref().filter(|watch| reports(watch)) {
+            if let Some(watch) = self.watch.as_ref().filter(reports) {
                 watch.listener.link_down();
             }
             let now = match phase {

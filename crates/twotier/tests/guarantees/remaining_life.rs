@@ -56,6 +56,7 @@ mod live {
         let builder = text().max_entries(4 * TASKS * KEYS).op_timeout(Duration::from_secs(10));
         let cache = builder.build(redis(&server)).await.unwrap();
         let backend = Arc::new(redis(&server));
+        backend.ready().await.unwrap();
         let held = Arc::new(AtomicUsize::new(0));
         let tasks: Vec<_> = (0..TASKS)
             .map(|task| {

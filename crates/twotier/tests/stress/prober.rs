@@ -36,7 +36,7 @@ pub(crate) async fn run(group: Arc<Group>, instance: usize) {
         // With one connection left through the proxy no older one can bring anything to the server; what it brought
         // before is executed before what is sent now, since the server takes turns.
         for _ in 0..3 {
-            settled = settled && this.proxy.open_connections() == 1 && probe().await;
+            settled = settled && this.proxy.open_connections() == 2 && probe().await;
         }
         if settled {
             this.settled.store(start.as_nanos(), SeqCst);

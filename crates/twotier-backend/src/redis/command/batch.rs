@@ -12,7 +12,7 @@ use super::{
 };
 
 /// The most keys in one part. More would hold up whatever is read over the connection at the same time.
-const PART: usize = 128;
+const PART: usize = 512;
 /// The most bytes that one part is expected to bring.
 const PART_BYTES: usize = 1024 * 1024;
 /// The most bytes that are expected to be under way for one call.

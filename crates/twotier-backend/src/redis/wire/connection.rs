@@ -210,14 +210,23 @@ impl Connection {
         // The confirmation is a push, but a refusal is a reply.
         self.0.traffic.expect(1);
         let mut connection = self.0.commands.clone();
-        tokio::select! {
+        let subscribed = tokio::select! {
             biased;
-            cause = self.0.loss.wait() => Err(cause),
-            subscribed = connection.subscribe(channel) => subscribed.map_err(|refused| match refused.code() {
-                Some("NOPERM") => BackendError::new(BackendErrorKind::Denied, "SUBSCRIBE was refused: NOPERM")
-                    .with_code("NOPERM")
-                    .not_sent(),
-                _ => BackendError::new(BackendErrorKind::Rejected, "SUBSCRIBE was refused").not_sent(),
+            cause = self.0.loss.wait() => return Err(cause),
+            subscribed = connection.subscribe(channel) => subscribed,
+        };
+        let refusal = |kind, code: &str| {
+            BackendError::new(kind, format!("SUBSCRIBE was refused: {code}")).with_code(code).not_sent()
+        };
+        match subscribed {
+            Ok(()) => {
+                self.0.traffic.spare_one();
+                Ok(())
+            }
+            Err(refused) => Err(match refused.code() {
+                Some("NOPERM") => refusal(BackendErrorKind::Denied, "NOPERM"),
+                Some(code @ ("BUSY" | "LOADING")) => refusal(BackendErrorKind::Busy, code),
+                _ => refusal(BackendErrorKind::Rejected, "ERR"),
             }),
         }
     }

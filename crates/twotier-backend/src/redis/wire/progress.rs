@@ -112,6 +112,11 @@ impl Traffic {
         self.expected.fetch_add(replies as u64, Ordering::Relaxed);
     }
 
+    /// One reply that was asked for does not come.
+    pub(super) fn spare_one(&self) {
+        self.expected.fetch_sub(1, Ordering::Relaxed);
+    }
+
     /// So many replies arrived so far: false when that is more than were asked for.
     pub(super) fn arrived(&self, replies: u64) -> bool {
         self.arrived.store(replies, Ordering::Relaxed);

@@ -68,3 +68,26 @@ fn that_holds_with_several_io_threads_too() {
 fn that_holds_with_writes_that_are_synchronised_to_disk_too() {
     fence(&RedisServer::builder().arg("appendonly", "yes").arg("appendfsync", "always").start());
 }
+
+#[test]
+fn a_message_from_another_connection_never_comes_inside_the_reply_to_our_transaction() {
+    let server = RedisServer::start();
+    let (mut own, mut foreign) = (Raw::connect(&server), Raw::connect(&server));
+    own.send(&[&["SUBSCRIBE", "channel"]]);
+    assert!(matches!(own.next(), Said::Push(_)));
+    let message = Said::Push(["message", "channel", "text"].map(Said::text).to_vec());
+    for _ in 0..200 {
+        server.pause();
+        own.send(&[&["MULTI"], &["PING", "one"], &["PING", "two"], &["EXEC"], &["PING", "end"]]);
+        foreign.send(&[&["MULTI"], &["SET", "k", "v"], &["PUBLISH", "channel", "text"], &["EXEC"]]);
+        server.resume();
+        let mut replies: Vec<Said> = (0..6).map(|_| own.next()).collect();
+        let place = replies.iter().position(|said| *said == message).expect("the message comes, and whole");
+        replies.remove(place);
+        let both = Said::Many(vec![Said::text("one"), Said::text("two")]);
+        assert_eq!(replies, [Said::text("OK"), Said::text("QUEUED"), Said::text("QUEUED"), both, Said::text("end")]);
+        for _ in 0..4 {
+            foreign.next();
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! What is said of a link is true, also when nobody keeps it any more.
+
+mod live {
+    use std::{
+        sync::{Arc, mpsc},
+        thread,
+        time::Duration,
+    };
+
+    use tokio::runtime::Builder;
+    use twotier_backend::{Backend, RedisBackend};
+    use twotier_core::{BackendErrorKind, LinkState};
+    use twotier_testkit::RedisServer;
+
+    use crate::support::{Counter, watch};
+
+    #[test]
+    fn a_link_whose_runtime_has_ended_is_down_and_its_listener_knows() {
+        let server = RedisServer::start();
+        let (backend, counter) = (RedisBackend::new(server.url()).unwrap(), Arc::new(Counter::default()));
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(backend.attach(watch(&counter, Duration::from_secs(2), None))).unwrap();
+        assert!(backend.link().is_up());
+        drop(runtime);
+        let LinkState::Down { cause, .. } = backend.link() else { panic!("{:?}", backend.link()) };
+        assert!(cause.to_string().contains("runtime"), "{cause}");
+        assert!(Counter::of(&counter.downs) >= 1);
+        let other = Builder::new_current_thread().enable_all().build().unwrap();
+        other.block_on(async {
+            let errors = [
+                backend.ready().await.unwrap_err(),
+                backend.get(b"n:k").await.unwrap_err(),
+                backend.delete(b"n:k").await.unwrap_err(),
+            ];
+            for error in errors {
+                assert_eq!((error.kind(), error.may_have_executed()), (BackendErrorKind::Unavailable, false));
+            }
+        });
+    }
+
+    #[test]
+    fn a_runtime_that_cannot_keep_a_link_is_an_error_and_no_hang() {
+        let server = RedisServer::start();
+        let without_time = || Builder::new_current_thread().enable_io().build().unwrap();
+        let without_io = || Builder::new_current_thread().enable_time().build().unwrap();
+        for runtime in [without_time(), without_io()] {
+            let (url, (sender, ended)) = (server.url(), mpsc::channel());
+            thread::spawn(move || {
+                let (backend, counter) = (RedisBackend::new(url).unwrap(), Arc::new(Counter::default()));
+                let attached = runtime.block_on(backend.attach(watch(&counter, Duration::from_secs(2), None)));
+                sender.send(attached.map(drop)).unwrap();
+            });
+            let error = ended.recv_timeout(Duration::from_secs(20)).expect("it ends").unwrap_err();
+            assert!(error.to_string().contains("time and I/O"), "{error}");
+        }
+    }
+}
