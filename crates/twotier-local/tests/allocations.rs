@@ -48,9 +48,9 @@ fn a_read_allocates_what_it_is_waited_for_at_and_its_raw_answer() {
         let (ticket, joiner) = lead_and_join(tier.read("k"));
         let fill = |ticket: FillTicket<Kept, ()>| assert!(!ticket.fill(None, Digest::ABSENT, 0, None));
         if hands_over {
-            ticket.arrived(fill)
+            ticket.arrived(fill);
         } else {
-            fill(ticket)
+            fill(ticket);
         }
         assert_eq!(told(joiner), Joined::Value(None));
     };
