@@ -103,8 +103,10 @@ impl<T, E> LoadTicket<T, E> {
     /// Registers the own write that stores the loaded value, before its command is sent, or returns `None` when it must
     /// not be sent: the load is dead, the link is down, or an own write of the key is under way.
     ///
-    /// `digest` is that of the bytes to be written. The write is to be conditional on what the load saw. It is an own
-    /// write as any other is, but that it leaves this load alive, however it ends.
+    /// `digest` is that of the bytes to be written. The write is to be conditional on what the load saw, and as with any
+    /// own write its command is to be queued before that of every own write of the key that is registered later: a
+    /// deletion that overtook it would be undone. It is an own write as any other is, but that it leaves this load alive,
+    /// however it ends.
     #[must_use = "dropping the ticket ends the write: keep it until the reply is there"]
     pub fn begin_store(&self, digest: Digest) -> Option<WriteTicket<T, E>> {
         let Stub { tier, hash, key, .. } = &self.stub;

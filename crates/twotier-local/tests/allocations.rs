@@ -3,12 +3,14 @@
 
 mod common;
 
-use std::{hint::black_box, sync::Arc};
+use std::{hint::black_box, sync::Arc, time::Duration};
 
-use twotier_core::ChangeListener;
-use twotier_local::{Digest, LocalTier};
+use twotier_core::{ChangeListener, Eviction, Lease, ManualClock};
+use twotier_local::{Digest, FillTicket, Joined, LocalOptions, LocalTier};
 
-use crate::common::{LIFE, POLICIES, lead, linked, linked_by};
+use crate::common::{
+    LIFE, POLICIES, join, join_load, lead, lead_and_join, lead_load, linked, linked_by, namespace, told,
+};
 
 /// What the facade keeps: a decoded value, or the knowledge that there is none.
 type Kept = Option<Arc<[u8]>>;
@@ -36,6 +38,88 @@ fn a_miss_without_an_entry_allocates_nothing() {
     let tier = linked::<Kept>(500);
     let miss = allocation_counter::measure(|| assert!(tier.get("k").is_none()));
     assert_eq!((miss.count_total, miss.bytes_total), (0, 0));
+}
+
+/// What a miss costs beside the request itself: one thing to wait at, and one more for a raw answer that is handed over.
+#[test]
+fn a_read_allocates_what_it_is_waited_for_at_and_its_raw_answer() {
+    let tier = linked::<Kept>(500);
+    let read = |hands_over: bool| {
+        let (ticket, joiner) = lead_and_join(tier.read("k"));
+        let fill = |ticket: FillTicket<Kept, ()>| assert!(!ticket.fill(None, Digest::ABSENT, 0, None));
+        if hands_over {
+            ticket.arrived(fill);
+        } else {
+            fill(ticket);
+        }
+        assert_eq!(told(joiner), Joined::Value(None));
+    };
+    // Tables grow once.
+    read(false);
+    assert_eq!(allocation_counter::measure(|| read(false)).count_total, 1);
+    assert_eq!(allocation_counter::measure(|| read(true)).count_total, 2);
+}
+
+#[test]
+fn nothing_is_left_of_answers_that_nobody_was_polled_for() {
+    let tier = linked::<Kept>(500);
+    let read = || {
+        for round in 0..1000 {
+            let raw = vec![b'x'; 1000];
+            let (ticket, first) = lead_and_join(tier.read("k"));
+            let second = join(tier.read("k"));
+            if round % 3 == 0 {
+                tier.invalidate("k");
+            }
+            ticket.arrived(move |_ticket| panic!("decoded for nobody: {}", raw.len()));
+            drop((first, second));
+        }
+    };
+    read();
+    assert_eq!(allocation_counter::measure(read).bytes_current, 0);
+}
+
+#[test]
+fn nothing_is_left_of_loads_that_have_ended_in_whatever_way() {
+    let tier = linked::<Kept>(500);
+    let load = || {
+        for round in 0..1000 {
+            let load = lead_load(tier.load("k"));
+            let joiner = join_load(tier.load("k"));
+            let write = load.begin_store(Digest::ABSENT).filter(|_| round % 2 == 0);
+            if round % 3 == 0 {
+                tier.changed(b"n:k");
+            }
+            drop(write);
+            match round % 5 {
+                0 => load.finish(Err(())),
+                1 => drop(load),
+                _ => load.finish(Ok(Some(vec![b'x'; 1000].into()))),
+            }
+            drop(joiner);
+        }
+    };
+    load();
+    assert_eq!(allocation_counter::measure(load).bytes_current, 0);
+}
+
+#[test]
+fn a_tier_that_keeps_nothing_takes_no_room_for_what_it_does_not_keep() {
+    let mut tier = None;
+    let made = allocation_counter::measure(|| {
+        let options = LocalOptions::keep_nothing(Duration::from_secs(2)).eviction(Eviction::WTinyLfu);
+        tier = Some(LocalTier::<Kept, ()>::new(namespace(), options, Arc::new(ManualClock::new())));
+    });
+    assert!(made.bytes_current < 64 * 1024, "{} bytes for nothing", made.bytes_current);
+    let tier = tier.unwrap();
+    tier.link_up(Lease::Unlimited);
+    let read = |keys: std::ops::Range<u32>| {
+        for key in keys {
+            assert!(!put(&tier, &key.to_string(), 1000));
+        }
+    };
+    read(0..1000);
+    assert_eq!(allocation_counter::measure(|| read(1000..2000)).bytes_current, 0);
 }
 
 /// The heap as the allocator is asked for it lies between 0.9 and 1.05 times the tracked bytes for a tier filled to its

@@ -120,6 +120,8 @@ fn settled() -> impl Strategy<Value = Eviction> {
 
 type Waiting = Pin<Box<dyn Future<Output = (Joined<u32, ()>, Joiner<u32, ()>)>>>;
 
+type WaitingForLoad = (LoadJoiner<u32, ()>, ModelLoadJoiner, u8);
+
 /// The real tier and the model side by side. `assert`s compare them after every step.
 struct Pair {
     clock: ManualClock,
@@ -132,7 +134,7 @@ struct Pair {
     /// Those who waited in vain, with the key.
     in_vain: Vec<(Joiner<u32, ()>, ModelJoiner, u8)>,
     loads: Vec<(LoadTicket<u32, ()>, u64)>,
-    waiting_for_loads: Vec<(Arc<LoadJoiner<u32, ()>>, ModelLoadJoiner, u8)>,
+    waiting_for_loads: Vec<WaitingForLoad>,
 }
 
 impl Pair {
@@ -336,7 +338,7 @@ impl Pair {
         match (real, modelled) {
             (Load::Lead(load), ModelLoad::Lead(number)) => self.loads.push((load, number)),
             (Load::Join(joiner), ModelLoad::Join(modelled)) => {
-                self.waiting_for_loads.push((Arc::new(joiner), modelled, key));
+                self.waiting_for_loads.push((joiner, modelled, key));
             }
             (real, modelled) => panic!("{real:?}, but {modelled:?}"),
         }

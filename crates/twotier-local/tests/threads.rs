@@ -6,17 +6,17 @@ mod common;
 use std::{
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::{
-        Barrier,
+        Arc, Barrier,
         atomic::{AtomicU64, Ordering},
     },
     thread,
     time::Duration,
 };
 
-use twotier_core::{ChangeListener, Lease};
-use twotier_local::{Digest, Joined, Read};
+use twotier_core::{ChangeListener, Lease, ManualClock};
+use twotier_local::{Digest, Joined, Load, LocalOptions, Read};
 
-use crate::common::{LIFE, POLICIES, lead, push, sharded_by};
+use crate::common::{LIFE, POLICIES, Tier, lead, namespace, push, sharded_by};
 
 const THREADS: u64 = 8;
 const ROUNDS: u64 = 2000;
@@ -76,10 +76,20 @@ fn nobody_waits_for_ever_whatever_becomes_of_the_leader() {
                         joined.fetch_add(1, Ordering::Relaxed);
                         runtime.block_on(joiner.wait());
                     }
-                    Read::Lead(ticket, _) => {
+                    Read::Lead(ticket, joiner) => {
                         led.fetch_add(1, Ordering::Relaxed);
                         thread::yield_now();
-                        match (thread + round) % 5 {
+                        match (thread + round) % 7 {
+                            5 => {
+                                ticket.arrived(move |ticket| {
+                                    _ = ticket.fill(round, Digest::of(&round.to_le_bytes()), 1, LIFE);
+                                });
+                                runtime.block_on(joiner.wait());
+                            }
+                            // The leader goes away, and leaves the answer to those who joined, if any did.
+                            6 => ticket.arrived(move |ticket| {
+                                _ = ticket.fill(round, Digest::of(&round.to_le_bytes()), 1, LIFE);
+                            }),
                             0 | 1 => _ = ticket.fill(round, Digest::of(&round.to_le_bytes()), 1, LIFE),
                             2 => drop(ticket),
                             3 => ticket.fail(()),
@@ -112,6 +122,63 @@ fn nobody_waits_for_ever_whatever_becomes_of_the_leader() {
         tier.clear();
         for key in 0..6 {
             assert!(matches!(tier.read(&key.to_string()), Read::Lead(..)), "a flight was left behind");
+        }
+    }
+}
+
+/// The same for loads, some of whose joiners lose patience.
+#[test]
+fn nobody_waits_for_ever_whatever_becomes_of_a_load() {
+    for keeps_nothing in [false, true] {
+        let mut options = LocalOptions::new(4, 1_000_000, Duration::from_secs(2));
+        options.keeps_nothing = keeps_nothing;
+        let tier = Tier::<u64>::new(namespace(), options, Arc::new(ManualClock::new()));
+        tier.link_up(Lease::Unlimited);
+        let (led, joined) = (AtomicU64::new(0), AtomicU64::new(0));
+        together(|thread| {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            for round in 0..ROUNDS {
+                let key = (round % 3).to_string();
+                let mut load = tier.load(&key);
+                if let Load::Join(joiner) = load {
+                    joined.fetch_add(1, Ordering::Relaxed);
+                    if !round.is_multiple_of(5) {
+                        runtime.block_on(joiner.wait());
+                        continue;
+                    }
+                    load = tier.load_again(&key, &joiner);
+                }
+                if let Load::Lead(load) = load {
+                    led.fetch_add(1, Ordering::Relaxed);
+                    thread::yield_now();
+                    let write = load.begin_store(Digest::of(&round.to_le_bytes()));
+                    match (thread + round) % 5 {
+                        0 => drop(write),
+                        1 => drop(load),
+                        2 => load.finish(Err(())),
+                        _ => {
+                            write.map(|write| write.install(round, 1, LIFE));
+                            load.finish(Ok(round));
+                        }
+                    }
+                }
+                match (thread * ROUNDS + round) % 17 {
+                    0 => push(&tier, &key),
+                    1 => tier.flushed(),
+                    2 => _ = tier.clear(),
+                    3 => drop(tier.begin_clear()),
+                    4 => drop(tier.begin_write(&key, Digest::ABSENT)),
+                    5 => tier.link_down(),
+                    6 | 7 => tier.link_up(Lease::Unlimited),
+                    _ => {}
+                }
+            }
+        });
+        assert!(led.into_inner() > 0 && joined.into_inner() > 0, "the race did not take place");
+        tier.link_up(Lease::Unlimited);
+        for key in 0..3 {
+            let Load::Lead(load) = tier.load(&key.to_string()) else { panic!("a load was left behind") };
+            assert!(load.begin_store(Digest::ABSENT).is_some(), "a write was left behind");
         }
     }
 }

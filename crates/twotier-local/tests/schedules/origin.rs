@@ -22,7 +22,7 @@ use crate::{
     load::{Load, LoadJoiner, LoadTicket, Loaded},
     orders::draw_worlds,
     tier::Read,
-    world::{LIFE, Tier, digest, new_tier},
+    world::{LIFE, Tier, digest, new_tier, new_tier_that_keeps_nothing},
 };
 
 const KEYS: [&str; 2] = ["a", "b"];
@@ -44,6 +44,16 @@ struct Place {
     link: u64,
 }
 
+/// What the tier is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    /// What others write is reported.
+    Reported,
+    Unreported,
+    /// Nothing is reported, and nothing kept.
+    WithoutLocal,
+}
+
 #[derive(Clone)]
 pub(crate) struct World {
     tier: Tier,
@@ -52,14 +62,13 @@ pub(crate) struct World {
     writers: Arc<[Mutex<()>; KEYS.len()]>,
     /// Own writes of a key reach the backend in the order in which they are registered.
     queues: Arc<[Mutex<()>; KEYS.len()]>,
-    /// Whether what others write is reported.
-    reports: bool,
+    mode: Mode,
 }
 
 impl World {
-    fn new(eviction: Eviction, reports: bool) -> Self {
-        let tier = new_tier(eviction, ROOM);
-        let world = Self { tier, places: Arc::default(), writers: Arc::default(), queues: Arc::default(), reports };
+    fn new(eviction: Eviction, mode: Mode) -> Self {
+        let tier = if mode == Mode::WithoutLocal { new_tier_that_keeps_nothing() } else { new_tier(eviction, ROOM) };
+        let world = Self { tier, places: Arc::default(), writers: Arc::default(), queues: Arc::default(), mode };
         for key in 0..KEYS.len() {
             world.at(key, |place| (place.row, place.published) = (1, 1));
         }
@@ -248,7 +257,7 @@ impl World {
             self.at(key, |place| (place.held, place.published) = (version, version));
             version
         };
-        if self.reports {
+        if self.mode == Mode::Reported {
             thread::yield_now();
             self.tier.changed(format!("n:{}", KEYS[key]).as_bytes());
             self.raise(key, version);
@@ -295,7 +304,7 @@ impl World {
         for (key, name) in KEYS.iter().enumerate() {
             let Place { row, held, .. } = self.at(key, |place| Place { ..*place });
             assert!(held == 0 || held == row, "{name} = version {held} in the backend, whose row is {row}: for ever");
-            if self.reports {
+            if self.mode == Mode::Reported {
                 let copy = self.tier.get(name);
                 assert!(copy.is_none_or(|copy| copy == row), "{name} is stale for ever");
             }
@@ -304,16 +313,17 @@ impl World {
             assert_eq!(self.at(key, |place| place.held), row, "{name} cannot be stored any more");
             // The store's reply may have been lost.
             assert_eq!(self.read(key), row);
-            assert_eq!(self.tier.get(name), Some(row), "{name} cannot be kept any more");
+            let kept = (self.mode != Mode::WithoutLocal).then_some(row);
+            assert_eq!(self.tier.get(name), kept, "{name} cannot be kept any more");
         }
     }
 }
 
 type Act = fn(&World);
 
-/// Draws schedules of these threads, with reports of what others write or without.
-fn draw(reports: bool, threads: &'static [Act]) {
-    draw_worlds(move |eviction| World::new(eviction, reports), threads, World::judge, SCHEDULES);
+/// Draws schedules of these threads.
+fn draw(mode: Mode, threads: &'static [Act]) {
+    draw_worlds(move |eviction| World::new(eviction, mode), threads, World::judge, SCHEDULES);
 }
 
 fn loads_one(world: &World) {
@@ -377,40 +387,50 @@ fn does_anything(world: &World) {
 
 #[test]
 fn no_loaded_row_replaces_what_we_wrote() {
-    draw(true, &[loads_and_reads_one, loads_one, writes_one]);
+    draw(Mode::Reported, &[loads_and_reads_one, loads_one, writes_one]);
 }
 
 #[test]
 fn no_loaded_row_replaces_what_others_wrote() {
-    draw(true, &[loads_and_reads_one, reads_and_loads_one, is_written_by_others]);
+    draw(Mode::Reported, &[loads_and_reads_one, reads_and_loads_one, is_written_by_others]);
 }
 
 #[test]
 fn no_loaded_row_replaces_what_others_wrote_though_nobody_reports_it() {
-    draw(false, &[loads_and_reads_one, reads_and_loads_one, is_written_by_others]);
+    draw(Mode::Unreported, &[loads_and_reads_one, reads_and_loads_one, is_written_by_others]);
 }
 
 #[test]
 fn no_loaded_row_outlives_a_lost_link() {
-    draw(true, &[loads_and_reads_one, loads_one, loses_the_link]);
+    draw(Mode::Reported, &[loads_and_reads_one, loads_one, loses_the_link]);
 }
 
 #[test]
 fn no_loaded_row_outlives_a_clear() {
-    draw(true, &[loads_and_reads_one, writes_one, clears]);
+    draw(Mode::Reported, &[loads_and_reads_one, writes_one, clears]);
 }
 
 #[test]
 fn everybody_who_waits_is_given_an_answer_whoever_goes_away() {
-    draw(true, &[loads_and_reads_one, reads_and_loads_one, goes_away, goes_away]);
+    draw(Mode::Reported, &[loads_and_reads_one, reads_and_loads_one, goes_away, goes_away]);
 }
 
 #[test]
 fn loads_and_everything_else_at_once() {
-    draw(true, &[does_anything, does_anything, does_anything, does_anything]);
+    draw(Mode::Reported, &[does_anything, does_anything, does_anything, does_anything]);
 }
 
 #[test]
 fn loads_and_everything_else_at_once_where_nothing_is_reported() {
-    draw(false, &[does_anything, does_anything, does_anything, does_anything]);
+    draw(Mode::Unreported, &[does_anything, does_anything, does_anything, does_anything]);
+}
+
+#[test]
+fn loads_and_everything_else_at_once_without_a_local_tier() {
+    draw(Mode::WithoutLocal, &[does_anything, does_anything, does_anything, does_anything]);
+}
+
+#[test]
+fn no_loaded_row_replaces_what_others_wrote_without_a_local_tier() {
+    draw(Mode::WithoutLocal, &[loads_and_reads_one, reads_and_loads_one, is_written_by_others]);
 }

@@ -39,7 +39,15 @@ impl Clock for Stopped {
 
 /// A tier of one shard whose link is up and needs no proof.
 pub(crate) fn new_tier(eviction: Eviction, max_entries: usize) -> Tier {
-    let mut options = LocalOptions::new(max_entries, 1_000_000, Duration::from_secs(2)).eviction(eviction);
+    made(LocalOptions::new(max_entries, 1_000_000, Duration::from_secs(2)).eviction(eviction))
+}
+
+/// The same, but nothing is ever kept.
+pub(crate) fn new_tier_that_keeps_nothing() -> Tier {
+    made(LocalOptions::keep_nothing(Duration::from_secs(2)))
+}
+
+fn made(mut options: LocalOptions) -> Tier {
     options.shards = Some(1);
     let tier = Tier::new(Namespace::new("n").unwrap(), options, Arc::new(Stopped));
     tier.link_up(Lease::Unlimited);
