@@ -8,6 +8,7 @@ use super::{
     script::evaluate,
     server::{Deletion, State},
     tracking::Tracked,
+    transaction,
 };
 
 /// The version that the server says it is.
@@ -19,6 +20,9 @@ const VERSION: &str = "7.2.0";
 ///
 /// On a command that the library does not send, so that a new one is noticed.
 pub(super) fn execute(state: &mut State, client: u64, command: &Command, now: Duration) {
+    if transaction::takes(state, client, command, now) {
+        return;
+    }
     let words: Vec<&str> = command.iter().map(|word| std::str::from_utf8(word).expect("keys are text here")).collect();
     let mut output = Output::default();
     let name = words[0].to_ascii_uppercase();

@@ -20,6 +20,7 @@ mod script;
 mod server;
 mod store;
 mod tracking;
+mod transaction;
 
 pub use clock::VirtualClock;
 pub use history::{Version, Writer};

@@ -15,7 +15,7 @@ use super::{
     history::{Version, Writer},
     journal::Journal,
     network::Network,
-    resp::{Output, take_command},
+    resp::{Command, Output, take_command},
     store::Store,
     tracking::{Changed, Tracked},
 };
@@ -96,6 +96,8 @@ pub(super) struct State {
     pub(super) deletions: Vec<Deletion>,
     /// Where a `SCAN` goes on: the last key of the page before.
     pub(super) cursors: HashMap<String, String>,
+    /// What clients have queued since their `MULTI`.
+    pub(super) transactions: HashMap<u64, Vec<Command>>,
     clients: BTreeMap<u64, Client>,
     foreign: VecDeque<Foreign>,
     changed: Changed,
@@ -137,6 +139,7 @@ impl Server {
             store: Store::default(),
             deletions: Vec::new(),
             cursors: HashMap::new(),
+            transactions: HashMap::new(),
             clients: BTreeMap::new(),
             foreign: VecDeque::new(),
             changed: Changed::default(),

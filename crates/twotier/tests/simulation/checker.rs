@@ -177,9 +177,8 @@ impl Checker {
         }
         let bound = match answer {
             Answer::Local => self.max_staleness,
-            // A read may join one that was sent before it, but not one older than its deadline.
-            Answer::Remote => self.op_timeout,
-            Answer::Either => self.max_staleness.max(self.op_timeout),
+            // A read may join one that was sent before it, but not one that is older than the bound.
+            Answer::Remote | Answer::Either => self.max_staleness.max(self.op_timeout),
         };
         let overwritten = history[index + 1..].iter().filter_map(|next| next.acknowledged).min();
         if let Some(overwritten) = overwritten

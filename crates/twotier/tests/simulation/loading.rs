@@ -55,7 +55,7 @@ impl Party {
                 None => cache.delete(key).await.map(|_there| ()),
             }
         };
-        let (tried, _ended) = self.write(what, vec![(key.to_owned(), value.clone())], follow).await;
+        let (tried, _ended) = self.write(what, self.deadline(), vec![(key.to_owned(), value.clone())], follow).await;
         for tried in tried {
             checker.origin.followed(row, tried);
         }

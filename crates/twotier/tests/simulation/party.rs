@@ -14,7 +14,8 @@ use crate::{
     writes::Tried,
 };
 
-/// Longer than any call may take that has no deadline of its own: loads, whose leaders change, and `clear`.
+/// Longer than any call may take that has no deadline of its own: loads, whose leaders change, `clear`, and batches, whose
+/// deadline is one of progress.
 pub(crate) const LONG: Duration = Duration::from_secs(60);
 /// What timers round up.
 const TICK: Duration = Duration::from_millis(2);
@@ -123,7 +124,7 @@ impl Party {
         let keys = self.some_keys();
         let floors: Vec<Floor> = keys.iter().map(|key| self.checker.floor(self.number, key)).collect();
         let cache = self.cache.clone();
-        let ended = self.call(format!("get_many {keys:?}"), self.deadline(), cache.get_many(&keys)).await;
+        let ended = self.call(format!("get_many {keys:?}"), LONG, cache.get_many(&keys)).await;
         if let Some((span, Ok(values))) = ended {
             for ((key, floor), value) in keys.iter().zip(floors).zip(values) {
                 self.checker.read(span, key, floor, value.as_deref().map(String::as_str), Answer::Either);
@@ -134,7 +135,7 @@ impl Party {
     async fn warm(&mut self) {
         let keys = self.some_keys();
         let cache = self.cache.clone();
-        let _ended = self.call(format!("warm {keys:?}"), self.deadline(), cache.warm(&keys)).await;
+        let _ended = self.call(format!("warm {keys:?}"), LONG, cache.warm(&keys)).await;
     }
 
     async fn set(&mut self, key: &str) {
@@ -144,7 +145,7 @@ impl Party {
         let options = SetOptions::new().time_to_live(ttl);
         let call = cache.set_with(key, value.clone(), options);
         let what = format!("set {key} = {value} for {ttl:?}");
-        let (_, ended) = self.write(what, vec![(key.to_owned(), Some(value.clone()))], call).await;
+        let (_, ended) = self.write(what, self.deadline(), vec![(key.to_owned(), Some(value.clone()))], call).await;
         if let Some((span, Ok(()))) = ended {
             self.checker.wrote(span, key, &value);
         }
@@ -161,7 +162,7 @@ impl Party {
             Some(new.clone())
         });
         let what = format!("update {key} = {value}");
-        let (_, ended) = self.write(what, vec![(key.to_owned(), Some(value.clone()))], call).await;
+        let (_, ended) = self.write(what, self.deadline(), vec![(key.to_owned(), Some(value.clone()))], call).await;
         if let Some((span, Ok(_written))) = ended {
             // What it was shown is a read like any other.
             if let Some(held) = seen {
@@ -186,7 +187,7 @@ impl Party {
         let cache = self.cache.clone();
         let call = cache.set_many(items.clone());
         let written = items.iter().map(|(key, value)| (key.clone(), Some(value.clone()))).collect();
-        let (_, ended) = self.write(format!("set_many {items:?}"), written, call).await;
+        let (_, ended) = self.write(format!("set_many {items:?}"), LONG, written, call).await;
         if let Some((span, Ok(()))) = ended {
             // Of several values for one key the last one is written.
             let last: BTreeMap<String, String> = items.into_iter().collect();
@@ -198,7 +199,8 @@ impl Party {
 
     async fn delete(&mut self, key: &str) {
         let cache = self.cache.clone();
-        let (_, ended) = self.write(format!("delete {key}"), vec![(key.to_owned(), None)], cache.delete(key)).await;
+        let (_, ended) =
+            self.write(format!("delete {key}"), self.deadline(), vec![(key.to_owned(), None)], cache.delete(key)).await;
         if let Some((span, Ok(_there))) = ended {
             self.checker.deleted(span, key, true);
         }
@@ -209,7 +211,7 @@ impl Party {
             (0..self.scenario.keys).filter(|n| self.scenario.may_write(self.number, *n)).map(key).collect();
         let cache = self.cache.clone();
         let written = keys.iter().map(|key| (key.clone(), None)).collect();
-        let (_, ended) = self.write(format!("delete_many {keys:?}"), written, cache.delete_many(&keys)).await;
+        let (_, ended) = self.write(format!("delete_many {keys:?}"), LONG, written, cache.delete_many(&keys)).await;
         if let Some((span, Ok(_count))) = ended {
             for key in &keys {
                 self.checker.deleted(span, key, true);
@@ -263,11 +265,12 @@ impl Party {
     pub(crate) async fn write<T: fmt::Debug>(
         &mut self,
         what: String,
+        limit: Duration,
         keys: Vec<(String, Option<String>)>,
         call: impl Future<Output = twotier::Result<T>>,
     ) -> (Vec<Tried>, Option<(Span, twotier::Result<T>)>) {
         let (called, from) = (self.checker.writes.place(), self.checker.journal.now());
-        let call = self.call(what, self.deadline(), call).await;
+        let call = self.call(what, limit, call).await;
         let (ended, to) = (self.checker.writes.place(), self.checker.journal.now());
         let outcome = match &call {
             None => WriteOutcome::Unknown,
@@ -320,7 +323,7 @@ impl Party {
     }
 
     /// When a call that has a deadline must have ended.
-    fn deadline(&self) -> Duration {
+    pub(crate) fn deadline(&self) -> Duration {
         self.scenario.op_timeout + TICK
     }
 

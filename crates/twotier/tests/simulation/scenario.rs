@@ -214,7 +214,8 @@ impl Scenario {
     /// Without faults: where nothing is reported no lost link need be noticed either.
     fn unreported(self) -> Self {
         let bound = self.max_staleness.min(Duration::from_millis(500));
-        Self { unreported: true, max_staleness: bound, local_ttl: bound, calm: None, ..self }
+        let negative_ttl = self.negative_ttl.map(|ttl| ttl.min(bound));
+        Self { unreported: true, max_staleness: bound, local_ttl: bound, negative_ttl, calm: None, ..self }
     }
 
     /// Returns whether a party may write a key: the caches are the first parties, the foreign clients the last.
