@@ -104,7 +104,7 @@ mod live {
     fn a_reply_dropped_doubled_or_inserted_ends_the_link_and_crosses_no_value() {
         let server = RedisServer::start();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        let modes = prop::sample::select(vec![Coherence::Broadcast, Coherence::PubSub]);
+        let modes = prop::sample::select(vec![Coherence::Broadcast, Coherence::PubSub, Coherence::None]);
         proptest!(cases(), |(mode in modes, after in 0..40_usize, fault in fault())| {
             let done = runtime.block_on(run(&server, mode, after, fault));
             prop_assert_eq!(done, Ok(()));
