@@ -23,8 +23,7 @@ const LOAD: &str = "crates/twotier-local/src/load.rs";
 const LOADS: &str = "crates/twotier-local/src/loads.rs";
 const LINK: &str = "crates/twotier-local/src/link.rs";
 const REDIS_LINK: &str = "crates/twotier-backend/src/redis/link.rs";
-const REDIS_CONNECT: &str = "crates/twotier-backend/src/redis/connect.rs";
-const REDIS_PUSH: &str = "crates/twotier-backend/src/redis/push.rs";
+const REDIS_PUSH: &str = "crates/twotier-backend/src/redis/session/push.rs";
 const WRITE: &str = "crates/twotier/src/write.rs";
 
 const fn edit(file: &'static str, from: &'static str, to: &'static str) -> Edit {
@@ -197,23 +196,17 @@ pub(super) const RULES: &[Rule] = &[
             "let _early = mark;\n            watch.listener.proof_of_life(watch.listener.mark());\n        }\n    }",
         )],
     },
-    Rule {
-        name: "a lease needs the second reply",
-        edits: &[edit(REDIS_CONNECT, "    connection.one(&cmd(\"PING\")).await?;\n", "")],
-    },
-    Rule {
-        name: "reports are applied",
-        edits: &[edit(REDIS_PUSH, "others.for_each(|key| listener.changed(key));", "others.for_each(|_key| {});")],
-    },
+    Rule { name: "a lease needs the second reply", edits: &[edit(REDIS_LINK, "    tracked.ping().await?;\n", "")] },
+    Rule { name: "reports are applied", edits: &[edit(REDIS_PUSH, "            self.listener.changed(key);\n", "")] },
     Rule {
         name: "a null report flushes",
-        edits: &[edit(REDIS_PUSH, "Report::Everything => listener.flushed(),", "Report::Everything => {}")],
+        edits: &[edit(REDIS_PUSH, "None => self.listener.flushed(),", "None => {}")],
     },
     Rule {
         name: "a lost link is told",
         edits: &[edit(
             REDIS_LINK,
-            "            if let Some(watch) = watch {\n                watch.listener.link_down();\n            }\n            *phase = Phase::Connecting;",
+            "            if let Some(watch) = watch.filter(reports) {\n                watch.listener.link_down();\n            }\n            *phase = Phase::Connecting;",
             "            let _untold = watch;\n            *phase = Phase::Connecting;",
         )],
     },

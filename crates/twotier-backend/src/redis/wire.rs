@@ -15,6 +15,7 @@ mod tls;
 pub(super) use self::dial::dialer;
 pub(super) use self::{
     connection::{Connection, Reply, nonce, text},
+    error::not_resp,
     loss::Loss,
     progress::Progress,
     target::Target,

@@ -104,11 +104,29 @@ mod live {
     fn a_reply_dropped_doubled_or_inserted_ends_the_link_and_crosses_no_value() {
         let server = RedisServer::start();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        let modes = prop::sample::select(vec![Coherence::Broadcast, Coherence::PubSub]);
+        let modes = prop::sample::select(vec![Coherence::Broadcast, Coherence::PubSub, Coherence::None]);
         proptest!(cases(), |(mode in modes, after in 0..40_usize, fault in fault())| {
             let done = runtime.block_on(run(&server, mode, after, fault));
             prop_assert_eq!(done, Ok(()));
         });
+    }
+
+    #[tokio::test]
+    async fn a_reply_that_nobody_asked_for_ends_the_link_though_nobody_waits() {
+        let server = RedisServer::start();
+        for mode in [Coherence::Broadcast, Coherence::PubSub, Coherence::None] {
+            let relay = Relay::start(server.addr()).await;
+            let (backend, counter) = (RedisBackend::new(relay.url()).unwrap(), Arc::new(Counter::default()));
+            backend.attach(watch(&counter, Duration::from_secs(2), Some(mode))).await.unwrap();
+            backend.get(b"n:k").await.unwrap();
+            let asked = tokio::time::Instant::now();
+            relay.inject(b":7\r\n");
+            eventually("the end of the link", || match backend.link() {
+                LinkState::Up { age, .. } => age < asked.elapsed(),
+                _ => true,
+            })
+            .await;
+        }
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

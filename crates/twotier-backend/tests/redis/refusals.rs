@@ -8,7 +8,7 @@ mod live {
     use twotier_core::{BackendErrorKind, Coherence};
     use twotier_testkit::{Client, RedisServer, Reply};
 
-    use crate::support::{Counter, eventually, watch};
+    use crate::support::{Counter, Fault, Relay, eventually, watch};
 
     const STALENESS: Duration = Duration::from_millis(400);
 
@@ -98,6 +98,25 @@ mod live {
             read.await.unwrap().unwrap();
         }
         assert!(server.calls(&["mget"]) >= 1);
+    }
+
+    #[tokio::test]
+    async fn no_refusal_that_passes_is_a_reason_for_a_weaker_mode() {
+        let server = RedisServer::start();
+        let mut refused = 0;
+        // Every reply of the opening, one after the other.
+        for after in 0..24 {
+            for refusal in [&b"-BUSY a script runs\r\n"[..], b"-LOADING data\r\n", b"-MISCONF disk\r\n"] {
+                let relay = Relay::start(server.addr()).await;
+                relay.strike(after, Fault::Replace(refusal));
+                let backend = RedisBackend::new(relay.url()).unwrap();
+                match backend.attach(watch(&Arc::default(), STALENESS, None)).await {
+                    Ok(attached) => assert_eq!(attached.coherence, Coherence::Broadcast, "after {after} replies"),
+                    Err(_told) => refused += 1,
+                }
+            }
+        }
+        assert!(refused > 10, "{refused} were refused");
     }
 
     fn eventually_busy(witness: &mut Client) {

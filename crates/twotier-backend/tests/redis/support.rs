@@ -16,7 +16,7 @@ use tokio::{
         TcpListener, TcpStream,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
-    sync::watch,
+    sync::{broadcast, watch},
 };
 use twotier_backend::Watch;
 use twotier_core::{ChangeListener, Coherence, Lease, Mark, Namespace, Timestamp};
@@ -28,6 +28,8 @@ pub(crate) enum Fault {
     Double,
     /// This frame comes before it.
     Insert(&'static [u8]),
+    /// This frame comes instead.
+    Replace(&'static [u8]),
 }
 
 /// What becomes of requests.
@@ -47,6 +49,8 @@ struct Shared {
     /// The reply to be struck, counted from when it was armed over all connections, pushes left out.
     armed: Mutex<Option<(usize, Fault)>>,
     struck: AtomicU64,
+    /// What every client is sent out of turn.
+    injected: broadcast::Sender<&'static [u8]>,
 }
 
 /// A relay in front of a server, in the runtime of the test.
@@ -65,6 +69,7 @@ impl Relay {
             request_bandwidth: AtomicU32::new(0),
             armed: Mutex::default(),
             struck: AtomicU64::new(0),
+            injected: broadcast::channel(1).0,
         });
         let relay = Self { addr, shared };
         let this = relay.clone();
@@ -103,6 +108,11 @@ impl Relay {
         *self.shared.armed.lock().unwrap() = Some((after, fault));
     }
 
+    /// Sends a frame to every client that nobody asked for.
+    pub(crate) fn inject(&self, frame: &'static [u8]) {
+        self.shared.injected.send(frame).unwrap();
+    }
+
     pub(crate) fn has_struck(&self) -> bool {
         self.shared.struck.load(SeqCst) > 0
     }
@@ -135,7 +145,7 @@ impl Relay {
     }
 
     async fn replies(self, mut from: OwnedReadHalf, mut to: OwnedWriteHalf) -> io::Result<()> {
-        let mut pending = Vec::new();
+        let (mut pending, mut injected) = (Vec::new(), self.shared.injected.subscribe());
         loop {
             while let Some(length) = frame(&pending) {
                 let frame: Vec<u8> = pending.drain(..length).collect();
@@ -144,11 +154,17 @@ impl Relay {
                     Some(Fault::Drop) => Vec::new(),
                     Some(Fault::Double) => [&frame[..], &frame].concat(),
                     Some(Fault::Insert(other)) => [other, &frame].concat(),
+                    Some(Fault::Replace(other)) => other.to_vec(),
                 };
                 to.write_all(&sent).await?;
             }
-            if from.read_buf(&mut pending).await? == 0 {
-                return Ok(());
+            tokio::select! {
+                frame = injected.recv() => to.write_all(frame.unwrap()).await?,
+                read = from.read_buf(&mut pending) => {
+                    if read? == 0 {
+                        return Ok(());
+                    }
+                }
             }
         }
     }

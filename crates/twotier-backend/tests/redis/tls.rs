@@ -73,6 +73,10 @@ mod live {
         trusted.set(b"n:k", Bytes::from_static(b"v"), None).await.unwrap();
         assert_eq!(server.command(&["GET", "n:k"]).as_str(), "v");
 
+        let plain = RedisBackend::new(format!("redis://localhost:{port}")).unwrap();
+        let plain = plain.ready().await.unwrap_err();
+        assert!(std::error::Error::source(&plain).unwrap().to_string().contains("rediss://"), "{plain:?}");
+
         let unknown_authority = backend("localhost", false).get(b"n:k").await.unwrap_err();
         assert_eq!(unknown_authority.kind(), BackendErrorKind::Unavailable, "{unknown_authority}");
         let cause = |error: &BackendError| std::error::Error::source(error).expect("it has a cause").to_string();
@@ -86,6 +90,10 @@ mod live {
         let mut config = RedisConfig::new("rediss://localhost");
         config.tls_ca_file = Some("/nowhere/ca.crt".into());
         assert_eq!(RedisBackend::with_config(&config).unwrap_err().field(), "tls_ca_file");
+        let certificates = Certificates::new();
+        config.tls_ca_file = Some(certificates.path("redis.key"));
+        let error = RedisBackend::with_config(&config).unwrap_err();
+        assert!(error.field() == "tls_ca_file" && error.to_string().contains("no certificate"), "{error}");
         config.url = twotier_core::RedisUrl::new("redis://localhost");
         assert_eq!(RedisBackend::with_config(&config).unwrap_err().field(), "tls_ca_file");
     }

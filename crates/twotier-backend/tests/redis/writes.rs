@@ -3,7 +3,6 @@
 mod live {
     use std::{
         future::{Future, poll_fn},
-        pin::pin,
         sync::Arc,
         task::Poll,
         time::{Duration, Instant},
@@ -39,21 +38,45 @@ mod live {
     async fn a_write_is_queued_at_its_first_poll_even_without_budget() {
         let server = RedisServer::start();
         let (backend, _counter) = attached(server.url(), Coherence::Broadcast).await;
-        let waiting = Arc::clone(&backend);
+        let (first, second) = (Arc::clone(&backend), Arc::clone(&backend));
         tokio::spawn(async move {
             while coop::has_budget_remaining() {
                 coop::consume_budget().await;
             }
-            start(pin!(waiting.set(b"n:k", Bytes::from_static(b"v"), None))).await;
-            // Dropped here, and polled only once.
+            let mut earlier = Box::pin(first.set(b"n:k", Bytes::from_static(b"earlier"), None));
+            start(earlier.as_mut()).await;
+            // In a task that has a budget.
+            tokio::spawn(async move { second.set(b"n:k", Bytes::from_static(b"later"), None).await.unwrap() })
+                .await
+                .unwrap();
+            earlier.await.unwrap();
         })
         .await
         .unwrap();
-        // Whatever is read after it was executed after it, if it was queued.
-        backend.set(b"n:fence", Bytes::new(), None).await.unwrap();
-        let sent = server.calls(&["set"]);
-        // A write whose caller is gone before it was written may be left out, but no other.
-        assert!(sent >= 2, "{sent} SET");
+        assert_eq!(server.command(&["GET", "n:k"]).as_str(), "later");
+    }
+
+    #[tokio::test]
+    async fn a_large_write_does_not_overtake_a_small_one_before_it() {
+        let server = RedisServer::start();
+        let relay = Relay::start(server.addr()).await;
+        let (backend, _counter) = attached(relay.url(), Coherence::Broadcast).await;
+        relay.set_request_bandwidth(1_000_000);
+        let before = Bytes::from(vec![b'x'; 100_000]);
+        let mut queue: Vec<_> = (0..8).map(|_| Box::pin(backend.set(b"n:other", before.clone(), None))).collect();
+        for write in &mut queue {
+            start(write.as_mut()).await;
+        }
+        let mut small = Box::pin(backend.set(b"n:k", Bytes::from_static(b"small"), None));
+        let mut large = Box::pin(backend.set(b"n:k", Bytes::from(vec![b'x'; LARGE]), None));
+        start(small.as_mut()).await;
+        start(large.as_mut()).await;
+        large.await.unwrap();
+        small.await.unwrap();
+        for write in queue {
+            write.await.unwrap();
+        }
+        assert_eq!(server.command(&["STRLEN", "n:k"]).as_int(), LARGE as i64);
     }
 
     #[tokio::test]
@@ -177,16 +200,19 @@ mod live {
         let (started, before) = (Instant::now(), backend.progress());
         let writer = Arc::clone(&backend);
         let write = tokio::spawn(async move { writer.set(b"n:large", Bytes::from(vec![b'x'; 4_000_000]), None).await });
-        let mut slowest = Duration::ZERO;
+        let (mut slowest, mut rounds) = (Duration::ZERO, 0);
+        tokio::task::yield_now().await;
         while !write.is_finished() {
             let (asked, proofs) = (Instant::now(), Counter::of(&counter.proofs));
             backend.set(b"n:small", Bytes::from_static(b"v"), None).await.unwrap();
             backend.get(b"n:small").await.unwrap().unwrap();
             slowest = slowest.max(asked.elapsed());
+            rounds += 1;
             eventually("a proof of life", || Counter::of(&counter.proofs) > proofs || write.is_finished()).await;
         }
         write.await.unwrap().unwrap();
         assert!(started.elapsed() > 2 * config.dead_after, "{:?}", started.elapsed());
+        assert!(rounds >= 5, "{rounds} proofs of life meanwhile");
         assert!(slowest < Duration::from_secs(1), "a small write and a read took {slowest:?}");
         assert_eq!(Counter::of(&counter.downs), 0, "the link lived");
         assert!(backend.progress() > before);

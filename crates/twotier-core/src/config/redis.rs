@@ -45,10 +45,13 @@ impl fmt::Debug for RedisUrl {
 pub struct RedisConfig {
     /// Where the server is, and who we are.
     pub url: RedisUrl,
-    /// The longest one attempt to connect may take, TLS and authentication included. Default 1 s.
+    /// An attempt to connect is given up when the server is silent for this long, name service, TLS and authentication
+    /// included; after ten times as long in any case. It is about silence: an attempt takes three round trips beside those
+    /// of TCP and TLS, each of which may take nearly as long. Default 1 s.
     #[serde(default = "default_connect_timeout", with = "duration::required")]
     pub connect_timeout: Duration,
-    /// A connection on which nothing at all arrives for this long while a command waits is given up and made anew.
+    /// A connection without any sign of life for this long, while a command waits, is given up and made anew. Whatever
+    /// arrives is one, and so is a peer that goes on taking a large value.
     /// Keep it below the node timeout of a cluster and the `down-after-milliseconds` of a Sentinel. Default 5 s.
     #[serde(default = "default_dead_after", with = "duration::required")]
     pub dead_after: Duration,

@@ -10,7 +10,7 @@ use twotier_core::{BackendError, BackendErrorKind, ChangeListener};
 
 use crate::redis::{
     command::{Channel, Message},
-    wire::Loss,
+    wire::{Loss, not_resp},
 };
 
 use super::canary::Canary;
@@ -77,7 +77,7 @@ impl PushHandler {
 /// Declares the end of a connection's reader. Where the stream has ended the cause is known by now: what is left is a
 /// stream that could not be parsed.
 pub(super) fn disconnected(loss: &Loss) {
-    loss.declare(BackendError::new(BackendErrorKind::Protocol, "the server sent something that is not RESP"));
+    loss.declare(not_resp());
 }
 
 /// Reads the payload of an invalidation: an array of keys, or nothing for "everything". Anything else is taken as

@@ -1,10 +1,10 @@
 //! One connection to the server.
 
-use std::{str, sync::Arc, time::Duration, vec};
+use std::{pin::pin, str, sync::Arc, time::Duration, vec};
 
 use parking_lot::Mutex;
 use redis::{
-    AsyncConnectionConfig, Cmd, Parser, Pipeline, ProtocolVersion, PushInfo, ServerError, Value,
+    AsyncConnectionConfig, Cmd, ErrorKind, Parser, Pipeline, ProtocolVersion, PushInfo, RedisError, ServerError, Value,
     aio::MultiplexedConnection, cmd,
 };
 use tokio::{
@@ -116,6 +116,8 @@ impl Connection {
         traffic.count_from_now();
         let ended = Ended(Arc::clone(&loss));
         let driver = tokio::spawn(async move {
+            let driver = pin!(driver);
+            // Dropped before the driver is, so that the cause is known when replies do not come.
             let _ended = ended;
             driver.await;
         });
@@ -180,16 +182,20 @@ impl Connection {
                     Ok(Reply { connection: self.clone(), values: replies.into_iter() })
                 }
                 Ok(_other_number) => Err(self.out_of_step("a pipeline")),
-                Err(_failed) => Err(self.0.loss.cause().unwrap_or_else(|| {
-                    // The parser's or the channel's end: the stream's own would have been declared.
-                    let cause =
-                        BackendError::new(BackendErrorKind::Protocol, "the server sent something that is not RESP");
-                    self.0.loss.declare(cause.clone());
-                    cause
-                })),
+                Err(failed) => Err(self.ended(&failed)),
             }
         })
         .await
+    }
+
+    /// The end of the connection, as its reader tells it to those whose replies do not come. Mostly the cause is known.
+    fn ended(&self, failed: &RedisError) -> BackendError {
+        let cause = match failed.kind() {
+            ErrorKind::Parse => error::not_resp(),
+            _ => BackendError::new(BackendErrorKind::Unavailable, "the connection was lost"),
+        };
+        self.0.loss.declare(cause.clone());
+        self.0.loss.cause().unwrap_or(cause)
     }
 
     /// Sends one command.

@@ -1,9 +1,11 @@
 //! How a stream to the server is made.
 
-use std::{io, pin::Pin, sync::Arc, time::Duration};
+use std::{io, time::Duration};
 
 #[cfg(unix)]
 use std::path::PathBuf;
+#[cfg(feature = "simulation")]
+use std::{pin::Pin, sync::Arc};
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpStream, lookup_host};
@@ -39,7 +41,9 @@ pub(super) enum Route {
     Streams(Dialer),
 }
 
+#[cfg(feature = "simulation")]
 type Dialing = Pin<Box<dyn Future<Output = io::Result<Box<dyn Stream>>> + Send>>;
+#[cfg(feature = "simulation")]
 pub(in crate::redis) type Dialer = Arc<dyn Fn() -> Dialing + Send + Sync>;
 
 /// Forgets the types of a function that makes streams.

@@ -41,6 +41,10 @@ pub(super) fn from_io(error: &io::Error) -> BackendError {
     BackendError::new(BackendErrorKind::Unavailable, message)
 }
 
+pub(in crate::redis) fn not_resp() -> BackendError {
+    BackendError::new(BackendErrorKind::Protocol, "the server sent something that is not RESP")
+}
+
 pub(super) fn closed_by_server() -> BackendError {
     BackendError::new(BackendErrorKind::Unavailable, "the server closed the connection")
 }

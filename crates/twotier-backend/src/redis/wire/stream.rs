@@ -77,7 +77,7 @@ fn broken_stream(broken: Broken) -> BackendError {
     let message = match broken {
         Broken::TooLarge => "the server announced a value of more than 512 MB",
         Broken::Tls => "the server speaks TLS on this port; use a rediss:// URL",
-        Broken::NotResp => "the server sent something that is not RESP",
+        Broken::NotResp => return error::not_resp(),
     };
     BackendError::new(BackendErrorKind::Protocol, message)
 }
