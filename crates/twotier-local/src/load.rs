@@ -54,7 +54,8 @@ where
     /// call this for one key one leads, also while the link is down. A load that may have been overtaken is not joined:
     /// it is killed by a reported change, a flush, a lost or returned link, an own write of the key as it begins and as
     /// it ends, [`invalidate`](Self::invalidate), [`clear`](Self::clear), and by a read of the backend that brought
-    /// something else than the first one since the load began.
+    /// something else than the first one since the load began. Those who joined before are given its value all the same,
+    /// unless it may be older than an answer from before they joined.
     pub fn load(&self, key: &str) -> Load<T, E> {
         self.join_or_load(key, None)
     }

@@ -11,7 +11,8 @@ use crate::{digest::Digest, shard::Claim};
 /// The registered loads. `L` is how their joiners are reached.
 ///
 /// A load that is not registered, or of another epoch than the current one, is dead: nobody joins it any more and its
-/// value is not stored. Those who joined before are given its outcome all the same.
+/// value is not stored. Those who joined before are given its outcome all the same, but for a value that may be older than
+/// an answer from before they joined.
 #[derive(Debug)]
 pub(crate) struct Loads<L> {
     registered: LinkedHashMap<SmolStr, Registered<L>, RandomState>,

@@ -39,9 +39,9 @@ fn store(load: &LoadTicket<&'static str, ()>, text: &str) -> WriteTicket<&'stati
 /// A load that is overtaken is not joined and not stored, and those who joined it before are given its value.
 fn is_killed_by(overtake: impl Fn(&Texts)) {
     let tier = linked();
-    let old = load(&tier);
+    let old = lead_load(tier.load("k"));
     let joiner = join_load(tier.load("k"));
-    assert!(old.is_live());
+    assert!(old.saw(Digest::ABSENT) && old.is_live());
     overtake(&tier);
     assert!(!old.is_live());
     assert!(old.begin_store(of("old")).is_none(), "it was registered before the change");
