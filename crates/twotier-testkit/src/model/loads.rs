@@ -121,12 +121,9 @@ impl ModelTier {
     #[must_use]
     pub fn loaded(&self, joiner: ModelLoadJoiner) -> Option<ModelJoined> {
         let outcome = self.outcomes[usize::try_from(joiner.ticket).expect("tickets are few")];
+        let older = joiner.outrun || joiner.informed && self.overtaken.contains(&joiner.ticket);
         outcome.map(|outcome| match outcome {
-            ModelOutcome::Answered(value, _)
-                if !joiner.outrun && !(joiner.informed && self.overtaken.contains(&joiner.ticket)) =>
-            {
-                ModelJoined::Value(value)
-            }
+            ModelOutcome::Answered(value, _) if !older => ModelJoined::Value(value),
             ModelOutcome::Failed => ModelJoined::Failed,
             ModelOutcome::Answered(..) | ModelOutcome::Abandoned => ModelJoined::ElectAgain,
         })
