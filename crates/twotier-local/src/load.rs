@@ -9,12 +9,29 @@ use crate::{
     completion::Completion,
     digest::Digest,
     loads::LoadBegun,
+    sync::{AtomicBool, Ordering},
     ticket::{Stub, WriteTicket},
     tier::LocalTier,
 };
 
-/// How the joiners of a load are reached.
-pub(crate) type LoadOutcome<T, E> = Completion<Option<Result<T, E>>>;
+/// A load under way, shared by its ticket and its joiners.
+pub(crate) struct LoadState<T, E> {
+    /// `None` when its leader went away.
+    outcome: Completion<Option<Result<T, E>>>,
+    /// Whether it died of an answer that differed from what it saw.
+    overtaken: AtomicBool,
+}
+
+impl<T, E> LoadState<T, E> {
+    fn new() -> Self {
+        Self { outcome: Completion::new(), overtaken: AtomicBool::new(false) }
+    }
+
+    /// To be called before the leader is given the answer. The outcome makes it visible.
+    pub(crate) fn overtaken(&self) {
+        self.overtaken.store(true, Ordering::Relaxed);
+    }
+}
 
 /// Who runs the loader of a key.
 #[derive(Debug)]
@@ -37,7 +54,8 @@ where
     /// call this for one key one leads, also while the link is down. A load that may have been overtaken is not joined:
     /// it is killed by a reported change, a flush, a lost or returned link, an own write of the key as it begins and as
     /// it ends, [`invalidate`](Self::invalidate), [`clear`](Self::clear), and by a read of the backend that brought
-    /// something else than the first one since the load began.
+    /// something else than the first one since the load began. Those who joined before are given its value all the same,
+    /// unless it may be older than an answer from before they joined.
     pub fn load(&self, key: &str) -> Load<T, E> {
         self.join_or_load(key, None)
     }
@@ -51,19 +69,21 @@ where
     fn join_or_load(&self, key: &str, waited: Option<u64>) -> Load<T, E> {
         let inner = self.inner();
         let hash = inner.hash(key);
-        let outcome = Arc::new(LoadOutcome::new());
+        let state = Arc::new(LoadState::new());
         let key = SmolStr::new(key);
         let at = inner.clock.now();
         let mut shard = inner.shard(hash);
         let epoch = inner.link.epoch();
-        let (id, begun) = shard.begin_load(hash, &key, epoch, &outcome, waited);
+        let (id, begun) = shard.begin_load(hash, &key, epoch, &state, waited);
         drop(shard);
         match begun {
             LoadBegun::Lead => {
                 let stub = Stub::new(Arc::clone(inner), hash, key, id, Mark { epoch, at });
-                Load::Lead(LoadTicket { stub, outcome })
+                Load::Lead(LoadTicket { stub, state })
             }
-            LoadBegun::Join { load: outcome, id, outrun } => Load::Join(LoadJoiner { outcome, id, outrun }),
+            LoadBegun::Join { load: state, id, outrun, informed } => {
+                Load::Join(LoadJoiner { state, id, outrun, informed })
+            }
         }
     }
 }
@@ -75,7 +95,7 @@ where
 #[must_use = "dropping the ticket abandons the load, and whoever joined it has to start again"]
 pub struct LoadTicket<T, E> {
     stub: Stub<T, E>,
-    outcome: Arc<LoadOutcome<T, E>>,
+    state: Arc<LoadState<T, E>>,
 }
 
 impl<T, E> LoadTicket<T, E> {
@@ -97,7 +117,12 @@ impl<T, E> LoadTicket<T, E> {
         let tier = &self.stub.tier;
         let mut shard = tier.shard(self.stub.hash);
         let epoch = tier.link.epoch();
-        shard.load_saw(self.stub.claim(), epoch, digest)
+        let (live, overtaken) = shard.load_saw(self.stub.claim(), epoch, digest);
+        drop(shard);
+        if let Some(load) = overtaken {
+            load.overtaken();
+        }
+        live
     }
 
     /// Registers the own write that stores the loaded value, before its command is sent, or returns `None` when it must
@@ -141,7 +166,7 @@ impl<T, E> LoadTicket<T, E> {
         shard.end_load(self.stub.claim(), epoch, matches!(outcome, Some(Ok(_))));
         let removed = shard.take_removed();
         drop(shard);
-        self.outcome.complete(outcome);
+        self.state.outcome.complete(outcome);
         drop(removed);
     }
 }
@@ -161,10 +186,12 @@ impl<T, E> fmt::Debug for LoadTicket<T, E> {
 /// Waits for somebody else's load of the same key.
 #[must_use = "the value is lost if nobody waits for it"]
 pub struct LoadJoiner<T, E> {
-    outcome: Arc<LoadOutcome<T, E>>,
+    state: Arc<LoadState<T, E>>,
     id: u64,
     /// Whether the value may be older than what was returned before this one joined.
     outrun: bool,
+    /// Whether what the load saw first was returned before this one joined.
+    informed: bool,
 }
 
 impl<T: Clone, E: Clone> LoadJoiner<T, E> {
@@ -172,8 +199,10 @@ impl<T: Clone, E: Clone> LoadJoiner<T, E> {
     ///
     /// Nothing here bounds the wait: whoever loses patience calls [`LocalTier::load_again`].
     pub async fn wait(&self) -> Loaded<T, E> {
-        match self.outcome.wait(|| false).await {
-            Some(Ok(_)) if self.outrun => Loaded::ElectAgain,
+        let outcome = self.state.outcome.wait(|| false).await;
+        let older = self.outrun || self.informed && self.state.overtaken.load(Ordering::Relaxed);
+        match outcome {
+            Some(Ok(_)) if older => Loaded::ElectAgain,
             Some(Ok(value)) => Loaded::Value(value.clone()),
             Some(Err(error)) => Loaded::Failed(error.clone()),
             None => Loaded::ElectAgain,
@@ -183,7 +212,7 @@ impl<T: Clone, E: Clone> LoadJoiner<T, E> {
 
 impl<T, E> fmt::Debug for LoadJoiner<T, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LoadJoiner").field("ended", &self.outcome.is_complete()).finish_non_exhaustive()
+        f.debug_struct("LoadJoiner").field("ended", &self.state.outcome.is_complete()).finish_non_exhaustive()
     }
 }
 

@@ -11,7 +11,8 @@ use crate::{digest::Digest, shard::Claim};
 /// The registered loads. `L` is how their joiners are reached.
 ///
 /// A load that is not registered, or of another epoch than the current one, is dead: nobody joins it any more and its
-/// value is not stored. Those who joined before are given its outcome all the same.
+/// value is not stored. Those who joined before are given its outcome all the same, but for a value that may be older than
+/// an answer from before they joined.
 #[derive(Debug)]
 pub(crate) struct Loads<L> {
     registered: LinkedHashMap<SmolStr, Registered<L>, RandomState>,
@@ -45,6 +46,8 @@ pub(crate) enum LoadBegun<L> {
         id: u64,
         /// Whether something newer than its value may have been returned before the joiner began.
         outrun: bool,
+        /// Whether somebody was told what the backend holds since the load was registered, and before the joiner began.
+        informed: bool,
     },
 }
 
@@ -62,14 +65,17 @@ impl<L> Loads<L> {
     /// than that answer, which somebody was given, and where changes are not reported nothing else says so.
     ///
     /// Its own value is no news to it, and all that it may be followed by.
-    pub(crate) fn see(&mut self, hash: u64, key: &str, digest: Digest) {
-        let Some(load) = self.find(hash, key) else { return };
+    ///
+    /// Returns a load that died of it. The answer may be the one that its leader goes by, and older than what the load
+    /// saw first: whoever joined in between is not to be given the value.
+    pub(crate) fn see(&mut self, hash: u64, key: &str, digest: Digest) -> Option<L> {
+        let load = self.find(hash, key)?;
         let own = load.store.is_some_and(|store| store.digest == digest);
         if own || load.saw.is_none_or(|saw| saw == digest) {
             load.saw = Some(digest);
-        } else {
-            self.kill(hash, key);
+            return None;
         }
+        self.kill(hash, key)
     }
 
     /// Records that this own write stores the load's value.
@@ -88,7 +94,7 @@ impl<L> Loads<L> {
                     load.saw = Some(store.digest);
                 }
             }
-            _ => self.kill(write.hash, write.key),
+            _ => _ = self.kill(write.hash, write.key),
         }
     }
 
@@ -101,13 +107,15 @@ impl<L> Loads<L> {
     }
 
     /// Ends the right of the key's load to be joined and stored.
-    pub(crate) fn kill(&mut self, hash: u64, key: &str) {
+    ///
+    /// Its ticket has the load as well: nothing of the user's is dropped with what is returned.
+    pub(crate) fn kill(&mut self, hash: u64, key: &str) -> Option<L> {
         if self.registered.is_empty() {
-            return;
+            return None;
         }
-        if let RawEntryMut::Occupied(entry) = self.registered.raw_entry_mut().from_hash(hash, |held| *held == *key) {
-            // Its ticket has the load as well: nothing of the user's is dropped here.
-            entry.remove();
+        match self.registered.raw_entry_mut().from_hash(hash, |held| *held == *key) {
+            RawEntryMut::Occupied(entry) => Some(entry.remove().load),
+            RawEntryMut::Vacant(_) => None,
         }
     }
 
@@ -119,7 +127,7 @@ impl<L> Loads<L> {
     /// Takes a load down that has ended, unless another one has its place.
     pub(crate) fn end(&mut self, claim: Claim<'_>) {
         if self.find(claim.hash, claim.key).is_some_and(|load| load.id == claim.id) {
-            self.kill(claim.hash, claim.key);
+            let _ended = self.kill(claim.hash, claim.key);
         }
     }
 
@@ -143,8 +151,8 @@ impl<L: Clone> Loads<L> {
             && registered.epoch == claim.epoch
             && waited != Some(registered.id)
         {
-            let Registered { id, outrun, .. } = *registered;
-            return LoadBegun::Join { load: registered.load.clone(), id, outrun };
+            let Registered { id, outrun, saw, .. } = *registered;
+            return LoadBegun::Join { load: registered.load.clone(), id, outrun, informed: saw.is_some() };
         }
         let Claim { id, epoch, .. } = claim;
         let new = Registered { id, epoch, load: load.clone(), saw: None, store: None, outrun: false };

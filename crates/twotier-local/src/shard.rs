@@ -182,11 +182,21 @@ impl<T, F, L> Shard<T, F, L> {
         self.take_flight_if(claim.hash, claim.key, |registered| registered.id == claim.id).is_some()
     }
 
-    /// Ends a read with an answer, and returns whether it is kept.
+    /// Ends a read with an answer, and returns whether it is kept, and a load that died of it.
     ///
     /// `new` is `None` when the answer may not be kept: its life is over, or the backend does not know it.
-    pub(crate) fn end_fill(&mut self, claim: Claim<'_>, epoch: u64, digest: Digest, new: Option<NewEntry<T>>) -> bool {
-        self.loads.see(claim.hash, claim.key, digest);
+    pub(crate) fn end_fill(
+        &mut self,
+        claim: Claim<'_>,
+        epoch: u64,
+        digest: Digest,
+        new: Option<NewEntry<T>>,
+    ) -> (bool, Option<L>) {
+        let overtaken = self.loads.see(claim.hash, claim.key, digest);
+        (self.keep_or_refuse(claim, epoch, digest, new), overtaken)
+    }
+
+    fn keep_or_refuse(&mut self, claim: Claim<'_>, epoch: u64, digest: Digest, new: Option<NewEntry<T>>) -> bool {
         let registered = self.take_flight_if(claim.hash, claim.key, |registered| registered.id == claim.id);
         let write = find(&mut self.writes, claim.hash, claim.key);
         let fits = registered.is_some_and(|flight| flight.bound.is_none_or(|bound| bound == digest));
@@ -232,7 +242,7 @@ impl<T, F, L> Shard<T, F, L> {
     /// Registers an own write: the entry goes at once, and no read from before may insert or be joined. Returns the
     /// ticket's id.
     pub(crate) fn begin_write(&mut self, hash: u64, key: &SmolStr, digest: Digest) -> u64 {
-        self.loads.kill(hash, key);
+        let _dead = self.loads.kill(hash, key);
         self.register_write(hash, key, digest)
     }
 
@@ -288,7 +298,7 @@ impl<T, F, L> Shard<T, F, L> {
     /// now.
     pub(crate) fn invalidate(&mut self, hash: u64, key: &str) -> (bool, Option<F>) {
         self.forbid_install(hash, key);
-        self.loads.kill(hash, key);
+        let _dead = self.loads.kill(hash, key);
         let held = self.remove_entry_if(hash, key, |_| true, |counters| &mut counters.invalidated);
         (held, self.take_flight_if(hash, key, |_| true).map(|registered| registered.flight))
     }
@@ -310,12 +320,13 @@ impl<T, F, L> Shard<T, F, L> {
         self.loads.is_live(claim, epoch)
     }
 
-    /// A load was told what the backend holds. Returns whether it is live.
-    pub(crate) fn load_saw(&mut self, claim: Claim<'_>, epoch: u64, digest: Digest) -> bool {
-        if self.loads.is_live(claim, epoch) {
-            self.loads.see(claim.hash, claim.key, digest);
+    /// A load was told what the backend holds. Returns whether it is live, and the load if it died of it.
+    pub(crate) fn load_saw(&mut self, claim: Claim<'_>, epoch: u64, digest: Digest) -> (bool, Option<L>) {
+        if !self.loads.is_live(claim, epoch) {
+            return (false, None);
         }
-        self.loads.is_live(claim, epoch)
+        let overtaken = self.loads.see(claim.hash, claim.key, digest);
+        (overtaken.is_none(), overtaken)
     }
 
     /// Registers the own write by which a load stores its value, and returns the ticket's id, or `None` when the value
@@ -328,7 +339,7 @@ impl<T, F, L> Shard<T, F, L> {
             return None;
         }
         if find(&mut self.writes, claim.hash, claim.key).is_some() {
-            self.loads.kill(claim.hash, claim.key);
+            let _dead = self.loads.kill(claim.hash, claim.key);
             return None;
         }
         let write = self.register_write(claim.hash, claim.key, digest);

@@ -8,7 +8,7 @@ use std::{cell::Cell, hint, thread};
 
 pub(crate) use std::sync::{
     OnceLock,
-    atomic::{AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 pub(crate) use tokio::sync::Notify;

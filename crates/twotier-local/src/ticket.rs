@@ -122,10 +122,14 @@ impl<T: Clone, E> FillTicket<T, E> {
         let stub = &mut self.stub;
         let mut shard = stub.tier.shard(stub.hash);
         let epoch = stub.tier.link.keeping_epoch();
-        let kept = shard.end_fill(stub.claim(), epoch, digest, new);
+        let (kept, overtaken) = shard.end_fill(stub.claim(), epoch, digest, new);
         stub.ended = true;
         let removed = shard.take_removed();
         drop(shard);
+        // Before whoever leads that load is given this answer.
+        if let Some(load) = overtaken {
+            load.overtaken();
+        }
         // Joiners first: a value's destructor may panic, and they must be told all the same.
         self.flight.settle(Outcome::Answered(shared, digest));
         drop(removed);

@@ -16,7 +16,7 @@ use crate::{
     digest::Digest,
     flight::{Flight, Joiner, Outcome},
     link::{Link, is_up},
-    load::LoadOutcome,
+    load::LoadState,
     options::{LocalOptions, entry_overhead},
     shard::{Asking, Begun, Moment, Shard},
     sync::{Mutex, MutexGuard},
@@ -51,7 +51,7 @@ pub(crate) struct Inner<T, E> {
     pub(crate) keeps_nothing: bool,
 }
 
-type TicketShard<T, E> = Shard<T, Arc<Flight<T, E>>, Arc<LoadOutcome<T, E>>>;
+type TicketShard<T, E> = Shard<T, Arc<Flight<T, E>>, Arc<LoadState<T, E>>>;
 
 /// A shard on cache lines of its own: 128 bytes, since processors fetch lines in pairs.
 #[repr(align(128))]

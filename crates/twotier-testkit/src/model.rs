@@ -38,6 +38,8 @@ pub struct ModelTier {
     writes: Vec<ModelWrite>,
     /// The registered loads, at most one for each key.
     loads: Vec<Loading>,
+    /// The loads that died of an answer that differed from what they saw.
+    overtaken: Vec<u64>,
     /// Every ticket ever given out; its number is its place.
     tickets: Vec<ModelTicket>,
     /// How each read and load ended for those who joined it, by ticket.
@@ -211,6 +213,7 @@ impl ModelTier {
             bound: Vec::new(),
             writes: Vec::new(),
             loads: Vec::new(),
+            overtaken: Vec::new(),
             tickets: Vec::new(),
             outcomes: Vec::new(),
             counted: LocalStats::default(),

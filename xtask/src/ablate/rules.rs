@@ -60,11 +60,7 @@ pub(super) const RULES: &[Rule] = &[
     },
     Rule {
         name: "a report kills the pending write",
-        edits: &[edit(
-            SHARD,
-            "        self.forbid_install(hash, key);\n        self.loads.kill",
-            "        self.loads.kill",
-        )],
+        edits: &[edit(SHARD, "        self.forbid_install(hash, key);\n        let _dead", "        let _dead")],
     },
     Rule {
         name: "a write checks its epoch",
@@ -225,15 +221,19 @@ pub(super) const RULES: &[Rule] = &[
     Rule { name: "whoever joins is counted", edits: &[edit(TIER, "                flight.join();\n", "")] },
     Rule {
         name: "a report kills the load",
-        edits: &[edit(SHARD, "        self.loads.kill(hash, key);\n        let held", "        let held")],
+        edits: &[edit(SHARD, "        let _dead = self.loads.kill(hash, key);\n        let held", "        let held")],
     },
     Rule {
         name: "a write that begins kills the load",
-        edits: &[edit(SHARD, "        self.loads.kill(hash, key);\n        self.register", "        self.register")],
+        edits: &[edit(
+            SHARD,
+            "        let _dead = self.loads.kill(hash, key);\n        self.register",
+            "        self.register",
+        )],
     },
     Rule {
         name: "a write that ends kills the load",
-        edits: &[edit(LOADS, "_ => self.kill(write.hash, write.key),", "_ => {}")],
+        edits: &[edit(LOADS, "_ => _ = self.kill(write.hash, write.key),", "_ => {}")],
     },
     Rule {
         name: "the store of a load does not kill it",
@@ -256,13 +256,17 @@ pub(super) const RULES: &[Rule] = &[
         name: "a read that saw something else kills the load",
         edits: &[edit(
             SHARD,
-            "        self.loads.see(claim.hash, claim.key, digest);\n        let registered",
-            "        let registered",
+            "let overtaken = self.loads.see(claim.hash, claim.key, digest);\n        (self",
+            "let overtaken = None;\n        (self",
         )],
     },
     Rule {
         name: "a load is bound to what its leader saw",
-        edits: &[edit(SHARD, "            self.loads.see(claim.hash, claim.key, digest);\n        }\n", "        }\n")],
+        edits: &[edit(
+            SHARD,
+            "let overtaken = self.loads.see(claim.hash, claim.key, digest);\n        (overtaken",
+            "let overtaken: Option<L> = None;\n        (overtaken",
+        )],
     },
     Rule {
         name: "its own value is no news to a load",
@@ -292,16 +296,16 @@ pub(super) const RULES: &[Rule] = &[
         name: "no load is stored while a write is pending",
         edits: &[edit(
             SHARD,
-            "if find(&mut self.writes, claim.hash, claim.key).is_some() {\n            self.loads",
-            "if find(&mut self.writes, claim.hash, claim.key).is_none() && false {\n            self.loads",
+            "if find(&mut self.writes, claim.hash, claim.key).is_some() {\n            let _dead",
+            "if find(&mut self.writes, claim.hash, claim.key).is_none() && false {\n            let _dead",
         )],
     },
     Rule {
         name: "a load that ends leaves the next alone",
         edits: &[edit(
             LOADS,
-            "if self.find(claim.hash, claim.key).is_some_and(|load| load.id == claim.id) {\n            self.kill",
-            "if self.find(claim.hash, claim.key).is_some() {\n            self.kill",
+            "if self.find(claim.hash, claim.key).is_some_and(|load| load.id == claim.id) {\n            let _ended",
+            "if self.find(claim.hash, claim.key).is_some() {\n            let _ended",
         )],
     },
     Rule {
@@ -311,6 +315,10 @@ pub(super) const RULES: &[Rule] = &[
     Rule {
         name: "an overtaken load binds the next one's joiners",
         edits: &[edit(SHARD, "        self.loads.outrun(hash, key);\n", "")],
+    },
+    Rule {
+        name: "an answer that overtakes a load binds its joiners",
+        edits: &[edit(LOAD, "self.informed && self.state", "self.informed && !self.informed && self.state")],
     },
     Rule {
         name: "a load that is dropped is taken down",

@@ -595,3 +595,37 @@ fn a_reader_that_sees_what_a_load_stores_does_not_kill_it() {
         assert!(load.is_live());
     });
 }
+
+/// Two reads at once, of which the leader goes by the one that was executed first and answered last.
+#[test]
+fn whoever_joins_after_something_newer_was_read_is_not_given_what_the_leader_read() {
+    explore_under_lru(None, || {
+        let (tier, origin) = (linked(), Origin::default());
+        let Read::Lead(late, _) = tier.read("k") else { panic!("somebody else reads") };
+        push(&tier);
+        let Load::Lead(load) = tier.load("k") else { panic!("somebody else loads") };
+        let Read::Lead(leaders, _) = tier.read("k") else { panic!("somebody else reads") };
+        origin.write(2);
+        let returned = Arc::new(AtomicU64::new(0));
+        let (joining, seen) = (tier.clone(), Arc::clone(&returned));
+        let ((floor, joiner), ()) = both(
+            move || (seen.load(Ordering::Acquire), joining.load("k")),
+            || {
+                assert!(!late.fill(3, digest(3), 1, LIFE));
+                returned.store(3, Ordering::Release);
+            },
+        );
+        let Load::Join(joiner) = joiner else { panic!("the load was dead before its leader had read") };
+        both(
+            move || {
+                let version = origin.held();
+                let _refused = leaders.fill(version, digest(version), 1, LIFE);
+                load.finish(Ok(version));
+            },
+            || {
+                let outcome = block_on(joiner.wait());
+                assert!(outcome == Loaded::ElectAgain || floor == 0, "told {outcome:?} after version {floor}");
+            },
+        );
+    });
+}

@@ -39,9 +39,9 @@ fn store(load: &LoadTicket<&'static str, ()>, text: &str) -> WriteTicket<&'stati
 /// A load that is overtaken is not joined and not stored, and those who joined it before are given its value.
 fn is_killed_by(overtake: impl Fn(&Texts)) {
     let tier = linked();
-    let old = load(&tier);
+    let old = lead_load(tier.load("k"));
     let joiner = join_load(tier.load("k"));
-    assert!(old.is_live());
+    assert!(old.saw(Digest::ABSENT) && old.is_live());
     overtake(&tier);
     assert!(!old.is_live());
     assert!(old.begin_store(of("old")).is_none(), "it was registered before the change");
@@ -370,6 +370,24 @@ fn a_load_is_killed_by_a_read_that_missed_the_value_it_has_stored() {
     push_out(&tier);
     assert!(!lead(tier.read("k")).fill("", Digest::ABSENT, 0, None));
     assert!(!load.is_live());
+}
+
+/// Two reads at once, of which the leader goes by the one that was executed first and answered last.
+#[test]
+fn whoever_joins_a_load_after_something_newer_was_read_is_not_given_its_value() {
+    let tier = linked();
+    let late = lead(tier.read("k"));
+    push(&tier, "k");
+    let load = lead_load(tier.load("k"));
+    let leaders = lead(tier.read("k"));
+    let before = join_load(tier.load("k"));
+    assert!(!late.fill_text("v3"));
+    let after = join_load(tier.load("k"));
+    assert!(!leaders.fill_text("v2"));
+    assert!(!load.is_live());
+    load.finish(Ok("v2"));
+    assert_eq!(loaded(before), Loaded::Value("v2"));
+    assert_eq!(loaded(after), Loaded::ElectAgain, "v3 was returned before it began");
 }
 
 #[test]

@@ -49,5 +49,9 @@ mod digest {
 }
 mod orders;
 mod origin;
+#[path = "../common/origin.rs"]
+mod rows;
 mod sync;
 mod world;
+
+use self::origin::kit;

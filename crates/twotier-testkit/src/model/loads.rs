@@ -31,6 +31,8 @@ pub struct ModelLoadJoiner {
     pub ticket: u64,
     /// Whether its value may be older than what was returned before.
     outrun: bool,
+    /// Whether what the load saw first may have been returned before.
+    informed: bool,
 }
 
 impl ModelTier {
@@ -45,11 +47,11 @@ impl ModelTier {
     }
 
     fn join_or_load(&mut self, key: &str, waited: Option<u64>) -> ModelLoad {
-        if let Some(&mut Loading { ticket, outrun, .. }) = self.loading(key)
+        if let Some(&mut Loading { ticket, outrun, saw, .. }) = self.loading(key)
             && self.is_load_live(ticket)
             && waited != Some(ticket)
         {
-            return ModelLoad::Join(ModelLoadJoiner { ticket, outrun });
+            return ModelLoad::Join(ModelLoadJoiner { ticket, outrun, informed: saw.is_some() });
         }
         self.kill_load(key);
         let ticket = self.issue(key);
@@ -119,8 +121,9 @@ impl ModelTier {
     #[must_use]
     pub fn loaded(&self, joiner: ModelLoadJoiner) -> Option<ModelJoined> {
         let outcome = self.outcomes[usize::try_from(joiner.ticket).expect("tickets are few")];
+        let older = joiner.outrun || joiner.informed && self.overtaken.contains(&joiner.ticket);
         outcome.map(|outcome| match outcome {
-            ModelOutcome::Answered(value, _) if !joiner.outrun => ModelJoined::Value(value),
+            ModelOutcome::Answered(value, _) if !older => ModelJoined::Value(value),
             ModelOutcome::Failed => ModelJoined::Failed,
             ModelOutcome::Answered(..) | ModelOutcome::Abandoned => ModelJoined::ElectAgain,
         })
@@ -131,6 +134,8 @@ impl ModelTier {
         let Some(load) = self.loading(key) else { return };
         let own = load.store.is_some_and(|store| store.1 == digest);
         if load.saw.is_some_and(|saw| saw != digest) && !own {
+            let ticket = load.ticket;
+            self.overtaken.push(ticket);
             self.kill_load(key);
         } else {
             load.saw = Some(digest);
