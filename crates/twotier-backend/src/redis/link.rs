@@ -33,11 +33,11 @@ use super::{
 
 /// The pause between two heartbeats, unless the staleness bound asks for shorter ones.
 const HEARTBEAT: Duration = Duration::from_millis(500);
-/// The first step of the pauses between attempts to connect.
+/// The longest first pause between two attempts to connect.
 const FIRST_BACKOFF: Duration = Duration::from_millis(10);
 /// A link that lived this long was a good one: the pauses start over after it. One that is taken away at once, again and
 /// again, is not asked for at full speed.
-const GOOD_LIFE: Duration = Duration::from_millis(250);
+const GOOD_LIFE: Duration = Duration::from_millis(100);
 
 /// The link of one handle. Dropping it ends the connections and the task that watches them.
 pub(super) struct Link {
@@ -356,7 +356,8 @@ impl Drop for Gone {
 
 /// Keeps the link up until the task is aborted.
 async fn supervise(shared: Arc<Shared>, generation: u64, mut watch: Option<Watch>) {
-    let mut backoff = FIRST_BACKOFF;
+    // Since when there is no good link.
+    let mut down_since = Instant::now();
     let mut journal = Journal::new(watch.as_ref().map(|watch| watch.namespace.clone()));
     loop {
         match open(&shared.target, &shared.progress, watch.as_ref(), &shared.fences).await {
@@ -374,7 +375,7 @@ async fn supervise(shared: Arc<Shared>, generation: u64, mut watch: Option<Watch
                 journal.lost(&cause);
                 shared.lost(generation, &connections, cause, watch.as_ref());
                 if since.elapsed() >= GOOD_LIFE {
-                    backoff = FIRST_BACKOFF;
+                    down_since = Instant::now();
                 }
             }
             Err(cause) => {
@@ -382,9 +383,10 @@ async fn supervise(shared: Arc<Shared>, generation: u64, mut watch: Option<Watch
                 shared.down(generation, cause);
             }
         }
-        // Full jitter: a fleet that lost its server together does not come back together.
-        sleep(backoff.mul_f64(fastrand::f64())).await;
-        backoff = (backoff * 2).min(shared.target.max_backoff);
+        // As long as it has been down already, so that pauses grow exponentially and a short outage costs no more than its
+        // own length; and full jitter: a fleet that lost its server together does not come back together.
+        let longest = down_since.elapsed().clamp(FIRST_BACKOFF, shared.target.max_backoff.max(FIRST_BACKOFF));
+        sleep(longest.mul_f64(fastrand::f64())).await;
     }
 }
 

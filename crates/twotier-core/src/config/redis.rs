@@ -55,8 +55,8 @@ pub struct RedisConfig {
     /// Keep it below the node timeout of a cluster and the `down-after-milliseconds` of a Sentinel. Default 5 s.
     #[serde(default = "default_dead_after", with = "duration::required")]
     pub dead_after: Duration,
-    /// The longest pause between two attempts to reconnect. Pauses start at 10 ms, double, and are drawn at random
-    /// between zero and the current step ("full jitter"). Default 1 s.
+    /// The longest pause between two attempts to reconnect. Pauses are drawn at random ("full jitter") between zero and
+    /// the time for which there has been no link, at least 10 ms. Default 1 s.
     #[serde(default = "default_max_backoff", with = "duration::required")]
     pub max_backoff: Duration,
     /// A file of certificates (PEM) to trust with `rediss://` instead of the system's own. Default none.
