@@ -101,6 +101,13 @@ struct Wire {
     server_left: bool,
 }
 
+impl Wire {
+    /// Returns when something arrives at the server next. At an end that was closed nothing arrives.
+    fn due_at_server(&self) -> Option<Instant> {
+        if self.server_left { None } else { self.up.due() }
+    }
+}
+
 impl Network {
     /// Lays this many links. Nobody listens yet.
     #[must_use]
@@ -237,7 +244,7 @@ impl Network {
 
     /// Waits until something may have come in, or somebody called [`rouse`](Self::rouse).
     pub(super) async fn work(&self) {
-        let due = self.with(|state| state.wires.values().filter_map(|wire| wire.up.due()).min());
+        let due = self.with(|state| state.wires.values().filter_map(Wire::due_at_server).min());
         match due {
             None => self.shared.work.notified().await,
             Some(due) => tokio::select! {
@@ -261,7 +268,7 @@ impl Network {
     pub(super) fn ready(&self) -> Vec<u64> {
         let now = Instant::now();
         self.with(|state| {
-            let due = |wire: &Wire| wire.up.due().is_some_and(|due| due <= now);
+            let due = |wire: &Wire| wire.due_at_server().is_some_and(|due| due <= now);
             state.wires.iter().filter(|(_, wire)| due(wire)).map(|(id, _)| *id).collect()
         })
     }
