@@ -28,6 +28,11 @@
 //! that was written before the loss was over, and nothing else: a lost value never comes back. A value that is read
 //! although a loss that took everything is over is as stale as that loss is long ago.
 //!
+//! A key may have an *origin* ([`History::with_origin`]): a version is then a row, written before the key is, and whoever
+//! finds the key absent loads the row. It may be absent at any time, and a value that was lost may be loaded again, so
+//! nothing is asked of absences. A row that was loaded may be ahead of the key: until its write is acknowledged, what is
+//! read after it may be older ([`History::end_load`]).
+//!
 //! # What it costs
 //!
 //! Reads are checked as they end, against a few atomics of the key: nothing is kept of a read that was right but the
@@ -130,6 +135,13 @@ impl History {
         }
     }
 
+    /// Says that this key has an origin.
+    #[must_use]
+    pub fn with_origin(mut self, key: usize) -> Self {
+        self.keys[key].set_origin();
+        self
+    }
+
     /// Returns the time.
     #[must_use]
     pub fn now(&self) -> Moment {
@@ -207,8 +219,20 @@ impl History {
 
     /// Checks a read that has ended: the version read, `None` when the key was absent.
     pub fn end_read(&self, handle: usize, reading: Reading, version: Option<u64>, hit: bool) {
+        self.check(handle, reading, version, hit, u64::MAX);
+    }
+
+    /// Checks a read that may have been answered by the origin of its key.
+    pub fn end_load(&self, handle: usize, reading: Reading, version: u64) {
+        let complete = self.keys[reading.key].acknowledged();
+        self.check(handle, reading, Some(version), false, complete);
+    }
+
+    /// Checks a read, which raises what the handle has seen up to this version at most.
+    fn check(&self, handle: usize, reading: Reading, version: Option<u64>, hit: bool, most: u64) {
         let checked = match version {
-            Some(version) => self.value_read(handle, reading, version),
+            Some(version) => self.value_read(handle, reading, version, most),
+            None if self.keys[reading.key].has_origin() => return,
             None => self.absence_read(handle, reading),
         };
         match checked {
@@ -229,7 +253,7 @@ impl History {
             Some(version) if log.outcome(version) == Some(WriteOutcome::Unknown) => {
                 Some(Broken::Undone { acknowledged })
             }
-            None if acknowledged == 0 || self.explains_absence(log, acknowledged) => None,
+            None if acknowledged == 0 || log.has_origin() || self.explains_absence(log, acknowledged) => None,
             None if log.is_undone_by_deletion(acknowledged) => Some(Broken::Undone { acknowledged }),
             _ => Some(Broken::Lost { acknowledged }),
         };
@@ -255,7 +279,7 @@ impl History {
         self.broken.store(true, SeqCst);
     }
 
-    fn value_read(&self, handle: usize, reading: Reading, version: u64) -> Result<Duration, Broken> {
+    fn value_read(&self, handle: usize, reading: Reading, version: u64, most: u64) -> Result<Duration, Broken> {
         let log = &self.keys[reading.key];
         if version == 0 || version > log.issued() || log.change(version) == Some(Change::Absence) {
             return Err(Broken::MadeUp);
@@ -280,10 +304,11 @@ impl History {
         }
         if let Some(acknowledged) = log.acknowledged_at(version)
             && let Some(lost) = self.losses.everything_after(acknowledged)
+            && !log.has_origin()
         {
             staleness = staleness.max(reading.start.since(lost));
         }
-        self.handles[handle].seen[reading.key].fetch_max(version, SeqCst);
+        self.handles[handle].seen[reading.key].fetch_max(version.min(most), SeqCst);
         Ok(staleness)
     }
 

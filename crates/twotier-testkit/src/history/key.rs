@@ -18,6 +18,7 @@ const NOT_SENT: u64 = u64::MAX - 1;
 /// One key.
 pub(super) struct Key {
     owner: Option<usize>,
+    origin: bool,
     issued: AtomicU64,
     acknowledged: AtomicU64,
     ring: Box<[Slot]>,
@@ -48,6 +49,7 @@ impl Key {
     pub(super) fn new(owner: Option<usize>) -> Self {
         Self {
             owner,
+            origin: false,
             issued: AtomicU64::new(0),
             acknowledged: AtomicU64::new(0),
             ring: (0..REMEMBERED).map(|_| Slot::default()).collect(),
@@ -56,6 +58,14 @@ impl Key {
 
     pub(super) fn owner(&self) -> Option<usize> {
         self.owner
+    }
+
+    pub(super) fn set_origin(&mut self) {
+        self.origin = true;
+    }
+
+    pub(super) fn has_origin(&self) -> bool {
+        self.origin
     }
 
     /// Returns the last version that was begun.

@@ -76,6 +76,14 @@ impl Recorder {
         self.history.end_read(self.handle, reading, version, hit);
     }
 
+    /// Ends a read that may have been answered by the origin of its key, and checks it.
+    pub fn end_load(&mut self, operation: &'static str, reading: Reading, version: u64) {
+        let Reading { key, start, .. } = reading;
+        let end = self.history.now();
+        self.push(Event { operation, key, start, end, version: Some(version), outcome: Outcome::Ok });
+        self.history.end_load(self.handle, reading, version);
+    }
+
     /// Ends a read that brought nothing.
     pub fn fail_read(&mut self, operation: &'static str, reading: Reading) {
         let Reading { key, start, .. } = reading;

@@ -323,6 +323,35 @@ fn a_value_from_before_a_loss_of_everything_is_as_stale_as_that_is_long_ago() {
 }
 
 #[test]
+fn a_row_is_loaded_again_after_a_loss_and_no_older_one_is() {
+    let told = Told(History::new(&[Some(OWNER)], &[BOUND, BOUND]).with_origin(0));
+    let (first, second) = (told.set(0, 1), told.set(2, 3));
+    told.lose(10, 20, true);
+    assert_eq!(told.hit(OWNER, 30, None), None);
+    assert_eq!(told.held(None), None);
+    assert_eq!(told.hit(OWNER, 500, Some(second)), None, "it was loaded again");
+    assert_eq!(told.hit(OWNER, 500, Some(first)), Some(Broken::OwnWriteUnseen { acknowledged: second }));
+    assert!(matches!(told.hit(OTHER, 500, Some(first)), Some(Broken::TooStale { .. })));
+    assert_eq!(told.held(Some(first)), Some(Broken::Lost { acknowledged: second }));
+}
+
+#[test]
+fn a_loaded_row_may_be_ahead_of_its_key_until_its_write_is_acknowledged() {
+    let told = Told(History::new(&[Some(OWNER)], &[BOUND, BOUND]).with_origin(0));
+    let (first, second) = (told.set(0, 1), told.open(Change::Value, 2));
+    let load = |at, version| {
+        let before = told.0.violations().len();
+        told.0.end_load(OWNER, told.begin(OWNER, at), version);
+        told.0.violations().get(before).map(|violation| violation.broken)
+    };
+    assert_eq!(load(3, second), None);
+    assert_eq!(told.hit(OWNER, 4, Some(first)), None, "the key may hold less");
+    told.end(second, WriteOutcome::Acknowledged, 5);
+    assert_eq!(load(6, second), None);
+    assert_eq!(load(7, first), Some(Broken::OwnWriteUnseen { acknowledged: second }));
+}
+
+#[test]
 fn many_versions_are_forgotten_and_the_rules_still_hold() {
     let told = Told::new();
     let first = told.set(0, 1);

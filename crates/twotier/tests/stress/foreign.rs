@@ -13,7 +13,7 @@ use twotier_testkit::{
 };
 
 use crate::{
-    group::{FOREIGN_KEYS, Group, KEYS},
+    group::{CACHED_KEYS, FOREIGN_KEYS, Group},
     value::Value,
 };
 
@@ -42,7 +42,7 @@ pub(crate) fn run(group: &Group, part: usize, seed: u64) {
             client = connect(group).ok();
             continue;
         };
-        let key = KEYS - FOREIGN_KEYS + random.usize(..FOREIGN_KEYS / 2) * 2 + part;
+        let key = CACHED_KEYS - FOREIGN_KEYS + random.usize(..FOREIGN_KEYS / 2) * 2 + part;
         let kind = random.u8(..16);
         let change = if kind < 11 { Change::Value } else { Change::Absence };
         let writing = recorder.begin_write(key, change);

@@ -21,9 +21,14 @@ use crate::{
     value::{Value, Versioned},
 };
 
-pub(crate) const KEYS: usize = 64;
+/// All keys: those that are only cached come first, then those whose rows are in the origin.
+pub(crate) const KEYS: usize = CACHED_KEYS + ROW_KEYS;
+pub(crate) const CACHED_KEYS: usize = 64;
+/// How many keys have an origin, each read through every cache, but written and loaded through one alone: what others load
+/// after a deletion is for a lease at the server to order.
+pub(crate) const ROW_KEYS: usize = 16;
 const NAMESPACE: &str = "t";
-/// How many keys the foreign clients write, the last ones.
+/// How many keys the foreign clients write, the last of those that are only cached.
 pub(crate) const FOREIGN_KEYS: usize = 16;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +41,8 @@ pub(crate) enum Kind {
 pub(crate) struct Group {
     pub(crate) kind: Kind,
     pub(crate) history: Arc<History>,
+    /// The origin: the version of the row of each key that has one, zero before the first.
+    pub(crate) rows: Box<[AtomicU64]>,
     pub(crate) server: RedisServer,
     /// A replica in the durable group, an empty primary in the lossy one.
     pub(crate) stand_in: RedisServer,
@@ -65,6 +72,8 @@ pub(crate) struct Counts {
     pub(crate) foreign: AtomicU64,
     /// Reads of single keys that were checked.
     pub(crate) checked: AtomicU64,
+    /// Rows that were loaded from the origin.
+    pub(crate) loads: AtomicU64,
     pub(crate) rests: AtomicUsize,
 }
 
@@ -99,11 +108,13 @@ impl Group {
         for (number, bound) in bounds.into_iter().enumerate() {
             instances.push(Instance::start(&server, number, bound).await);
         }
-        let owners: Vec<_> =
-            (0..KEYS).map(|key| (key < KEYS - FOREIGN_KEYS).then_some(key % instances.len())).collect();
+        let foreign = CACHED_KEYS - FOREIGN_KEYS..CACHED_KEYS;
+        let owners: Vec<_> = (0..KEYS).map(|key| (!foreign.contains(&key)).then_some(key % instances.len())).collect();
+        let history = (CACHED_KEYS..KEYS).fold(History::new(&owners, &bounds), History::with_origin);
         Self {
             kind,
-            history: Arc::new(History::new(&owners, &bounds)),
+            history: Arc::new(history),
+            rows: (0..ROW_KEYS).map(|_| AtomicU64::new(0)).collect(),
             server,
             stand_in,
             failed_over: AtomicBool::new(false),
@@ -124,9 +135,19 @@ impl Group {
 
     /// Returns the keys that this part of a cache's writers writes.
     pub(crate) fn keys_of(&self, instance: usize, part: usize) -> Vec<usize> {
-        (0..KEYS - FOREIGN_KEYS)
+        (0..CACHED_KEYS - FOREIGN_KEYS)
             .filter(|key| key % self.instances.len() == instance && key / self.instances.len() % 2 == part)
             .collect()
+    }
+
+    /// Returns the keys with an origin that this cache writes and loads.
+    pub(crate) fn row_keys_of(&self, instance: usize) -> Vec<usize> {
+        (CACHED_KEYS..KEYS).filter(|key| key % self.instances.len() == instance).collect()
+    }
+
+    /// Returns the row of a key.
+    pub(crate) fn row(&self, key: usize) -> &AtomicU64 {
+        &self.rows[key - CACHED_KEYS]
     }
 
     /// Returns a key's name in the server.

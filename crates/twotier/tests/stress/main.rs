@@ -5,7 +5,8 @@
 //! - the *lossy* one, whose server keeps nothing on disk: it is also flushed, made to evict, and killed with what it holds;
 //! - the *durable* one, whose server writes every command to disk before it answers: nothing acknowledged may be lost.
 //!
-//! Each of 64 keys has one writing party: one of the caches, or a foreign client. Every read is checked against the rules
+//! Each of 64 keys has one writing party: one of the caches, or a foreign client. Another 16 keys have an origin in memory,
+//! whose rows are written before their keys and loaded slowly. Every read is checked against the rules
 //! of [`twotier_testkit::history`]. Faults come from a script that the seed decides.
 //!
 //! `cargo xtask stress` runs this for longer and in release. Environment: `TWOTIER_TEST_STRESS_SECONDS` (of load),
@@ -22,6 +23,7 @@ mod nemesis;
 mod prober;
 mod readers;
 mod rest;
+mod rows;
 mod settings;
 mod totals;
 mod value;
@@ -39,7 +41,7 @@ mod live {
     use crate::{
         foreign,
         group::{Group, Kind},
-        nemesis, prober, readers, rest,
+        nemesis, prober, readers, rest, rows,
         settings::Settings,
         totals, writers,
     };
@@ -92,6 +94,9 @@ mod live {
                 }
                 tasks.spawn_on(readers::hot(Arc::clone(group), instance, seed ^ 10), runtime.handle());
                 tasks.spawn_on(readers::hot(Arc::clone(group), instance, seed ^ 11), runtime.handle());
+                tasks.spawn_on(rows::write(Arc::clone(group), instance, seed ^ 13), runtime.handle());
+                tasks.spawn_on(rows::load(Arc::clone(group), instance, seed ^ 14), runtime.handle());
+                tasks.spawn_on(rows::load(Arc::clone(group), instance, seed ^ 15), runtime.handle());
                 tasks.spawn_on(readers::local(Arc::clone(group), instance), runtime.handle());
                 tasks.spawn_on(readers::varied(Arc::clone(group), instance, seed ^ 12), runtime.handle());
             }

@@ -17,7 +17,7 @@ use twotier::{ErrorKind, Tier};
 use twotier_testkit::history::Recorder;
 
 use crate::{
-    group::{Group, KEYS},
+    group::{CACHED_KEYS, Group, KEYS},
     value::Value,
 };
 
@@ -114,6 +114,8 @@ pub(crate) async fn varied(group: Arc<Group>, instance: usize, seed: u64) {
             }
             10..13 => {
                 // A loader that finds nothing either: nothing is written, and an absence is an error of kind `Load`.
+                let key = random.usize(..CACHED_KEYS);
+                let name = group.keys[key].as_str();
                 let reading = recorder.begin_read(key);
                 let mut loaded = false;
                 let nothing = async || {

@@ -19,6 +19,7 @@ pub(crate) fn print(groups: &[Arc<Group>], settings: &Settings, elapsed: Duratio
     println!("  local hits         {hits}");
     println!("  checked            {}", sum(|group| group.counts.checked.load(SeqCst)));
     println!("  by foreign clients {}", sum(|group| group.counts.foreign.load(SeqCst)));
+    println!("  rows loaded        {}", sum(|group| group.counts.loads.load(SeqCst)));
     println!("  failed             {}", sum(|group| group.counts.failures.load(SeqCst)));
     println!("  writes not sent    {}", sum(|group| group.counts.not_sent.load(SeqCst)));
     println!("  futures dropped    {}", sum(|group| group.counts.dropped.load(SeqCst)));

@@ -19,6 +19,11 @@ impl Value {
         Self { version, twin: 'a', padding }
     }
 
+    /// Makes the value of a row: always the same bytes.
+    pub(crate) fn of_row(version: u64) -> Self {
+        Self { version, twin: 'a', padding: usize::try_from(version % 20).expect("it is small") }
+    }
+
     pub(crate) fn twin(self) -> Self {
         Self { twin: 'b', ..self }
     }
