@@ -4,6 +4,7 @@ mod batch;
 mod channel;
 mod coalesce;
 mod connections;
+mod inline;
 mod order;
 mod read;
 mod sizes;

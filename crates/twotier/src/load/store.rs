@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use twotier_backend::{Write, WriteCondition};
 use twotier_core::{Error, Operation};
 use twotier_local::{Digest, WriteTicket};
@@ -19,7 +20,7 @@ use super::Ticket;
 
 /// A value that its loader brought, with the ticket of its load. However this ends, those who wait get the value.
 pub(super) struct LoadedValue<V: Send + Sync + 'static> {
-    ticket: Option<Ticket<V>>,
+    ticket: Arc<Mutex<Option<Ticket<V>>>>,
     value: Arc<V>,
 }
 
@@ -35,17 +36,23 @@ enum Stored {
 
 impl<V: Send + Sync + 'static> LoadedValue<V> {
     pub(super) fn new(ticket: Ticket<V>, value: Arc<V>) -> Self {
-        Self { ticket: Some(ticket), value }
+        Self { ticket: Arc::new(Mutex::new(Some(ticket))), value }
     }
 
     fn begin_store(&self, digest: Digest) -> Option<WriteTicket<CachedValue<V>, Error>> {
-        self.ticket.as_ref()?.begin_store(digest)
+        self.ticket.lock().as_ref()?.begin_store(digest)
+    }
+
+    /// Returns another handle: the value counts as loaded as soon as one of them is dropped.
+    fn handle(&self) -> Self {
+        Self { ticket: Arc::clone(&self.ticket), value: Arc::clone(&self.value) }
     }
 }
 
 impl<V: Send + Sync + 'static> Drop for LoadedValue<V> {
     fn drop(&mut self) {
-        if let Some(ticket) = self.ticket.take() {
+        let ticket = self.ticket.lock().take();
+        if let Some(ticket) = ticket {
             ticket.finish(Ok(Some(Arc::clone(&self.value))));
         }
     }
@@ -64,6 +71,8 @@ impl<V: Send + Sync + 'static> Tiers<V> {
     ///
     /// The caller asked for the values and has them: one that cannot be stored is counted, and logged now and then.
     pub(super) async fn store_loaded(&self, operation: Operation, loaded: Vec<(&str, LoadedValue<V>)>) {
+        // The values go to the callers when this returns, though their writes may still be under way: the loads end before.
+        let _ended: Vec<LoadedValue<V>> = loaded.iter().map(|(_, loaded)| loaded.handle()).collect();
         let mut storing = Vec::with_capacity(loaded.len());
         for (key, loaded) in loaded {
             match self.remote.prepare(operation, key, Arc::clone(&loaded.value), SetOptions::default()) {

@@ -30,9 +30,11 @@ type Rest = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Writes that were asked for and not sent yet, in the order of the calls.
 ///
-/// A write that can be sent at once is, on the stack of its caller, unless another one waits. What has to wait, for a
-/// permit or for a connection, waits here and not in the futures of callers: one that is never polled again would keep its
-/// place for good. One task sends them in order, and ends when nothing waits.
+/// Writes are sent by one at a time, so that a ticket is registered and its command handed over with no other write in
+/// between: a delete that was registered after the store of a load reaches the backend after it. A write that can be sent
+/// at once is, on the stack of its caller, unless somebody else sends or waits. What has to wait, for its turn, for a permit
+/// or for a connection, waits here and not in the futures of callers: one that is never polled again would keep its place
+/// for good. A task sends them in order, and ends when nothing waits.
 #[derive(Default)]
 pub(crate) struct WriteQueue {
     state: Mutex<State>,
@@ -41,7 +43,7 @@ pub(crate) struct WriteQueue {
 #[derive(Default)]
 struct State {
     waiting: VecDeque<Waiting>,
-    /// Whether the task that sends runs. While it does, nobody else sends.
+    /// Whether somebody sends: a caller, or the task. Nobody else does then.
     sending: bool,
 }
 
@@ -182,29 +184,51 @@ impl<V: Send + Sync + 'static> Remote<V> {
     }
 
     fn send_or_queue(self: &Arc<Self>, terms: Terms, claim: Arc<Claim>, start: Start) {
-        let Terms { operation, cost, .. } = terms;
-        let permit = if self.writes.state.lock().sending { None } else { self.admission.try_acquire(cost) };
-        if let Some(permit) = permit {
-            match pin!(self.backend.ready()).as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-                Poll::Ready(ready) => {
-                    let permit = ready.map(|()| permit).map_err(|source| self.backend_failed(operation, source));
-                    return self.send(&claim, permit, start);
-                }
-                // The permit is given back: whoever waits for a connection should not keep others from theirs.
-                Poll::Pending => {}
-            }
+        let role = {
+            let mut state = self.writes.state.lock();
+            let free = !std::mem::replace(&mut state.sending, true);
+            free.then(|| Sender(Arc::clone(self)))
+        };
+        let Some(role) = role else { return self.queue(terms, claim, start, VecDeque::push_back) };
+        match self.permit_at_once(terms) {
+            Some(permit) => self.send(&claim, permit, start),
+            // Whoever came meanwhile stands behind.
+            None => self.queue(terms, claim, start, VecDeque::push_front),
         }
+        // Passed on to a task if anything waits by now, when this is dropped: also by a panic of the backend.
+        drop(role);
+    }
+
+    /// Returns a permit, or why the write cannot be sent, unless that takes a wait.
+    fn permit_at_once(&self, Terms { operation, cost, .. }: Terms) -> Option<Result<Permit>> {
+        let permit = self.admission.try_acquire(cost)?;
+        match pin!(self.backend.ready()).as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(ready) => Some(ready.map(|()| permit).map_err(|source| self.backend_failed(operation, source))),
+            // The permit is given back: whoever waits for a connection should not keep others from theirs.
+            Poll::Pending => None,
+        }
+    }
+
+    fn queue(
+        self: &Arc<Self>,
+        terms: Terms,
+        claim: Arc<Claim>,
+        start: Start,
+        place: impl FnOnce(&mut VecDeque<Waiting>, Waiting),
+    ) {
         let Some(counted) = self.admission.wait() else {
-            let refused = self.overloaded(operation);
+            let refused = self.overloaded(terms.operation);
             return self.send(&claim, Err(refused), start);
         };
         let deadline = Instant::now() + self.settings.op_timeout;
-        let mut state = self.writes.state.lock();
-        state.waiting.push_back(Waiting { terms, deadline, claim, _counted: counted, start });
-        if !std::mem::replace(&mut state.sending, true) {
-            drop(state);
-            let sender = Sender(Arc::clone(self));
-            self.runtime.spawn(sender.run());
+        let waiting = Waiting { terms, deadline, claim, _counted: counted, start };
+        let nobody_sends = {
+            let mut state = self.writes.state.lock();
+            place(&mut state.waiting, waiting);
+            !std::mem::replace(&mut state.sending, true)
+        };
+        if nobody_sends {
+            drop(Sender(Arc::clone(self)));
         }
     }
 
@@ -247,28 +271,49 @@ impl<V: Send + Sync + 'static> Remote<V> {
     }
 }
 
+/// The role of the one who sends. It is passed on to a task while anything waits.
+struct Sender<V: Send + Sync + 'static>(Arc<Remote<V>>);
+
+impl<V: Send + Sync + 'static> Drop for Sender<V> {
+    fn drop(&mut self) {
+        let passed_on = {
+            let mut state = self.0.writes.state.lock();
+            state.sending = !state.waiting.is_empty();
+            state.sending
+        };
+        if passed_on {
+            let task = SenderTask { remote: Arc::clone(&self.0), ended: false };
+            self.0.runtime.spawn(task.run());
+        }
+    }
+}
+
 /// The task that sends what waits. Dropped early, by the end of the runtime, it lets go of everything that waits: nothing
 /// of it is ever sent.
-struct Sender<V>(Arc<Remote<V>>);
+struct SenderTask<V> {
+    remote: Arc<Remote<V>>,
+    ended: bool,
+}
 
-impl<V: Send + Sync + 'static> Sender<V> {
-    async fn run(self) {
+impl<V: Send + Sync + 'static> SenderTask<V> {
+    async fn run(mut self) {
         while let Some(waiting) = self.next() {
-            let permit = self.0.turn(waiting.terms, waiting.deadline).await;
+            let permit = self.remote.turn(waiting.terms, waiting.deadline).await;
             let Waiting { claim, start, .. } = waiting;
             // A backend that panics ends this write, and not those that wait behind it.
-            let sent = catch_unwind(AssertUnwindSafe(|| self.0.send(&claim, permit, start)));
+            let sent = catch_unwind(AssertUnwindSafe(|| self.remote.send(&claim, permit, start)));
             if sent.is_err() {
-                tracing::error!(namespace = %self.0.namespace, "a write panicked as it was sent");
+                tracing::error!(namespace = %self.remote.namespace, "a write panicked as it was sent");
             }
         }
+        self.ended = true;
     }
 
     /// Takes the next write that was not given up meanwhile. Nobody sends any more once there is none.
     fn next(&self) -> Option<Waiting> {
         loop {
             let waiting = {
-                let mut state = self.0.writes.state.lock();
+                let mut state = self.remote.writes.state.lock();
                 let next = state.waiting.pop_front();
                 state.sending = next.is_some();
                 next?
@@ -281,16 +326,16 @@ impl<V: Send + Sync + 'static> Sender<V> {
     }
 }
 
-impl<V> Drop for Sender<V> {
+impl<V> Drop for SenderTask<V> {
     fn drop(&mut self) {
-        let left = {
-            let mut state = self.0.writes.state.lock();
-            if !state.sending {
-                return;
-            }
-            state.sending = false;
-            std::mem::take(&mut state.waiting)
-        };
-        drop(left);
+        // After an orderly end somebody else may send by now, and what waits is theirs.
+        if !self.ended {
+            let left = {
+                let mut state = self.remote.writes.state.lock();
+                state.sending = false;
+                std::mem::take(&mut state.waiting)
+            };
+            drop(left);
+        }
     }
 }

@@ -258,3 +258,75 @@ async fn a_loaded_value_that_cannot_be_stored_is_returned_and_counted() {
         assert_eq!((stats.loads, stats.unstored, stats.errors), (round, round, round));
     }
 }
+
+/// A store that is slow to take a batch over: the thread that sends it waits.
+#[derive(Debug)]
+struct SlowToSend {
+    store: MemoryBackend,
+    started: Mutex<Option<mpsc::Sender<()>>>,
+    go: Mutex<mpsc::Receiver<()>>,
+    deletes: Arc<std::sync::atomic::AtomicUsize>,
+}
+
+#[twotier::async_trait]
+impl Backend for SlowToSend {
+    async fn get(&self, key: &[u8]) -> twotier::BackendResult<Option<twotier::Stored>> {
+        self.store.get(key).await
+    }
+
+    async fn set(&self, key: &[u8], value: Bytes, ttl: Option<Duration>) -> twotier::BackendResult<()> {
+        self.store.set(key, value, ttl).await
+    }
+
+    async fn delete(&self, key: &[u8]) -> twotier::BackendResult<bool> {
+        self.deletes.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        self.store.delete(key).await
+    }
+
+    async fn clear(&self, prefix: &[u8]) -> twotier::BackendResult<u64> {
+        self.store.clear(prefix).await
+    }
+
+    async fn set_many(&self, writes: &[twotier::Write]) -> Vec<twotier::BackendResult<bool>> {
+        if let Some(started) = self.started.lock().unwrap().take() {
+            started.send(()).unwrap();
+            self.go.lock().unwrap().recv().unwrap();
+        }
+        self.store.set_many(writes).await
+    }
+
+    async fn attach(&self, watch: twotier::Watch) -> twotier::BackendResult<twotier::Attachment> {
+        self.store.attach(watch).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn a_delete_is_never_sent_between_the_last_look_at_a_load_and_its_store() {
+    let (started, wait) = mpsc::channel();
+    let (go, gate) = mpsc::channel();
+    let (store, deletes) = (MemoryBackend::new(), Arc::default());
+    let backend = SlowToSend {
+        store: store.clone(),
+        started: Mutex::new(Some(started)),
+        go: Mutex::new(gate),
+        deletes: Arc::clone(&deletes),
+    };
+    let cache = text().op_timeout(Duration::from_secs(20)).build(backend).await.unwrap();
+    let loading = tokio::spawn({
+        let cache = cache.clone();
+        async move { cache.get_or_load("k", async || Ok::<_, io::Error>("old".to_owned())).await.unwrap() }
+    });
+    tokio::task::spawn_blocking(move || wait.recv().unwrap()).await.unwrap();
+    // The load is live and its store is being sent; the row goes now.
+    let deleting = tokio::spawn({
+        let cache = cache.clone();
+        async move { cache.delete("k").await.unwrap() }
+    });
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(deletes.load(std::sync::atomic::Ordering::SeqCst), 0, "it stands behind the store");
+    go.send(()).unwrap();
+    ends(loading).await.unwrap();
+    assert!(ends(deleting).await.unwrap(), "it removes what the load stored");
+    assert_eq!(held(&store).await, None);
+    assert_eq!(read(&cache, "k").await, None);
+}

@@ -16,6 +16,7 @@ use crate::GetReply;
 
 use super::{
     connections::Connections,
+    inline::Inline,
     read::{self, BatchRead, BatchReply, ReadResult},
 };
 
@@ -77,12 +78,12 @@ pub(in crate::redis) async fn get(connections: &Connections, key: &[u8]) -> Read
     }
 }
 
-/// Starts such a read, whose result a task of the link hands over.
+/// Starts such a read, whose result is handed over as it arrives, whoever polls.
 pub(in crate::redis) fn start_get(connections: &Connections, key: &[u8], reply: GetReply) {
     let mut reply = Some(reply);
     if connections.coalescer().enter(connections, key, || reply.take()) {
         let lone = Lone { connections: connections.clone(), reply };
-        connections.runtime().spawn(lone.read(key.to_vec()));
+        Inline::run(lone.read(key.to_vec()));
     }
 }
 
@@ -141,7 +142,7 @@ impl Drop for Counted<'_> {
     }
 }
 
-/// A read that goes by itself in a task. Dropped early, it is an error for whoever waits.
+/// A read that goes by itself. Dropped early, it is an error for whoever waits.
 struct Lone {
     connections: Connections,
     reply: Option<GetReply>,
