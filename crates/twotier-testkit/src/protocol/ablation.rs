@@ -53,7 +53,7 @@ pub enum Rule {
     ZombieIsForeign,
     /// A write that was not queued by its deadline is never queued.
     UnsentStaysUnsent,
-    /// Writes of one key are queued in the order of their calls.
+    /// Writes of one key are queued in the order in which they are registered, the stores of loaded values among them.
     QueuedInCallOrder,
     /// A new link ends the old connection at the server before it is published.
     NewLinkEndsTheOld,

@@ -152,6 +152,13 @@ fn a_loaded_value_that_was_not_stored_leaves_no_older_copy_behind() {
     needed(Rule::UnstoredLoadForgets, Promise::MonotonicLoads, config);
 }
 
+/// Else a deletion that begins once the store is registered is executed first, and the store finds the key absent.
+#[test]
+fn a_store_is_queued_before_any_write_that_is_registered_after_it() {
+    let config = Config { writes: &[Write::Delete], ..LOADER };
+    needed(Rule::QueuedInCallOrder, Promise::FreshLoads, config);
+}
+
 #[test]
 fn a_killed_load_is_not_joined() {
     let config = Config { writes: &[Write::Delete], ..TWO_LOADERS };

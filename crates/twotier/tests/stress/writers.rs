@@ -26,6 +26,7 @@ pub(crate) async fn run(group: Arc<Group>, instance: usize, part: usize, seed: u
         recorder: Recorder::new(&group.history, format!("writer {part} of {instance}"), instance),
         random: fastrand::Rng::with_seed(seed),
         rivalled: HashMap::new(),
+        unknown: HashMap::new(),
         group,
         instance,
         done: Done::default(),
@@ -51,6 +52,9 @@ struct Writer {
     /// When a write through another cache failed that may have been executed, by key, and through which cache. That one's
     /// next link ends it, not ours: the key is not written again before.
     rivalled: HashMap<usize, (Moment, usize)>,
+    /// When the last write through our cache failed that may have been executed, by key. Our next link ends it: no rival
+    /// writes the key before.
+    unknown: HashMap<usize, Moment>,
     done: Done,
 }
 
@@ -78,6 +82,11 @@ impl Writer {
         !self.rivalled.contains_key(&key)
     }
 
+    fn is_settled(&self, key: usize) -> bool {
+        let settled = self.group.instances[self.instance].settled();
+        self.unknown.get(&key).is_none_or(|failed| settled > *failed)
+    }
+
     async fn write(&mut self, key: usize) {
         match self.random.u8(..100) {
             0..50 => self.set(key).await,
@@ -85,11 +94,12 @@ impl Writer {
             60..70 => self.set_many().await,
             70..74 => self.delete_many().await,
             74..78 => self.twins(key, None).await,
-            78..82 => {
+            78..82 if self.is_settled(key) => {
                 let rival =
                     (self.instance + self.random.usize(1..self.group.instances.len())) % self.group.instances.len();
                 self.twins(key, Some(rival)).await;
             }
+            78..82 => self.set(key).await,
             82..86 => self.get_or_load(key).await,
             86..88 => self.update(key).await,
             88..94 => self.set_dropped(key).await,
@@ -113,7 +123,15 @@ impl Writer {
         self.done.failures += u64::from(result.is_err());
         let outcome = WriteOutcome::of(result, Error::may_have_executed);
         self.done.not_sent += u64::from(outcome == WriteOutcome::NotSent);
+        self.record(operation, writing, outcome);
+    }
+
+    fn record(&mut self, operation: &'static str, writing: Writing, outcome: WriteOutcome) {
+        let key = writing.key;
         self.recorder.end_write(operation, writing, outcome);
+        if outcome == WriteOutcome::Unknown {
+            self.unknown.insert(key, self.group.history.now());
+        }
     }
 
     /// Ends a write whose caller may have gone away.
@@ -122,7 +140,7 @@ impl Writer {
             Ok(result) => self.end(operation, writing, result),
             Err(_dropped) => {
                 self.done.dropped += 1;
-                self.recorder.end_write(operation, writing, WriteOutcome::Unknown);
+                self.record(operation, writing, WriteOutcome::Unknown);
             }
         }
     }
@@ -176,7 +194,7 @@ impl Writer {
             (Err(one), Err(two)) if !one.may_have_executed() && !two.may_have_executed() => WriteOutcome::NotSent,
             _ => WriteOutcome::Unknown,
         };
-        self.recorder.end_write(if rival.is_some() { "set with rival" } else { "set twice" }, writing, outcome);
+        self.record(if rival.is_some() { "set with rival" } else { "set twice" }, writing, outcome);
         if outcome != WriteOutcome::Acknowledged {
             self.done.failures += 1;
             if let Some(rival) = rival.filter(|_| two.is_err_and(|error| error.may_have_executed())) {
@@ -236,7 +254,7 @@ impl Writer {
         let result = self.cache.get_or_load(&self.group.keys[key], load).await;
         self.done.failures += u64::from(result.is_err());
         if ran.load(SeqCst) {
-            self.recorder.end_write("get_or_load", writing, WriteOutcome::Unknown);
+            self.record("get_or_load", writing, WriteOutcome::Unknown);
             return;
         }
         self.recorder.end_write("not loaded", writing, WriteOutcome::NotSent);
