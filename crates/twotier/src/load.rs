@@ -7,7 +7,7 @@ mod store;
 use std::{error::Error as StdError, sync::Arc};
 
 use twotier_core::{Error, ErrorKind, Operation, SharedError};
-use twotier_local::{Load, LoadTicket, Loaded};
+use twotier_local::{Digest, Load, LoadTicket, Loaded};
 
 use crate::{Lookup, Result, Tier, remote::CachedValue, tiers::Tiers};
 
@@ -64,11 +64,15 @@ impl<V: Send + Sync + 'static> Tiers<V> {
         let operation = Operation::GetOrLoad;
         let answered = match self.read_through(key, operation).await {
             Ok(Lookup { value: Some(value), tier, .. }) => {
-                ticket.finish(Ok(Some(Arc::clone(&value))));
+                hand_on(ticket, &value);
                 return Ok((value, tier));
             }
             Ok(_absent) => true,
-            Err(error) if is_no_answer(&error) => false,
+            Err(error) if is_no_answer(&error) => {
+                // Whatever a read finds from now on is newer than what is loaded.
+                let _live = ticket.saw(Digest::ABSENT);
+                false
+            }
             Err(error) => {
                 ticket.finish(Err(error.clone()));
                 return Err(error);
@@ -110,6 +114,14 @@ impl<V: Send + Sync + 'static> Tiers<V> {
                 Err(Error::Timeout { operation, namespace, after, sent: false })
             }
         }
+    }
+}
+
+/// Hands a value that the backend has to those who wait for its load, unless something newer may be there by now: they
+/// look for themselves then.
+fn hand_on<V: Send + Sync + 'static>(ticket: Ticket<V>, value: &Arc<V>) {
+    if ticket.is_live() {
+        ticket.finish(Ok(Some(Arc::clone(value))));
     }
 }
 

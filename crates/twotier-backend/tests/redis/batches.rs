@@ -58,7 +58,7 @@ mod live {
         backend.get(b"n:large:0").await.unwrap().unwrap();
         server.reset_stats();
         assert!(backend.get_many(&keys).await.iter().all(|found| matches!(found, Ok(Some(_)))));
-        assert_eq!(server.calls(&["mget"]), 1);
+        assert_eq!(server.calls(&["mget"]), 4, "four commands, sent together");
     }
 
     #[tokio::test]

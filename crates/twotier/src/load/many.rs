@@ -3,9 +3,9 @@
 use std::{collections::HashMap, error::Error as StdError, sync::Arc};
 
 use twotier_core::{Error, Operation};
-use twotier_local::{Load, LoadJoiner, Loaded};
+use twotier_local::{Digest, Load, LoadJoiner, Loaded};
 
-use super::{Ticket, is_no_answer, stack::Loading, store::LoadedValue};
+use super::{Ticket, hand_on, is_no_answer, stack::Loading, store::LoadedValue};
 use crate::{
     Result,
     read::LocalRead,
@@ -99,11 +99,14 @@ impl<V: Send + Sync + 'static> Tiers<V> {
         for ((key, ticket), found) in leading.into_iter().zip(found) {
             match found {
                 Ok(Some(value)) => {
-                    known.insert(key, Some(Arc::clone(&value)));
-                    ticket.finish(Ok(Some(value)));
+                    hand_on(ticket, &value);
+                    known.insert(key, Some(value));
                 }
                 Ok(None) => absent.push(Absent { key, ticket, answered: true }),
-                Err(error) if is_no_answer(&error) => absent.push(Absent { key, ticket, answered: false }),
+                Err(error) if is_no_answer(&error) => {
+                    let _live = ticket.saw(Digest::ABSENT);
+                    absent.push(Absent { key, ticket, answered: false });
+                }
                 Err(error) => {
                     ticket.finish(Err(error.clone()));
                     failure = failure.and(Err(error));

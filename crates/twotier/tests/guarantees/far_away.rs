@@ -110,7 +110,8 @@ mod live {
         let job = cache.clone();
         let large = tokio::spawn(async move {
             job.set("large", "x".repeat(8_000_000)).await.unwrap();
-            job.clone().get("large").await.unwrap().unwrap().len()
+            let _copy = job.invalidate_local("large");
+            job.get("large").await.unwrap().unwrap().len()
         });
         while !large.is_finished() {
             assert!(cache.get_if_local("hot").is_some(), "hits go on, after {:?}", began.elapsed());

@@ -125,6 +125,8 @@ mod live {
         let proxy = Proxy::start(server.addr());
         let cache = over(&proxy).await;
         write(&server, "slow", 8 * MEGABYTE);
+        // A read that is overtaken by a report begins anew when it fails.
+        eventually("the change is reported", async || cache.stats().coherence.invalidations > 0).await;
         let list = server.command(&["CLIENT", "LIST"]).as_str().to_owned();
         let link = list.lines().find(|line| line.contains("resp=3")).unwrap();
         let id = link.split([' ', '=']).nth(1).unwrap();
