@@ -96,7 +96,7 @@ mod live {
     fn cases() -> Config {
         match std::env::var("PROPTEST_CASES") {
             Ok(_) => Config::default(),
-            Err(_) => Config { failure_persistence: None, ..Config::with_cases(48) },
+            Err(_) => Config { failure_persistence: None, ..Config::with_cases(24) },
         }
     }
 

@@ -228,11 +228,13 @@ fn unreadable(format: &'static str, error: &dyn std::fmt::Display) -> ConfigErro
 /// Keeps of a parser's message where something is wrong and what was expected there. What stood there instead may be a
 /// secret in the wrong place: parsers quote it, and show the line that it is in.
 fn without_values(message: &str) -> String {
-    let mut lines = message.lines().map(str::trim).filter(|line| !line.is_empty());
-    let first = lines.next().unwrap_or_default();
-    let last = lines.last();
-    let place = last.and(first.split(" at ").nth(1)).map(|place| format!(" at {place}")).unwrap_or_default();
-    let said = last.unwrap_or(first);
+    let lines: Vec<&str> = message.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let (first, said) = (lines.first().copied().unwrap_or_default(), lines.last().copied().unwrap_or_default());
+    // One line says everything; of several the first says where, and the last what.
+    let place = match first.split_once(" at ") {
+        Some((_, place)) if lines.len() > 1 => format!(" at {place}"),
+        _ => String::new(),
+    };
     match said.rsplit_once(", expected ") {
         Some((_quoted, expected)) => format!("expected {expected}{place}"),
         None if said.contains(['"', '\'', '`']) => format!("it is malformed{place}"),

@@ -1,6 +1,7 @@
 //! I9: a write that is not sent by its deadline never is, its error says so, and writes are sent in the order of the calls.
 
 use std::{
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::SeqCst},
@@ -118,10 +119,10 @@ fn v(value: &str) -> String {
     value.to_owned()
 }
 
+type Call<'c> = Pin<Box<dyn Future<Output = Result<(), Error>> + Send + 'c>>;
+
 /// Every way to change something, as a future of its outcome.
-fn every_write(
-    cache: &Cache<String>,
-) -> Vec<(&'static str, std::pin::Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>)> {
+fn every_write(cache: &Cache<String>) -> Vec<(&'static str, Call<'static>)> {
     let (set, many, each) = (cache.clone(), cache.clone(), cache.clone());
     let (delete, delete_many, delete_each, clear) = (cache.clone(), cache.clone(), cache.clone(), cache.clone());
     vec![
@@ -198,7 +199,7 @@ async fn writes_of_every_kind_reach_the_backend_in_the_order_of_the_calls() {
     let backend = Connecting::new();
     let cache = cache(&backend).await;
     backend.store.set(b"t:k", Bytes::from_static(b"0"), None).await.unwrap();
-    let mut calls: Vec<std::pin::Pin<Box<dyn Future<Output = Result<(), Error>>>>> = vec![
+    let mut calls: Vec<Call<'_>> = vec![
         Box::pin(async { cache.set("k", v("1")).await }),
         Box::pin(async { cache.set_many([("k", v("2"))]).await }),
         Box::pin(async { cache.delete("k").await.map(drop) }),
