@@ -24,7 +24,9 @@ const LOADS: &str = "crates/twotier-local/src/loads.rs";
 const LINK: &str = "crates/twotier-local/src/link.rs";
 const REDIS_LINK: &str = "crates/twotier-backend/src/redis/link.rs";
 const REDIS_PUSH: &str = "crates/twotier-backend/src/redis/session/push.rs";
-const WRITE: &str = "crates/twotier/src/write.rs";
+const REDIS_FENCE: &str = "crates/twotier-backend/src/redis/session/fence.rs";
+const WRITE: &str = "crates/twotier/src/remote/write.rs";
+const STORE: &str = "crates/twotier/src/load/store.rs";
 
 const fn edit(file: &'static str, from: &'static str, to: &'static str) -> Edit {
     Edit { file, from, to, times: 1 }
@@ -212,7 +214,7 @@ pub(super) const RULES: &[Rule] = &[
     },
     Rule {
         name: "an answer goes with its last joiner",
-        edits: &[edit(FLIGHT, "if arrival.joiners == 0 { mem::take", "if false { mem::take")],
+        edits: &[edit(FLIGHT, "if last { mem::take", "if false { mem::take")],
     },
     Rule {
         name: "an answer wakes those who wait",
@@ -325,7 +327,23 @@ pub(super) const RULES: &[Rule] = &[
         edits: &[edit(LOAD, "    fn drop(&mut self) {\n        self.end(None);\n", "    fn drop(&mut self) {\n")],
     },
     Rule {
-        name: "a load is superseded by a write",
-        edits: &[Edit { file: WRITE, from: "self.loads.supersede(key);", to: "", times: 5 }],
+        name: "a loaded value is stored only over what the load saw",
+        edits: &[edit(STORE, "condition: WriteCondition::Absent });", "condition: WriteCondition::Always });")],
+    },
+    Rule {
+        name: "a write that was given up is never sent",
+        edits: &[edit(
+            WRITE,
+            "if !claim.decide(if permit.is_ok() { SENT } else { GIVEN_UP }) && permit.is_ok() {",
+            "if !claim.decide(if permit.is_ok() { SENT } else { GIVEN_UP }) && permit.is_err() {",
+        )],
+    },
+    Rule {
+        name: "a link ends the one before at the server",
+        edits: &[edit(
+            REDIS_FENCE,
+            "flat_map(|earlier| &earlier.ids).copied().collect()",
+            "flat_map(|earlier| &earlier.ids[..0]).copied().collect()",
+        )],
     },
 ];
