@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// How many schedules each test draws when nobody asks for more: they are long.
-const SCHEDULES: usize = 9_000;
+const SCHEDULES: usize = 4_000;
 
 /// What `common/origin.rs` is made of: the sources built with shuttle's locks, and its threads.
 pub(crate) mod kit {
