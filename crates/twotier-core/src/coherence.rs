@@ -59,8 +59,9 @@ pub enum Lease {
 ///
 /// For the backend that calls it:
 ///
-/// - A change that was acknowledged to its writer before a command of ours was *sent* is reported before the reply to
-///   that command is handed to its caller, or the link goes down, or [`proof_of_life`](Self::proof_of_life) stops.
+/// - A change that was acknowledged to its writer before a mark was taken is reported before
+///   [`proof_of_life`](Self::proof_of_life) with that mark, or the link goes down. Reports need no order with the replies to
+///   commands: what a reply may still put in, its ticket decides.
 /// - Changes made through the same attached backend handle may be left out: the cache keeps track of its own writes.
 ///   Changes by anyone else may not. Reporting too much is safe.
 /// - Calls come in the order of the link's events. [`link_up`](Self::link_up) comes only after changes are being

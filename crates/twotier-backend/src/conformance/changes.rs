@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use tokio::join;
+use tokio::{join, time::sleep};
 use twotier_core::{BackendErrorKind, Coherence, Lease, Namespace};
 
 use super::{
@@ -16,7 +16,6 @@ use crate::{Attachment, Backend, BackendResult, Watch};
 pub(super) struct Listening {
     pub(super) backend: Box<dyn Backend>,
     pub(super) recorder: Arc<Recorder>,
-    fence: Bytes,
 }
 
 impl Listening {
@@ -31,18 +30,18 @@ impl Listening {
         }
         let attached = attach(&*backend, &scope.namespace, &recorder, None).await.expect("a listener can be attached");
         assert_eq!(attached, Attachment { coherence: fixture.coherence() });
-        Some(Self { backend, recorder, fence: scope.key("fence") })
+        Some(Self { backend, recorder })
     }
 
     /// Fails unless the key was reported since that point, by when it has to be.
     ///
-    /// A link whose word does not run out reports before the write returns. Any other reports before the reply to a
-    /// command that was sent after the write was acknowledged; the second such reply is waited for, since servers with
-    /// several threads (Redis 8) acknowledge writes before they send the reports.
+    /// A link whose word does not run out reports before the write returns. Any other reports before a proof of life whose
+    /// mark was taken after the write was acknowledged: the second one from now on is certain to be such.
     pub(super) async fn must_have_heard(&self, key: &[u8], since: usize, what: &str) {
         if self.recorder.lease() != Some(Lease::Unlimited) {
-            for _ in 0..2 {
-                value(&self.backend, &self.fence).await;
+            let proved = self.recorder.proofs() + 2;
+            while !self.recorder.invalidated(key, since) && self.recorder.proofs() < proved {
+                sleep(Duration::from_millis(1)).await;
             }
         }
         let events = self.recorder.events();
