@@ -148,7 +148,7 @@ impl<V: Send + Sync + 'static> Remote<V> {
     /// Waits for the outcome of a write, but not longer than the operation timeout.
     pub(crate) async fn written<T>(&self, mut write: PendingWrite<T>) -> Result<T> {
         match self.timeout(self.settings.op_timeout, &mut write.outcome).await {
-            Ok(outcome) => self.outcome(write.operation, outcome),
+            Ok(outcome) => self.outcome(&write, outcome),
             Err(_elapsed) => {
                 self.meter.timed_out();
                 Err(self.timed_out(write.operation, write.give_up()))
@@ -159,7 +159,7 @@ impl<V: Send + Sync + 'static> Remote<V> {
     /// Waits for the outcome of a part of a batch for as long as anything moves.
     pub(crate) async fn part_written<T>(&self, mut write: PendingWrite<T>) -> Result<T> {
         match self.while_progressing(|| 0, &mut write.outcome).await {
-            Some(outcome) => self.outcome(write.operation, outcome),
+            Some(outcome) => self.outcome(&write, outcome),
             None => {
                 self.meter.timed_out();
                 Err(self.timed_out(write.operation, write.give_up()))
@@ -170,16 +170,18 @@ impl<V: Send + Sync + 'static> Remote<V> {
     /// Waits for the outcome of a write that has no deadline once it was sent.
     pub(crate) async fn written_at_last<T>(&self, mut write: PendingWrite<T>) -> Result<T> {
         let outcome = (&mut write.outcome).await;
-        self.outcome(write.operation, outcome)
+        self.outcome(&write, outcome)
     }
 
-    fn outcome<T>(&self, operation: Operation, outcome: Result<Result<T>, oneshot::error::RecvError>) -> Result<T> {
+    fn outcome<T>(&self, write: &PendingWrite<T>, outcome: Result<Result<T>, oneshot::error::RecvError>) -> Result<T> {
         outcome.unwrap_or_else(|_dropped| {
             let source = BackendError::new(
                 BackendErrorKind::Unavailable,
                 "the write was ended by a panic or by the end of the runtime",
             );
-            Err(self.backend_failed(operation, source))
+            // What still waited when it ended was never sent.
+            let source = if write.was_sent() { source } else { source.not_sent() };
+            Err(self.backend_failed(write.operation, source))
         })
     }
 
@@ -203,7 +205,9 @@ impl<V: Send + Sync + 'static> Remote<V> {
     fn permit_at_once(&self, Terms { operation, cost, .. }: Terms) -> Option<Result<Permit>> {
         let permit = self.admission.try_acquire(cost)?;
         match pin!(self.backend.ready()).as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(ready) => Some(ready.map(|()| permit).map_err(|source| self.backend_failed(operation, source))),
+            Poll::Ready(ready) => {
+                Some(ready.map(|()| permit).map_err(|source| self.backend_failed(operation, source.not_sent())))
+            }
             // The permit is given back: whoever waits for a connection should not keep others from theirs.
             Poll::Pending => None,
         }

@@ -281,3 +281,38 @@ async fn a_refusal_was_not_executed_and_of_a_lost_link_nobody_knows() {
     faults.fail_all(Some(BackendError::new(BackendErrorKind::Unavailable, "no").not_sent()));
     assert!(!cache.set("k", v("1")).await.unwrap_err().may_have_executed());
 }
+
+#[tokio::test]
+async fn a_write_for_which_the_backend_is_not_ready_was_not_sent_whatever_its_error_says() {
+    let cache = text().build(NeverReady(MemoryBackend::new())).await.unwrap();
+    let error = cache.set("k", v("1")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(!error.may_have_executed(), "{error:?}");
+}
+
+/// A store whose connection cannot be made.
+#[derive(Debug)]
+struct NeverReady(MemoryBackend);
+
+#[async_trait]
+impl Backend for NeverReady {
+    async fn ready(&self) -> BackendResult<()> {
+        Err(BackendError::new(BackendErrorKind::Unavailable, "unplugged"))
+    }
+
+    async fn get(&self, key: &[u8]) -> BackendResult<Option<Stored>> {
+        self.0.get(key).await
+    }
+
+    async fn set(&self, key: &[u8], value: Bytes, ttl: Option<Duration>) -> BackendResult<()> {
+        self.0.set(key, value, ttl).await
+    }
+
+    async fn delete(&self, key: &[u8]) -> BackendResult<bool> {
+        self.0.delete(key).await
+    }
+
+    async fn clear(&self, prefix: &[u8]) -> BackendResult<u64> {
+        self.0.clear(prefix).await
+    }
+}
