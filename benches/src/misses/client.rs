@@ -65,6 +65,7 @@ impl Client {
                     listener: Arc::new(Unheard),
                     max_staleness: Duration::from_secs(2),
                     coherence: Some(Coherence::Broadcast),
+                    max_value_bytes: usize::MAX,
                 };
                 backend.attach(watch).await?;
                 Self::Backend(Arc::new(backend))

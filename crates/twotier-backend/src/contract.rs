@@ -95,6 +95,9 @@ pub struct Watch {
     pub max_staleness: Duration,
     /// The mode asked for; `None` is the best the backend has.
     pub coherence: Option<Coherence>,
+    /// The largest value that is of any use to the reader, in bytes. A backend may read a larger one, or fail that read with
+    /// [`BackendErrorKind::ValueTooLarge`](twotier_core::BackendErrorKind::ValueTooLarge), and no other.
+    pub max_value_bytes: usize,
 }
 
 impl fmt::Debug for Watch {
@@ -103,6 +106,7 @@ impl fmt::Debug for Watch {
             .field("namespace", &self.namespace)
             .field("max_staleness", &self.max_staleness)
             .field("coherence", &self.coherence)
+            .field("max_value_bytes", &self.max_value_bytes)
             .finish_non_exhaustive()
     }
 }

@@ -239,6 +239,7 @@ impl Error {
                 | BackendErrorKind::Denied
                 | BackendErrorKind::Unsupported
                 | BackendErrorKind::Protocol => ErrorKind::Rejected,
+                BackendErrorKind::ValueTooLarge { .. } => ErrorKind::ValueTooLarge,
             },
             Self::Timeout { .. } => ErrorKind::Timeout,
             Self::Overloaded { .. } => ErrorKind::Overloaded,
@@ -293,6 +294,14 @@ pub enum BackendErrorKind {
     Denied,
     /// The backend lacks something the cache needs.
     Unsupported,
+    /// The backend holds a larger value than it was asked to read ([`CacheConfig::max_value_bytes`]), and read none of it
+    /// into memory.
+    ///
+    /// [`CacheConfig::max_value_bytes`]: crate::CacheConfig::max_value_bytes
+    ValueTooLarge {
+        /// The length of the value in bytes.
+        size: usize,
+    },
     /// The backend answered in a way the protocol does not allow.
     Protocol,
 }
@@ -308,6 +317,7 @@ impl fmt::Display for BackendErrorKind {
             Self::WrongType => "the key holds another type of value",
             Self::Denied => "access denied",
             Self::Unsupported => "the backend lacks a feature",
+            Self::ValueTooLarge { .. } => "the backend holds a value that is too large",
             Self::Protocol => "the backend broke the protocol",
         })
     }
@@ -338,7 +348,8 @@ impl BackendError {
             | BackendErrorKind::Rejected
             | BackendErrorKind::WrongType
             | BackendErrorKind::Denied
-            | BackendErrorKind::Unsupported => false,
+            | BackendErrorKind::Unsupported
+            | BackendErrorKind::ValueTooLarge { .. } => false,
         };
         Self { kind, message: message.into(), code: None, executed, source: None }
     }

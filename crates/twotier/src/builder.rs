@@ -218,6 +218,7 @@ where
             listener: Arc::new(local.clone()),
             max_staleness: config.max_staleness,
             coherence: config.coherence,
+            max_value_bytes: config.max_value_bytes,
         };
         let failed = |source| Error::Backend { operation: Operation::Build, namespace: namespace.clone(), source };
         let coherence = backend.attach(watch).await.map_err(failed)?.coherence;

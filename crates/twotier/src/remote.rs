@@ -118,9 +118,8 @@ impl<V: Send + Sync + 'static> Remote<V> {
 
     /// Decodes what the backend holds; `None` when these bytes are not this cache's.
     pub(crate) fn decode(&self, operation: Operation, key: &str, bytes: &bytes::Bytes) -> Result<Option<V>> {
-        let (size, limit) = (bytes.len(), self.settings.max_value_bytes);
-        if size > limit {
-            return Err(Error::ValueTooLarge { operation, namespace: self.namespace.clone(), size, limit });
+        if bytes.len() > self.settings.max_value_bytes {
+            return Err(self.too_large(operation, bytes.len()));
         }
         let decoded = self.codec.decode_at(self.place(key), bytes).map_err(|source| {
             self.meter.undecodable();
@@ -173,9 +172,8 @@ impl<V: Send + Sync + 'static> Remote<V> {
             namespace: self.namespace.clone(),
             source,
         })?;
-        let (size, limit) = (bytes.len(), self.settings.max_value_bytes);
-        if size > limit {
-            return Err(Error::ValueTooLarge { operation, namespace: self.namespace.clone(), size, limit });
+        if bytes.len() > self.settings.max_value_bytes {
+            return Err(self.too_large(operation, bytes.len()));
         }
         let weight = self.weigh(key, &value, self.codec.weight(&bytes));
         let local = self.settings.local_ttl();
@@ -187,7 +185,15 @@ impl<V: Send + Sync + 'static> Remote<V> {
         if source.kind() == BackendErrorKind::Closed && self.closed.load(Ordering::Acquire) {
             return Error::Closed { operation, namespace: self.namespace.clone() };
         }
-        Error::Backend { operation, namespace: self.namespace.clone(), source }
+        match source.kind() {
+            BackendErrorKind::ValueTooLarge { size } => self.too_large(operation, size),
+            _ => Error::Backend { operation, namespace: self.namespace.clone(), source },
+        }
+    }
+
+    fn too_large(&self, operation: Operation, size: usize) -> Error {
+        let limit = self.settings.max_value_bytes;
+        Error::ValueTooLarge { operation, namespace: self.namespace.clone(), size, limit }
     }
 
     pub(crate) fn timed_out(&self, operation: Operation, sent: bool) -> Error {

@@ -57,7 +57,9 @@ pub(super) async fn attach(
 ) -> BackendResult<Attachment> {
     let listener = Arc::<Recorder>::clone(recorder);
     let max_staleness = Duration::from_secs(2);
-    backend.attach(Watch { namespace: namespace.clone(), listener, max_staleness, coherence }).await
+    backend
+        .attach(Watch { namespace: namespace.clone(), listener, max_staleness, coherence, max_value_bytes: usize::MAX })
+        .await
 }
 
 /// When `attach` returns, the link is up and its listener knows.

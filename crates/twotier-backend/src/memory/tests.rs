@@ -65,6 +65,7 @@ fn watch(namespace: &str, ear: &Arc<Ear>, coherence: Option<Coherence>) -> Watch
         listener: Arc::<Ear>::clone(ear),
         max_staleness: Duration::from_secs(2),
         coherence,
+        max_value_bytes: usize::MAX,
     }
 }
 
@@ -308,6 +309,7 @@ fn no_copy_outlives_the_return_of_the_write_that_replaced_it() {
         listener: Arc::<Copy>::clone(&copy),
         max_staleness: Duration::from_secs(2),
         coherence: None,
+        max_value_bytes: usize::MAX,
     };
     runtime().block_on(reader.attach(watch)).unwrap();
 

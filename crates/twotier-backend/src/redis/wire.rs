@@ -16,6 +16,7 @@ pub(super) use self::dial::dialer;
 pub(super) use self::{
     connection::{Connection, Reply, nonce, text},
     error::not_resp,
+    framing::MAX_BULK,
     loss::Loss,
     progress::Progress,
     target::Target,

@@ -8,8 +8,8 @@ mod live {
 
     use bytes::Bytes;
     use tokio::time::Instant;
-    use twotier_backend::{Backend, GetReply, RedisBackend};
-    use twotier_core::{BackendErrorKind, Coherence};
+    use twotier_backend::{Backend, BackendResult, GetReply, RedisBackend, Stored, Watch};
+    use twotier_core::{BackendErrorKind, Coherence, LinkState};
     use twotier_testkit::{Proxy, RedisServer};
 
     use crate::support::{Counter, watch};
@@ -47,6 +47,53 @@ mod live {
         assert!(found.iter().all(|found| matches!(found, Ok(Some(stored)) if stored.value.len() == 65_536)));
         // Beside the time that it takes without a distance, doubled for a busy machine.
         assert!(far <= 4 * round_trip + 2 * near, "{far:?} far away, {near:?} near");
+    }
+
+    #[tokio::test]
+    async fn a_value_that_is_too_large_is_an_error_of_its_own_key_and_costs_no_link() {
+        let server = RedisServer::start();
+        for mode in [Coherence::Broadcast, Coherence::PubSub, Coherence::None] {
+            let (backend, counter) = (Arc::new(RedisBackend::new(server.url()).unwrap()), Arc::new(Counter::default()));
+            let limit = 100_000;
+            let watched = watch(&counter, Duration::from_secs(2), Some(mode));
+            backend.attach(Watch { max_value_bytes: limit, ..watched }).await.unwrap();
+            let mut keys = write(&server, "limit", 1, limit);
+            let small = write(&server, "small", 20, 100);
+            for (name, size) in [("over", limit + 1), ("large", 1 << 20), ("huge", 20 << 20)] {
+                keys.splice(0..0, write(&server, name, 1, size));
+            }
+            keys.extend(small.clone());
+            let outcome = |found: &BackendResult<Option<Stored>>| match found {
+                Ok(stored) => stored.as_ref().unwrap().value.len(),
+                Err(error) => match error.kind() {
+                    BackendErrorKind::ValueTooLarge { size } => {
+                        assert!(!error.may_have_executed(), "{error}");
+                        size * 1_000
+                    }
+                    _ => panic!("{error}"),
+                },
+            };
+            let mut expected = vec![(20 << 20) * 1_000, (1 << 20) * 1_000, (limit + 1) * 1_000, limit];
+            expected.extend([100; 20]);
+            for (key, expected) in keys.iter().zip(&expected) {
+                assert_eq!(outcome(&backend.get(key).await), *expected, "{mode}, alone");
+            }
+            let batch: Vec<_> = backend.get_many(&keys).await.iter().map(outcome).collect();
+            assert_eq!(batch, expected, "{mode}, in a batch");
+            let reads: Vec<_> = (keys.iter().cloned())
+                .map(|key| {
+                    let backend = Arc::clone(&backend);
+                    tokio::spawn(async move { backend.get(&key).await })
+                })
+                .collect();
+            let mut together = Vec::new();
+            for read in reads {
+                together.push(outcome(&read.await.unwrap()));
+            }
+            assert_eq!(together, expected, "{mode}, together");
+            assert!(matches!(backend.link(), LinkState::Up { .. }));
+            assert_eq!((Counter::of(&counter.downs), Counter::of(&counter.flushed)), (0, 0), "{mode}");
+        }
     }
 
     #[tokio::test]

@@ -243,7 +243,7 @@ impl ChangeListener for Counter {
 
 pub(crate) fn watch(counter: &Arc<Counter>, max_staleness: Duration, coherence: Option<Coherence>) -> Watch {
     let listener: Arc<dyn ChangeListener> = Arc::<Counter>::clone(counter);
-    Watch { namespace: Namespace::new("n").unwrap(), listener, max_staleness, coherence }
+    Watch { namespace: Namespace::new("n").unwrap(), listener, max_staleness, coherence, max_value_bytes: usize::MAX }
 }
 
 #[track_caller]

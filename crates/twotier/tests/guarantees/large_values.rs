@@ -20,6 +20,27 @@ mod live {
         server.command(&["SET", &format!("t:{key}"), &"x".repeat(bytes)]);
     }
 
+    #[tokio::test]
+    async fn a_value_in_redis_over_the_limit_is_an_error_of_its_own_key_and_costs_no_copy() {
+        let server = RedisServer::start();
+        let cache = text().max_value_bytes(MEGABYTE).build(RedisBackend::new(server.url()).unwrap()).await.unwrap();
+        write(&server, "large", MEGABYTE + 1);
+        write(&server, "whole", MEGABYTE);
+        cache.set("hot", "v".to_owned()).await.unwrap();
+        let too_large = |found: &Error| {
+            let Error::ValueTooLarge { size, limit, .. } = found else { panic!("{found}") };
+            assert_eq!((*size, *limit), (MEGABYTE + 1, MEGABYTE));
+        };
+        too_large(&cache.get("large").await.unwrap_err());
+        let mut each = cache.get_each(&["large", "whole", "hot"]).await;
+        too_large(&each.remove(0).unwrap_err());
+        assert_eq!(each.remove(0).unwrap().unwrap().len(), MEGABYTE);
+        assert!(cache.get_if_local("hot").is_some());
+        let seen = cache.get_or_load("large", async || Ok::<_, std::io::Error>("v".to_owned())).await.unwrap_err();
+        too_large(&seen);
+        assert_eq!(cache.stats().coherence.links, 1);
+    }
+
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn while_64_megabytes_are_read_over_a_narrow_link_hits_go_on_and_changes_are_seen() {
         let server = RedisServer::start();

@@ -200,6 +200,7 @@ fn found(value: Value, times: &mut Reply) -> Option<ReadResult> {
         (Value::BulkString(value), Ok(ttl)) => Some(Ok(Some(Stored { value: value.into(), ttl }))),
         (Value::Nil, Ok(RemainingTtl::Unknown)) => Some(Ok(None)),
         (Value::Nil, Ok(_exists)) => None,
+        (Value::ServerError(refused), Ok(_)) => Some(Err(times.connection().refused("MGET", &refused))),
         (_, Ok(_)) => Some(Err(times.connection().out_of_step("MGET"))),
     }
 }

@@ -16,7 +16,7 @@ use crate::{
     BackendResult, Watch,
     redis::{
         command::{Channel, Connections, Reporting},
-        wire::{Connection, Loss, Progress, Reply, Target, nonce, text},
+        wire::{Connection, Loss, MAX_BULK, Progress, Reply, Target, nonce, text},
     },
 };
 
@@ -58,7 +58,7 @@ pub(in crate::redis) async fn open(
     let attempt = async {
         match watch {
             Some(watch) if watch.coherence != Some(Coherence::None) => pair(target, progress, watch, fences).await,
-            _ => single(target, progress, watch.map(|watch| &watch.namespace), fences).await,
+            _ => single(target, progress, watch, fences).await,
         }
     };
     let unavailable = |message: String| Err(BackendError::new(BackendErrorKind::Unavailable, message));
@@ -77,10 +77,11 @@ pub(in crate::redis) async fn open(
 async fn single(
     target: &Target,
     progress: &Arc<Progress>,
-    namespace: Option<&Namespace>,
+    watch: Option<&Watch>,
     fences: &Fences,
 ) -> BackendResult<Opened> {
-    let loss = Arc::new(Loss::default());
+    let (namespace, loss) = (watch.map(|watch| &watch.namespace), Arc::new(Loss::default()));
+    let largest = watch.map_or(MAX_BULK, largest);
     let pushed = {
         let loss = Arc::clone(&loss);
         move |push: redis::PushInfo| {
@@ -89,7 +90,7 @@ async fn single(
             }
         }
     };
-    let connection = Connection::open(target, progress, loss, pushed).await?;
+    let connection = Connection::open(target, progress, loss, largest, pushed).await?;
     connection.hello().primary()?;
     progress.begin("the test of the server");
     let canary = namespace.map(Canary::new);
@@ -132,8 +133,8 @@ async fn pair(target: &Target, progress: &Arc<Progress>, watch: &Watch, fences: 
         PushHandler::new(Arc::clone(&watch.listener), Arc::clone(&canary), Arc::clone(&channel), Arc::clone(&loss));
     let ended = Arc::clone(&loss);
     let (tracked, data) = try_join!(
-        Connection::open(target, progress, Arc::clone(&loss), move |push| handler.apply(&push)),
-        Connection::open(target, progress, Arc::clone(&loss), move |push| {
+        Connection::open(target, progress, Arc::clone(&loss), largest(watch), move |push| handler.apply(&push)),
+        Connection::open(target, progress, Arc::clone(&loss), largest(watch), move |push| {
             if push.kind == redis::PushKind::Disconnection {
                 disconnected(&ended);
             }
@@ -185,6 +186,11 @@ async fn pair(target: &Target, progress: &Arc<Progress>, watch: &Watch, fences: 
         fenced: fences.is_clear(run_id.as_deref()),
         run_id,
     })
+}
+
+/// The largest value that is read, in bytes. The replies to the handshake may be as large in any case.
+fn largest(watch: &Watch) -> u64 {
+    (watch.max_value_bytes as u64).max(64 * 1024)
 }
 
 /// What became of the request for reports.

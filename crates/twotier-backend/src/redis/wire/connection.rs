@@ -81,18 +81,21 @@ impl Hello {
 }
 
 impl Connection {
-    /// Dials, authenticates, and asks for RESP3. What is pushed goes to `pushed`, inside the connection's reader.
+    /// Dials, authenticates, and asks for RESP3. What is pushed goes to `pushed`, inside the connection's reader. A larger
+    /// value than this is not read into memory: an error is in its place.
     pub(in crate::redis) async fn open(
         target: &Target,
         progress: &Arc<Progress>,
         loss: Arc<Loss>,
+        max_value_bytes: u64,
         pushed: impl Fn(PushInfo) + Send + Sync + 'static,
     ) -> BackendResult<Self> {
         let stream = target.route.dial(progress).await?;
         progress.begin("HELLO");
         let traffic = Arc::new(Traffic::new(Arc::clone(progress)));
         let greeting: Greeting = Arc::new(Mutex::new(Some(Vec::new())));
-        let stream = Watched::new(stream, Arc::clone(&traffic), Arc::clone(&loss), Arc::clone(&greeting));
+        let stream =
+            Watched::new(stream, Arc::clone(&traffic), Arc::clone(&loss), Arc::clone(&greeting), max_value_bytes);
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(None)
             // An operation ends at its reply or at the loss of the connection, which the heartbeat declares; the deadline
@@ -113,7 +116,6 @@ impl Connection {
             (Ok(_), Some(cause)) => cause,
             (Ok(_), None) => error::out_of_step("HELLO"),
         })?;
-        traffic.count_from_now();
         let ended = Ended(Arc::clone(&loss));
         let driver = tokio::spawn(async move {
             let driver = pin!(driver);
@@ -169,7 +171,6 @@ impl Connection {
             if let Some(cause) = self.0.loss.cause() {
                 return Err(cause.not_sent());
             }
-            self.0.traffic.expect(count);
             let mut connection = self.0.commands.clone();
             let replies = tokio::select! {
                 biased;
@@ -213,8 +214,6 @@ impl Connection {
 
     /// Subscribes to a channel, whose messages are pushed from then on.
     pub(in crate::redis) async fn subscribe(&self, channel: &[u8]) -> BackendResult<()> {
-        // The confirmation is a push, but a refusal is a reply.
-        self.0.traffic.expect(1);
         let mut connection = self.0.commands.clone();
         let subscribed = tokio::select! {
             biased;
@@ -226,6 +225,7 @@ impl Connection {
         };
         match subscribed {
             Ok(()) => {
+                // The confirmation is a push; a refusal would have been a reply.
                 self.0.traffic.spare_one();
                 Ok(())
             }

@@ -58,6 +58,11 @@ fn from_code(command: &str, code: &str, detail: Option<&str>) -> BackendError {
         "READONLY" => BackendErrorKind::Unavailable,
         _ => BackendErrorKind::Rejected,
     };
+    // The framing puts this in the place of a value that is too large; no server has such a code.
+    if let Ok(size) = code.parse() {
+        let message = format!("{command} found a value of {size} bytes, which is more than is read");
+        return BackendError::new(BackendErrorKind::ValueTooLarge { size }, message);
+    }
     let message = match detail.filter(|_| EXPLAINED.contains(&code.as_str())) {
         Some(detail) => format!("{command} was refused: {code} {}", detail.trim_end_matches('.')),
         None => format!("{command} was refused: {code}"),

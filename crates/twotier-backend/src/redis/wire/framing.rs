@@ -1,16 +1,18 @@
-//! The frames of RESP3, followed as they arrive: what the parser behind it must never see is stopped or mended here.
+//! The frames of RESP3, followed as they pass: what the parser behind it must never see is stopped or mended here.
 
-/// The largest value that is read: what a server holds at most by its own default (`proto-max-bulk-len`).
-const MAX_BULK: u64 = 512 * 1024 * 1024 + 1024;
+/// The largest value there is: what a server holds at most by its own default (`proto-max-bulk-len`).
+pub(in crate::redis) const MAX_BULK: u64 = 512 * 1024 * 1024 + 1024;
 /// The longest line: a type and a number, or a message of the server's.
 const MAX_LINE: usize = 64 * 1024;
+/// The longest line that only has a length in it: more digits than any has.
+pub(super) const MAX_LENGTH_LINE: usize = 24;
 /// The deepest nesting.
 const MAX_DEPTH: usize = 32;
 
 /// Why a connection cannot go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Broken {
-    /// A value is larger than any that could be kept.
+    /// A value is larger than any server holds.
     TooLarge,
     /// The peer speaks TLS.
     Tls,
@@ -19,8 +21,10 @@ pub(super) enum Broken {
 }
 
 /// Follows a stream of frames, in pieces of any length.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Framing {
+    /// Larger values are passed over.
+    max_bulk: u64,
     /// How many elements are still to come, for each aggregate that is open.
     open: Vec<u64>,
     at: At,
@@ -38,6 +42,8 @@ enum At {
     Line { kind: u8, length: usize, number: u64, sign: Sign, ended: bool },
     /// Within the bytes of a value.
     Bytes(u64),
+    /// Within the bytes of a value that is passed over.
+    PassedOver(u64),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,65 +53,103 @@ enum Sign {
     NotANumber,
 }
 
+/// Some bytes that were followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Followed {
+    /// How many of them, from the first on, are for the parser.
+    pub(super) kept: usize,
+    /// How many more behind these are to be followed again, in front of what arrives next.
+    pub(super) again: usize,
+}
+
 impl Framing {
+    /// Passes over every value of more bytes than this.
+    pub(super) fn new(max_bulk: u64) -> Self {
+        Self { max_bulk: max_bulk.min(MAX_BULK), open: Vec::new(), at: At::Type, push: false, replies: 0 }
+    }
+
     /// Returns how many whole replies have passed. Pushes are none.
     pub(super) fn replies(&self) -> u64 {
         self.replies
     }
 
-    /// Follows some bytes. In messages of the server's it replaces what is not ASCII: they may quote what was sent, cut off
-    /// anywhere, and the parser takes no text that is not UTF-8.
-    pub(super) fn follow(&mut self, bytes: &mut [u8]) -> Result<(), Broken> {
-        let mut next = 0;
+    /// Follows some bytes, and moves those that the parser gets to their beginning.
+    ///
+    /// In messages of the server's it replaces what is not ASCII: they may quote what was sent, cut off anywhere, and the
+    /// parser takes no text that is not UTF-8. In the place of a value that is too large it puts an error whose code is the
+    /// length of the value, which takes just the room of the line that says the length: `$70000\r\n` becomes `-70000\r\n`.
+    /// The line must not have gone to the parser before it is known, so one that is not whole is to be followed again.
+    pub(super) fn follow(&mut self, bytes: &mut [u8]) -> Result<Followed, Broken> {
+        let (mut next, mut kept) = (0, 0);
+        // Where the line that is being followed begins, among what is kept.
+        let mut line = 0;
         while next < bytes.len() {
             match &mut self.at {
-                At::Bytes(left) => {
+                At::Bytes(left) | At::PassedOver(left) => {
                     let here = (bytes.len() - next) as u64;
-                    let taken = here.min(*left);
-                    *left -= taken;
-                    let ended = *left == 0;
                     // At most as many as there are here.
-                    next += usize::try_from(taken).unwrap_or(usize::MAX);
+                    let taken = usize::try_from(here.min(*left)).unwrap_or(usize::MAX);
+                    *left -= taken as u64;
+                    let ended = *left == 0;
+                    if matches!(self.at, At::Bytes(_)) {
+                        if kept < next {
+                            bytes.copy_within(next..next + taken, kept);
+                        }
+                        kept += taken;
+                    }
+                    next += taken;
                     if ended {
                         self.element_ended();
                     }
                 }
                 At::Type => {
                     self.begin(bytes[next])?;
-                    next += 1;
+                    line = kept;
+                    bytes[kept] = bytes[next];
+                    (next, kept) = (next + 1, kept + 1);
                 }
                 At::Line { kind, length, number, sign, ended } => {
-                    let byte = &mut bytes[next];
-                    next += 1;
+                    let mut byte = bytes[next];
                     if *ended {
                         let (kind, number, sign) = (*kind, *number, *sign);
-                        if *byte != b'\n' {
+                        if byte != b'\n' {
                             return Err(Broken::NotResp);
                         }
                         self.line_ended(kind, number, sign)?;
-                        continue;
-                    }
-                    *length += 1;
-                    match *byte {
-                        b'\r' => *ended = true,
-                        b'0'..=b'9' if *sign != Sign::NotANumber => {
-                            *number = number.saturating_mul(10).saturating_add(u64::from(*byte - b'0'));
+                        if let At::PassedOver(_) = self.at {
+                            bytes[line] = b'-';
                         }
-                        b'-' if *length == 1 => *sign = Sign::Negative,
-                        other => {
-                            *sign = Sign::NotANumber;
-                            if !other.is_ascii() && matches!(*kind, b'-' | b'+') {
-                                *byte = b'?';
+                    } else {
+                        *length += 1;
+                        match byte {
+                            b'\r' => *ended = true,
+                            b'0'..=b'9' if *sign != Sign::NotANumber => {
+                                *number = number.saturating_mul(10).saturating_add(u64::from(byte - b'0'));
+                            }
+                            b'-' if *length == 1 => *sign = Sign::Negative,
+                            other => {
+                                *sign = Sign::NotANumber;
+                                if !other.is_ascii() && matches!(*kind, b'-' | b'+') {
+                                    byte = b'?';
+                                }
                             }
                         }
+                        if *length > if is_bulk(*kind) { MAX_LENGTH_LINE } else { MAX_LINE } {
+                            return Err(Broken::NotResp);
+                        }
                     }
-                    if *length > MAX_LINE {
-                        return Err(Broken::NotResp);
-                    }
+                    bytes[kept] = byte;
+                    (next, kept) = (next + 1, kept + 1);
                 }
             }
         }
-        Ok(())
+        match self.at {
+            At::Line { kind, .. } if is_bulk(kind) => {
+                self.at = At::Type;
+                Ok(Followed { kept: line, again: kept - line })
+            }
+            _ => Ok(Followed { kept, again: 0 }),
+        }
     }
 
     fn begin(&mut self, kind: u8) -> Result<(), Broken> {
@@ -124,10 +168,11 @@ impl Framing {
 
     fn line_ended(&mut self, kind: u8, number: u64, sign: Sign) -> Result<(), Broken> {
         let elements = match kind {
-            b'$' | b'=' | b'!' => {
+            bulk if is_bulk(bulk) => {
                 match sign {
                     Sign::NotANumber => return Err(Broken::NotResp),
                     Sign::Positive if number > MAX_BULK => return Err(Broken::TooLarge),
+                    Sign::Positive if number > self.max_bulk => self.at = At::PassedOver(number + 2),
                     Sign::Positive => self.at = At::Bytes(number + 2),
                     Sign::Negative => self.element_ended(),
                 }
@@ -174,6 +219,48 @@ impl Framing {
     }
 }
 
+fn is_bulk(kind: u8) -> bool {
+    matches!(kind, b'$' | b'=' | b'!')
+}
+
+/// Counts the commands in a stream of requests, in pieces of any length. Each is an array of bulk strings.
+#[derive(Debug, Default)]
+pub(super) struct Requests {
+    /// How many arguments of the command that is open are still to come.
+    arguments: u64,
+    /// How many bytes of the argument that is open are still to come.
+    bytes: u64,
+    /// The number in the line that is open.
+    number: u64,
+}
+
+impl Requests {
+    /// Follows some bytes, and returns how many commands ended in them.
+    pub(super) fn follow(&mut self, mut bytes: &[u8]) -> u64 {
+        let mut ended = 0;
+        while let Some((&first, rest)) = bytes.split_first() {
+            if self.bytes > 0 {
+                let taken = usize::try_from(self.bytes).unwrap_or(usize::MAX).min(bytes.len());
+                self.bytes -= taken as u64;
+                bytes = &bytes[taken..];
+                ended += u64::from(self.bytes == 0 && self.arguments == 0);
+                continue;
+            }
+            bytes = rest;
+            match first {
+                b'0'..=b'9' => self.number = 10 * self.number + u64::from(first - b'0'),
+                b'\n' => match (self.arguments, std::mem::take(&mut self.number)) {
+                    (0, arguments) => self.arguments = arguments,
+                    (left, length) => (self.arguments, self.bytes) = (left - 1, length + 2),
+                },
+                // A type, or the end of a line.
+                _ => {}
+            }
+        }
+        ended
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -199,47 +286,110 @@ mod tests {
         (b"(12345678901234567890123\r\n", 1),
     ];
 
+    /// Follows a stream in pieces, as its reader does; returns what the parser gets.
+    fn follow_in_pieces(framing: &mut Framing, stream: &[u8], pieces: &[usize]) -> Result<Vec<u8>, Broken> {
+        let (mut parsed, mut again, mut rest) = (Vec::new(), Vec::new(), stream);
+        for piece in pieces.iter().cycle() {
+            if rest.is_empty() {
+                break;
+            }
+            let (now, later) = rest.split_at(rest.len().min(*piece));
+            let mut bytes = [&again[..], now].concat();
+            let followed = framing.follow(&mut bytes)?;
+            assert!(followed.again <= MAX_LENGTH_LINE + 2);
+            parsed.extend_from_slice(&bytes[..followed.kept]);
+            again = bytes[followed.kept..followed.kept + followed.again].to_vec();
+            rest = later;
+        }
+        parsed.extend(again);
+        Ok(parsed)
+    }
+
     proptest! {
         #[test]
         fn every_frame_is_followed_to_its_end_in_pieces_of_any_length(
             which in proptest::collection::vec(0..FRAMES.len(), 1..20),
             pieces in proptest::collection::vec(1..9_usize, 1..200),
         ) {
-            let (mut framing, mut replies, mut stream) = (Framing::default(), 0, Vec::new());
+            let (mut framing, mut replies, mut stream) = (Framing::new(MAX_BULK), 0, Vec::new());
             for which in which {
                 stream.extend_from_slice(FRAMES[which].0);
                 replies += FRAMES[which].1;
             }
-            let (sent, mut rest) = (stream.clone(), &mut stream[..]);
-            for piece in pieces.into_iter().cycle() {
-                if rest.is_empty() {
-                    break;
-                }
-                let (now, later) = rest.split_at_mut(piece.min(rest.len()));
-                prop_assert_eq!(framing.follow(now), Ok(()));
-                rest = later;
-            }
+            let parsed = follow_in_pieces(&mut framing, &stream, &pieces);
             prop_assert_eq!(framing.replies(), replies);
             prop_assert!(matches!(framing.at, At::Type));
-            prop_assert_eq!(sent, stream);
+            prop_assert_eq!(parsed, Ok(stream));
+        }
+
+        #[test]
+        fn a_value_that_is_too_large_is_an_error_in_its_place_and_everything_else_is_as_it_was(
+            lengths in proptest::collection::vec(0..40_usize, 1..20),
+            max in 0..40_usize,
+            nested in any::<bool>(),
+            pieces in proptest::collection::vec(1..9_usize, 1..200),
+        ) {
+            let (mut stream, mut expected) = (Vec::new(), Vec::new());
+            for (index, length) in lengths.iter().enumerate() {
+                let header = if nested { format!("*2\r\n:{index}\r\n") } else { String::new() };
+                let value = format!("${length}\r\n{}\r\n", "$".repeat(*length));
+                stream.extend(format!("{header}{value}").into_bytes());
+                let value = if *length > max { format!("-{length}\r\n") } else { value };
+                expected.extend(format!("{header}{value}").into_bytes());
+            }
+            let mut framing = Framing::new(max as u64);
+            prop_assert_eq!(follow_in_pieces(&mut framing, &stream, &pieces), Ok(expected));
+            prop_assert_eq!(framing.replies(), lengths.len() as u64);
+        }
+
+        #[test]
+        fn every_command_is_counted_when_its_last_byte_is_written(
+            commands in proptest::collection::vec(proptest::collection::vec("[*$0-9\r\n]{0,12}", 1..5), 1..20),
+            pieces in proptest::collection::vec(1..9_usize, 1..200),
+        ) {
+            let (mut stream, mut ends) = (Vec::new(), Vec::new());
+            for command in &commands {
+                let arguments = command.iter().map(|argument| format!("${}\r\n{argument}\r\n", argument.len()));
+                stream.extend(format!("*{}\r\n{}", command.len(), arguments.collect::<String>()).into_bytes());
+                ends.push(stream.len());
+            }
+            let (mut requests, mut counted, mut written) = (Requests::default(), 0, 0);
+            for piece in pieces.into_iter().cycle() {
+                if written == stream.len() {
+                    break;
+                }
+                let end = (written + piece).min(stream.len());
+                counted += requests.follow(&stream[written..end]);
+                written = end;
+                prop_assert_eq!(counted as usize, ends.iter().filter(|end| **end <= written).count());
+            }
         }
     }
 
     #[test]
     fn what_is_not_text_is_replaced_in_messages_and_kept_in_values() {
         let mut bytes = *b"-ERR \xff'\xc3\r\n$2\r\n\xff\xc3\r\n";
-        assert_eq!(Framing::default().follow(&mut bytes), Ok(()));
+        let kept = bytes.len();
+        assert_eq!(Framing::new(MAX_BULK).follow(&mut bytes), Ok(Followed { kept, again: 0 }));
         assert_eq!(&bytes, b"-ERR ?'?\r\n$2\r\n\xff\xc3\r\n");
     }
 
     #[test]
     fn a_value_of_absurd_length_and_a_stream_that_is_no_resp_are_broken() {
-        let follow = |bytes: &[u8]| Framing::default().follow(&mut bytes.to_vec());
+        let follow = |bytes: &[u8]| Framing::new(MAX_BULK).follow(&mut bytes.to_vec()).map(drop);
         assert_eq!(follow(b"$536870912\r\n"), Ok(()));
         assert_eq!(follow(b"$536879999\r\n"), Err(Broken::TooLarge));
-        assert_eq!(follow(b"$99999999999999999999999\r\n"), Err(Broken::TooLarge));
+        assert_eq!(follow(b"$9999999999999999999999\r\n"), Err(Broken::TooLarge));
         assert_eq!(follow(b"\x15\x03\x03\x00\x02\x02"), Err(Broken::Tls));
-        for broken in [&b"HTTP/1.1 400"[..], b"$x\r\n", b"*1x\r\n", b"+OK\r+", b"\r\n", b"$?\r\n"] {
+        for broken in [
+            &b"HTTP/1.1 400"[..],
+            b"$x\r\n",
+            b"*1x\r\n",
+            b"+OK\r+",
+            b"\r\n",
+            b"$?\r\n",
+            b"$000000000000000000000000001",
+        ] {
             assert_eq!(follow(broken), Err(Broken::NotResp), "{broken:?}");
         }
     }

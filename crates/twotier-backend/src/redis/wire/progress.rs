@@ -81,14 +81,13 @@ impl Progress {
 pub(super) struct Traffic {
     own: Progress,
     all: Arc<Progress>,
-    /// How many replies were asked for, beyond counting until the connection is set up.
-    expected: AtomicU64,
-    arrived: AtomicU64,
+    /// How many replies were asked for.
+    asked: AtomicU64,
 }
 
 impl Traffic {
     pub(super) fn new(all: Arc<Progress>) -> Self {
-        Self { own: Progress::new(), all, expected: AtomicU64::new(u64::MAX / 2), arrived: AtomicU64::new(0) }
+        Self { own: Progress::new(), all, asked: AtomicU64::new(0) }
     }
 
     /// Something arrived, or was taken by a peer that had not taken any more: the peer lives. What the operating system
@@ -102,24 +101,18 @@ impl Traffic {
         &self.own
     }
 
-    /// Counts replies from now on, when none is under way.
-    pub(super) fn count_from_now(&self) {
-        self.expected.store(self.arrived.load(Ordering::Relaxed), Ordering::Relaxed);
-    }
-
-    /// So many replies are asked for. Called before they are.
-    pub(super) fn expect(&self, replies: usize) {
-        self.expected.fetch_add(replies as u64, Ordering::Relaxed);
+    /// So many replies were asked for. Counted as requests are written: one that was queued may never be.
+    pub(super) fn asked(&self, replies: u64) {
+        self.asked.fetch_add(replies, Ordering::Relaxed);
     }
 
     /// One reply that was asked for does not come.
     pub(super) fn spare_one(&self) {
-        self.expected.fetch_sub(1, Ordering::Relaxed);
+        self.asked.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// So many replies arrived so far: false when that is more than were asked for.
-    pub(super) fn arrived(&self, replies: u64) -> bool {
-        self.arrived.store(replies, Ordering::Relaxed);
-        replies <= self.expected.load(Ordering::Relaxed)
+    /// Returns whether so many replies were asked for so far.
+    pub(super) fn has_asked(&self, replies: u64) -> bool {
+        replies <= self.asked.load(Ordering::Relaxed)
     }
 }

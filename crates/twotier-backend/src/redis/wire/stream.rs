@@ -13,7 +13,7 @@ use twotier_core::{BackendError, BackendErrorKind};
 
 use super::{
     error,
-    framing::{Broken, Framing},
+    framing::{Broken, Framing, Requests},
     loss::Loss,
     progress::Traffic,
 };
@@ -33,6 +33,11 @@ pub(super) type Greeting = Arc<Mutex<Option<Vec<u8>>>>;
 pub(super) struct Watched {
     inner: Box<dyn Stream>,
     framing: Framing,
+    requests: Requests,
+    /// What arrived and is to be followed again with what arrives next: a line that is not whole.
+    again: Vec<u8>,
+    /// What was followed and did not fit into its reader's buffer.
+    followed: Vec<u8>,
     traffic: Arc<Traffic>,
     loss: Arc<Loss>,
     greeting: Option<Greeting>,
@@ -41,12 +46,37 @@ pub(super) struct Watched {
 }
 
 impl Watched {
-    pub(super) fn new(inner: Box<dyn Stream>, traffic: Arc<Traffic>, loss: Arc<Loss>, greeting: Greeting) -> Self {
-        Self { inner, framing: Framing::default(), traffic, loss, greeting: Some(greeting), full: false }
+    pub(super) fn new(
+        inner: Box<dyn Stream>,
+        traffic: Arc<Traffic>,
+        loss: Arc<Loss>,
+        greeting: Greeting,
+        max_value_bytes: u64,
+    ) -> Self {
+        let (framing, requests) = (Framing::new(max_value_bytes), Requests::default());
+        let (again, followed) = (Vec::new(), Vec::new());
+        Self { inner, framing, requests, again, followed, traffic, loss, greeting: Some(greeting), full: false }
     }
 
-    fn arrived(&mut self, bytes: &mut [u8]) -> io::Result<()> {
-        self.traffic.sign(bytes.len());
+    /// Follows what arrived, of which the last so many bytes are new; returns how much of it is for the reader.
+    fn arrived(&mut self, bytes: &mut [u8], new: usize) -> io::Result<usize> {
+        self.traffic.sign(new);
+        let cause = match self.framing.follow(bytes) {
+            Ok(followed) if self.traffic.has_asked(self.framing.replies()) => {
+                let (kept, rest) = bytes.split_at(followed.kept);
+                self.again.clear();
+                self.again.extend_from_slice(&rest[..followed.again]);
+                self.record(kept);
+                return Ok(followed.kept);
+            }
+            Ok(_) => BackendError::new(BackendErrorKind::Protocol, "the server sent a reply that nobody asked for"),
+            Err(broken) => broken_stream(broken),
+        };
+        self.loss.declare(cause);
+        Err(io::ErrorKind::InvalidData.into())
+    }
+
+    fn record(&mut self, bytes: &[u8]) {
         let recording = self.greeting.as_ref().is_some_and(|greeting| match &mut *greeting.lock() {
             Some(kept) => {
                 kept.extend_from_slice(bytes.get(..GREETING - kept.len().min(GREETING)).unwrap_or(bytes));
@@ -57,14 +87,54 @@ impl Watched {
         if !recording {
             self.greeting = None;
         }
-        let followed = self.framing.follow(bytes);
-        let cause = match followed {
-            Ok(()) if self.traffic.arrived(self.framing.replies()) => return Ok(()),
-            Ok(()) => BackendError::new(BackendErrorKind::Protocol, "the server sent a reply that nobody asked for"),
-            Err(broken) => broken_stream(broken),
-        };
-        self.loss.declare(cause);
-        Err(io::ErrorKind::InvalidData.into())
+    }
+
+    /// Reads once. `None` when nothing of what arrived is for the reader: it is the reader that knows 0 bytes for the end.
+    fn read(&mut self, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<Option<()>>> {
+        if !self.followed.is_empty() {
+            let fits = self.followed.len().min(into.remaining());
+            into.put_slice(&self.followed[..fits]);
+            self.followed.drain(..fits);
+            return Poll::Ready(Ok(Some(())));
+        }
+        let before = into.filled().len();
+        if self.again.is_empty() {
+            ready!(self.read_inner(context, into))?;
+            let new = into.filled().len() - before;
+            let kept = if new == 0 {
+                return Poll::Ready(Ok(Some(())));
+            } else {
+                self.arrived(&mut into.filled_mut()[before..], new)?
+            };
+            into.set_filled(before + kept);
+            return Poll::Ready(Ok((kept > 0).then_some(())));
+        }
+        // Beside the reader's buffer, which may have no room for the line.
+        let mut room = [0; 1024];
+        let mut beside = ReadBuf::new(&mut room);
+        beside.put_slice(&self.again);
+        let again = beside.filled().len();
+        ready!(self.read_inner(context, &mut beside))?;
+        let new = beside.filled().len() - again;
+        if new > 0 {
+            let kept = self.arrived(beside.filled_mut(), new)?;
+            self.followed.extend_from_slice(&beside.filled()[..kept]);
+            return Poll::Ready(Ok(None));
+        }
+        Poll::Ready(Ok(Some(())))
+    }
+
+    fn read_inner(&mut self, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = into.filled().len();
+        match ready!(Pin::new(&mut *self.inner).poll_read(context, into)) {
+            Ok(()) => {
+                if into.filled().len() == before {
+                    self.loss.declare(error::closed_by_server());
+                }
+                Poll::Ready(Ok(()))
+            }
+            Err(error) => Poll::Ready(Err(self.failed(error))),
+        }
     }
 
     fn failed(&self, error: io::Error) -> io::Error {
@@ -84,15 +154,9 @@ fn broken_stream(broken: Broken) -> BackendError {
 
 impl AsyncRead for Watched {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = into.filled().len();
-        match ready!(Pin::new(&mut *self.inner).poll_read(context, into)) {
-            Ok(()) if into.filled().len() == before => {
-                self.loss.declare(error::closed_by_server());
-                Poll::Ready(Ok(()))
-            }
-            Ok(()) => Poll::Ready(self.arrived(&mut into.filled_mut()[before..])),
-            Err(error) => Poll::Ready(Err(self.failed(error))),
-        }
+        // Ends where the stream has nothing more for the moment, and at the latest where the runtime's budget does.
+        while ready!(self.read(context, into))?.is_none() {}
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -104,6 +168,8 @@ impl AsyncWrite for Watched {
                 Poll::Pending
             }
             Poll::Ready(Ok(written)) => {
+                let requests = self.requests.follow(&bytes[..written]);
+                self.traffic.asked(requests);
                 if std::mem::take(&mut self.full) {
                     self.traffic.sign(written);
                 }
