@@ -2,11 +2,12 @@
 //!
 //! As pure as the [shard](crate::shard) it belongs to.
 
-use foldhash::fast::RandomState;
 use hashlink::{LinkedHashMap, linked_hash_map::RawEntryMut};
 use smol_str::SmolStr;
 
 use crate::{digest::Digest, shard::Claim};
+
+use crate::hash::KeyHasher;
 
 /// The registered loads. `L` is how their joiners are reached.
 ///
@@ -15,7 +16,7 @@ use crate::{digest::Digest, shard::Claim};
 /// an answer from before they joined.
 #[derive(Debug)]
 pub(crate) struct Loads<L> {
-    registered: LinkedHashMap<SmolStr, Registered<L>, RandomState>,
+    registered: LinkedHashMap<SmolStr, Registered<L>, KeyHasher>,
 }
 
 #[derive(Debug)]
@@ -52,7 +53,7 @@ pub(crate) enum LoadBegun<L> {
 }
 
 impl<L> Loads<L> {
-    pub(crate) fn new(hasher: RandomState) -> Self {
+    pub(crate) fn new(hasher: KeyHasher) -> Self {
         Self { registered: LinkedHashMap::with_hasher(hasher) }
     }
 

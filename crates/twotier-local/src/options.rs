@@ -58,6 +58,9 @@ pub struct LocalOptions {
     /// Into how many shards the tier is split; `None` chooses from `max_entries`. For tests and benchmarks.
     /// Rounded down to a power of two, and to at most one shard for each entry.
     pub shards: Option<usize>,
+    /// From what the hash of keys is made, and with it who shares a shard; `None` draws it once per process. For tests and
+    /// benchmarks that are to come out alike each time.
+    pub seed: Option<u64>,
     /// Whether nothing is ever kept; see [`keep_nothing`](Self::keep_nothing).
     pub keeps_nothing: bool,
 }
@@ -74,6 +77,7 @@ impl LocalOptions {
             joinable: max_staleness,
             eviction: Eviction::Lru,
             shards: None,
+            seed: None,
             keeps_nothing: false,
         }
     }

@@ -6,7 +6,6 @@
 
 use std::{mem, time::Duration};
 
-use foldhash::fast::RandomState;
 use hashlink::{LinkedHashMap, linked_hash_map::RawEntryMut};
 use smol_str::SmolStr;
 use twotier_core::{Eviction, LocalStats, Timestamp};
@@ -15,6 +14,7 @@ use crate::{
     counters::ShardCounters,
     digest::Digest,
     entry::{Entry, Moved, NewEntry, Origin},
+    hash::KeyHasher,
     link::is_up,
     loads::{LoadBegun, Loads},
     options::Share,
@@ -112,8 +112,8 @@ pub(crate) struct Shard<T, F, L> {
     entries: Entries<T>,
     counters: ShardCounters,
     max_bytes: usize,
-    flights: LinkedHashMap<SmolStr, InFlight<F>, RandomState>,
-    writes: LinkedHashMap<SmolStr, Pending, RandomState>,
+    flights: LinkedHashMap<SmolStr, InFlight<F>, KeyHasher>,
+    writes: LinkedHashMap<SmolStr, Pending, KeyHasher>,
     loads: Loads<L>,
     next_id: u64,
     /// Entries taken out and not dropped yet; see [`take_removed`](Self::take_removed).
@@ -121,7 +121,7 @@ pub(crate) struct Shard<T, F, L> {
 }
 
 impl<T, F, L> Shard<T, F, L> {
-    pub(crate) fn new(eviction: Eviction, share: Share, hasher: RandomState) -> Self {
+    pub(crate) fn new(eviction: Eviction, share: Share, hasher: KeyHasher) -> Self {
         Self {
             hits: 0,
             misses: 0,
@@ -572,7 +572,7 @@ impl<T, F, L: Clone> Shard<T, F, L> {
     }
 }
 
-fn find<'m, V>(map: &'m mut LinkedHashMap<SmolStr, V, RandomState>, hash: u64, key: &str) -> Option<&'m mut V> {
+fn find<'m, V>(map: &'m mut LinkedHashMap<SmolStr, V, KeyHasher>, hash: u64, key: &str) -> Option<&'m mut V> {
     match map.raw_entry_mut().from_hash(hash, |held| *held == *key) {
         RawEntryMut::Occupied(entry) => Some(entry.into_mut()),
         RawEntryMut::Vacant(_) => None,

@@ -3,11 +3,11 @@
 use std::{
     fmt,
     hash::BuildHasher,
-    sync::{Arc, LazyLock},
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
     time::Duration,
 };
 
-use foldhash::fast::RandomState;
 use smol_str::SmolStr;
 use twotier_core::{ChangeListener, Clock, Eviction, Lease, LocalStats, Mark, Namespace};
 
@@ -15,16 +15,15 @@ use crate::{
     counters::CoherenceCounters,
     digest::Digest,
     flight::{Flight, Joiner, Outcome},
+    hash::{KeyHasher, key_hasher},
     link::{Link, is_up},
     load::LoadState,
     options::{LocalOptions, entry_overhead},
+    policy::{Entries, Removed},
     shard::{Asking, Begun, Moment, Shard},
     sync::{Mutex, MutexGuard},
     ticket::{FillTicket, WriteTicket},
 };
-
-/// One seed per process, for the choice of a shard and for the maps: nobody outside can choose keys that collide.
-static SEED: LazyLock<RandomState> = LazyLock::new(RandomState::default);
 
 /// The in-process tier: a bounded map whose hits come with a bound on their staleness.
 ///
@@ -43,7 +42,7 @@ pub(crate) struct Inner<T, E> {
     namespace: Namespace,
     /// For how long a read of the backend is joined.
     joinable: Duration,
-    hasher: RandomState,
+    hasher: KeyHasher,
     shards: Box<[Padded<T, E>]>,
     max_entries: usize,
     max_bytes: usize,
@@ -107,7 +106,7 @@ where
     /// Bounds are expected to have been validated; a `max_entries` of 0 is taken as 1.
     #[must_use]
     pub fn new(namespace: Namespace, options: LocalOptions, clock: Arc<dyn Clock>) -> Self {
-        let hasher = SEED.clone();
+        let hasher = key_hasher(options.seed);
         let shards = options
             .split()
             .into_iter()
@@ -268,11 +267,16 @@ where
         held
     }
 
-    /// Forgets everything, and returns how many entries there were. Nothing read or written before the call is kept
-    /// after it. Counters go on.
+    /// Forgets everything, drops it, and returns how many entries there were; see [`take_all`](Self::take_all).
+    pub fn clear(&self) -> usize {
+        self.take_all().len()
+    }
+
+    /// Forgets everything, and returns it, for the caller to drop where the time that takes does no harm: a second for some
+    /// millions of entries. Nothing read or written before the call is kept after it. Counters go on.
     ///
     /// Shards are emptied one after the other: a concurrent caller may see some keys gone and others not yet.
-    pub fn clear(&self) -> usize {
+    pub fn take_all(&self) -> Cleared<T> {
         let mut removed = Vec::with_capacity(self.inner.shards.len());
         for shard in &self.inner.shards {
             let mut shard = shard.0.lock();
@@ -281,17 +285,16 @@ where
         for flight in removed.iter().flat_map(|(emptied, _)| &emptied.flights) {
             flight.settle(Outcome::Abandoned);
         }
-        // Values are dropped at the return, after every shard was emptied and every joiner told.
-        removed.iter().map(|(emptied, _)| emptied.entries.len()).sum()
+        Cleared(removed.into_iter().map(|(emptied, removed)| (emptied.entries, removed)).collect())
     }
 
     /// Begins a clearing of the backend by this cache itself, whose removals nobody reports: forgets everything now and
-    /// again when the guard is dropped, and keeps nothing in between.
-    pub fn begin_clear(&self) -> Clearing<T, E> {
+    /// again when the guard is dropped, and keeps nothing in between. Returns what was forgotten now, too.
+    pub fn begin_clear(&self) -> (Clearing<T, E>, Cleared<T>) {
         self.inner.link.begin_clearing();
         self.flush();
-        self.clear();
-        Clearing { tier: self.clone() }
+        let cleared = self.take_all();
+        (Clearing { tier: self.clone() }, cleared)
     }
 
     /// Declares all copies outdated, as a flush of the backend does: nothing read or written before the call is served
@@ -381,13 +384,17 @@ where
         self.inner.link.proof(mark);
     }
 
-    /// Forgets the key if it is of the namespace. The value itself is dropped by the next caller who touches the shard
-    /// and not here: its destructor is user code.
+    /// Forgets the key if it is of the namespace, and drops the value when the shard is unlocked. Its destructor is user code,
+    /// which runs where the backend reports: a panic in it ends here.
     fn changed(&self, key: &[u8]) {
         // Every key of ours is UTF-8, so a name that is not cannot be one.
         let Some(Ok(key)) = self.inner.namespace.strip(key).map(str::from_utf8) else { return };
         let hash = self.inner.hasher.hash_one(key);
-        self.inner.shard(hash).changed(hash, key);
+        let mut shard = self.inner.shard(hash);
+        shard.changed(hash, key);
+        let removed = shard.take_removed();
+        drop(shard);
+        let _panicked = catch_unwind(AssertUnwindSafe(move || drop(removed)));
     }
 
     fn flushed(&self) {
@@ -419,6 +426,30 @@ impl<T, E> fmt::Debug for LocalTier<T, E> {
             .field("shards", &self.inner.shards.len())
             .field("link", &self.inner.link)
             .finish_non_exhaustive()
+    }
+}
+
+/// What a tier held before it was [cleared](LocalTier::take_all).
+#[must_use = "dropping it drops every value"]
+pub struct Cleared<T>(Vec<(Entries<T>, Removed<T>)>);
+
+impl<T> Cleared<T> {
+    /// Returns how many entries there were.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.iter().map(|(entries, _)| entries.len()).sum()
+    }
+
+    /// Returns whether there was none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl<T> fmt::Debug for Cleared<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Cleared").field(&self.len()).finish()
     }
 }
 

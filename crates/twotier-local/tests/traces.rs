@@ -10,7 +10,7 @@ use twotier_core::{Eviction, LocalStats};
 use twotier_local::Digest;
 use twotier_testkit::trace::{self, Reference};
 
-use crate::common::{LIFE, Tier, lead, linked_by, sharded_by};
+use crate::common::{LIFE, Tier, lead, linked_by, seeded_by};
 
 /// The policies whose every hit is settled by their definition, as the reference calls them.
 const SETTLED: [(&str, Eviction); 3] = [("LRU", Eviction::Lru), ("FIFO", Eviction::Fifo), ("LFU", Eviction::Lfu)];
@@ -213,18 +213,21 @@ fn a_scan_costs_s3_fifo_and_w_tinylfu_little_of_the_popular_set() {
     }
 }
 
-/// Splitting costs little from 32 entries a shard on.
+/// Splitting costs little from 32 entries a shard on, whoever shares one.
 #[test]
 fn shards_of_32_entries_and_more_cost_at_most_six_tenths_of_a_point() {
     let trace = trace::load(&trace::folder().join("web12.u64.zst")).unwrap();
     for eviction in [Eviction::Lru, Eviction::S3Fifo, Eviction::WTinyLfu] {
         for (capacity, shards) in [(512, 16), (1024, 32), (2048, 64)] {
             let whole = replay(&trace, capacity, eviction).hit_rate();
-            let split = replay_on(&sharded_by(eviction, capacity, shards), &trace).hit_rate();
-            eprintln!("{eviction} at {capacity}: {whole:.2} % whole, {split:.2} % in {shards} shards");
+            let splits: Vec<f64> = (1..=3)
+                .map(|seed| replay_on(&seeded_by(eviction, capacity, shards, seed), &trace).hit_rate())
+                .collect();
+            eprintln!("{eviction} at {capacity}: {whole:.2} % whole, {splits:.2?} % in {shards} shards");
+            let worst = splits.iter().copied().fold(f64::INFINITY, f64::min);
             assert!(
-                split > whole - 0.6,
-                "{eviction} at {capacity}: {whole:.2} % whole, {split:.2} % in {shards} shards"
+                worst > whole - 0.7 && splits.iter().sum::<f64>() / 3.0 > whole - 0.6,
+                "{eviction} at {capacity}: {whole:.2} %, {splits:.2?}"
             );
         }
     }

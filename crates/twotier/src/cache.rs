@@ -10,7 +10,10 @@ use std::{
 use serde::{Serialize, de::DeserializeOwned};
 use twotier_core::{CacheStats, ChangeListener, CoherenceStats, Namespace, Operation};
 
-use crate::{CacheBuilder, Get, Health, Lookup, Result, SetOptions, health::Observed, read::LocalRead, tiers::Tiers};
+use crate::{
+    CacheBuilder, Get, Health, Lookup, Result, SetOptions, health::Observed, read::LocalRead, tiers::Tiers,
+    write::drop_aside,
+};
 
 /// A cache of typed values: a local tier in this process in front of a backend such as Redis.
 ///
@@ -485,9 +488,13 @@ impl<V: Send + Sync + 'static> Cache<V> {
         self.tiers.local.invalidate(key)
     }
 
-    /// Removes every local copy and says how many there were; never touches the backend. Counters stay.
+    /// Removes every local copy and says how many there were; never touches the backend. Counters stay. The values of many
+    /// copies are dropped aside, on a thread of the runtime that this is called in.
     pub fn clear_local(&self) -> usize {
-        self.tiers.local.clear()
+        let cleared = self.tiers.local.take_all();
+        let entries = cleared.len();
+        drop_aside(cleared);
+        entries
     }
 
     /// Removes every key of the namespace, on every instance, and says how many there were.

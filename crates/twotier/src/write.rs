@@ -7,9 +7,10 @@ use std::{
 };
 
 use bytes::Bytes;
+use tokio::runtime::Handle;
 use twotier_backend::{BackendResult, Write};
 use twotier_core::{Error, Operation};
-use twotier_local::{Digest, WriteTicket};
+use twotier_local::{Cleared, Digest, WriteTicket};
 
 use crate::{
     Result,
@@ -20,6 +21,8 @@ use crate::{
 
 /// How many parts of one batch are on their way at once.
 const PARTS: usize = 4;
+/// How many entries are dropped at once in a task: the work of about a millisecond.
+const DROPPED_IN_PLACE: usize = 10_000;
 
 /// Options of one write.
 ///
@@ -306,7 +309,8 @@ impl<V: Send + Sync + 'static> Tiers<V> {
         self.remote.open(operation)?;
         let (local, remote) = (self.local.clone(), Arc::clone(&self.remote));
         let write = self.remote.write(operation, Cost::ONE, false, move |permit| {
-            let clearing = local.begin_clear();
+            let (clearing, cleared) = local.begin_clear();
+            drop_aside(cleared);
             async move {
                 let call = remote.backend.clear(remote.namespace.prefix().as_bytes());
                 let result = remote.meter.call(Call::Delete, call, Result::is_err).await;
@@ -316,6 +320,15 @@ impl<V: Send + Sync + 'static> Tiers<V> {
             }
         });
         self.remote.written_at_last(write).await
+    }
+}
+
+/// Drops what a tier held: much of it aside, in tokio's place for what blocks, where there is one.
+pub(crate) fn drop_aside<T: Send + 'static>(cleared: Cleared<T>) {
+    if cleared.len() > DROPPED_IN_PLACE
+        && let Ok(runtime) = Handle::try_current()
+    {
+        runtime.spawn_blocking(move || drop(cleared));
     }
 }
 

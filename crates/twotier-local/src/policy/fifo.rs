@@ -1,6 +1,5 @@
 //! The one that came in first goes: one list, which a hit does not touch.
 
-use foldhash::fast::RandomState;
 use smol_str::SmolStr;
 
 use super::{
@@ -8,6 +7,7 @@ use super::{
     table::{Pair, Table},
 };
 use crate::entry::{Entry, Shift};
+use crate::hash::KeyHasher;
 
 #[derive(Debug)]
 pub(super) struct Fifo<T> {
@@ -15,7 +15,7 @@ pub(super) struct Fifo<T> {
 }
 
 impl<T> Fifo<T> {
-    pub(super) fn new(hasher: RandomState) -> Self {
+    pub(super) fn new(hasher: KeyHasher) -> Self {
         Self { table: Table::new(hasher) }
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{HashSet, VecDeque};
 
-use foldhash::fast::RandomState;
+use crate::hash::KeyHasher;
 
 /// The last so many keys that were let go, as 32 bits of the hash of each.
 ///
@@ -10,13 +10,13 @@ use foldhash::fast::RandomState;
 /// little longer than it has earned.
 #[derive(Debug)]
 pub(super) struct Ghost {
-    known: HashSet<u32, RandomState>,
+    known: HashSet<u32, KeyHasher>,
     /// The oldest at the front.
     order: VecDeque<u32>,
 }
 
 impl Ghost {
-    pub(super) fn new(hasher: RandomState) -> Self {
+    pub(super) fn new(hasher: KeyHasher) -> Self {
         Self { known: HashSet::with_hasher(hasher), order: VecDeque::new() }
     }
 

@@ -3,7 +3,6 @@
 //! Entries hit equally often form a level, which is a list with the least recently used at its head. Levels form a list
 //! too, so that a hit, an insertion and an eviction each touch a few neighbours and never search.
 
-use foldhash::fast::RandomState;
 use smol_str::SmolStr;
 
 use super::{
@@ -11,6 +10,7 @@ use super::{
     table::{Pair, Table},
 };
 use crate::entry::{Entry, Shift};
+use crate::hash::KeyHasher;
 
 #[derive(Debug)]
 pub(super) struct Lfu<T> {
@@ -20,7 +20,7 @@ pub(super) struct Lfu<T> {
 }
 
 impl<T> Lfu<T> {
-    pub(super) fn new(hasher: RandomState) -> Self {
+    pub(super) fn new(hasher: KeyHasher) -> Self {
         Self { table: Table::new(hasher), order: Order::new() }
     }
 

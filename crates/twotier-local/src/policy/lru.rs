@@ -1,6 +1,5 @@
 //! The least recently used goes: one list, front is the next to go.
 
-use foldhash::fast::RandomState;
 use smol_str::SmolStr;
 
 use super::{
@@ -8,6 +7,7 @@ use super::{
     table::{Pair, Table},
 };
 use crate::entry::{Entry, Shift};
+use crate::hash::KeyHasher;
 
 #[derive(Debug)]
 pub(super) struct Lru<T> {
@@ -15,7 +15,7 @@ pub(super) struct Lru<T> {
 }
 
 impl<T> Lru<T> {
-    pub(super) fn new(hasher: RandomState) -> Self {
+    pub(super) fn new(hasher: KeyHasher) -> Self {
         Self { table: Table::new(hasher) }
     }
 

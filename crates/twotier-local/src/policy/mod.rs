@@ -16,13 +16,13 @@ mod table;
 mod tests;
 mod wtinylfu;
 
-use foldhash::fast::RandomState;
 use smol_str::SmolStr;
 use twotier_core::Eviction;
 
 use self::{fifo::Fifo, lfu::Lfu, lru::Lru, random::Random, s3fifo::S3Fifo, table::Pair, wtinylfu::WTinyLfu};
 use crate::{
     entry::{Entry, HEAVIEST, Shift},
+    hash::KeyHasher,
     options::Share,
 };
 
@@ -72,7 +72,7 @@ pub(crate) struct Entries<T> {
     policy: Policy<T>,
     share: Share,
     eviction: Eviction,
-    hasher: RandomState,
+    hasher: KeyHasher,
 }
 
 #[derive(Debug)]
@@ -100,7 +100,7 @@ macro_rules! each {
 }
 
 impl<T> Policy<T> {
-    fn new(eviction: Eviction, share: Share, hasher: RandomState) -> Self {
+    fn new(eviction: Eviction, share: Share, hasher: KeyHasher) -> Self {
         match eviction {
             Eviction::Lfu => Self::Lfu(Lfu::new(hasher)),
             Eviction::Fifo => Self::Fifo(Fifo::new(hasher)),
@@ -114,7 +114,7 @@ impl<T> Policy<T> {
 }
 
 impl<T> Entries<T> {
-    pub(crate) fn new(eviction: Eviction, share: Share, hasher: RandomState) -> Self {
+    pub(crate) fn new(eviction: Eviction, share: Share, hasher: KeyHasher) -> Self {
         Self { policy: Policy::new(eviction, share, hasher.clone()), share, eviction, hasher }
     }
 

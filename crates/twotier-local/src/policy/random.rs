@@ -1,6 +1,5 @@
 //! Any goes, with equal chances: the hashes of all entries lie in a row, from which one is drawn.
 
-use foldhash::fast::RandomState;
 use smol_str::SmolStr;
 
 use super::{
@@ -8,6 +7,7 @@ use super::{
     table::{Pair, Table},
 };
 use crate::entry::{Entry, Shift};
+use crate::hash::KeyHasher;
 
 #[derive(Debug)]
 pub(super) struct Random<T> {
@@ -18,7 +18,7 @@ pub(super) struct Random<T> {
 }
 
 impl<T> Random<T> {
-    pub(super) fn new(seed: u64, hasher: RandomState) -> Self {
+    pub(super) fn new(seed: u64, hasher: KeyHasher) -> Self {
         Self { table: Table::new(hasher), row: Vec::new(), random: SplitMix64(seed) }
     }
 

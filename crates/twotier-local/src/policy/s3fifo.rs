@@ -4,7 +4,7 @@
 //! remembered for as many evictions as the main part has entries. Who comes back within that time goes to the main part
 //! at once. In the main part the oldest goes unless it was hit since it was last looked at.
 //!
-//! Three rules differ from the paper's:
+//! Four rules differ from the paper's:
 //!
 //! - One hit in the small part earns a place in the main one, where the paper asks for two. In a shard of 32 entries three
 //!   keys make up the small part, and who waits there for a second hit has gone before it comes; and where recency is all
@@ -13,8 +13,9 @@
 //!   beyond its share, and its nodes are not left over when the main part has filled.
 //! - An entry that had earned its place in the main part and is removed because its value changed or expired is
 //!   remembered like one that went, so that its next value need not earn the place again.
+//! - An eviction spares at most [`SPARED`] entries for their hits and then takes the next: where everything was hit, the
+//!   shard would else be locked for as long as it takes to look at all of it three times.
 
-use foldhash::fast::RandomState;
 use smol_str::SmolStr;
 
 use super::{
@@ -24,11 +25,14 @@ use super::{
 };
 use crate::{
     entry::{Entry, Shift},
+    hash::KeyHasher,
     options::Share,
 };
 
 /// The small part's share is a tenth: the paper's choice, and not sensitive.
 pub(super) const SMALL_SHARE: usize = 10;
+/// How many entries one eviction spares. The real traces hit as often as without a bound.
+pub(super) const SPARED: usize = 32;
 /// Hits in the small part that earn a place in the main one.
 const HITS_TO_STAY: u8 = 1;
 
@@ -46,7 +50,7 @@ pub(super) struct S3Fifo<T> {
 }
 
 impl<T> S3Fifo<T> {
-    pub(super) fn new(share: Share, hasher: RandomState) -> Self {
+    pub(super) fn new(share: Share, hasher: KeyHasher) -> Self {
         Self {
             small: Table::new(hasher.clone()),
             main: Table::new(hasher.clone()),
@@ -109,11 +113,14 @@ impl<T> S3Fifo<T> {
 
     pub(super) fn evict(&mut self) -> Option<Pair<T>> {
         self.evicted = true;
+        let mut spared = 0;
         loop {
+            let tired = spared == SPARED;
+            spared += 1;
             if (is_full(&self.small, self.share) || self.main.len() == 0)
                 && let Some(oldest) = self.small.front()
             {
-                let stays = oldest.entry().mark() >= HITS_TO_STAY;
+                let stays = oldest.entry().mark() >= HITS_TO_STAY && !tired;
                 let pair = oldest.remove().0;
                 let hash = self.main.hash_of(&pair.0);
                 if stays {
@@ -125,7 +132,7 @@ impl<T> S3Fifo<T> {
             } else {
                 let mut oldest = self.main.front()?;
                 let mark = oldest.entry().mark();
-                if mark == 0 {
+                if mark == 0 || tired {
                     return Some(oldest.remove().0);
                 }
                 oldest.entry_mut().set_mark(mark - 1);
@@ -168,10 +175,11 @@ pub(super) fn is_full<T>(small: &Table<T>, share: Share) -> bool {
     small.len() >= share.max_entries || small.bytes() >= share.max_bytes
 }
 
-/// Moves what the small part cannot hold to the main part, but for the newest.
+/// Moves what the small part cannot hold to the main part, but for the newest, and no more than [`SPARED`] at once.
 pub(super) fn spill<T>(small: &mut Table<T>, main: &mut Table<T>, share: Share) {
-    while small.len() > share.max_entries || (small.bytes() > share.max_bytes && small.len() > 1) {
-        let Some(oldest) = small.front() else { return };
+    for _ in 0..SPARED {
+        let fits = small.len() <= share.max_entries && (small.bytes() <= share.max_bytes || small.len() <= 1);
+        let Some(oldest) = small.front().filter(|_| !fits) else { return };
         let pair = oldest.remove().0;
         to_main(main, main.hash_of(&pair.0), pair);
     }

@@ -1,6 +1,5 @@
 //! A map of entries that are also a queue, and weighs what it holds.
 
-use foldhash::fast::RandomState;
 use hashlink::{
     LinkedHashMap,
     linked_hash_map::{RawEntryMut, RawOccupiedEntryMut},
@@ -8,6 +7,7 @@ use hashlink::{
 use smol_str::SmolStr;
 
 use crate::entry::{Entry, Shift};
+use crate::hash::KeyHasher;
 
 /// An entry with its key, and what a policy adds to it.
 pub(crate) type Pair<T> = (SmolStr, Entry<T>);
@@ -18,12 +18,12 @@ pub(crate) type Pair<T> = (SmolStr, Entry<T>);
 /// and uncounted.
 #[derive(Debug)]
 pub(super) struct Table<T, S = ()> {
-    map: LinkedHashMap<SmolStr, (Entry<T>, S), RandomState>,
+    map: LinkedHashMap<SmolStr, (Entry<T>, S), KeyHasher>,
     bytes: usize,
 }
 
 impl<T, S> Table<T, S> {
-    pub(super) fn new(hasher: RandomState) -> Self {
+    pub(super) fn new(hasher: KeyHasher) -> Self {
         Self { map: LinkedHashMap::with_hasher(hasher), bytes: 0 }
     }
 
@@ -93,13 +93,13 @@ impl<T, S> Table<T, S> {
     }
 }
 
-fn hash_of(hasher: &RandomState, key: &SmolStr) -> u64 {
+fn hash_of(hasher: &KeyHasher, key: &SmolStr) -> u64 {
     std::hash::BuildHasher::hash_one(hasher, key.as_str())
 }
 
 /// An entry that was found.
 pub(super) struct Slot<'m, T, S = ()> {
-    entry: RawOccupiedEntryMut<'m, SmolStr, (Entry<T>, S), RandomState>,
+    entry: RawOccupiedEntryMut<'m, SmolStr, (Entry<T>, S), KeyHasher>,
     bytes: &'m mut usize,
 }
 

@@ -10,6 +10,7 @@ use super::*;
 use crate::{
     digest::Digest,
     entry::{NewEntry, Origin},
+    hash::key_hasher,
 };
 
 #[derive(Clone, Debug)]
@@ -35,7 +36,7 @@ fn step() -> impl Strategy<Value = Step> {
 /// The structure and its model side by side.
 struct Pair {
     real: Entries<u32>,
-    hasher: RandomState,
+    hasher: KeyHasher,
     model: Box<dyn ModelPolicy>,
     held: Vec<(String, u32, usize)>,
     share: Share,
@@ -44,7 +45,7 @@ struct Pair {
 
 impl Pair {
     fn new(eviction: Eviction, share: Share) -> Self {
-        let hasher = RandomState::default();
+        let hasher = key_hasher(None);
         let real = Entries::new(eviction, share, hasher.clone());
         let Share { max_entries, max_bytes } = share;
         let model: Box<dyn ModelPolicy> = match eviction {
@@ -160,7 +161,7 @@ proptest! {
 #[test]
 fn random_victims_are_uniform_and_a_seed_repeats_them() {
     let victims = |seed| {
-        let hasher = RandomState::default();
+        let hasher = key_hasher(None);
         let mut random = Random::new(seed, hasher.clone());
         let put = |random: &mut Random<u32>, number: u32| {
             let (key, at) = (number.to_string(), Timestamp::ZERO);

@@ -13,17 +13,17 @@
 
 use std::hash::BuildHasher;
 
-use foldhash::fast::RandomState;
 use smol_str::SmolStr;
 
 use super::{
     Looked, Verdict,
-    s3fifo::{is_full, small, spill, to_main},
+    s3fifo::{SPARED, is_full, small, spill, to_main},
     sketch::Sketch,
     table::{Pair, Table},
 };
 use crate::{
     entry::{Entry, Shift},
+    hash::KeyHasher,
     options::Share,
 };
 
@@ -46,7 +46,7 @@ pub(super) struct WTinyLfu<T> {
 }
 
 impl<T> WTinyLfu<T> {
-    pub(super) fn new(share: Share, hasher: RandomState) -> Self {
+    pub(super) fn new(share: Share, hasher: KeyHasher) -> Self {
         Self {
             random: hasher.hash_one("luck") | 1,
             window: Table::new(hasher.clone()),
@@ -106,16 +106,18 @@ impl<T> WTinyLfu<T> {
 
     pub(super) fn evict(&mut self) -> Option<Pair<T>> {
         self.evicted = true;
+        let mut spared = 0;
         while is_full(&self.window, self.share) || self.main.len() == 0 {
             let Some(candidate) = self.window.front() else { break };
-            let hit = candidate.entry().mark() > 0;
+            let hit = candidate.entry().mark() > 0 && spared < SPARED;
             let pair = candidate.remove().0;
             let hash = self.main.hash_of(&pair.0);
             if hit {
+                spared += 1;
                 to_main(&mut self.main, hash, pair);
                 continue;
             }
-            let Some(victim) = self.victim() else { return Some(pair) };
+            let Some(victim) = self.victim(spared) else { return Some(pair) };
             if self.admits(hash, victim) {
                 let victim = self.main.front()?.remove().0;
                 to_main(&mut self.main, hash, pair);
@@ -123,7 +125,7 @@ impl<T> WTinyLfu<T> {
             }
             return Some(pair);
         }
-        self.victim()?;
+        self.victim(spared)?;
         Some(self.main.front()?.remove().0)
     }
 
@@ -139,17 +141,18 @@ impl<T> WTinyLfu<T> {
         self.main.shift(by);
     }
 
-    /// Brings the one of the main part that would go to its front, and returns its hash.
-    fn victim(&mut self) -> Option<u64> {
+    /// Brings the one of the main part that would go to its front, and returns its hash. So many were spared before.
+    fn victim(&mut self, mut spared: usize) -> Option<u64> {
         loop {
             let mut oldest = self.main.front()?;
             let mark = oldest.entry().mark();
-            if mark == 0 {
+            if mark == 0 || spared >= SPARED {
                 let key = oldest.key().clone();
                 return Some(self.main.hash_of(&key));
             }
             oldest.entry_mut().set_mark(mark - 1);
             oldest.move_to_back();
+            spared += 1;
         }
     }
 

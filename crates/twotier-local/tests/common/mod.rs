@@ -39,8 +39,17 @@ pub(crate) fn sharded_by<T>(eviction: Eviction, max_entries: usize, shards: usiz
 where
     T: Clone + Send + Sync + 'static,
 {
+    seeded_by(eviction, max_entries, shards, 1)
+}
+
+/// The same with the hash of this seed, which decides who shares a shard.
+pub(crate) fn seeded_by<T>(eviction: Eviction, max_entries: usize, shards: usize, seed: u64) -> Tier<T>
+where
+    T: Clone + Send + Sync + 'static,
+{
     let mut options = LocalOptions::new(max_entries, 1_000_000_000, Duration::from_secs(2)).eviction(eviction);
     options.shards = Some(shards);
+    options.seed = Some(seed);
     let tier = Tier::new(namespace(), options, Arc::new(ManualClock::new()));
     tier.link_up(Lease::Unlimited);
     tier

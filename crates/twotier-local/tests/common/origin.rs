@@ -300,7 +300,7 @@ impl Origin {
 
     /// This cache clears the backend, which nobody reports.
     pub(crate) async fn clear(&self) {
-        let clearing = self.tier.begin_clear();
+        let (clearing, _cleared) = self.tier.begin_clear();
         for key in 0..KEYS.len() {
             pause().await;
             let _next = self.turn(key, |place| &mut place.queued).await;

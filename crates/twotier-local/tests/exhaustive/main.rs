@@ -30,6 +30,8 @@ mod counters;
 mod entry;
 #[path = "../../src/flight.rs"]
 mod flight;
+#[path = "../../src/hash.rs"]
+mod hash;
 #[path = "../../src/link.rs"]
 mod link;
 #[path = "../../src/load.rs"]

@@ -238,7 +238,7 @@ fn a_load_that_crosses_a_clear_of_the_tier_is_neither_joined_nor_stored_after_it
 #[test]
 fn a_load_that_crosses_a_clear_of_the_backend_is_neither_joined_nor_stored_after_it() {
     a_load_against(|tier, origin| {
-        let clearing = tier.begin_clear();
+        let (clearing, _cleared) = tier.begin_clear();
         {
             let _next = origin.0.queue.lock();
             origin.write(0);
@@ -257,7 +257,7 @@ fn no_row_from_before_a_clear_is_stored_after_it() {
         let (clearing, places) = (tier.clone(), origin.clone());
         both(
             move || {
-                let guard = clearing.begin_clear();
+                let (guard, _cleared) = clearing.begin_clear();
                 places.write_row(2);
                 places.write(2);
                 {

@@ -211,7 +211,7 @@ fn a_load_is_killed_by_the_end_of_an_own_write_that_it_began_during() {
 fn a_load_is_killed_by_the_begin_and_by_the_end_of_a_clear() {
     let tier = linked();
     let before = load(&tier);
-    let clearing = tier.begin_clear();
+    let (clearing, _cleared) = tier.begin_clear();
     assert!(!before.is_live());
     let during = load(&tier);
     drop(join_load(tier.load("k")));
@@ -222,7 +222,7 @@ fn a_load_is_killed_by_the_begin_and_by_the_end_of_a_clear() {
 #[test]
 fn nothing_is_stored_while_the_backend_is_being_cleared() {
     let tier = linked();
-    let clearing = tier.begin_clear();
+    let (clearing, _cleared) = tier.begin_clear();
     let during = load(&tier);
     assert!(during.begin_store(of("old")).is_none(), "its key may be removed before and after");
     drop(clearing);

@@ -219,7 +219,7 @@ impl World {
 
     /// This cache clears the backend, which nobody reports.
     pub(crate) fn clear(&self) {
-        let clearing = self.tier.begin_clear();
+        let (clearing, _cleared) = self.tier.begin_clear();
         let versions = array::from_fn(|key| {
             Self::pause();
             self.execute(key, self.new_value())

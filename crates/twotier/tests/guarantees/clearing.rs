@@ -1,8 +1,15 @@
 //! D9: clearing the local tier touches nothing else; clearing the namespace touches nothing of others.
 
-use twotier::MemoryBackend;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    thread::{self, ThreadId},
+};
 
-use crate::support::{over_memory, read};
+use bytes::Bytes;
+use twotier::{Cache, Codec, CodecError, MemoryBackend};
+
+use crate::support::{eventually, over_memory, read};
 
 #[tokio::test]
 async fn invalidating_one_local_copy_leaves_the_backend_and_the_others() {
@@ -13,6 +20,49 @@ async fn invalidating_one_local_copy_leaves_the_backend_and_the_others() {
     assert!(!cache.invalidate_local("a"));
     assert!(cache.get_if_local("a").is_none() && cache.get_if_local("b").is_some());
     assert_eq!(read(&cache, "a").await.as_deref(), Some("1"));
+}
+
+/// A value that says on which thread it was dropped.
+struct Witness(Arc<Mutex<HashMap<ThreadId, usize>>>);
+
+impl Drop for Witness {
+    fn drop(&mut self) {
+        *self.0.lock().unwrap().entry(thread::current().id()).or_default() += 1;
+    }
+}
+
+impl Codec<Witness> for Witness {
+    fn encode(&self, _: &Witness) -> Result<Bytes, CodecError> {
+        Ok(Bytes::from_static(b"x"))
+    }
+
+    fn decode(&self, _: &Bytes) -> Result<Witness, CodecError> {
+        Ok(Self(Arc::clone(&self.0)))
+    }
+}
+
+#[tokio::test]
+async fn many_copies_are_not_dropped_in_the_task_that_clears_them() {
+    let dropped = Arc::new(Mutex::default());
+    let store = MemoryBackend::new();
+    let builder = Cache::builder().codec(Witness(Arc::clone(&dropped))).max_entries(100_000).max_bytes(1 << 30);
+    let cache: Cache<Witness> = builder.build(store).await.unwrap();
+    let count = |here: bool| {
+        let here = |id: &ThreadId| (*id == thread::current().id()) == here;
+        dropped.lock().unwrap().iter().filter(|(id, _)| here(id)).map(|(_, count)| count).sum::<usize>()
+    };
+    let fill = async |entries: usize| {
+        let items: Vec<_> = (0..entries).map(|key| (key.to_string(), Witness(Arc::clone(&dropped)))).collect();
+        cache.set_many(items).await.unwrap();
+    };
+    fill(100).await;
+    assert_eq!(cache.clear_local(), 100);
+    let before = count(true);
+    assert!(before >= 100, "few are dropped in place");
+    fill(20_000).await;
+    assert_eq!(cache.clear_local(), 20_000);
+    eventually("all are dropped", async || count(false) >= 20_000).await;
+    assert_eq!(count(true), before);
 }
 
 mod live {

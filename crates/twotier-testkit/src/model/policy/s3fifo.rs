@@ -63,11 +63,12 @@ impl ModelPolicy for S3FifoModel {
 
     fn victim(&mut self) -> String {
         self.somebody_went = true;
-        loop {
+        for looked in 0.. {
+            let tired = looked == 32;
             let full = self.small.len() >= self.tenth.0 || self.small_bytes() >= self.tenth.1;
             if !self.small.is_empty() && (full || self.main.is_empty()) {
                 let oldest = self.small.remove(0);
-                if oldest.mark >= 1 {
+                if oldest.mark >= 1 && !tired {
                     self.main.push(Held { mark: 0, ..oldest });
                 } else {
                     self.remember(&oldest.key);
@@ -75,12 +76,13 @@ impl ModelPolicy for S3FifoModel {
                 }
             } else {
                 let oldest = self.main.remove(0);
-                if oldest.mark == 0 {
+                if oldest.mark == 0 || tired {
                     return oldest.key;
                 }
                 self.main.push(Held { mark: oldest.mark - 1, ..oldest });
             }
         }
+        unreachable!("whoever is tired takes the next")
     }
 
     fn arrived(&mut self, key: &str, weight: usize) {
@@ -90,9 +92,12 @@ impl ModelPolicy for S3FifoModel {
         } else {
             self.small.push(held);
         }
-        while !self.somebody_went
-            && (self.small.len() > self.tenth.0 || (self.small.len() > 1 && self.small_bytes() > self.tenth.1))
-        {
+        for _ in 0..32 {
+            if self.somebody_went
+                || (self.small.len() <= self.tenth.0 && (self.small.len() <= 1 || self.small_bytes() <= self.tenth.1))
+            {
+                return;
+            }
             let oldest = self.small.remove(0);
             self.main.push(Held { mark: 0, ..oldest });
         }

@@ -90,9 +90,12 @@ impl WTinyLfuModel {
         self.random.is_multiple_of(128)
     }
 
-    /// Turns the main part until one that was not hit is at its front.
-    fn turn(&mut self) {
-        while self.main.first().is_some_and(|oldest| oldest.mark > 0) {
+    /// Turns the main part until one that was not hit is at its front, or 32 entries were spared.
+    fn turn(&mut self, spared: usize) {
+        for _ in spared..32 {
+            if self.main.first().is_none_or(|oldest| oldest.mark == 0) {
+                return;
+            }
             let oldest = self.main.remove(0);
             self.main.push(Held { mark: oldest.mark - 1, ..oldest });
         }
@@ -121,18 +124,20 @@ impl ModelPolicy for WTinyLfuModel {
 
     fn victim(&mut self) -> String {
         self.somebody_went = true;
+        let mut spared = 0;
         loop {
             let full = self.window.len() >= self.tenth.0 || self.window_bytes() >= self.tenth.1;
             if self.window.is_empty() || !(full || self.main.is_empty()) {
-                self.turn();
+                self.turn(spared);
                 return self.main.remove(0).key;
             }
             let candidate = self.window.remove(0);
-            if candidate.mark > 0 {
+            if candidate.mark > 0 && spared < 32 {
+                spared += 1;
                 self.main.push(Held { mark: 0, ..candidate });
                 continue;
             }
-            self.turn();
+            self.turn(spared);
             let Some(rival) = self.main.first() else { return candidate.key };
             let (asks, rivals) = (self.estimate(&candidate.key), self.estimate(&rival.key));
             if asks > rivals || (asks >= 6 && self.lucky()) {
@@ -145,9 +150,13 @@ impl ModelPolicy for WTinyLfuModel {
 
     fn arrived(&mut self, key: &str, weight: usize) {
         self.window.push(Held { key: key.to_owned(), weight, mark: 0 });
-        while !self.somebody_went
-            && (self.window.len() > self.tenth.0 || (self.window.len() > 1 && self.window_bytes() > self.tenth.1))
-        {
+        for _ in 0..32 {
+            if self.somebody_went
+                || (self.window.len() <= self.tenth.0
+                    && (self.window.len() <= 1 || self.window_bytes() <= self.tenth.1))
+            {
+                return;
+            }
             let oldest = self.window.remove(0);
             self.main.push(Held { mark: 0, ..oldest });
         }
