@@ -3,8 +3,9 @@
 //!
 //! The rules are taken out of the text, so nothing in the library knows of this. The model of the protocol has ablations
 //! of its own, which are tests (`crates/twotier-testkit/tests/protocol/rules.rs`); these here show that the nets over the
-//! *real* code can fail.
+//! *real* code can fail. Rules of which one guarantee alone tells are taken out with the test that guards them.
 
+mod guarded;
 mod rules;
 
 use std::{
@@ -19,14 +20,19 @@ use lexopt::prelude::*;
 use crate::{
     command,
     failure::{Failure, Outcome},
+    libtest,
     server::{self, IfMissing},
 };
 
-use self::rules::{RULES, Rule, SEEN_BY_THE_MODEL_ALONE};
+use self::{
+    guarded::{GUARDED, Guarded},
+    rules::{RULES, Rule, SEEN_BY_THE_MODEL_ALONE},
+};
 
 pub(crate) const USAGE: &str =
     "  ablate  which net catches it when a rule of the protocol is taken out of the sources; in a copy, on request
-            --net NAME       only this net: exhaustive, schedules, simulation, stress (default: the first three)
+            --net NAME       only this net: exhaustive, schedules, simulation, stress (default: the first three), or
+                             guarantees, which has rules of its own, each with the tests that must fail without it
             --rule NAME      only this rule; may be given several times, and a wrong name lists them
 ";
 
@@ -37,10 +43,12 @@ pub(crate) enum Net {
     Schedules,
     Simulation,
     Stress,
+    /// Tests of one promise each: every one is asked about its own rules alone.
+    Guarantees,
 }
 
 impl Net {
-    const ALL: [Self; 4] = [Self::Exhaustive, Self::Schedules, Self::Simulation, Self::Stress];
+    const ALL: [Self; 5] = [Self::Exhaustive, Self::Schedules, Self::Simulation, Self::Stress, Self::Guarantees];
     /// What runs without a server, in seconds.
     const USUAL: [Self; 3] = [Self::Exhaustive, Self::Schedules, Self::Simulation];
 
@@ -50,6 +58,7 @@ impl Net {
             Self::Schedules => "schedules",
             Self::Simulation => "simulation",
             Self::Stress => "stress",
+            Self::Guarantees => "guarantees",
         }
     }
 
@@ -59,6 +68,7 @@ impl Net {
             Self::Schedules => &["--package", "twotier-local", "--test", "schedules"],
             Self::Simulation => &["--package", "twotier", "--features", "simulation", "--test", "simulation"],
             Self::Stress => &["--release", "--package", "twotier", "--test", "stress"],
+            Self::Guarantees => &["--package", "twotier", "--all-features", "--test", "guarantees"],
         }
     }
 }
@@ -82,19 +92,24 @@ impl Options {
                     let net = Net::ALL.into_iter().find(|net| net.name() == name);
                     options.nets = vec![net.ok_or_else(|| format!("there is no net `{name}`"))?];
                 }
-                Long("rule") => {
-                    let name = parser.value()?.string()?;
-                    if !RULES.iter().any(|rule| rule.name == name) {
-                        let names: Vec<_> = RULES.iter().map(|rule| rule.name).collect();
-                        return Err(format!("there is no rule `{name}`; there are {}", names.join(", ")).into());
-                    }
-                    options.rules.push(name);
-                }
+                Long("rule") => options.rules.push(parser.value()?.string()?),
                 Short('h') | Long("help") => return Ok(None),
                 other => return Err(other.unexpected()),
             }
         }
-        Ok(Some(options))
+        let there: Vec<_> = options.there().map(|rule| rule.name).collect();
+        match options.rules.iter().find(|name| !there.contains(&name.as_str())) {
+            Some(name) => Err(format!("there is no rule `{name}`; there are {}", there.join(", ")).into()),
+            None => Ok(Some(options)),
+        }
+    }
+
+    /// The rules that the nets are asked about.
+    fn there(&self) -> Box<dyn Iterator<Item = &'static Rule>> {
+        match self.nets[..] {
+            [Net::Guarantees] => Box::new(GUARDED.iter().map(|guarded| &guarded.rule)),
+            _ => Box::new(RULES.iter()),
+        }
     }
 
     fn wants(&self, rule: &Rule) -> bool {
@@ -105,10 +120,13 @@ impl Options {
 /// Takes the rules out one by one and prints which net caught which. Fails if a rule slips through all of them, or if a
 /// net fails with every rule in force.
 pub(crate) fn run(options: &Options) -> Outcome {
-    if options.nets.contains(&Net::Stress) {
+    if options.nets.contains(&Net::Stress) || options.nets.contains(&Net::Guarantees) {
         server::ensure(IfMissing::Fail)?;
     }
     let copy = Copy::make()?;
+    if options.nets == [Net::Guarantees] {
+        return run_guarded(&copy, options);
+    }
     command::heading("with every rule in force");
     for &net in &options.nets {
         if copy.catches(net)? {
@@ -142,19 +160,53 @@ pub(crate) fn run(options: &Options) -> Outcome {
     }
 }
 
+/// Takes each rule out that a guarantee guards, and fails if one of its tests passes without it, or fails with it.
+fn run_guarded(copy: &Copy, options: &Options) -> Outcome {
+    let wanted: Vec<&Guarded> = GUARDED.iter().filter(|guarded| options.wants(&guarded.rule)).collect();
+    let tests: BTreeSet<&str> = wanted.iter().flat_map(|guarded| guarded.tests).copied().collect();
+    command::heading("with every rule in force");
+    let whole = copy.passes(&tests)?;
+    if whole != tests.len() as u64 {
+        let all = tests.len();
+        return Err(Failure::Failed(format!(
+            "{whole} of {all} tests pass, or are there, although no rule was taken out"
+        )));
+    }
+    eprintln!("{whole} tests pass");
+    let mut missed = Vec::new();
+    for Guarded { rule, tests } in &wanted {
+        command::heading(&format!("without {}", rule.name));
+        copy.take_out(rule)?;
+        for test in *tests {
+            let caught = copy.passes(&BTreeSet::from([*test]))? == 0;
+            println!("{:<7} {}: {test}", if caught { "caught" } else { "MISSED" }, rule.name);
+            if !caught {
+                missed.push(format!("`{test}` passes without {}", rule.name));
+            }
+        }
+        copy.put_back(rule)?;
+    }
+    println!("guarantees: {} rules, {} missed", wanted.len(), missed.len());
+    if missed.is_empty() { Ok(()) } else { Err(Failure::Failed(missed.join("; "))) }
+}
+
 fn print(nets: &[Net], lines: &[(&str, Vec<bool>)]) {
     println!();
     let columns: Vec<String> = nets.iter().map(|net| format!("{:<12}", net.name())).collect();
-    println!("{:<44}{}", "rule taken out", columns.concat());
+    println!("{:<56}{}", "rule taken out", columns.concat());
     for (name, verdicts) in lines {
         let columns: Vec<String> =
             verdicts.iter().map(|caught| format!("{:<12}", if *caught { "caught" } else { "-" })).collect();
-        println!("{name:<44}{}", columns.concat());
+        println!("{name:<56}{}", columns.concat());
     }
     for (index, net) in nets.iter().enumerate() {
         let caught = lines.iter().filter(|(_, verdicts)| verdicts[index]).count();
         println!("{}: {caught} of {} rules caught", net.name(), lines.len());
     }
+}
+
+fn all_rules() -> impl Iterator<Item = &'static Rule> {
+    RULES.iter().chain(GUARDED.iter().map(|guarded| &guarded.rule))
 }
 
 /// A copy of the repository's sources, below the build folder.
@@ -187,7 +239,7 @@ impl Copy {
             fs::write(&to, bytes)?;
         }
         let mut whole = BTreeMap::new();
-        for edit in RULES.iter().flat_map(|rule| rule.edits) {
+        for edit in all_rules().flat_map(|rule| rule.edits) {
             whole.insert(edit.file, fs::read_to_string(root.join(edit.file))?);
         }
         Ok(Self { root, whole })
@@ -226,6 +278,16 @@ impl Copy {
         Ok(!status.success())
     }
 
+    /// Runs some of the guarantees over the copy, and returns how many passed. That the copy does not build is an error.
+    fn passes(&self, tests: &BTreeSet<&str>) -> Outcome<u64> {
+        command::output(self.cargo_test(Net::Guarantees).args(["--quiet", "--no-run"]))?;
+        let mut cargo = self.cargo_test(Net::Guarantees);
+        // What a test prints as it fails is no news here.
+        cargo.args(["--quiet", "--", "--exact"]).args(tests).stderr(Stdio::null());
+        let tested = libtest::run_unseen(&mut cargo)?;
+        Ok(tested.totals.passed)
+    }
+
     fn cargo_test(&self, net: Net) -> Command {
         let mut cargo = command::cargo("test");
         cargo.current_dir(&self.root).args(net.arguments());
@@ -261,12 +323,26 @@ mod tests {
 
     #[test]
     fn every_rule_is_in_the_sources_once_for_each_edit() {
-        for rule in RULES {
+        for rule in all_rules() {
             for edit in rule.edits {
                 let text = fs::read_to_string(command::root().join(edit.file)).unwrap();
                 let found = text.matches(edit.from).count();
                 assert_eq!(found, edit.times, "{}: {:?} in {}", rule.name, edit.from, edit.file);
                 assert_ne!(edit.from, edit.to);
+            }
+        }
+    }
+
+    #[test]
+    fn every_rule_has_a_name_of_its_own_and_every_guarded_one_a_test() {
+        let names: BTreeSet<_> = all_rules().map(|rule| rule.name).collect();
+        assert_eq!(names.len(), all_rules().count());
+        for Guarded { rule, tests } in GUARDED {
+            assert!(!tests.is_empty(), "{}", rule.name);
+            for test in *tests {
+                let (file, name) = (test.split("::").next().unwrap(), test.rsplit("::").next().unwrap());
+                let path = command::root().join(format!("crates/twotier/tests/guarantees/{file}.rs"));
+                assert!(fs::read_to_string(path).unwrap().contains(&format!("fn {name}(")), "{test}");
             }
         }
     }
@@ -293,5 +369,8 @@ mod tests {
         let rules = ["--rule", RULES[1].name, "--rule", RULES[0].name];
         assert_eq!(RULES.iter().filter(|rule| parsed(&rules).unwrap().unwrap().wants(rule)).count(), 2);
         assert!(parsed(&["--rule", "none"]).unwrap_err().contains(RULES[0].name));
+        let guarded = ["--rule", GUARDED[0].rule.name, "--net", "guarantees"];
+        assert!(parsed(&guarded).unwrap().unwrap().wants(&GUARDED[0].rule));
+        assert!(parsed(&guarded[..2]).unwrap_err().contains(RULES[0].name));
     }
 }

@@ -23,6 +23,11 @@ pub(crate) fn run(cargo_test: &mut Command) -> Outcome<Tested> {
     run_on(&mut io::stdout().lock(), cargo_test)
 }
 
+/// Does what [`run`] does, but passes nothing on.
+pub(crate) fn run_unseen(cargo_test: &mut Command) -> Outcome<Tested> {
+    run_on(&mut io::sink(), cargo_test)
+}
+
 fn run_on(terminal: &mut impl Write, cargo_test: &mut Command) -> Outcome<Tested> {
     let mut tested = Tested::default();
     let status = command::stream(cargo_test, terminal, |line| {

@@ -25,10 +25,9 @@ const LINK: &str = "crates/twotier-local/src/link.rs";
 const REDIS_LINK: &str = "crates/twotier-backend/src/redis/link.rs";
 const REDIS_PUSH: &str = "crates/twotier-backend/src/redis/session/push.rs";
 const REDIS_FENCE: &str = "crates/twotier-backend/src/redis/session/fence.rs";
-const WRITE: &str = "crates/twotier/src/remote/write.rs";
 const STORE: &str = "crates/twotier/src/load/store.rs";
 
-const fn edit(file: &'static str, from: &'static str, to: &'static str) -> Edit {
+pub(super) const fn edit(file: &'static str, from: &'static str, to: &'static str) -> Edit {
     Edit { file, from, to, times: 1 }
 }
 
@@ -329,14 +328,6 @@ pub(super) const RULES: &[Rule] = &[
     Rule {
         name: "a loaded value is stored only over what the load saw",
         edits: &[edit(STORE, "condition: WriteCondition::Absent });", "condition: WriteCondition::Always });")],
-    },
-    Rule {
-        name: "a write that was given up is never sent",
-        edits: &[edit(
-            WRITE,
-            "if !claim.decide(if permit.is_ok() { SENT } else { GIVEN_UP }) && permit.is_ok() {",
-            "if !claim.decide(if permit.is_ok() { SENT } else { GIVEN_UP }) && permit.is_err() {",
-        )],
     },
     Rule {
         name: "a link ends the one before at the server",

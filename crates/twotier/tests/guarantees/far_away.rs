@@ -4,7 +4,7 @@ mod live {
     use std::time::Duration;
 
     use tokio::time::Instant;
-    use twotier::{Cache, Reason, RedisBackend, Status};
+    use twotier::{Cache, Reason, RedisBackend, RedisConfig, Status};
     use twotier_testkit::{Proxy, RedisServer};
 
     use crate::support::{ends, eventually, foreign, read, text};
@@ -36,6 +36,24 @@ mod live {
         assert!(cache.get_if_local("k").is_some());
         foreign(&server, &cache, &["SET", "t:k", "w"]).await;
         assert_eq!(read(&cache, "k").await.as_deref(), Some("w"));
+        let links = cache.stats().coherence.links;
+        proxy.cut();
+        eventually("the link comes back", async || {
+            cache.stats().coherence.links > links && cache.health().status == Status::Ready
+        })
+        .await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_link_that_takes_longer_to_make_than_one_silence_may_last_is_made_as_long_as_it_gives_signs() {
+        let server = RedisServer::start();
+        let proxy = Proxy::start(server.addr());
+        let round_trip = Duration::from_millis(400);
+        proxy.set_round_trip(round_trip);
+        let began = Instant::now();
+        let cache = ends(over(&proxy)).await;
+        let (took, silence) = (began.elapsed(), RedisConfig::new(proxy.url()).connect_timeout);
+        assert!(round_trip < silence && silence < took, "{took:?} in all, {silence:?} without a sign at most");
         let links = cache.stats().coherence.links;
         proxy.cut();
         eventually("the link comes back", async || {

@@ -67,3 +67,60 @@ async fn a_closed_cache_is_down() {
     let faulty = text().build(FaultyBackend::new(MemoryBackend::new())).await.unwrap();
     assert_eq!(faulty.health().status, Status::Ready, "a wrapper says what is inside");
 }
+
+mod live {
+    use twotier::{Cache, Health, Reason, RedisBackend, Status};
+    use twotier_testkit::RedisServer;
+
+    use crate::support::{eventually, read, text};
+
+    /// A cache of the user `app`, who may do everything but what is said here.
+    async fn with_user(lacks: &str) -> (RedisServer, Cache<String>) {
+        let server = RedisServer::builder().acl_user(&format!("app on >p ~t:* &* +@all {lacks}")).start();
+        let cache = text().build(RedisBackend::new(server.url_as("app", "p")).unwrap()).await.unwrap();
+        (server, cache)
+    }
+
+    /// Takes the link away, and says what health is when it is back.
+    async fn after_a_lost_link(server: &RedisServer, cache: &Cache<String>) -> Health {
+        let links = cache.stats().coherence.links;
+        server.command(&["CLIENT", "KILL", "USER", "app"]);
+        eventually("the link comes back", async || {
+            cache.stats().coherence.links > links && cache.health().is_healthy()
+        })
+        .await;
+        cache.health()
+    }
+
+    #[tokio::test]
+    async fn a_user_who_may_not_end_its_former_connections_is_degraded_once_there_are_some() {
+        for lacks in ["-client +client|tracking +client|trackinginfo", "-info"] {
+            let (server, cache) = with_user(lacks).await;
+            assert_eq!(cache.health().to_string(), "ready", "{lacks}: there is nothing to end yet");
+            let health = after_a_lost_link(&server, &cache).await;
+            assert!(matches!(health.reasons[..], [Reason::Unfenced]), "{lacks}: {health}");
+            assert_eq!(health.status, Status::Degraded, "{lacks}");
+            // Operations work.
+            cache.set("k", lacks.to_owned()).await.unwrap();
+            assert!(cache.get_if_local("k").is_some(), "{lacks}");
+            assert_eq!(read(&cache, "k").await.as_deref(), Some(lacks));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_user_who_may_end_its_former_connections_is_ready_after_each_lost_link() {
+        let (server, cache) = with_user("").await;
+        assert_eq!(cache.health().to_string(), "ready");
+        for _ in 0..2 {
+            assert_eq!(after_a_lost_link(&server, &cache).await.to_string(), "ready");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_user_who_is_allowed_to_end_its_former_connections_is_ready_after_the_next_lost_link() {
+        let (server, cache) = with_user("-client +client|tracking +client|trackinginfo").await;
+        assert_eq!(after_a_lost_link(&server, &cache).await.status, Status::Degraded);
+        server.command(&["ACL", "SETUSER", "app", "+client"]);
+        assert_eq!(after_a_lost_link(&server, &cache).await.to_string(), "ready");
+    }
+}

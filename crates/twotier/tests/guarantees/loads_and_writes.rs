@@ -154,27 +154,34 @@ impl Codec<String> for SlowToEncode {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_own_write_that_completes_while_a_loaded_value_is_encoded_stays() {
-    let (started, wait) = mpsc::channel();
-    let (go, gate) = mpsc::channel();
-    let codec = SlowToEncode { started: Mutex::new(Some(started)), go: Mutex::new(gate) };
-    let store = MemoryBackend::new();
-    let cache: Cache<String> = Cache::builder().namespace("t").codec(codec).build(store.clone()).await.unwrap();
-    let loading = tokio::spawn({
-        let cache = cache.clone();
-        async move { cache.get_or_load("k", async || Ok::<_, io::Error>("old".to_owned())).await.unwrap() }
-    });
-    tokio::task::spawn_blocking(move || wait.recv().unwrap()).await.unwrap();
-    cache.set("k", "new".to_owned()).await.unwrap();
-    go.send(()).unwrap();
-    assert_eq!(*ends(loading).await.unwrap(), "old");
-    assert_eq!(held(&store).await.unwrap(), "new");
-    assert_eq!(read(&cache, "k").await.as_deref(), Some("new"));
+async fn an_own_write_or_delete_that_completes_while_a_loaded_value_is_encoded_stays() {
+    for delete in [false, true] {
+        let (started, wait) = mpsc::channel();
+        let (go, gate) = mpsc::channel();
+        let codec = SlowToEncode { started: Mutex::new(Some(started)), go: Mutex::new(gate) };
+        let store = MemoryBackend::new();
+        let cache: Cache<String> = Cache::builder().namespace("t").codec(codec).build(store.clone()).await.unwrap();
+        let loading = tokio::spawn({
+            let cache = cache.clone();
+            async move { cache.get_or_load("k", async || Ok::<_, io::Error>("old".to_owned())).await.unwrap() }
+        });
+        tokio::task::spawn_blocking(move || wait.recv().unwrap()).await.unwrap();
+        cache.set("k", "new".to_owned()).await.unwrap();
+        if delete {
+            // Nothing is there again, as the load saw it.
+            assert!(cache.delete("k").await.unwrap());
+        }
+        go.send(()).unwrap();
+        assert_eq!(*ends(loading).await.unwrap(), "old");
+        let expected = (!delete).then(|| Bytes::from_static(b"new"));
+        assert_eq!(held(&store).await, expected, "delete: {delete}");
+        assert_eq!(read(&cache, "k").await.as_deref(), (!delete).then_some("new"), "delete: {delete}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_change_while_the_store_waits_for_its_turn_stays() {
-    for own in [false, true] {
+    for (own, delete) in [(false, false), (false, true), (true, false), (true, true)] {
         let store = MemoryBackend::new();
         let foreign = store.clone();
         let faulty = FaultyBackend::new(store);
@@ -199,7 +206,13 @@ async fn a_change_while_the_store_waits_for_its_turn_stays() {
         tokio::time::sleep(Duration::from_millis(10)).await;
         let writing = own.then(|| {
             let cache = cache.clone();
-            tokio::spawn(async move { cache.set("k", "new".to_owned()).await.unwrap() })
+            tokio::spawn(async move {
+                if delete {
+                    assert!(!cache.delete("k").await.unwrap(), "nothing was stored before it");
+                } else {
+                    cache.set("k", "new".to_owned()).await.unwrap();
+                }
+            })
         });
         tokio::time::sleep(Duration::from_millis(10)).await;
         // The loader returns; its store waits behind the read, and behind the own write.
@@ -207,6 +220,9 @@ async fn a_change_while_the_store_waits_for_its_turn_stays() {
         tokio::time::sleep(Duration::from_millis(10)).await;
         if !own {
             write(&foreign, "new").await;
+            if delete {
+                assert!(foreign.delete(b"t:k").await.unwrap());
+            }
         }
         faults.hang(false);
         ends(other).await.unwrap().unwrap();
@@ -214,8 +230,9 @@ async fn a_change_while_the_store_waits_for_its_turn_stays() {
         if let Some(writing) = writing {
             ends(writing).await.unwrap();
         }
-        assert_eq!(held(&foreign).await.unwrap(), "new", "own: {own}");
-        assert_eq!(read(&cache, "k").await.as_deref(), Some("new"), "own: {own}");
+        let expected = (!delete).then(|| Bytes::from_static(b"new"));
+        assert_eq!(held(&foreign).await, expected, "own: {own}");
+        assert_eq!(read(&cache, "k").await.as_deref(), (!delete).then_some("new"), "own: {own}, delete: {delete}");
     }
 }
 
@@ -224,7 +241,8 @@ async fn whoever_asks_after_something_newer_was_returned_does_not_join_an_older_
     for (setting, builder) in settings() {
         let store = MemoryBackend::new();
         let foreign = store.clone();
-        let cache = builder.build(store).await.unwrap();
+        // No copy says that the key is absent, so that it is read anew although nobody reports the change.
+        let cache = builder.negative_time_to_live(None).build(store).await.unwrap();
         let go = Arc::new(Notify::new());
         let loading = |value: &str, go: Arc<Notify>| {
             let (cache, value) = (cache.clone(), value.to_owned());
@@ -237,9 +255,7 @@ async fn whoever_asks_after_something_newer_was_returned_does_not_join_an_older_
         let first = loading("old", Arc::clone(&go));
         tokio::time::sleep(Duration::from_millis(10)).await;
         write(&foreign, "new").await;
-        cache.clear_local();
         assert_eq!(read(&cache, "k").await.as_deref(), Some("new"), "{setting}");
-        cache.clear_local();
         let second = loading("mine", Arc::new(Notify::new()));
         tokio::time::sleep(Duration::from_millis(10)).await;
         go.notify_one();

@@ -132,6 +132,17 @@ async fn a_batch_that_stalls_ends_one_timeout_later_and_keeps_what_has_come() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_batch_of_reads_that_stalls_asks_for_no_more() {
+    let backend = Trickle::new(Duration::from_millis(10), 0);
+    let cache = over(&backend).await;
+    let began = Instant::now();
+    let found = ends(cache.get_each(&keys(10_000))).await;
+    assert_eq!(began.elapsed().as_millis(), 500, "one deadline for the call");
+    assert!(found.iter().all(|found| found.as_ref().is_err_and(|error| error.kind() == ErrorKind::Timeout)));
+    assert!(backend.calls.load(SeqCst) <= 4);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_batch_of_writes_that_stalls_says_what_was_sent_and_sends_no_more() {
     let backend = Trickle::new(Duration::from_millis(10), 0);
     let cache = over(&backend).await;

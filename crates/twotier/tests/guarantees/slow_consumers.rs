@@ -66,13 +66,19 @@ async fn calls_that_are_polled_once_and_then_kept_give_their_permits_back() {
     let cache = distant(4).await;
     let batch = keys(4);
     let other_batch: Vec<String> = (0..4).map(|key| format!("m{key}")).collect();
+    // As many of each kind as there are permits.
+    let (written, deleted) = (["s0", "s1", "s2", "s3"], ["d0", "d1", "d2", "d3"]);
     let mut kept: Vec<Pin<Box<dyn Future<Output = ()> + '_>>> = Vec::new();
     for key in &batch {
         kept.push(Box::pin(cache.get(key).map(drop)));
     }
     kept.push(Box::pin(cache.get_many(&other_batch).map(drop)));
-    kept.push(Box::pin(cache.set("s", "v".to_owned()).map(drop)));
-    kept.push(Box::pin(cache.delete("d").map(drop)));
+    for (written, deleted) in written.into_iter().zip(deleted) {
+        kept.push(Box::pin(cache.set(written, "v".to_owned()).map(drop)));
+        kept.push(Box::pin(cache.delete(deleted).map(drop)));
+    }
+    kept.push(Box::pin(cache.set_many(written.map(|key| (key, "v".to_owned()))).map(drop)));
+    kept.push(Box::pin(cache.delete_many(&deleted).map(drop)));
     kept.push(Box::pin(cache.update("u", |_| Some("v".to_owned())).map(drop)));
     kept.push(Box::pin(cache.get_or_load("l", async || Err::<String, _>("no")).map(drop)));
     for call in &mut kept {

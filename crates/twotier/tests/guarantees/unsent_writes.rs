@@ -67,6 +67,8 @@ impl Backend for Connecting {
 
     async fn get(&self, key: &[u8]) -> BackendResult<Option<Stored>> {
         self.ready().await?;
+        // The deadline of an update begins before that of its write.
+        tokio::time::sleep(Duration::from_millis(10)).await;
         self.store.get(key).await
     }
 
@@ -161,12 +163,20 @@ async fn what_is_not_sent_by_its_deadline_never_is_and_its_error_says_so() {
 async fn a_write_that_is_dropped_before_it_was_sent_never_is() {
     let backend = Connecting::new();
     let cache = cache(&backend).await;
-    for (which, call) in every_write(&cache) {
-        assert!(call.now_or_never().is_none(), "{which} waits for the connection");
+    for in_turn in [false, true] {
+        for (which, mut call) in every_write(&cache) {
+            backend.set_up(false);
+            assert!(poll!(call.as_mut()).is_pending(), "{which} waits for the connection");
+            if in_turn {
+                // It is the next one to be sent by now.
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            drop(call);
+            backend.set_up(true);
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            assert_eq!(backend.sent(), Vec::<String>::new(), "{which}, in turn: {in_turn}");
+        }
     }
-    backend.set_up(true);
-    tokio::time::sleep(Duration::from_secs(60)).await;
-    assert_eq!(backend.sent(), Vec::<String>::new());
 }
 
 #[tokio::test(start_paused = true)]
@@ -284,35 +294,62 @@ async fn a_refusal_was_not_executed_and_of_a_lost_link_nobody_knows() {
 
 #[tokio::test]
 async fn a_write_for_which_the_backend_is_not_ready_was_not_sent_whatever_its_error_says() {
-    let cache = text().build(NeverReady(MemoryBackend::new())).await.unwrap();
-    let error = cache.set("k", v("1")).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Unavailable);
-    assert!(!error.may_have_executed(), "{error:?}");
+    for at_once in [true, false] {
+        let cache = text().build(NeverReady { store: MemoryBackend::new(), at_once }).await.unwrap();
+        let error = cache.set("k", v("1")).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        assert!(!error.may_have_executed(), "at once: {at_once}, {error:?}");
+    }
 }
 
-/// A store whose connection cannot be made.
+#[test]
+fn a_write_that_waits_when_the_runtime_ends_was_not_sent_and_of_one_under_way_nobody_knows() {
+    let never_up = Connecting::new();
+    let hangs = FaultyBackend::new(MemoryBackend::new());
+    let faults = hangs.faults();
+    let backends: [(Arc<dyn Backend>, bool); 2] = [(Arc::new(never_up), false), (Arc::new(hangs), true)];
+    for (backend, sent) in backends {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let cache = runtime.block_on(text().build(backend)).unwrap();
+        faults.hang(sent);
+        let mut write = Box::pin(cache.set("k", v("1")));
+        assert!(write.as_mut().now_or_never().is_none(), "sent: {sent}");
+        drop(runtime);
+        let error = write.as_mut().now_or_never().expect("the call ends with the runtime").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "sent: {sent}");
+        assert_eq!(error.may_have_executed(), sent, "{error:?}");
+    }
+}
+
+/// A store whose connection cannot be made, which it says at once or a moment later.
 #[derive(Debug)]
-struct NeverReady(MemoryBackend);
+struct NeverReady {
+    store: MemoryBackend,
+    at_once: bool,
+}
 
 #[async_trait]
 impl Backend for NeverReady {
     async fn ready(&self) -> BackendResult<()> {
+        if !self.at_once {
+            tokio::task::yield_now().await;
+        }
         Err(BackendError::new(BackendErrorKind::Unavailable, "unplugged"))
     }
 
     async fn get(&self, key: &[u8]) -> BackendResult<Option<Stored>> {
-        self.0.get(key).await
+        self.store.get(key).await
     }
 
     async fn set(&self, key: &[u8], value: Bytes, ttl: Option<Duration>) -> BackendResult<()> {
-        self.0.set(key, value, ttl).await
+        self.store.set(key, value, ttl).await
     }
 
     async fn delete(&self, key: &[u8]) -> BackendResult<bool> {
-        self.0.delete(key).await
+        self.store.delete(key).await
     }
 
     async fn clear(&self, prefix: &[u8]) -> BackendResult<u64> {
-        self.0.clear(prefix).await
+        self.store.clear(prefix).await
     }
 }

@@ -1,0 +1,617 @@
+//! Rules that are taken out with the tests that guard them: promises of the facade and of the link to Redis of which the
+//! nets over the protocol tell nothing, or not all.
+
+use super::rules::{Edit, Rule, edit};
+
+/// A rule, and the tests of `crates/twotier/tests/guarantees/` each of which fails without it.
+pub(super) struct Guarded {
+    pub(super) rule: Rule,
+    pub(super) tests: &'static [&'static str],
+}
+
+const WRITE_QUEUE: &str = "crates/twotier/src/remote/write.rs";
+const STORE: &str = "crates/twotier/src/load/store.rs";
+const LOAD: &str = "crates/twotier/src/load.rs";
+const LOAD_MANY: &str = "crates/twotier/src/load/many.rs";
+const LOAD_STACK: &str = "crates/twotier/src/load/stack.rs";
+const READ: &str = "crates/twotier/src/read.rs";
+const REMOTE_READ: &str = "crates/twotier/src/remote/read.rs";
+const CALL: &str = "crates/twotier/src/remote/call.rs";
+const WRITE: &str = "crates/twotier/src/write.rs";
+const UPDATE: &str = "crates/twotier/src/update.rs";
+const HEALTH: &str = "crates/twotier/src/health.rs";
+const ERROR: &str = "crates/twotier-core/src/error.rs";
+const SHARD: &str = "crates/twotier-local/src/shard.rs";
+const LOADS: &str = "crates/twotier-local/src/loads.rs";
+const REDIS_LINK: &str = "crates/twotier-backend/src/redis/link.rs";
+const REDIS_OPEN: &str = "crates/twotier-backend/src/redis/session/open.rs";
+const REDIS_FENCE: &str = "crates/twotier-backend/src/redis/session/fence.rs";
+const REDIS_CONNECTION: &str = "crates/twotier-backend/src/redis/wire/connection.rs";
+const REDIS_ERROR: &str = "crates/twotier-backend/src/redis/wire/error.rs";
+const REDIS_BATCH: &str = "crates/twotier-backend/src/redis/command/batch.rs";
+const REDIS_SIZES: &str = "crates/twotier-backend/src/redis/command/sizes.rs";
+const REDIS_WRITE: &str = "crates/twotier-backend/src/redis/command/write.rs";
+
+const fn guarded(name: &'static str, edits: &'static [Edit], tests: &'static [&'static str]) -> Guarded {
+    Guarded { rule: Rule { name, edits }, tests }
+}
+
+pub(super) const GUARDED: &[Guarded] = &[
+    guarded(
+        "a loaded value is stored only where the load saw nothing",
+        &[edit(STORE, "condition: WriteCondition::Absent });", "condition: WriteCondition::Always });")],
+        &["loads_and_writes::a_foreign_write_while_the_loader_runs_stays_in_every_mode"],
+    ),
+    guarded(
+        "the last look at a load is taken as its store is sent",
+        &[edit(SHARD, "if !is_up(epoch) || !self.loads.is_live(claim, epoch) {", "if !is_up(epoch) {")],
+        &[
+            "loads_and_writes::an_own_write_or_delete_while_the_loader_runs_stays_in_every_mode",
+            "loads_and_writes::a_foreign_change_that_nobody_reports_because_the_link_is_cut_stays",
+            "loads_and_writes::a_reported_delete_while_the_loader_runs_is_not_undone",
+            "loads_and_writes::an_own_write_or_delete_that_completes_while_a_loaded_value_is_encoded_stays",
+            "loads_and_writes::a_change_while_the_store_waits_for_its_turn_stays",
+        ],
+    ),
+    guarded(
+        "a store is registered no earlier than it is sent",
+        &[
+            edit(
+                STORE,
+                "        let remote = Arc::clone(&self.remote);\n        let cost",
+                "        let early: Vec<_> = storing.iter().map(|one| one.loaded.begin_store(Digest::of(&one.prepared.bytes))).collect();\n        let mut early = early.into_iter();\n        let remote = Arc::clone(&self.remote);\n        let cost",
+            ),
+            edit(
+                STORE,
+                "let Storing { key, loaded, prepared, condition } = &storing;\n                match loaded.begin_store(Digest::of(&prepared.bytes)) {",
+                "let Storing { key, prepared, condition, .. } = &storing;\n                match early.next().flatten() {",
+            ),
+        ],
+        &["loads_and_writes::a_change_while_the_store_waits_for_its_turn_stays"],
+    ),
+    guarded(
+        "an own write kills the load",
+        &[
+            edit(
+                SHARD,
+                "        let _dead = self.loads.kill(hash, key);\n        self.register",
+                "        self.register",
+            ),
+            edit(LOADS, "_ => _ = self.kill(write.hash, write.key),", "_ => {}"),
+        ],
+        &[
+            "loads_and_writes::an_own_write_or_delete_while_the_loader_runs_stays_in_every_mode",
+            "loads_and_writes::an_own_write_or_delete_that_completes_while_a_loaded_value_is_encoded_stays",
+        ],
+    ),
+    guarded(
+        "a read that found something else kills the load of its key",
+        &[edit(
+            SHARD,
+            "let overtaken = self.loads.see(claim.hash, claim.key, digest);\n        (self",
+            "let overtaken = None;\n        (self",
+        )],
+        &["loads_and_writes::whoever_asks_after_something_newer_was_returned_does_not_join_an_older_load"],
+    ),
+    guarded(
+        "writes are sent by one at a time",
+        &[edit(
+            WRITE_QUEUE,
+            "let free = !std::mem::replace(&mut state.sending, true);",
+            "let free = !std::mem::replace(&mut state.sending, true) || state.waiting.is_empty();",
+        )],
+        &["loads_and_writes::a_delete_is_never_sent_between_the_last_look_at_a_load_and_its_store"],
+    ),
+    guarded(
+        "a loaded value that is not stored is counted",
+        &[edit(STORE, "Err(error) => self.remote.not_stored(&error, true),", "Err(error) => drop(error),")],
+        &["loads_and_writes::a_loaded_value_that_cannot_be_stored_is_returned_and_counted"],
+    ),
+    guarded(
+        "a loader that asks for its own key is an error",
+        &[edit(LOAD_STACK, "if running.cache == cache && keys", "if running.cache != running.cache && keys")],
+        &["loads_end::a_loader_that_asks_for_its_own_key_is_an_error_at_once_and_everybody_is_told"],
+    ),
+    guarded(
+        "so is one that asks for it through the loader of another key",
+        &[edit(LOAD_STACK, "frame = running.outer.as_ref();", "frame = None;")],
+        &["loads_end::a_loader_that_asks_for_its_own_key_is_an_error_at_once_and_everybody_is_told"],
+    ),
+    guarded(
+        "a loader may ask another cache for its key",
+        &[edit(LOAD_STACK, "if running.cache == cache && keys", "if keys")],
+        &["loads_end::a_loader_may_ask_for_other_keys_and_for_its_own_in_another_cache"],
+    ),
+    guarded(
+        "a loader may ask for another key",
+        &[edit(LOAD_STACK, "&& keys.iter().any(|key| running.keys.contains(key))", "")],
+        &["loads_end::a_loader_may_ask_for_other_keys_and_for_its_own_in_another_cache"],
+    ),
+    guarded(
+        "a load is waited for no longer than configured",
+        &[edit(
+            LOAD,
+            "self.remote.timeout(self.remote.settings.load_wait, joiner.wait())",
+            "self.remote.timeout(self.remote.settings.load_wait * 1000, joiner.wait())",
+        )],
+        &[
+            "loads_end::a_leader_that_is_kept_and_not_polled_is_waited_for_once_and_then_replaced_by_one",
+            "loads_end::loaders_that_wait_for_each_other_s_keys_end",
+        ],
+    ),
+    guarded(
+        "a load that was waited for long enough is not joined again",
+        &[edit(LOAD, "self.local.load_again(key, &joiner)", "self.local.load(key)")],
+        &[
+            "loads_end::a_leader_that_is_kept_and_not_polled_is_waited_for_once_and_then_replaced_by_one",
+            "loads_end::loaders_that_wait_for_each_other_s_keys_end",
+        ],
+    ),
+    guarded(
+        "a batch waits for a load no longer than configured",
+        &[edit(
+            LOAD_MANY,
+            "self.remote.timeout(self.remote.settings.load_wait, std",
+            "self.remote.timeout(self.remote.settings.load_wait * 1000, std",
+        )],
+        &["loads_end::a_leader_that_is_kept_and_not_polled_is_waited_for_once_and_then_replaced_by_one"],
+    ),
+    guarded(
+        "a batch does not join again what it waited for long enough",
+        &[edit(LOAD_MANY, "self.local.load_again(key, &joiner)", "self.local.load(key)")],
+        &["loads_end::a_leader_that_is_kept_and_not_polled_is_waited_for_once_and_then_replaced_by_one"],
+    ),
+    guarded(
+        "a loader has a deadline",
+        &[edit(
+            LOAD,
+            "match self.remote.timeout(after, loading.run(loader)).await",
+            "match self.remote.timeout(after * 1000, loading.run(loader)).await",
+        )],
+        &["loads_end::a_loader_that_never_ends_is_dropped_at_its_deadline"],
+    ),
+    guarded(
+        "deadlines are on the runtime of the cache",
+        &[edit(
+            CALL,
+            "        let _entered = self.runtime.enter();\n        timeout(after, future)",
+            "        timeout(after, future)",
+        )],
+        &["loads_end::a_miss_and_a_load_work_when_polled_outside_the_runtime"],
+    ),
+    guarded(
+        "a write leaves the queue at its deadline",
+        &[edit(
+            WRITE_QUEUE,
+            "match timeout_at(deadline, admitted.as_mut()).await {",
+            "match timeout_at(deadline + std::time::Duration::from_secs(3600), admitted.as_mut()).await {",
+        )],
+        &[
+            "unsent_writes::what_is_not_sent_by_its_deadline_never_is_and_its_error_says_so",
+            "unsent_writes::a_write_that_waits_and_is_never_polled_again_is_sent_in_its_turn_and_holds_nobody_up",
+        ],
+    ),
+    guarded(
+        "a write that was given up is never sent",
+        &[edit(
+            WRITE_QUEUE,
+            "if !claim.decide(if permit.is_ok() { SENT } else { GIVEN_UP }) && permit.is_ok() {",
+            "if !claim.decide(if permit.is_ok() { SENT } else { GIVEN_UP }) && permit.is_err() {",
+        )],
+        &[
+            "unsent_writes::a_write_that_is_dropped_before_it_was_sent_never_is",
+            "unsent_writes::an_update_that_cannot_be_sent_changes_nothing_and_says_so",
+        ],
+    ),
+    guarded(
+        "a write whose caller goes away is given up",
+        &[edit(
+            WRITE_QUEUE,
+            "    fn drop(&mut self) {\n        let _sent = self.give_up();",
+            "    fn drop(&mut self) {",
+        )],
+        &["unsent_writes::a_write_that_is_dropped_before_it_was_sent_never_is"],
+    ),
+    guarded(
+        "a write that was given up says that it was not sent",
+        &[edit(
+            WRITE_QUEUE,
+            "!self.claim.decide(GIVEN_UP) && self.was_sent()",
+            "!self.claim.decide(GIVEN_UP) || !self.was_sent()",
+        )],
+        &[
+            "unsent_writes::what_is_not_sent_by_its_deadline_never_is_and_its_error_says_so",
+            "unsent_writes::a_write_that_waits_for_its_turn_past_its_deadline_is_not_sent",
+        ],
+    ),
+    guarded(
+        "what has to wait stands behind what waits already",
+        &[edit(
+            WRITE_QUEUE,
+            "return self.queue(terms, claim, start, VecDeque::push_back) };",
+            "return self.queue(terms, claim, start, VecDeque::push_front) };",
+        )],
+        &["unsent_writes::writes_of_every_kind_reach_the_backend_in_the_order_of_the_calls"],
+    ),
+    guarded(
+        "an update counts as sent no earlier than it is",
+        &[edit(
+            UPDATE,
+            "            let sending = Arc::clone(sent);\n",
+            "            let sending = Arc::clone(sent);\n            sent.store(true, Ordering::Release);\n",
+        )],
+        &["unsent_writes::an_update_that_cannot_be_sent_changes_nothing_and_says_so"],
+    ),
+    guarded(
+        "a write for which the backend is not ready was not sent",
+        &[edit(
+            WRITE_QUEUE,
+            "Some(ready.map(|()| permit).map_err(|source| self.backend_failed(operation, source.not_sent())))",
+            "Some(ready.map(|()| permit).map_err(|source| self.backend_failed(operation, source)))",
+        )],
+        &["unsent_writes::a_write_for_which_the_backend_is_not_ready_was_not_sent_whatever_its_error_says"],
+    ),
+    guarded(
+        "nor was one for which it turns out not to be",
+        &[edit(
+            WRITE_QUEUE,
+            "Ok(Err(source)) => return Err(self.backend_failed(operation, source.not_sent())),",
+            "Ok(Err(source)) => return Err(self.backend_failed(operation, source)),",
+        )],
+        &["unsent_writes::a_write_for_which_the_backend_is_not_ready_was_not_sent_whatever_its_error_says"],
+    ),
+    guarded(
+        "a write in its turn waits until the backend is ready",
+        &[edit(WRITE_QUEUE, "self.backend.ready().await.map(|()| permit)", "Ok::<_, BackendError>(permit)")],
+        &["unsent_writes::writes_of_every_kind_reach_the_backend_in_the_order_of_the_calls"],
+    ),
+    guarded(
+        "a write that waits when the runtime ends was not sent",
+        &[edit(WRITE_QUEUE, "let source = if write.was_sent() { source } else { source.not_sent() };", "")],
+        &["unsent_writes::a_write_that_waits_when_the_runtime_ends_was_not_sent_and_of_one_under_way_nobody_knows"],
+    ),
+    guarded(
+        "a refusal was not executed",
+        &[edit(ERROR, "        self.executed\n", "        true\n")],
+        &["unsent_writes::a_refusal_was_not_executed_and_of_a_lost_link_nobody_knows"],
+    ),
+    guarded(
+        "the permit of a read goes back with its answer",
+        &[
+            edit(
+                REMOTE_READ,
+                "move |answer| finisher.arrived(operation, ticket, answer));",
+                "move |answer, permit| finisher.arrived(operation, ticket, answer, Some(permit)));",
+            ),
+            edit(
+                REMOTE_READ,
+                "move |answer| _ = sender.send(answer)",
+                "move |answer, _permit| _ = sender.send(answer)",
+            ),
+            edit(
+                REMOTE_READ,
+                "then: impl FnOnce(BackendResult<Option<Stored>>) + Send + 'static,",
+                "then: impl FnOnce(BackendResult<Option<Stored>>, Permit) + Send + 'static,",
+            ),
+            edit(
+                REMOTE_READ,
+                "            drop(permit);\n            remote.meter.end(started, answer.is_err());\n            then(answer);",
+                "            remote.meter.end(started, answer.is_err());\n            then(answer, permit);",
+            ),
+            edit(
+                REMOTE_READ,
+                "                self.arrived(operation, ticket, answer);",
+                "                self.arrived(operation, ticket, answer, None);",
+            ),
+            edit(
+                REMOTE_READ,
+                "ticket: Fill<V>, answer: BackendResult<Option<Stored>>) {",
+                "ticket: Fill<V>, answer: BackendResult<Option<Stored>>, permit: Option<Permit>) {",
+            ),
+            edit(
+                REMOTE_READ,
+                "ticket.arrived(move |ticket| {\n",
+                "ticket.arrived(move |ticket| {\n            drop(permit);\n",
+            ),
+        ],
+        &[
+            "slow_consumers::a_slow_consumer_of_many_reads_slows_nobody_else_down",
+            "slow_consumers::calls_that_are_polled_once_and_then_kept_give_their_permits_back",
+        ],
+    ),
+    guarded(
+        "the permit of a batch goes back with its last answer",
+        &[
+            edit(
+                REMOTE_READ,
+                "move |answer| finisher.arrived(operation, ticket, answer));",
+                "move |answer| finisher.arrived(operation, ticket, answer, None));",
+            ),
+            edit(
+                REMOTE_READ,
+                "                self.arrived(operation, ticket, answer);",
+                "                self.arrived(operation, ticket, answer, Some(Arc::clone(&permit)));",
+            ),
+            edit(
+                REMOTE_READ,
+                "        let failed = AtomicBool::new(false);\n",
+                "        let failed = AtomicBool::new(false);\n        let permit = Arc::new(permit);\n",
+            ),
+            edit(
+                REMOTE_READ,
+                "        drop(permit);\n        self.meter.end(started, ended",
+                "        self.meter.end(started, ended",
+            ),
+            edit(
+                REMOTE_READ,
+                "ticket: Fill<V>, answer: BackendResult<Option<Stored>>) {",
+                "ticket: Fill<V>, answer: BackendResult<Option<Stored>>, permit: Option<Arc<Permit>>) {",
+            ),
+            edit(
+                REMOTE_READ,
+                "ticket.arrived(move |ticket| {\n",
+                "ticket.arrived(move |ticket| {\n            drop(permit);\n",
+            ),
+        ],
+        &["slow_consumers::calls_that_are_polled_once_and_then_kept_give_their_permits_back"],
+    ),
+    guarded(
+        "a write that was sent goes on without its caller",
+        &[
+            edit(
+                WRITE_QUEUE,
+                "#[derive(Debug, Default)]\nstruct Claim(AtomicU8);",
+                "#[derive(Default)]\nstruct Claim(AtomicU8, Mutex<Option<Rest>>);",
+            ),
+            edit(WRITE_QUEUE, "            self.runtime.spawn(rest);\n", "            *claim.1.lock() = Some(rest);\n"),
+            edit(
+                WRITE_QUEUE,
+                "        match self.timeout(self.settings.op_timeout, &mut write.outcome).await {",
+                "        let claim = Arc::clone(&write.claim);\n        let polled = std::future::poll_fn(|context| {\n            let rest = claim.1.lock().take();\n            if let Some(mut rest) = rest {\n                if rest.as_mut().poll(context).is_pending() {\n                    *claim.1.lock() = Some(rest);\n                }\n            }\n            Pin::new(&mut write.outcome).poll(context)\n        });\n        match self.timeout(self.settings.op_timeout, polled).await {",
+            ),
+        ],
+        &["slow_consumers::calls_that_are_polled_once_and_then_kept_give_their_permits_back"],
+    ),
+    guarded(
+        "a batch goes on as long as anything moves",
+        &[edit(
+            CALL,
+            "            if now == before {\n                return None;",
+            "            if now.0 >= before.0 {\n                return None;",
+        )],
+        &["progress::a_batch_takes_as_long_as_its_answers_keep_coming"],
+    ),
+    guarded(
+        "a batch for which nothing moves ends",
+        &[edit(
+            CALL,
+            "            if now == before {\n                return None;",
+            "            if now.0 < before.0 {\n                return None;",
+        )],
+        &["progress::a_batch_that_stalls_ends_one_timeout_later_and_keeps_what_has_come"],
+    ),
+    guarded(
+        "what has come by then is kept",
+        &[edit(
+            READ,
+            "                                Poll::Ready(joined) => Some(joined),",
+            "                                Poll::Ready(_) => None,",
+        )],
+        &["progress::a_batch_that_stalls_ends_one_timeout_later_and_keeps_what_has_come"],
+    ),
+    guarded(
+        "nothing is asked for after a part that stalled",
+        &[edit(
+            READ,
+            "                            stopped.get_or_insert_with(|| error.clone());",
+            "                            let _ = error;",
+        )],
+        &["progress::a_batch_of_reads_that_stalls_asks_for_no_more"],
+    ),
+    guarded(
+        "nothing is sent after a part that stalled",
+        &[edit(
+            WRITE,
+            "                        stopped = Some(error);\n                        break;",
+            "                        stopped = Some(error);",
+        )],
+        &["progress::a_batch_of_writes_that_stalls_says_what_was_sent_and_sends_no_more"],
+    ),
+    guarded(
+        "a part that was sent says so",
+        &[edit(WRITE, "let sent = part.was_sent();", "let sent = !part.was_sent();")],
+        &["progress::a_batch_of_writes_that_stalls_says_what_was_sent_and_sends_no_more"],
+    ),
+    guarded(
+        "a part that was not sent says so",
+        &[edit(
+            WRITE,
+            "results.resize_with(items, || Err(not_sent.clone().unwrap_or_else(|| self.remote.timed_out(operation, false))));",
+            "let _ = not_sent;\n        results.resize_with(items, || Err(self.remote.timed_out(operation, true)));",
+        )],
+        &["progress::a_batch_of_writes_that_stalls_says_what_was_sent_and_sends_no_more"],
+    ),
+    guarded(
+        "a link that is being made lives as long as it gives signs",
+        &[edit(REDIS_OPEN, "timeout(silence * ATTEMPT, progress", "timeout(silence, progress")],
+        &[
+            "far_away::live::a_link_that_takes_longer_to_make_than_one_silence_may_last_is_made_as_long_as_it_gives_signs",
+        ],
+    ),
+    guarded(
+        "a round trip of 300 ms is no silence",
+        &[edit(REDIS_OPEN, "progress.while_alive(silence, attempt)", "progress.while_alive(silence / 4, attempt)")],
+        &["far_away::live::a_link_over_300_ms_is_made_with_every_default_and_comes_back_after_a_cut"],
+    ),
+    guarded(
+        "a staleness bound that is too small is said",
+        &[edit(HEALTH, "if broadcast && needed >= bound {", "if broadcast && needed >= bound && closed {")],
+        &["far_away::live::a_staleness_bound_that_two_round_trips_use_up_is_said"],
+    ),
+    guarded(
+        "the parts of a batch go together",
+        &[edit(
+            REDIS_BATCH,
+            "        while next < keys.len() {\n",
+            "        while next < keys.len() && under_way.keys == 0 {\n",
+        )],
+        &["far_away::live::a_batch_of_512_large_values_takes_a_handful_of_round_trips"],
+    ),
+    guarded(
+        "one large value changes little of what is expected of others",
+        &[edit(
+            REDIS_SIZES,
+            "(bytes / keys.max(1)).clamp(before / 2, before.saturating_mul(2)).max(1)",
+            "(bytes / keys.max(1)).max(before * 0).max(1)",
+        )],
+        &["far_away::live::after_a_large_value_a_batch_of_small_ones_is_one_round_trip_again"],
+    ),
+    guarded(
+        "large writes go over the connection for data",
+        &[edit(REDIS_WRITE, "const LARGE: usize = 256 * 1024;", "const LARGE: usize = usize::MAX;")],
+        &["far_away::live::a_large_value_over_a_narrow_link_is_written_and_read_while_hits_go_on"],
+    ),
+    guarded(
+        "a refused sign of life is one",
+        &[edit(REDIS_CONNECTION, "                _busy => Ok(()),", "                busy => Err(busy),")],
+        &[
+            "refusals::live::with_a_full_disk_on_the_server_reads_hits_and_loads_go_on_and_writes_say_why",
+            "refusals::live::a_slow_script_of_somebody_else_costs_no_link_no_copy_and_no_mode",
+        ],
+    ),
+    guarded(
+        "a server without room makes links",
+        &[edit(
+            REDIS_OPEN,
+            "const NO_ROOM: [&str; 3] = [\"MISCONF\", \"OOM\", \"NOREPLICAS\"];",
+            "const NO_ROOM: [&str; 0] = [];",
+        )],
+        &["refusals::live::with_a_full_disk_on_the_server_reads_hits_and_loads_go_on_and_writes_say_why"],
+    ),
+    guarded(
+        "a load runs whatever the server refuses",
+        &[edit(
+            LOAD,
+            "matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::Rejected)",
+            "matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout)",
+        )],
+        &["refusals::live::whatever_the_server_refuses_a_load_runs_its_loader"],
+    ),
+    guarded(
+        "a load runs without a link",
+        &[edit(
+            LOAD,
+            "matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::Rejected)",
+            "matches!(error.kind(), ErrorKind::Timeout | ErrorKind::Rejected)",
+        )],
+        &[
+            "refusals::live::a_rotated_password_is_a_link_that_is_down_for_that_cause_and_loads_go_on",
+            "refusals::live::a_cache_whose_runtime_has_ended_says_so",
+        ],
+    ),
+    guarded(
+        "a link that is down has its cause",
+        &[edit(REDIS_LINK, "\"the link is down\").with_source(cause)", "\"the link is down\")")],
+        &["refusals::live::a_rotated_password_is_a_link_that_is_down_for_that_cause_and_loads_go_on"],
+    ),
+    guarded(
+        "the words of a refusal that may quote are cut",
+        &[edit(REDIS_ERROR, "detail.filter(|_| EXPLAINED.contains(&code.as_str()))", "detail")],
+        &["refusals::live::a_refusal_names_our_command_and_quotes_no_argument"],
+    ),
+    guarded(
+        "a link that ends with its runtime says so",
+        &[edit(REDIS_LINK, "                let _gone = gone;\n", "                std::mem::forget(gone);\n")],
+        &[
+            "refusals::live::a_cache_whose_runtime_has_ended_says_so",
+            "refusals::live::a_runtime_without_timers_or_io_is_an_error_at_once",
+        ],
+    ),
+    guarded(
+        "a link that is down is a reason",
+        &[
+            edit(
+                HEALTH,
+                "LinkState::Down { cause, .. } => reasons.push(Reason::LinkDown(cause.clone())),",
+                "LinkState::Down { .. } => {}",
+            ),
+            edit(
+                HEALTH,
+                "            LinkState::Connecting => reasons.push(Reason::Connecting),\n",
+                "            LinkState::Connecting => {}\n",
+            ),
+        ],
+        &["health::a_link_that_is_cut_is_down_and_ready_again_when_it_is_restored"],
+    ),
+    guarded(
+        "a lease that lapsed is a reason",
+        &[edit(
+            HEALTH,
+            "if broadcast && local_enabled && !serving {",
+            "if broadcast && local_enabled && !serving && closed {",
+        )],
+        &["health::a_lease_that_lapsed_is_degraded_and_its_copies_are_not_served"],
+    ),
+    guarded(
+        "a weaker mode is a reason",
+        &[edit(HEALTH, "if !broadcast && !coherence_asked {", "if !broadcast && !coherence_asked && closed {")],
+        &["health::a_weaker_mode_is_degraded_unless_it_was_asked_for"],
+    ),
+    guarded(
+        "but not where it was asked for",
+        &[edit(HEALTH, "if !broadcast && !coherence_asked {", "if !broadcast {")],
+        &["health::a_weaker_mode_is_degraded_unless_it_was_asked_for"],
+    ),
+    guarded(
+        "a closed cache is a reason",
+        &[edit(
+            HEALTH,
+            "            _ if closed => reasons.push(Reason::Closed),\n            LinkState::Closed => reasons.push(Reason::Closed),\n",
+            "",
+        )],
+        &["health::a_closed_cache_is_down"],
+    ),
+    guarded(
+        "a link that is not fenced is a reason",
+        &[edit(HEALTH, "                if !fenced {\n", "                if !fenced && closed {\n")],
+        &["health::live::a_user_who_may_not_end_its_former_connections_is_degraded_once_there_are_some"],
+    ),
+    guarded(
+        "a refusal to end connections is noted",
+        &[edit(
+            REDIS_OPEN,
+            "                refused = Some(cause);\n",
+            "                refused = Some(cause).filter(|_| false);\n",
+        )],
+        &["health::live::a_user_who_may_not_end_its_former_connections_is_degraded_once_there_are_some"],
+    ),
+    guarded(
+        "a server that cannot be identified is not fenced",
+        &[edit(
+            REDIS_FENCE,
+            "|earlier: &Earlier| earlier.run_id.is_some() && run_id.is_some() && earlier.run_id.as_deref() != run_id;",
+            "|earlier: &Earlier| earlier.run_id.is_none() || run_id.is_none() || earlier.run_id.as_deref() != run_id;",
+        )],
+        &["health::live::a_user_who_may_not_end_its_former_connections_is_degraded_once_there_are_some"],
+    ),
+    guarded(
+        "the first link has nothing to end",
+        &[edit(
+            REDIS_FENCE,
+            "self.0.lock().iter().all(other)",
+            "Some(self.0.lock()).is_some_and(|earlier| !earlier.is_empty() && earlier.iter().all(other))",
+        )],
+        &[
+            "health::live::a_user_who_may_not_end_its_former_connections_is_degraded_once_there_are_some",
+            "health::live::a_user_who_may_end_its_former_connections_is_ready_after_each_lost_link",
+        ],
+    ),
+    guarded(
+        "connections that were ended are forgotten",
+        &[edit(REDIS_OPEN, "        None => fences.ended(&ids, run_id),", "        None => {}")],
+        &[
+            "health::live::a_user_who_may_end_its_former_connections_is_ready_after_each_lost_link",
+            "health::live::a_user_who_is_allowed_to_end_its_former_connections_is_ready_after_the_next_lost_link",
+        ],
+    ),
+];
