@@ -83,12 +83,12 @@ impl fmt::Debug for GetReply {
 /// Takes the answers of [`Backend::get_each`] as they come: the place of the key in the batch, and its answer.
 pub type AnswerSink<'a> = &'a (dyn Fn(usize, BackendResult<Option<Stored>>) + Send + Sync);
 
-/// What a cache wants to hear about changes: given to [`Backend::attach`] once.
+/// What a cache subscribes to: given to [`Backend::attach`] once.
 #[derive(Clone)]
 pub struct Watch {
     /// The namespace whose keys are watched.
     pub namespace: Namespace,
-    /// Who is told.
+    /// Who is notified.
     pub listener: Arc<dyn ChangeListener>,
     /// The longest a local copy may be served after the last proof of life.
     /// A backend with a standing link proves life at least four times as often.
@@ -235,7 +235,7 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     }
 
     /// Returns a number that grows whenever anything is sent to or arrives from the backend, so that a slow call can be
-    /// told from a dead one.
+    /// distinguished from a dead one.
     ///
     /// Provided as a number that never grows: only answers count as progress then.
     fn progress(&self) -> u64 {

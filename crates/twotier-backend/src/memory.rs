@@ -17,7 +17,7 @@ use crate::{AnswerSink, Attachment, Backend, BackendResult, GetReply, Stored, Wa
 
 use self::{
     clock::PreciseClock,
-    counts::{Counters, Operation},
+    counts::{Counter, Counters},
     reports::{HandleId, Reports},
     store::Store,
 };
@@ -63,7 +63,7 @@ pub use script::MemoryLink;
 /// # }
 /// ```
 pub struct MemoryBackend {
-    shared: Arc<Shared>,
+    shared: Arc<MemoryStore>,
     /// This handle among the clients of the store.
     id: HandleId,
     state: Mutex<State>,
@@ -72,7 +72,7 @@ pub struct MemoryBackend {
 }
 
 /// What all handles on one store share.
-struct Shared {
+struct MemoryStore {
     clock: Arc<dyn Clock>,
     store: Mutex<Store>,
     reports: Reports,
@@ -86,7 +86,7 @@ enum State {
     Free,
     /// A cache has it that asked for no reports.
     Silent,
-    /// A cache has it and hears of changes, since then.
+    /// A cache has it and receives changes, since then.
     Attached(Timestamp),
     Closed,
 }
@@ -104,7 +104,7 @@ impl MemoryBackend {
     /// [`SystemClock`](twotier_core::SystemClock), it goes away up to twice the clock's resolution too early instead.
     #[must_use]
     pub fn with_clock(clock: impl Clock) -> Self {
-        Self::on(Arc::new(Shared {
+        Self::on(Arc::new(MemoryStore {
             clock: Arc::new(clock),
             store: Mutex::default(),
             reports: Reports::default(),
@@ -124,7 +124,7 @@ impl MemoryBackend {
         self.len() == 0
     }
 
-    /// Removes everything, as `FLUSHALL` by some administrator does: every cache is told, also that of this handle.
+    /// Removes everything, as `FLUSHALL` by some administrator does: every cache is notified, also that of this handle.
     pub fn flush_all(&self) {
         self.shared.store.lock().flush();
         self.shared.reports.flushed();
@@ -145,13 +145,13 @@ impl MemoryBackend {
         self.link.lock().get_or_insert_with(|| MemoryLink::new(Arc::clone(&self.shared.clock))).clone()
     }
 
-    fn on(shared: Arc<Shared>) -> Self {
+    fn on(shared: Arc<MemoryStore>) -> Self {
         let id = shared.reports.new_handle();
         Self { shared, id, state: Mutex::new(State::Free), link: Mutex::default() }
     }
 
     /// Counts an operation, unless the handle is closed.
-    fn start(&self, operation: Operation) -> BackendResult<()> {
+    fn start(&self, operation: Counter) -> BackendResult<()> {
         if *self.state.lock() == State::Closed {
             return Err(closed());
         }
@@ -160,14 +160,14 @@ impl MemoryBackend {
     }
 
     fn read(&self, key: &[u8]) -> BackendResult<Option<Stored>> {
-        self.start(Operation::Get)?;
+        self.start(Counter::Get)?;
         // The clock is read under the lock, here and below: no value lives longer because of the wait for it.
         let store = self.shared.store.lock();
         Ok(store.get(key, self.shared.latest_now()))
     }
 
     fn detach(&self) {
-        // The listener hears of the end while the handle's state is locked, so that this and `attach` cannot cross. It
+        // The listener is notified of the end while the handle's state is locked, so that this and `attach` cannot cross. It
         // is dropped after that: it may own values, whose drop is not ours.
         let listener = {
             let mut state = self.state.lock();
@@ -178,7 +178,7 @@ impl MemoryBackend {
     }
 }
 
-impl Shared {
+impl MemoryStore {
     /// The time now or a little earlier: for deadlines that are being set.
     fn earliest_now(&self) -> Timestamp {
         self.clock.now()
@@ -221,7 +221,7 @@ impl Backend for MemoryBackend {
     }
 
     async fn set(&self, key: &[u8], value: Bytes, ttl: Option<Duration>) -> BackendResult<()> {
-        self.start(Operation::Set)?;
+        self.start(Counter::Set)?;
         let key = Bytes::copy_from_slice(key);
         {
             let mut store = self.shared.store.lock();
@@ -233,7 +233,7 @@ impl Backend for MemoryBackend {
     }
 
     async fn delete(&self, key: &[u8]) -> BackendResult<bool> {
-        self.start(Operation::Delete)?;
+        self.start(Counter::Delete)?;
         let removed = {
             let mut store = self.shared.store.lock();
             store.expire(self.shared.latest_now());
@@ -244,7 +244,7 @@ impl Backend for MemoryBackend {
     }
 
     async fn clear(&self, prefix: &[u8]) -> BackendResult<u64> {
-        self.start(Operation::Clear)?;
+        self.start(Counter::Clear)?;
         let removed = {
             let mut store = self.shared.store.lock();
             store.expire(self.shared.latest_now());
@@ -261,7 +261,7 @@ impl Backend for MemoryBackend {
         value: Option<Bytes>,
         ttl: Option<Duration>,
     ) -> BackendResult<bool> {
-        self.start(Operation::CompareAndSet)?;
+        self.start(Counter::CompareAndSet)?;
         let key = Bytes::copy_from_slice(key);
         {
             let mut store = self.shared.store.lock();
@@ -281,7 +281,7 @@ impl Backend for MemoryBackend {
     }
 
     async fn get_many(&self, keys: &[Bytes]) -> Vec<BackendResult<Option<Stored>>> {
-        if let Err(error) = self.start(Operation::GetMany) {
+        if let Err(error) = self.start(Counter::GetMany) {
             return vec![Err(error); keys.len()];
         }
         let store = self.shared.store.lock();
@@ -290,7 +290,7 @@ impl Backend for MemoryBackend {
     }
 
     async fn set_many(&self, writes: &[Write]) -> Vec<BackendResult<bool>> {
-        if let Err(error) = self.start(Operation::SetMany) {
+        if let Err(error) = self.start(Counter::SetMany) {
             return vec![Err(error); writes.len()];
         }
         let mut written = Vec::with_capacity(writes.len());
@@ -319,7 +319,7 @@ impl Backend for MemoryBackend {
     }
 
     async fn delete_many(&self, keys: &[Bytes]) -> Vec<BackendResult<bool>> {
-        if let Err(error) = self.start(Operation::DeleteMany) {
+        if let Err(error) = self.start(Counter::DeleteMany) {
             return vec![Err(error); keys.len()];
         }
         let mut removed = Vec::new();

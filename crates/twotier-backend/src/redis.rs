@@ -42,7 +42,7 @@ use self::{
 /// As the link comes up it tests itself: a key of the namespace is written and removed over the one connection, and the
 /// report of it must arrive over the other; how long that took is in [`LinkState::Up`]. Whatever the user lacks for it is an
 /// error that names the command and the cure.
-/// Where tracking is refused, and no mode was asked for, caches tell each other of their writes over a channel instead
+/// Where tracking is refused, and no mode was asked for, caches notify each other of their writes over a channel instead
 /// ([`Coherence::PubSub`](twotier_core::Coherence)): each write is then a transaction with a `PUBLISH`, which is tested in
 /// the same way.
 /// Every quarter of the staleness bound (at most every 500 ms) a `HELLO 3` and a `PING` prove that the link lives and still
@@ -59,7 +59,7 @@ use self::{
 /// database in the URL `select` too;
 /// the channel needs `subscribe publish multi exec` and the channel pattern of the prefix instead of `client|track…`.
 /// Without `mget` keys are read one by one.
-/// Every listener hears the *names* of all keys written under the namespace: keep secrets out of key names.
+/// Every listener receives the *names* of all keys written under the namespace: keep secrets out of key names.
 ///
 /// # Examples
 ///

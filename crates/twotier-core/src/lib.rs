@@ -7,7 +7,7 @@
 //! - [`Clock`] and [`Timestamp`]: all expiry runs on a monotonic clock that tests can move by hand;
 //! - [`Namespace`] and the rules for keys;
 //! - [`RemainingTtl`]: what the backend says about how long a value still lives;
-//! - [`ChangeListener`]: how a backend tells the local tier what changed, and how fresh its word is;
+//! - [`ChangeListener`]: how a backend reports to the local tier what changed, and until when;
 //! - the statistics types.
 //!
 //! Applications depend on the facade crate `twotier`, which re-exports what they need.

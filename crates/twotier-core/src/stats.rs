@@ -108,7 +108,7 @@ pub struct BackendStats {
     pub overloaded: u64,
     /// Values from the backend that the codec could not decode: each was an error.
     pub undecodable: u64,
-    /// Values from the backend that a codec which knows its own told to be somebody else's, or damaged: each was read as
+    /// Values from the backend that a codec which knows its own found to be somebody else's, or damaged: each was read as
     /// an absent key.
     pub foreign: u64,
     /// Loader runs of `get_or_load` and `get_many_or_load`.

@@ -31,7 +31,7 @@ pub(crate) struct NewEntry<T> {
     pub(crate) weight: usize,
 }
 
-/// A copy as it is kept. Times and epoch are told by the shard's [`Origin`].
+/// A copy as it is kept. Times and epoch are relative to the shard's [`Origin`].
 #[derive(Debug)]
 pub(crate) struct Entry<T> {
     pub(crate) value: T,

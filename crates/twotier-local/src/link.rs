@@ -28,7 +28,7 @@ use crate::sync::{AtomicU64, Mutex, Ordering};
 /// What would be harmful is an `Unlimited` lease left standing for the next link; `link_up` always stores anew.
 #[repr(align(128))]
 #[derive(Debug)]
-pub(crate) struct Link {
+pub(crate) struct LeaseState {
     epoch: AtomicU64,
     /// Nanoseconds on the tier's clock; hits are served before it.
     lease: AtomicU64,
@@ -47,7 +47,7 @@ pub(crate) struct Changes {
     pub(crate) links: u64,
 }
 
-impl Link {
+impl LeaseState {
     /// Makes a link that is down.
     pub(crate) fn new(max_staleness: Duration, resolution: Duration) -> Self {
         Self {

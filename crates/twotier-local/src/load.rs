@@ -8,9 +8,9 @@ use twotier_core::Mark;
 use crate::{
     completion::Completion,
     digest::Digest,
-    loads::LoadBegun,
+    loads::LoadStart,
     sync::{AtomicBool, Ordering},
-    ticket::{Stub, WriteTicket},
+    ticket::{TicketState, WriteTicket},
     tier::LocalTier,
 };
 
@@ -77,11 +77,11 @@ where
         let (id, begun) = shard.begin_load(hash, &key, epoch, &state, waited);
         drop(shard);
         match begun {
-            LoadBegun::Lead => {
-                let stub = Stub::new(Arc::clone(inner), hash, key, id, Mark { epoch, at });
+            LoadStart::Lead => {
+                let stub = TicketState::new(Arc::clone(inner), hash, key, id, Mark { epoch, at });
                 Load::Lead(LoadTicket { stub, state })
             }
-            LoadBegun::Join { load: state, id, outrun, informed } => {
+            LoadStart::Join { load: state, id, outrun, informed } => {
                 Load::Join(LoadJoiner { state, id, outrun, informed })
             }
         }
@@ -94,7 +94,7 @@ where
 /// ticket abandons the load: those who joined elect another leader.
 #[must_use = "dropping the ticket abandons the load, and whoever joined it has to start again"]
 pub struct LoadTicket<T, E> {
-    stub: Stub<T, E>,
+    stub: TicketState<T, E>,
     state: Arc<LoadState<T, E>>,
 }
 
@@ -134,7 +134,7 @@ impl<T, E> LoadTicket<T, E> {
     /// however it ends.
     #[must_use = "dropping the ticket ends the write: keep it until the reply is there"]
     pub fn begin_store(&self, digest: Digest) -> Option<WriteTicket<T, E>> {
-        let Stub { tier, hash, key, .. } = &self.stub;
+        let TicketState { tier, hash, key, .. } = &self.stub;
         let at = tier.clock.now();
         let mut shard = tier.shard(*hash);
         let epoch = tier.link.keeping_epoch();

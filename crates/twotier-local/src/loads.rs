@@ -5,7 +5,7 @@
 use hashlink::{LinkedHashMap, linked_hash_map::RawEntryMut};
 use smol_str::SmolStr;
 
-use crate::{digest::Digest, shard::Claim};
+use crate::{digest::Digest, shard::TicketId};
 
 use crate::hash::KeyHasher;
 
@@ -40,14 +40,14 @@ struct Store {
 
 /// Whether somebody who asks for a load leads one.
 #[derive(Debug)]
-pub(crate) enum LoadBegun<L> {
+pub(crate) enum LoadStart<L> {
     Lead,
     Join {
         load: L,
         id: u64,
         /// Whether something newer than its value may have been returned before the joiner began.
         outrun: bool,
-        /// Whether somebody was told what the backend holds since the load was registered, and before the joiner began.
+        /// Whether somebody received what the backend holds since the load was registered, and before the joiner began.
         informed: bool,
     },
 }
@@ -58,7 +58,7 @@ impl<L> Loads<L> {
     }
 
     /// Returns whether the load may still be joined and stored.
-    pub(crate) fn is_live(&mut self, claim: Claim<'_>, epoch: u64) -> bool {
+    pub(crate) fn is_live(&mut self, claim: TicketId<'_>, epoch: u64) -> bool {
         epoch == claim.epoch && self.find(claim.hash, claim.key).is_some_and(|load| load.id == claim.id)
     }
 
@@ -80,14 +80,14 @@ impl<L> Loads<L> {
     }
 
     /// Records that this own write stores the load's value.
-    pub(crate) fn stores(&mut self, claim: Claim<'_>, write: u64, digest: Digest) {
+    pub(crate) fn stores(&mut self, claim: TicketId<'_>, write: u64, digest: Digest) {
         if let Some(load) = self.find(claim.hash, claim.key) {
             load.store = Some(Store { write, digest });
         }
     }
 
     /// An own write of the key ended, with success or not. It kills every load but the one that it stores.
-    pub(crate) fn write_ended(&mut self, write: Claim<'_>, succeeded: bool) {
+    pub(crate) fn write_ended(&mut self, write: TicketId<'_>, succeeded: bool) {
         let Some(load) = self.find(write.hash, write.key) else { return };
         match load.store {
             Some(store) if store.write == write.id => {
@@ -126,7 +126,7 @@ impl<L> Loads<L> {
     }
 
     /// Takes a load down that has ended, unless another one has its place.
-    pub(crate) fn end(&mut self, claim: Claim<'_>) {
+    pub(crate) fn end(&mut self, claim: TicketId<'_>) {
         if self.find(claim.hash, claim.key).is_some_and(|load| load.id == claim.id) {
             let _ended = self.kill(claim.hash, claim.key);
         }
@@ -147,20 +147,20 @@ impl<L: Clone> Loads<L> {
     /// Joins the load of a key, or registers a new one with the id and epoch of `claim`.
     ///
     /// `waited` is the id of a load that the caller does not want to join again, since it takes too long.
-    pub(crate) fn begin(&mut self, claim: Claim<'_>, load: &L, waited: Option<u64>) -> LoadBegun<L> {
+    pub(crate) fn begin(&mut self, claim: TicketId<'_>, load: &L, waited: Option<u64>) -> LoadStart<L> {
         if let Some(registered) = self.find(claim.hash, claim.key)
             && registered.epoch == claim.epoch
             && waited != Some(registered.id)
         {
             let Registered { id, outrun, saw, .. } = *registered;
-            return LoadBegun::Join { load: registered.load.clone(), id, outrun, informed: saw.is_some() };
+            return LoadStart::Join { load: registered.load.clone(), id, outrun, informed: saw.is_some() };
         }
-        let Claim { id, epoch, .. } = claim;
+        let TicketId { id, epoch, .. } = claim;
         let new = Registered { id, epoch, load: load.clone(), saw: None, store: None, outrun: false };
         match self.registered.raw_entry_mut().from_hash(claim.hash, |held| *held == *claim.key) {
             RawEntryMut::Occupied(mut entry) => _ = entry.replace_value(new),
             RawEntryMut::Vacant(entry) => _ = entry.insert_hashed_nocheck(claim.hash, claim.key.clone(), new),
         }
-        LoadBegun::Lead
+        LoadStart::Lead
     }
 }

@@ -16,14 +16,14 @@ use crate::{
     entry::{Entry, Moved, NewEntry, Origin},
     hash::KeyHasher,
     link::is_up,
-    loads::{LoadBegun, Loads},
+    loads::{LoadStart, Loads},
     options::Share,
-    policy::{Entries, Looked, Removed, Verdict, Worthless, heaviest},
+    policy::{DeadReason, Entries, Looked, Removed, Verdict, heaviest},
 };
 
 /// When a lookup happens. The epoch is read under the lock, lease and time before it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Moment {
+pub(crate) struct LookupTime {
     pub(crate) now: Timestamp,
     pub(crate) lease: Timestamp,
     pub(crate) epoch: u64,
@@ -37,7 +37,7 @@ struct InFlight<F> {
     /// When it was registered.
     at: Timestamp,
     flight: F,
-    /// What the backend already told somebody whose own read was refused: this read may be older than that, so it may only
+    /// What the backend already returned to somebody whose own read was refused: this read may be older than that, so it may only
     /// bring the same.
     bound: Option<Digest>,
 }
@@ -55,7 +55,7 @@ struct Pending {
 
 /// What a ticket says about itself.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Claim<'t> {
+pub(crate) struct TicketId<'t> {
     pub(crate) hash: u64,
     pub(crate) key: &'t SmolStr,
     pub(crate) id: u64,
@@ -64,7 +64,7 @@ pub(crate) struct Claim<'t> {
 
 /// Who asks for a read.
 #[derive(Debug)]
-pub(crate) struct Asking<'f, F> {
+pub(crate) struct FillRequest<'f, F> {
     /// How its joiners would be reached if it led.
     pub(crate) flight: &'f F,
     /// Reads with a greater id were registered after it began; `None` if it begins now.
@@ -73,9 +73,9 @@ pub(crate) struct Asking<'f, F> {
     pub(crate) joinable: Duration,
 }
 
-/// What a read is told.
+/// What a read returns.
 #[derive(Debug)]
-pub(crate) enum Begun<T, F> {
+pub(crate) enum FillStart<T, F> {
     Hit(T),
     Join {
         flight: F,
@@ -97,7 +97,7 @@ pub(crate) enum Begun<T, F> {
 
 /// All that a shard let go.
 #[derive(Debug)]
-pub(crate) struct Emptied<T, F> {
+pub(crate) struct ClearedShard<T, F> {
     pub(crate) entries: Entries<T>,
     pub(crate) flights: Vec<F>,
 }
@@ -178,7 +178,7 @@ impl<T, F, L> Shard<T, F, L> {
     }
 
     /// Ends a read that brought nothing: error, drop, panic. Returns whether it was still registered.
-    pub(crate) fn abandon_fill(&mut self, claim: Claim<'_>) -> bool {
+    pub(crate) fn abandon_fill(&mut self, claim: TicketId<'_>) -> bool {
         self.take_flight_if(claim.hash, claim.key, |registered| registered.id == claim.id).is_some()
     }
 
@@ -187,7 +187,7 @@ impl<T, F, L> Shard<T, F, L> {
     /// `new` is `None` when the answer may not be kept: its life is over, or the backend does not know it.
     pub(crate) fn end_fill(
         &mut self,
-        claim: Claim<'_>,
+        claim: TicketId<'_>,
         epoch: u64,
         digest: Digest,
         new: Option<NewEntry<T>>,
@@ -196,7 +196,7 @@ impl<T, F, L> Shard<T, F, L> {
         (self.keep_or_refuse(claim, epoch, digest, new), overtaken)
     }
 
-    fn keep_or_refuse(&mut self, claim: Claim<'_>, epoch: u64, digest: Digest, new: Option<NewEntry<T>>) -> bool {
+    fn keep_or_refuse(&mut self, claim: TicketId<'_>, epoch: u64, digest: Digest, new: Option<NewEntry<T>>) -> bool {
         let registered = self.take_flight_if(claim.hash, claim.key, |registered| registered.id == claim.id);
         let write = find(&mut self.writes, claim.hash, claim.key);
         let fits = registered.is_some_and(|flight| flight.bound.is_none_or(|bound| bound == digest));
@@ -228,7 +228,7 @@ impl<T, F, L> Shard<T, F, L> {
     /// it cannot bring either, and dies.
     ///
     /// Those who joined before are not bound: they had begun before the refused answer was returned to anybody.
-    fn bind_flight(&mut self, claim: Claim<'_>, digest: Digest) {
+    fn bind_flight(&mut self, claim: TicketId<'_>, digest: Digest) {
         if let RawEntryMut::Occupied(mut entry) =
             self.flights.raw_entry_mut().from_hash(claim.hash, |held| *held == *claim.key)
         {
@@ -265,7 +265,7 @@ impl<T, F, L> Shard<T, F, L> {
     }
 
     /// Ends an own write that installs nothing: error, drop, panic.
-    pub(crate) fn abandon_write(&mut self, claim: Claim<'_>) {
+    pub(crate) fn abandon_write(&mut self, claim: TicketId<'_>) {
         self.settle_write(claim);
         self.loads.write_ended(claim, false);
         self.remove_entry_if(claim.hash, claim.key, |_| true, |counters| &mut counters.superseded);
@@ -274,7 +274,7 @@ impl<T, F, L> Shard<T, F, L> {
     }
 
     /// Ends an own write that succeeded, and returns whether its value is kept.
-    pub(crate) fn end_write(&mut self, claim: Claim<'_>, epoch: u64, new: Option<NewEntry<T>>) -> bool {
+    pub(crate) fn end_write(&mut self, claim: TicketId<'_>, epoch: u64, new: Option<NewEntry<T>>) -> bool {
         let live = self.settle_write(claim);
         let coherent = live && is_up(epoch) && epoch == claim.epoch;
         self.kill_flight(claim.hash, claim.key);
@@ -290,7 +290,7 @@ impl<T, F, L> Shard<T, F, L> {
     /// The backend reports a change.
     pub(crate) fn changed(&mut self, hash: u64, key: &str) {
         self.counters.invalidations += 1;
-        // Nobody is told: those who joined the read are given its answer, for they had begun before the report.
+        // Joiners registered before the report still receive the leader's answer.
         let _dead = self.invalidate(hash, key);
     }
 
@@ -304,7 +304,7 @@ impl<T, F, L> Shard<T, F, L> {
     }
 
     /// Forgets everything: entries, reads, loads and rights to install.
-    pub(crate) fn clear(&mut self) -> Emptied<T, F> {
+    pub(crate) fn clear(&mut self) -> ClearedShard<T, F> {
         for (_, write) in &mut self.writes {
             write.live = None;
         }
@@ -312,16 +312,16 @@ impl<T, F, L> Shard<T, F, L> {
         let flights = self.flights.drain().map(|(_, registered)| registered.flight).collect();
         let entries = self.entries.take();
         self.counters.cleared += entries.len() as u64;
-        Emptied { entries, flights }
+        ClearedShard { entries, flights }
     }
 
     /// Returns whether a load may still be joined and stored.
-    pub(crate) fn is_load_live(&mut self, claim: Claim<'_>, epoch: u64) -> bool {
+    pub(crate) fn is_load_live(&mut self, claim: TicketId<'_>, epoch: u64) -> bool {
         self.loads.is_live(claim, epoch)
     }
 
-    /// A load was told what the backend holds. Returns whether it is live, and the load if it died of it.
-    pub(crate) fn load_saw(&mut self, claim: Claim<'_>, epoch: u64, digest: Digest) -> (bool, Option<L>) {
+    /// A load received what the backend holds. Returns whether it is live, and the load if it died of it.
+    pub(crate) fn load_saw(&mut self, claim: TicketId<'_>, epoch: u64, digest: Digest) -> (bool, Option<L>) {
         if !self.loads.is_live(claim, epoch) {
             return (false, None);
         }
@@ -334,7 +334,7 @@ impl<T, F, L> Shard<T, F, L> {
     ///
     /// An own write under way may be executed before this one, which is newer than what was loaded: its end would kill
     /// the load, which therefore dies now.
-    pub(crate) fn begin_store(&mut self, claim: Claim<'_>, epoch: u64, digest: Digest) -> Option<u64> {
+    pub(crate) fn begin_store(&mut self, claim: TicketId<'_>, epoch: u64, digest: Digest) -> Option<u64> {
         if !is_up(epoch) || !self.loads.is_live(claim, epoch) {
             return None;
         }
@@ -351,7 +351,7 @@ impl<T, F, L> Shard<T, F, L> {
     ///
     /// A value whose load is dead may be newer than what is kept or about to be kept, as a refused answer may be: serving
     /// that afterwards would go back in time.
-    pub(crate) fn end_load(&mut self, claim: Claim<'_>, epoch: u64, loaded: bool) {
+    pub(crate) fn end_load(&mut self, claim: TicketId<'_>, epoch: u64, loaded: bool) {
         if loaded && !self.loads.is_live(claim, epoch) {
             // One that began while the link was down was never meant to be stored.
             self.counters.refused_loads += u64::from(is_up(claim.epoch));
@@ -362,8 +362,8 @@ impl<T, F, L> Shard<T, F, L> {
 
     /// Lets nothing of a key be served or kept that is there or under way. A newer load goes on, for it would else be
     /// followed by one that this one's end kills in turn; only those who join it from now on do without its value.
-    fn give_way(&mut self, claim: Claim<'_>) {
-        let Claim { hash, key, .. } = claim;
+    fn give_way(&mut self, claim: TicketId<'_>) {
+        let TicketId { hash, key, .. } = claim;
         self.forbid_install(hash, key);
         self.kill_flight(hash, key);
         self.loads.outrun(hash, key);
@@ -378,7 +378,7 @@ impl<T, F, L> Shard<T, F, L> {
     }
 
     /// Ends the record of one write and returns whether it may install its value.
-    fn settle_write(&mut self, claim: Claim<'_>) -> bool {
+    fn settle_write(&mut self, claim: TicketId<'_>) -> bool {
         let record = self.writes.raw_entry_mut().from_hash(claim.hash, |held| *held == *claim.key);
         let RawEntryMut::Occupied(mut entry) = record else { return false };
         let write = entry.get_mut();
@@ -391,7 +391,7 @@ impl<T, F, L> Shard<T, F, L> {
     }
 
     /// Puts a copy in, or only removes the older one when there is nothing to keep. Returns whether it was kept.
-    fn put(&mut self, claim: Claim<'_>, new: Option<NewEntry<T>>) -> bool {
+    fn put(&mut self, claim: TicketId<'_>, new: Option<NewEntry<T>>) -> bool {
         let Some(new) = new else {
             self.remove_entry_if(claim.hash, claim.key, |_| true, |counters| &mut counters.superseded);
             return false;
@@ -468,7 +468,7 @@ impl<T, F, L> Shard<T, F, L> {
         &mut self,
         hash: u64,
         key: &str,
-        moment: Moment,
+        moment: LookupTime,
         serve: impl FnOnce(&T, Timestamp) -> R,
     ) -> Option<R> {
         let hit = self.look(hash, key, moment, serve);
@@ -479,14 +479,20 @@ impl<T, F, L> Shard<T, F, L> {
     /// Looks a key up; an entry that can never be served again is removed. One that only lacks a lease stays: the next
     /// proof of life makes it valid again, since every change until then is reported first.
     #[inline]
-    fn look<R>(&mut self, hash: u64, key: &str, moment: Moment, serve: impl FnOnce(&T, Timestamp) -> R) -> Option<R> {
+    fn look<R>(
+        &mut self,
+        hash: u64,
+        key: &str,
+        moment: LookupTime,
+        serve: impl FnOnce(&T, Timestamp) -> R,
+    ) -> Option<R> {
         let origin = self.origin;
         let looked = self.entries.look(hash, key, |entry| {
             // An entry's epoch is odd, so this is also the check that the link is up.
             if origin.epoch(entry) != moment.epoch {
-                Verdict::Remove(Worthless::Outdated)
+                Verdict::Remove(DeadReason::Outdated)
             } else if moment.now >= origin.deadline(entry) {
-                Verdict::Remove(Worthless::Expired)
+                Verdict::Remove(DeadReason::Expired)
             } else if moment.now >= moment.lease {
                 Verdict::Keep
             } else {
@@ -496,7 +502,7 @@ impl<T, F, L> Shard<T, F, L> {
         match looked {
             Looked::Hit(hit) => Some(hit),
             Looked::Miss => None,
-            Looked::Worthless(why) => {
+            Looked::DeadReason(why) => {
                 self.discard(hash, key, why);
                 None
             }
@@ -507,14 +513,14 @@ impl<T, F, L> Shard<T, F, L> {
     /// about would cost them room on the stack.
     #[cold]
     #[inline(never)]
-    fn discard(&mut self, hash: u64, key: &str, why: Worthless) {
+    fn discard(&mut self, hash: u64, key: &str, why: DeadReason) {
         self.remove_entry_if(
             hash,
             key,
             |_| true,
             |counters| match why {
-                Worthless::Expired => &mut counters.expired,
-                Worthless::Outdated => &mut counters.outdated,
+                DeadReason::Expired => &mut counters.expired,
+                DeadReason::Outdated => &mut counters.outdated,
             },
         );
     }
@@ -526,16 +532,16 @@ impl<T: Clone, F: Clone, L> Shard<T, F, L> {
         &mut self,
         hash: u64,
         key: &SmolStr,
-        moment: Moment,
-        asking: &Asking<'_, F>,
-    ) -> Begun<T, F> {
+        moment: LookupTime,
+        asking: &FillRequest<'_, F>,
+    ) -> FillStart<T, F> {
         if let Some(value) = self.look(hash, key, moment, |value, _| value.clone()) {
-            return Begun::Hit(value);
+            return FillStart::Hit(value);
         }
-        let Moment { now, epoch, .. } = moment;
+        let LookupTime { now, epoch, .. } = moment;
         let began = asking.began.unwrap_or(self.next_id);
         if !is_up(epoch) {
-            return Begun::Bypass { began };
+            return FillStart::Bypass { began };
         }
         let id = self.new_id();
         let new = InFlight { id, epoch, at: now, flight: asking.flight.clone(), bound: None };
@@ -547,13 +553,13 @@ impl<T: Clone, F: Clone, L> Shard<T, F, L> {
                     // What bound the read may have been returned before this one began, unless the read itself was
                     // registered since.
                     let only = registered.bound.filter(|_| registered.id <= began);
-                    return Begun::Join { flight: registered.flight.clone(), only, began };
+                    return FillStart::Join { flight: registered.flight.clone(), only, began };
                 }
                 let _outdated = entry.replace_value(new);
             }
             RawEntryMut::Vacant(entry) => _ = entry.insert_hashed_nocheck(hash, key.clone(), new),
         }
-        Begun::Lead { id, began }
+        FillStart::Lead { id, began }
     }
 }
 
@@ -566,9 +572,9 @@ impl<T, F, L: Clone> Shard<T, F, L> {
         epoch: u64,
         load: &L,
         waited: Option<u64>,
-    ) -> (u64, LoadBegun<L>) {
+    ) -> (u64, LoadStart<L>) {
         let id = self.new_id();
-        (id, self.loads.begin(Claim { hash, key, id, epoch }, load, waited))
+        (id, self.loads.begin(TicketId { hash, key, id, epoch }, load, waited))
     }
 }
 

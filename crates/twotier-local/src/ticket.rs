@@ -9,22 +9,22 @@ use crate::{
     digest::Digest,
     entry::NewEntry,
     flight::{Flight, Outcome},
-    shard::Claim,
+    shard::TicketId,
     tier::Inner,
 };
 
 /// What every kind of ticket carries.
-pub(crate) struct Stub<T, E> {
+pub(crate) struct TicketState<T, E> {
     pub(crate) tier: Arc<Inner<T, E>>,
     pub(crate) hash: u64,
     pub(crate) key: SmolStr,
     id: u64,
     pub(crate) mark: Mark,
-    /// Whether the end was told to the tier; dropping the ticket before that abandons it.
+    /// Whether the tier was notified of the end; dropping the ticket before that abandons it.
     pub(crate) ended: bool,
 }
 
-impl<T, E> Stub<T, E> {
+impl<T, E> TicketState<T, E> {
     pub(crate) fn new(tier: Arc<Inner<T, E>>, hash: u64, key: SmolStr, id: u64, mark: Mark) -> Self {
         Self { tier, hash, key, id, mark, ended: false }
     }
@@ -34,8 +34,8 @@ impl<T, E> Stub<T, E> {
         self.id == 0
     }
 
-    pub(crate) fn claim(&self) -> Claim<'_> {
-        Claim { hash: self.hash, key: &self.key, id: self.id, epoch: self.mark.epoch }
+    pub(crate) fn claim(&self) -> TicketId<'_> {
+        TicketId { hash: self.hash, key: &self.key, id: self.id, epoch: self.mark.epoch }
     }
 
     /// Makes the entry, or `None` when its life is over or unknown, or when the tier keeps nothing.
@@ -65,7 +65,7 @@ impl<T, E> Stub<T, E> {
 /// news about the key takes the right away. Dropping the ticket abandons the read: those who joined elect another leader.
 #[must_use = "dropping the ticket abandons the read, and whoever joined it has to start again"]
 pub struct FillTicket<T, E> {
-    stub: Stub<T, E>,
+    stub: TicketState<T, E>,
     flight: Arc<Flight<T, E>>,
 }
 
@@ -78,7 +78,7 @@ impl<T, E> FillTicket<T, E> {
         mark: Mark,
         flight: Arc<Flight<T, E>>,
     ) -> Self {
-        Self { stub: Stub::new(tier, hash, key, id, mark), flight }
+        Self { stub: TicketState::new(tier, hash, key, id, mark), flight }
     }
 
     /// Returns epoch and time at which the read was registered: the mark for
@@ -130,7 +130,7 @@ impl<T: Clone, E> FillTicket<T, E> {
         if let Some(load) = overtaken {
             load.overtaken();
         }
-        // Joiners first: a value's destructor may panic, and they must be told all the same.
+        // Joiners first: a value's destructor may panic, and they must be notified all the same.
         self.flight.settle(Outcome::Answered(shared, digest));
         drop(removed);
         kept
@@ -198,13 +198,13 @@ impl<T, E> fmt::Debug for FillTicket<T, E> {
 /// outcome is known.
 #[must_use = "dropping the ticket ends the write: keep it until the reply is there"]
 pub struct WriteTicket<T, E> {
-    stub: Stub<T, E>,
+    stub: TicketState<T, E>,
     digest: Digest,
 }
 
 impl<T, E> WriteTicket<T, E> {
     pub(crate) fn new(tier: Arc<Inner<T, E>>, hash: u64, key: SmolStr, id: u64, mark: Mark, digest: Digest) -> Self {
-        Self { stub: Stub::new(tier, hash, key, id, mark), digest }
+        Self { stub: TicketState::new(tier, hash, key, id, mark), digest }
     }
 
     /// Returns epoch and time at which the write was registered: the mark for

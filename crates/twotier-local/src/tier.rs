@@ -16,11 +16,11 @@ use crate::{
     digest::Digest,
     flight::{Flight, Joiner, Outcome},
     hash::{KeyHasher, key_hasher},
-    link::{Link, is_up},
+    link::{LeaseState, is_up},
     load::LoadState,
     options::{LocalOptions, entry_overhead},
     policy::{Entries, Removed},
-    shard::{Asking, Begun, Moment, Shard},
+    shard::{FillRequest, FillStart, LookupTime, Shard},
     sync::{Mutex, MutexGuard},
     ticket::{FillTicket, WriteTicket},
 };
@@ -37,7 +37,7 @@ pub struct LocalTier<T, E> {
 }
 
 pub(crate) struct Inner<T, E> {
-    pub(crate) link: Link,
+    pub(crate) link: LeaseState,
     pub(crate) clock: Arc<dyn Clock>,
     namespace: Namespace,
     /// For how long a read of the backend is joined.
@@ -112,7 +112,7 @@ where
             .into_iter()
             .map(|share| Padded(Mutex::new(Shard::new(options.eviction, share, hasher.clone()))))
             .collect();
-        let link = Link::new(options.max_staleness, clock.resolution());
+        let link = LeaseState::new(options.max_staleness, clock.resolution());
         let max_entries = options.max_entries.max(1);
         let LocalOptions { max_bytes, joinable, eviction, keeps_nothing, .. } = options;
         let inner =
@@ -126,7 +126,7 @@ where
 
     /// Looks a key up, and counts exactly one hit or one miss.
     ///
-    /// A hit is told to the eviction policy, which may make the entry the most recently used or only mark it; it
+    /// A hit notifies the eviction policy, which may make the entry the most recently used or only mark it; it
     /// allocates nothing. An entry past its life, or from before a flush or a lost link, is removed.
     #[inline]
     #[must_use]
@@ -160,7 +160,7 @@ where
         let now = inner.clock.now();
         let lease = inner.link.lease();
         let mut shard = inner.shard(hash);
-        let moment = Moment { now, lease, epoch: inner.link.epoch() };
+        let moment = LookupTime { now, lease, epoch: inner.link.epoch() };
         let hit = shard.get(hash, key, moment, |value, fetched_at| serve(value, now.since(fetched_at)));
         if hit.is_none() {
             unlock_and_drop(shard);
@@ -195,22 +195,22 @@ where
         let lease = inner.link.lease();
         let mut shard = inner.shard(hash);
         let epoch = inner.link.epoch();
-        let asking = Asking { flight: &flight, began, joinable: inner.joinable };
-        let begun = shard.begin_fill(hash, &key, Moment { now, lease, epoch }, &asking);
+        let asking = FillRequest { flight: &flight, began, joinable: inner.joinable };
+        let begun = shard.begin_fill(hash, &key, LookupTime { now, lease, epoch }, &asking);
         let removed = shard.take_removed();
         drop(shard);
         let read = match begun {
-            Begun::Hit(value) => Read::Hit(value),
-            Begun::Join { flight, only, began } => {
+            FillStart::Hit(value) => Read::Hit(value),
+            FillStart::Join { flight, only, began } => {
                 // Who leaves in between may be the last one and drop the answer: this one then elects again.
                 flight.join();
                 Read::Join(Joiner::counted(flight, only, began))
             }
-            Begun::Lead { id, began } => {
+            FillStart::Lead { id, began } => {
                 let ticket = self.fill_ticket(hash, key, id, Mark { epoch, at: now }, &flight);
                 Read::Lead(ticket, Joiner::counted(flight, None, began))
             }
-            Begun::Bypass { began } => {
+            FillStart::Bypass { began } => {
                 // Identifiers begin at 1: this one is registered nowhere.
                 let ticket = self.fill_ticket(hash, key, 0, Mark { epoch, at: now }, &flight);
                 Read::Bypass(ticket, Joiner::counted(flight, None, began))

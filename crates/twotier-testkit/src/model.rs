@@ -82,7 +82,7 @@ struct ModelTicket {
     at: u64,
 }
 
-/// What a read is told. Tickets are numbered.
+/// What a read returns. Tickets are numbered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ModelRead {
     /// It is there.

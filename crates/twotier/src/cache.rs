@@ -199,7 +199,7 @@ impl<V: Send + Sync + 'static> Cache<V> {
     /// Too many calls that wait for the backend already, or a deadline that passed before the write could be sent: nothing
     /// was changed either, and never will be.
     /// A backend that fails or does not answer in time: the local copy is gone.
-    /// [`Error::may_have_executed`](crate::Error::may_have_executed) tells whether the write may have taken effect.
+    /// [`Error::may_have_executed`](crate::Error::may_have_executed) returns whether the write may have taken effect.
     pub async fn set(&self, key: &str, value: impl Into<Arc<V>>) -> Result<()> {
         self.tiers.set(key, value.into(), SetOptions::new()).await
     }
@@ -289,7 +289,7 @@ impl<V: Send + Sync + 'static> Cache<V> {
     ///
     /// The value is stored only while nothing newer is known, and only if the backend still holds what the load saw: a
     /// write by anybody in the meantime stays. A value that is not stored for that reason is returned all the same. What
-    /// is left is a deletion by somebody else that this cache is not told of before the value is stored.
+    /// is left is a deletion by somebody else that is not reported to this cache before the value is stored.
     ///
     /// When the backend does not answer, or refuses, the loader runs all the same. A loaded value that could not be stored
     /// is returned; the failure is counted in [`stats`](Self::stats), and logged now and then.

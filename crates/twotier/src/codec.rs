@@ -69,14 +69,14 @@ pub trait Codec<V>: Send + Sync + 'static {
         self.decode(bytes).map(Some)
     }
 
-    /// Returns what a value weighs in the local tier where there is no weigher, told from its valid encoding, in bytes.
+    /// Returns what a value weighs in the local tier where there is no weigher, derived from its valid encoding, in bytes.
     /// Provided as the length of the encoding; a codec that compresses says what it was before.
     fn weight(&self, bytes: &Bytes) -> usize {
         bytes.len()
     }
 
-    /// Returns a number by which an envelope tells the bytes of one codec from those of another. Those up to 255 belong to
-    /// this crate; provided as 0, which tells nothing.
+    /// Returns a number by which an envelope distinguishes the bytes of one codec from those of another. Those up to 255 belong to
+    /// this crate; provided as 0, which distinguishes nothing.
     fn id(&self) -> u16 {
         0
     }

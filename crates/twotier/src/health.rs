@@ -86,7 +86,7 @@ impl Reason {
     }
 }
 
-/// What the reasons are told from.
+/// What the reasons are derived from.
 pub(crate) struct Observed {
     pub(crate) link: LinkState,
     pub(crate) coherence: Coherence,

@@ -360,8 +360,8 @@ pub(super) const GUARDED: &[Guarded] = &[
         &[
             edit(
                 WRITE_QUEUE,
-                "#[derive(Debug, Default)]\nstruct Claim(AtomicU8);",
-                "#[derive(Default)]\nstruct Claim(AtomicU8, Mutex<Option<Rest>>);",
+                "#[derive(Debug, Default)]\nstruct SendState(AtomicU8);",
+                "#[derive(Default)]\nstruct SendState(AtomicU8, Mutex<Option<Rest>>);",
             ),
             edit(WRITE_QUEUE, "            self.runtime.spawn(rest);\n", "            *claim.1.lock() = Some(rest);\n"),
             edit(

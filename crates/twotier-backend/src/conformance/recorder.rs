@@ -1,4 +1,4 @@
-//! A listener that writes down what it hears.
+//! A listener that records what it receives.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use twotier_core::{ChangeListener, Clock, Lease, Mark, SystemClock};
 
-/// Something a listener was told.
+/// Something a listener received.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
@@ -41,7 +41,7 @@ impl Recorder {
         Arc::new(Self { clock: SystemClock::new(), log: Mutex::default() })
     }
 
-    /// Returns everything it was told so far, proofs of life left out.
+    /// Returns everything it received so far, proofs of life left out.
     #[must_use]
     pub fn events(&self) -> Vec<Event> {
         self.log.lock().events.clone()

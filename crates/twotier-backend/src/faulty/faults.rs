@@ -21,7 +21,7 @@ use twotier_core::BackendError;
 /// Whether a call fails is settled when it starts.
 #[derive(Clone, Default)]
 pub struct Faults {
-    shared: Arc<Shared>,
+    shared: Arc<FaultState>,
 }
 
 /// On which side of the operation a fault strikes.
@@ -30,12 +30,12 @@ pub enum FaultPoint {
     /// On the way there: a call that fails has had no effect, one that hangs has had none yet.
     #[default]
     Before,
-    /// On the way back: the operation takes effect at once, and its caller hears late, or of a failure, or nothing.
+    /// On the way back: the operation takes effect at once, and its caller receives the answer late, or a failure, or nothing.
     After,
 }
 
 #[derive(Default)]
-struct Shared {
+struct FaultState {
     plan: Mutex<Plan>,
     hanging: watch::Sender<bool>,
     calls: AtomicU64,

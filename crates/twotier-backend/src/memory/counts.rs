@@ -40,7 +40,7 @@ impl OperationCounts {
 
 /// One operation.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Operation {
+pub(super) enum Counter {
     Get,
     Set,
     Delete,
@@ -51,26 +51,26 @@ pub(super) enum Operation {
     CompareAndSet,
 }
 
-/// The counters, in the order of [`Operation`].
+/// The counters, in the order of [`Counter`].
 #[derive(Debug, Default)]
 pub(super) struct Counters([AtomicU64; 8]);
 
 impl Counters {
-    pub(super) fn count(&self, operation: Operation) {
+    pub(super) fn count(&self, operation: Counter) {
         self.0[operation as usize].fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn snapshot(&self) -> OperationCounts {
-        let count = |operation: Operation| self.0[operation as usize].load(Ordering::Relaxed);
+        let count = |operation: Counter| self.0[operation as usize].load(Ordering::Relaxed);
         OperationCounts {
-            get: count(Operation::Get),
-            set: count(Operation::Set),
-            delete: count(Operation::Delete),
-            clear: count(Operation::Clear),
-            get_many: count(Operation::GetMany),
-            set_many: count(Operation::SetMany),
-            delete_many: count(Operation::DeleteMany),
-            compare_and_set: count(Operation::CompareAndSet),
+            get: count(Counter::Get),
+            set: count(Counter::Set),
+            delete: count(Counter::Delete),
+            clear: count(Counter::Clear),
+            get_many: count(Counter::GetMany),
+            set_many: count(Counter::SetMany),
+            delete_many: count(Counter::DeleteMany),
+            compare_and_set: count(Counter::CompareAndSet),
         }
     }
 }

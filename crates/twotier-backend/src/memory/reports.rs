@@ -1,4 +1,4 @@
-//! Who is told of changes, and how they are told.
+//! Who is notified of changes, and how.
 //!
 //! All reports go through [`Subscription`], one at a time for each listener, outside the lock of the store and before
 //! the call that made the change returns, unless a test has scripted the link.
@@ -40,7 +40,7 @@ impl Reports {
         HandleId(self.next_id.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// Registers a listener, then tells it that the link is up: it misses nothing that happens after that.
+    /// Registers a listener, then notifies it that the link is up: it misses nothing that happens after that.
     pub(super) fn add(
         &self,
         owner: HandleId,

@@ -84,7 +84,7 @@ impl MemoryLink {
         self.script.state.lock().repeated = repeat;
     }
 
-    /// Loses the next reports without a word, which no link that is up may do: a cache that hears of nothing is stale until
+    /// Loses the next reports without a word, which no link that is up may do: a cache that receives nothing is stale until
     /// the time to live of its copies ends.
     pub fn lose(&self, reports: u64) {
         self.script.state.lock().to_lose = reports;
@@ -125,7 +125,7 @@ impl MemoryLink {
 }
 
 impl Script {
-    /// Takes the listener of the handle, and tells it that the link is up, unless it was cut.
+    /// Takes the listener of the handle, and notifies it that the link is up, unless it was cut.
     pub(super) fn attach(&self, namespace: Namespace, listener: Arc<dyn ChangeListener>) {
         let mut state = self.state.lock();
         if state.down_since.is_none() {

@@ -41,7 +41,7 @@ const GOOD_LIFE: Duration = Duration::from_millis(100);
 
 /// The link of one handle. Dropping it ends the connections and the task that watches them.
 pub(super) struct Link {
-    shared: Arc<Shared>,
+    shared: Arc<LinkInner>,
     control: Mutex<Control>,
 }
 
@@ -53,9 +53,9 @@ struct Control {
     watch: Option<Watch>,
 }
 
-struct Shared {
+struct LinkInner {
     target: Arc<Target>,
-    /// Every change of phase, and the listener's word of it, happens inside this lock, so that the listener hears of ups
+    /// Every change of phase, and the listener's word of it, happens inside this lock, so that the listener receives ups
     /// and downs in the order in which they happened.
     state: Mutex<State>,
     /// Wakes those who wait for another phase, first come, first served.
@@ -97,7 +97,7 @@ impl Link {
     pub(super) fn new(target: Arc<Target>) -> Self {
         let state = Mutex::new(State { generation: 0, phase: Phase::Idle });
         let (changed, progress, fences) = (Notify::new(), Arc::new(Progress::new()), Fences::default());
-        let shared = Shared { target, state, changed, progress, fences };
+        let shared = LinkInner { target, state, changed, progress, fences };
         Self { shared: Arc::new(shared), control: Mutex::default() }
     }
 
@@ -114,7 +114,7 @@ impl Link {
         })
     }
 
-    /// Returns what a command that does not wait is told, `None` while the link is being made.
+    /// Returns what a command that does not wait receives, `None` while the link is being made.
     pub(super) fn known(&self) -> Option<BackendResult<Connections>> {
         self.shared.known().map(|known| known.map_err(|cause| self.down(cause)))
     }
@@ -141,7 +141,7 @@ impl Link {
         }
     }
 
-    /// What an operation is told when there is no link.
+    /// What an operation returns when there is no link.
     fn down(&self, cause: BackendError) -> BackendError {
         match cause.kind() {
             BackendErrorKind::Closed => cause,
@@ -238,7 +238,7 @@ impl Control {
     }
 }
 
-impl Shared {
+impl LinkInner {
     /// Returns what an operation gets without waiting, `None` when it has to wait.
     fn known(&self) -> Option<BackendResult<Connections>> {
         match &self.state.lock().phase {
@@ -282,7 +282,7 @@ impl Shared {
         result
     }
 
-    /// Publishes a link. The connections are in place before the listener hears of it, so no command that is marked with
+    /// Publishes a link. The connections are in place before the listener is notified, so no command that is marked with
     /// the new epoch can go to older ones.
     fn up(&self, generation: u64, opened: Opened, watch: Option<&Watch>) -> Arc<AtomicU64> {
         let Opened { connections, reported_since, invalidation_lag, round_trip, fenced, run_id } = opened;
@@ -323,7 +323,7 @@ impl Shared {
 /// The end of a supervisor, however it comes: with its runtime, or by a panic. One that was stopped has another generation
 /// than the state, and nothing to say any more.
 struct Gone {
-    shared: Arc<Shared>,
+    shared: Arc<LinkInner>,
     generation: u64,
     watch: Option<Watch>,
 }
@@ -355,7 +355,7 @@ impl Drop for Gone {
 }
 
 /// Keeps the link up until the task is aborted.
-async fn supervise(shared: Arc<Shared>, generation: u64, mut watch: Option<Watch>) {
+async fn supervise(shared: Arc<LinkInner>, generation: u64, mut watch: Option<Watch>) {
     // Since when there is no good link.
     let mut down_since = Instant::now();
     let mut journal = Journal::new(watch.as_ref().map(|watch| watch.namespace.clone()));
@@ -365,7 +365,7 @@ async fn supervise(shared: Arc<Shared>, generation: u64, mut watch: Option<Watch
                 let connections = opened.connections.clone();
                 let mode = connections.reporting().mode();
                 if let Some(watch) = &mut watch {
-                    // What the cache was told when it was built stays: a link in a weaker mode would be a silent one.
+                    // What the cache received when it was built stays: a link in a weaker mode would be a silent one.
                     watch.coherence = Some(mode);
                 }
                 journal.up(mode, opened.fenced);
@@ -456,7 +456,7 @@ async fn signs(data: &Connection, target: &Target) -> BackendError {
     }
 }
 
-/// Whether somebody wants to hear of changes.
+/// Whether changes are reported to somebody.
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "the filter of an `Option<&Watch>` passes it so")]
 fn reports(watch: &&Watch) -> bool {
     watch.coherence != Some(Coherence::None)

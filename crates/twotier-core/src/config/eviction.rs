@@ -21,7 +21,7 @@ use super::ConfigError;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Eviction {
-    /// `lru`: the least recently used, exactly, within a shard. The one whose outcome can be told in advance.
+    /// `lru`: the least recently used, exactly, within a shard. The one whose outcome can be predicted.
     #[default]
     Lru,
     /// `lfu`: the one hit least often since it came in; of several, the least recently used. It forgets nothing while an

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use twotier_core::{Lease, Mark, Timestamp};
 
-use crate::link::{Changes, Link};
+use crate::link::{Changes, LeaseState};
 
 const BOUND: Duration = Duration::from_secs(2);
 const TICK: Duration = Duration::from_millis(4);
@@ -13,7 +13,7 @@ fn at(millis: u64) -> Timestamp {
 
 #[test]
 fn every_change_is_idempotent() {
-    let link = Link::new(BOUND, TICK);
+    let link = LeaseState::new(BOUND, TICK);
     link.down();
     link.flush();
     assert_eq!(link.epoch(), 0);
@@ -31,7 +31,7 @@ fn every_change_is_idempotent() {
 
 #[test]
 fn a_lease_starts_with_the_first_proof_and_is_shortened_by_the_lag_of_the_clock() {
-    let link = Link::new(BOUND, TICK);
+    let link = LeaseState::new(BOUND, TICK);
     link.up(Lease::Renewed);
     assert_eq!(link.lease(), Timestamp::ZERO);
     link.proof(Mark { epoch: 1, at: at(100) });
@@ -42,7 +42,7 @@ fn a_lease_starts_with_the_first_proof_and_is_shortened_by_the_lag_of_the_clock(
 
 #[test]
 fn a_proof_of_another_epoch_extends_nothing() {
-    let link = Link::new(BOUND, TICK);
+    let link = LeaseState::new(BOUND, TICK);
     link.proof(Mark { epoch: 0, at: at(100) });
     assert_eq!(link.lease(), Timestamp::ZERO, "the link is down");
     link.up(Lease::Renewed);
@@ -53,7 +53,7 @@ fn a_proof_of_another_epoch_extends_nothing() {
 
 #[test]
 fn an_unlimited_lease_does_not_outlive_its_link() {
-    let link = Link::new(BOUND, TICK);
+    let link = LeaseState::new(BOUND, TICK);
     link.up(Lease::Unlimited);
     link.down();
     link.up(Lease::Renewed);

@@ -54,7 +54,7 @@ impl<T> Lfu<T> {
                 Looked::Hit(hit)
             }
             Verdict::Keep => Looked::Miss,
-            Verdict::Remove(why) => Looked::Worthless(why),
+            Verdict::Remove(why) => Looked::DeadReason(why),
         }
     }
 
@@ -86,7 +86,7 @@ impl<T> Lfu<T> {
 /// Stands for "nobody", in links.
 const NONE: u32 = u32::MAX;
 
-/// The order of eviction. Members and levels are told by their places in two vectors, whose free places are linked too.
+/// The order of eviction. Members and levels are named by their places in two vectors, whose free places are linked too.
 #[derive(Debug)]
 struct Order {
     members: Vec<Member>,

@@ -1,6 +1,6 @@
 //! A map bounded by entries and bytes, and the policies by which it lets entries go.
 //!
-//! All policies are one type, told apart by a `match` and not by a virtual call, and obey one set of rules: the bounds
+//! All policies are one type, dispatched by a `match` and not by a virtual call, and obey one set of rules: the bounds
 //! are never exceeded, an entry found by its key is the last one put, and whatever goes is handed to the caller, who
 //! drops it when no lock is held.
 
@@ -29,17 +29,17 @@ use crate::{
 /// What a lookup decides about an entry that it found.
 #[derive(Debug)]
 pub(crate) enum Verdict<R> {
-    /// It is a hit: tell the policy, and return this.
+    /// It is a hit: notify the policy, and return this.
     Serve(R),
     /// It is not served now, and stays.
     Keep,
     /// It can never be served again, and this is why.
-    Remove(Worthless),
+    Remove(DeadReason),
 }
 
 /// Why an entry can never be served again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Worthless {
+pub(crate) enum DeadReason {
     /// It is past its deadline.
     Expired,
     /// It is from before a flush or a lost link.
@@ -52,7 +52,7 @@ pub(crate) enum Looked<R> {
     Hit(R),
     Miss,
     /// An entry was found that can never be served again, and is still there.
-    Worthless(Worthless),
+    DeadReason(DeadReason),
 }
 
 /// What an insertion did.
@@ -140,7 +140,7 @@ impl<T> Entries<T> {
         coldest_first[self.len().saturating_sub(n)..].iter().map(ToString::to_string).collect()
     }
 
-    /// Looks a key up by its hash and lets `judge` decide. A hit is told to the policy.
+    /// Looks a key up by its hash and lets `judge` decide. A hit notifies the policy.
     #[inline]
     pub(crate) fn look<R>(&mut self, hash: u64, key: &str, judge: impl FnOnce(&Entry<T>) -> Verdict<R>) -> Looked<R> {
         // Where a function is not inlined its closure lies in memory; one of its own, or that of the others would too.
@@ -172,7 +172,7 @@ impl<T> Entries<T> {
         let weight = entry.weight();
         let Share { max_entries, max_bytes } = self.share;
         each!(&mut self.policy, it => {
-            // The policy hears of the key first: it may have to weigh it against those who are there.
+            // The policy is notified of the key first: it may have to weigh it against those who are there.
             it.prepare(hash);
             while it.len() >= max_entries && let Some(victim) = it.evict() {
                 removed.push(victim);

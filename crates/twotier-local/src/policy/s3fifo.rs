@@ -89,7 +89,7 @@ impl<T> S3Fifo<T> {
                 Looked::Hit(hit)
             }
             Verdict::Keep => Looked::Miss,
-            Verdict::Remove(why) => Looked::Worthless(why),
+            Verdict::Remove(why) => Looked::DeadReason(why),
         }
     }
 

@@ -63,13 +63,13 @@ pub(crate) struct Origin {
 }
 
 /// Gives a place free again, also when the task goes away.
-struct Turn<'o> {
+struct Permit<'o> {
     origin: &'o Origin,
     key: usize,
     whose: fn(&mut Place) -> &mut bool,
 }
 
-impl Drop for Turn<'_> {
+impl Drop for Permit<'_> {
     fn drop(&mut self) {
         self.origin.at(self.key, |place| *(self.whose)(place) = false);
     }
@@ -93,11 +93,11 @@ impl Origin {
         self.at(key, |place| place.floor = place.floor.max(version));
     }
 
-    async fn turn(&self, key: usize, whose: fn(&mut Place) -> &mut bool) -> Turn<'_> {
+    async fn turn(&self, key: usize, whose: fn(&mut Place) -> &mut bool) -> Permit<'_> {
         while self.at(key, |place| std::mem::replace(whose(place), true)) {
             pause().await;
         }
-        Turn { origin: self, key, whose }
+        Permit { origin: self, key, whose }
     }
 
     /// Runs what comes from the backend, whatever becomes of those who wait for it.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use twotier_core::{ChangeListener, Lease, Mark, Timestamp};
 
 use crate::{
-    link::{Link, is_up},
+    link::{LeaseState, is_up},
     setting::{BOUND, Tier, Time, both, explore, fill, mark, put, unlinked},
     sync::{AtomicU64, Ordering},
     tier::Read,
@@ -98,7 +98,7 @@ fn a_late_proof_of_the_last_link_lets_no_hit_through_that_owes_a_write() {
 #[test]
 fn a_lease_is_never_seen_with_an_epoch_older_than_the_one_it_was_granted_in() {
     explore(|| {
-        let link = Arc::new(Link::new(Duration::from_nanos(BOUND), Duration::ZERO));
+        let link = Arc::new(LeaseState::new(Duration::from_nanos(BOUND), Duration::ZERO));
         link.up(Lease::Renewed);
         let changing = Arc::clone(&link);
         both(
@@ -121,7 +121,7 @@ fn a_lease_is_never_seen_with_an_epoch_older_than_the_one_it_was_granted_in() {
 #[test]
 fn an_unlimited_lease_is_never_seen_with_an_epoch_from_before_it() {
     explore(|| {
-        let link = Arc::new(Link::new(Duration::from_nanos(BOUND), Duration::ZERO));
+        let link = Arc::new(LeaseState::new(Duration::from_nanos(BOUND), Duration::ZERO));
         link.up(Lease::Renewed);
         let changing = Arc::clone(&link);
         both(
@@ -141,7 +141,7 @@ fn an_unlimited_lease_is_never_seen_with_an_epoch_from_before_it() {
 #[test]
 fn changes_of_the_epoch_at_the_same_time_all_count() {
     explore(|| {
-        let link = Arc::new(Link::new(Duration::from_nanos(BOUND), Duration::ZERO));
+        let link = Arc::new(LeaseState::new(Duration::from_nanos(BOUND), Duration::ZERO));
         link.up(Lease::Unlimited);
         let flushing = Arc::clone(&link);
         both(

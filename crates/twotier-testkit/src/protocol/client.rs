@@ -15,9 +15,9 @@ use super::{
     state::{Conn, Entry, Flight, Get, Row, State, Version, is_odd},
 };
 
-/// What a read is told.
+/// What a read returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Begun {
+pub(super) enum FillStart {
     Hit(Version),
     /// With the getter that leads, and the only bytes it may hand on.
     Join(usize, Option<Version>),
@@ -28,16 +28,16 @@ pub(super) enum Begun {
 }
 
 /// Looks the key up, and on a miss joins or registers a read.
-pub(super) fn begin_fill(state: &mut State, config: &Config, getter: usize) -> Begun {
+pub(super) fn begin_fill(state: &mut State, config: &Config, getter: usize) -> FillStart {
     if let Some(version) = state.served() {
-        return Begun::Hit(version);
+        return FillStart::Hit(version);
     }
     if !state.is_up() {
-        return Begun::Bypass(state.epoch);
+        return FillStart::Bypass(state.epoch);
     }
     match state.flight {
         Some(flight) if flight.epoch == state.epoch && is_young(state, config, getter, flight) => {
-            return Begun::Join(flight.getter, only_for(state, config, getter, flight));
+            return FillStart::Join(flight.getter, only_for(state, config, getter, flight));
         }
         Some(_outdated_or_old) => kill_flight(state, config),
         None => {}
@@ -47,7 +47,7 @@ pub(super) fn begin_fill(state: &mut State, config: &Config, getter: usize) -> B
     }
     let since = if config.ages() { state.acked } else { 0 };
     state.flight = Some(Flight { getter, epoch: state.epoch, bound: None, since, dead: false });
-    Begun::Lead(state.epoch)
+    FillStart::Lead(state.epoch)
 }
 
 /// Whether a read is younger than the staleness bound, so that its answer cannot be older. With a lease the bound is the

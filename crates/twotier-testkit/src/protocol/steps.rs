@@ -5,7 +5,7 @@ use std::fmt;
 use super::{
     ablation::Rule,
     check::{self, Promise},
-    client::{self, Begun},
+    client::{self, FillStart},
     config::{Config, WRITES, Write},
     loads,
     queue::Item,
@@ -391,18 +391,18 @@ fn apply(state: &mut State, config: &Config, action: Action) -> Result<(), Promi
 pub(super) fn look(state: &mut State, config: &Config, getter: usize) -> Result<(), Promise> {
     let getting = state.getters[getter];
     state.getters[getter] = match client::begin_fill(state, config, getter) {
-        Begun::Hit(version) => {
+        FillStart::Hit(version) => {
             client::bind_load(state, config, version);
             return give(state, config, getter, version);
         }
-        Begun::Join(leader, only) => {
+        FillStart::Join(leader, only) => {
             let first = getting.get == Get::Idle && state.lease && config.ages();
             let value = u8::try_from(leader).expect("there are few getters");
             let proven = if first { state.proven } else { getting.proven };
             Getter { get: Get::Joined, value, only, proven, ..getting }
         }
         // It need not wait for anybody else.
-        Begun::Lead(epoch) | Begun::Bypass(epoch) => {
+        FillStart::Lead(epoch) | FillStart::Bypass(epoch) => {
             let Getter { floor, row_floor, leads, .. } = getting;
             Getter { get: Get::Registered, epoch, floor, row_floor, leads, ..Getter::IDLE }
         }

@@ -12,12 +12,12 @@ use tokio::sync::oneshot;
 /// Wakes tasks when they asked for it, from a thread of its own that ends with this.
 #[derive(Debug)]
 pub(super) struct Timer {
-    shared: Arc<Shared>,
+    shared: Arc<TimerQueue>,
     thread: Option<JoinHandle<()>>,
 }
 
 #[derive(Debug, Default)]
-struct Shared {
+struct TimerQueue {
     sleepers: Mutex<Sleepers>,
     changed: Condvar,
 }
@@ -32,7 +32,7 @@ struct Sleepers {
 
 impl Timer {
     pub(super) fn start() -> Self {
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(TimerQueue::default());
         let thread = thread::Builder::new().name("proxy-timer".to_owned()).spawn({
             let shared = Arc::clone(&shared);
             move || shared.wake_sleepers()
@@ -57,7 +57,7 @@ impl Timer {
     }
 }
 
-impl Shared {
+impl TimerQueue {
     fn wake_sleepers(&self) {
         let mut sleepers = self.sleepers.lock().expect("nothing panics under this lock");
         while !sleepers.stopped {

@@ -63,10 +63,10 @@ impl Direction {
 /// Carries connections over a fixed number of links, numbered from 0. Clones are the same network.
 #[derive(Clone)]
 pub struct Network {
-    shared: Arc<Shared>,
+    shared: Arc<NetworkInner>,
 }
 
-struct Shared {
+struct NetworkInner {
     state: Mutex<State>,
     /// Wakes the server.
     work: Notify,
@@ -120,7 +120,7 @@ impl Network {
             next_wire: 0,
             listening: false,
         };
-        let shared = Shared { state: Mutex::new(state), work: Notify::new(), healed: Notify::new(), journal };
+        let shared = NetworkInner { state: Mutex::new(state), work: Notify::new(), healed: Notify::new(), journal };
         Self { shared: Arc::new(shared) }
     }
 

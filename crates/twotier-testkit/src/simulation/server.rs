@@ -125,7 +125,7 @@ pub(super) struct Client {
 }
 
 /// Whose turn it is in a cycle.
-enum Turn {
+enum Request {
     Client(u64),
     Foreign(Foreign),
 }
@@ -163,12 +163,12 @@ impl Server {
                 self.network.roused().await;
                 continue;
             }
-            let mut turns: Vec<Turn> = self.network.ready().into_iter().map(Turn::Client).collect();
-            turns.extend(self.with(|state| state.foreign.drain(..).map(Turn::Foreign).collect::<Vec<_>>()));
-            if turns.is_empty() {
+            let mut requests: Vec<Request> = self.network.ready().into_iter().map(Request::Client).collect();
+            requests.extend(self.with(|state| state.foreign.drain(..).map(Request::Foreign).collect::<Vec<_>>()));
+            if requests.is_empty() {
                 self.network.work().await;
             } else {
-                self.cycle(turns).await;
+                self.cycle(requests).await;
             }
         }
     }
@@ -261,22 +261,22 @@ impl Server {
 /// One cycle.
 impl Server {
     /// Serves whoever has something to say, each at most once, and pushes what changed.
-    async fn cycle(&self, turns: Vec<Turn>) {
+    async fn cycle(&self, requests: Vec<Request>) {
         let (life, cycle) = self.with(|state| {
             state.cycle += 1;
             (state.life, state.cycle)
         });
-        let mut turns = turns;
-        self.with(|state| state.rng.shuffle(&mut turns));
-        let mut turns: VecDeque<Turn> = turns.into();
+        let mut requests = requests;
+        self.with(|state| state.rng.shuffle(&mut requests));
+        let mut requests: VecDeque<Request> = requests.into();
         let mut served = Vec::new();
-        while let Some(turn) = turns.pop_front() {
+        while let Some(turn) = requests.pop_front() {
             match turn {
-                Turn::Client(id) => {
+                Request::Client(id) => {
                     served.push(id);
                     self.serve_client(id, cycle);
                 }
-                Turn::Foreign(what) => self.serve_foreign(what, cycle),
+                Request::Foreign(what) => self.serve_foreign(what, cycle),
             }
             if !self.goes_on(life).await {
                 return;
@@ -284,9 +284,9 @@ impl Server {
             if self.cycles.early_replies {
                 // Whoever has spoken up since may have a turn in this cycle too.
                 for id in self.network.ready() {
-                    let waits = turns.iter().any(|turn| matches!(turn, Turn::Client(other) if *other == id));
+                    let waits = requests.iter().any(|turn| matches!(turn, Request::Client(other) if *other == id));
                     if !waits && !served.contains(&id) {
-                        turns.push_back(Turn::Client(id));
+                        requests.push_back(Request::Client(id));
                     }
                 }
             }
@@ -294,7 +294,7 @@ impl Server {
         self.push(cycle);
     }
 
-    /// Lets time pass between two turns, and says whether the server still lives.
+    /// Lets time pass between two requests, and says whether the server still lives.
     async fn goes_on(&self, life: u64) -> bool {
         let pause = self.with(|state| match self.cycles.pause {
             _ if state.quick => 0,

@@ -29,7 +29,7 @@ enum Stored {
     /// It is in the backend.
     Written,
     /// Something newer may be there, so it was not written.
-    Superseded,
+    Overtaken,
     /// The backend held something.
     Refused,
 }
@@ -84,7 +84,7 @@ impl<V: Send + Sync + 'static> Tiers<V> {
         }
         for (left, outcome) in self.store(operation, storing).await {
             match outcome {
-                Ok(Stored::Written | Stored::Superseded) => {}
+                Ok(Stored::Written | Stored::Overtaken) => {}
                 Ok(Stored::Refused) => self.replace_foreign(operation, left).await,
                 Err(error) => self.remote.not_stored(&error, false),
             }
@@ -109,7 +109,7 @@ impl<V: Send + Sync + 'static> Tiers<V> {
                         writes.push(Write::new(key, prepared.bytes.clone(), prepared.ttl).only_if(condition.clone()));
                         sending.push((storing, ticket));
                     }
-                    None => done.push((None, Ok(Stored::Superseded))),
+                    None => done.push((None, Ok(Stored::Overtaken))),
                 }
             }
             async move {

@@ -50,7 +50,7 @@ struct State {
 struct Waiting {
     terms: Terms,
     deadline: Instant,
-    claim: Arc<Claim>,
+    claim: Arc<SendState>,
     /// Counted among those who wait for the backend.
     _counted: super::admission::Waiting,
     start: Start,
@@ -65,18 +65,18 @@ struct Terms {
     patient: bool,
 }
 
-/// Sends a write, with its permit, or tells the caller why it is not sent.
+/// Sends a write, with its permit, or returns to the caller why it is not sent.
 type Start = Box<dyn FnOnce(Result<Permit>) -> Option<Rest> + Send>;
 
 /// Whether a write was sent or given up: one of the two, once.
 #[derive(Debug, Default)]
-struct Claim(AtomicU8);
+struct SendState(AtomicU8);
 
 const UNDECIDED: u8 = 0;
 const SENT: u8 = 1;
 const GIVEN_UP: u8 = 2;
 
-impl Claim {
+impl SendState {
     fn decide(&self, decision: u8) -> bool {
         self.0.compare_exchange(UNDECIDED, decision, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
@@ -85,7 +85,7 @@ impl Claim {
 /// A write that was asked for. Dropped before it was sent, it never is; afterwards it goes on to its end.
 #[must_use = "a write that is dropped before it was sent never is"]
 pub(crate) struct PendingWrite<T> {
-    claim: Arc<Claim>,
+    claim: Arc<SendState>,
     outcome: oneshot::Receiver<Result<T>>,
     operation: Operation,
 }
@@ -129,11 +129,11 @@ impl<V: Send + Sync + 'static> Remote<V> {
         Fut: Future<Output = Result<T>> + Send + 'static,
     {
         let (sender, outcome) = oneshot::channel();
-        let claim = Arc::<Claim>::default();
+        let claim = Arc::<SendState>::default();
         let start = move |permit: Result<Permit>| match permit {
             Ok(permit) => {
                 let sent = send(permit);
-                // The caller may be gone: nobody is told then.
+                // The caller may be gone: nobody is notified then.
                 Some(Box::pin(async move { _ = sender.send(sent.await) }) as Rest)
             }
             Err(not_sent) => {
@@ -185,7 +185,7 @@ impl<V: Send + Sync + 'static> Remote<V> {
         })
     }
 
-    fn send_or_queue(self: &Arc<Self>, terms: Terms, claim: Arc<Claim>, start: Start) {
+    fn send_or_queue(self: &Arc<Self>, terms: Terms, claim: Arc<SendState>, start: Start) {
         let role = {
             let mut state = self.writes.state.lock();
             let free = !std::mem::replace(&mut state.sending, true);
@@ -216,7 +216,7 @@ impl<V: Send + Sync + 'static> Remote<V> {
     fn queue(
         self: &Arc<Self>,
         terms: Terms,
-        claim: Arc<Claim>,
+        claim: Arc<SendState>,
         start: Start,
         place: impl FnOnce(&mut VecDeque<Waiting>, Waiting),
     ) {
@@ -237,7 +237,7 @@ impl<V: Send + Sync + 'static> Remote<V> {
     }
 
     /// Sends a write unless it was given up, and leaves the rest of it to a task of its own.
-    fn send(&self, claim: &Claim, permit: Result<Permit>, start: Start) {
+    fn send(&self, claim: &SendState, permit: Result<Permit>, start: Start) {
         if !claim.decide(if permit.is_ok() { SENT } else { GIVEN_UP }) && permit.is_ok() {
             return;
         }

@@ -31,12 +31,12 @@ impl Drop for Witness {
     }
 }
 
-impl Codec<Witness> for Witness {
-    fn encode(&self, _: &Witness) -> Result<Bytes, CodecError> {
+impl Codec<Self> for Witness {
+    fn encode(&self, _: &Self) -> Result<Bytes, CodecError> {
         Ok(Bytes::from_static(b"x"))
     }
 
-    fn decode(&self, _: &Bytes) -> Result<Witness, CodecError> {
+    fn decode(&self, _: &Bytes) -> Result<Self, CodecError> {
         Ok(Self(Arc::clone(&self.0)))
     }
 }

@@ -1,4 +1,4 @@
-//! The fallback where tracking is refused: caches tell each other of their writes, over a channel of the namespace.
+//! The fallback where tracking is refused: caches notify each other of their writes, over a channel of the namespace.
 
 use twotier_core::Namespace;
 

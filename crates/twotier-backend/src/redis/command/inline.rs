@@ -67,7 +67,7 @@ impl Inline {
         let polled = catch_unwind(AssertUnwindSafe(|| pin!(unconstrained(future.as_mut())).as_mut().poll(context)));
         match polled {
             Ok(Poll::Pending) => Poll::Pending,
-            // Dropped after a panic too, which tells whoever waits.
+            // Dropped after a panic too, which notifies whoever waits.
             Ok(Poll::Ready(())) | Err(_) => {
                 let ended = held.take();
                 drop(held);

@@ -17,21 +17,21 @@ use tokio::sync::watch;
 /// accepted, whichever connection they go over.
 #[derive(Debug, Default)]
 pub(super) struct WriteOrder {
-    /// How many turns there are. Most of the time there are none, and then no lock is taken.
-    turns: AtomicUsize,
+    /// How many permits there are. Most of the time there are none, and then no lock is taken.
+    permits: AtomicUsize,
     last: Mutex<Last>,
 }
 
 #[derive(Debug, Default)]
 struct Last {
     next_id: u64,
-    /// The last turn of each key, and what tells of its end.
-    turns: HashMap<Bytes, (u64, watch::Receiver<()>)>,
+    /// The last permit of each key, and what announces its end.
+    permits: HashMap<Bytes, (u64, watch::Receiver<()>)>,
 }
 
-/// The turn of one accepted write. Dropped, it lets the next ones of its keys go on.
+/// The permit of one accepted write. Dropped, it lets the next ones of its keys go on.
 #[derive(Debug)]
-pub(super) struct Turn {
+pub(super) struct OrderPermit {
     order: Arc<WriteOrder>,
     id: u64,
     keys: Vec<Bytes>,
@@ -43,45 +43,45 @@ pub(super) struct Turn {
 impl WriteOrder {
     /// Returns whether an accepted write of one of these keys may not have been sent yet.
     pub(super) fn holds<'k>(&self, keys: impl IntoIterator<Item = &'k Bytes>) -> bool {
-        if self.turns.load(Ordering::Acquire) == 0 {
+        if self.permits.load(Ordering::Acquire) == 0 {
             return false;
         }
         let last = self.last.lock();
-        keys.into_iter().any(|key| last.turns.contains_key(key))
+        keys.into_iter().any(|key| last.permits.contains_key(key))
     }
 
     /// Accepts a write of these keys, to be sent when it is its turn.
-    pub(super) fn accept(self: &Arc<Self>, keys: Vec<Bytes>) -> Turn {
+    pub(super) fn accept(self: &Arc<Self>, keys: Vec<Bytes>) -> OrderPermit {
         let (ended, end) = watch::channel(());
         let mut last = self.last.lock();
-        self.turns.fetch_add(1, Ordering::AcqRel);
+        self.permits.fetch_add(1, Ordering::AcqRel);
         let id = last.next_id;
         last.next_id += 1;
-        let replaced = keys.iter().filter_map(|key| last.turns.insert(key.clone(), (id, end.clone())));
+        let replaced = keys.iter().filter_map(|key| last.permits.insert(key.clone(), (id, end.clone())));
         // A key twice in one write waits for no other write.
         let before = replaced.filter(|(other, _)| *other != id).map(|(_, end)| end).collect();
-        Turn { order: Arc::clone(self), id, keys, before, _ended: ended }
+        OrderPermit { order: Arc::clone(self), id, keys, before, _ended: ended }
     }
 }
 
-impl Turn {
+impl OrderPermit {
     /// Waits until every write of its keys that was accepted earlier has ended.
-    pub(super) async fn comes(&mut self) {
+    pub(super) async fn acquire(&mut self) {
         for mut end in self.before.drain(..) {
             while end.changed().await.is_ok() {}
         }
     }
 }
 
-impl Drop for Turn {
+impl Drop for OrderPermit {
     fn drop(&mut self) {
         let mut last = self.order.last.lock();
         for key in &self.keys {
-            if last.turns.get(key).is_some_and(|(id, _)| *id == self.id) {
-                last.turns.remove(key);
+            if last.permits.get(key).is_some_and(|(id, _)| *id == self.id) {
+                last.permits.remove(key);
             }
         }
-        self.order.turns.fetch_sub(1, Ordering::AcqRel);
+        self.order.permits.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -97,10 +97,10 @@ mod tests {
         let mut first = order.accept(vec![key("a"), key("a"), key("b")]);
         let mut other = order.accept(vec![key("c")]);
         let mut second = order.accept(vec![key("b"), key("c")]);
-        first.comes().await;
-        other.comes().await;
+        first.acquire().await;
+        other.acquire().await;
         let waiting = tokio::spawn(async move {
-            second.comes().await;
+            second.acquire().await;
             second
         });
         drop(other);
@@ -109,6 +109,6 @@ mod tests {
         drop(first);
         drop(waiting.await.unwrap());
         assert!(!order.holds([&key("a"), &key("b"), &key("c")]));
-        assert!(order.last.lock().turns.is_empty());
+        assert!(order.last.lock().permits.is_empty());
     }
 }

@@ -14,7 +14,7 @@ use crate::{
 
 use super::{
     connections::{Connections, Reporting},
-    order::Turn,
+    order::OrderPermit,
     transaction,
 };
 
@@ -197,11 +197,11 @@ fn later(connections: &Connections, parts: Vec<Vec<Change>>) -> Later {
         return Later(None);
     }
     let keys = parts.iter().flatten().map(|change| change.key.clone()).collect();
-    let mut turn = connections.order().accept(keys);
+    let mut permit = connections.order().accept(keys);
     let (sender, results) = mpsc::unbounded_channel();
     let link = connections.clone();
     connections.runtime().spawn(async move {
-        comes(&link, &mut turn).await;
+        acquire(&link, &mut permit).await;
         for part in parts {
             if sender.is_closed() {
                 return;
@@ -212,12 +212,12 @@ fn later(connections: &Connections, parts: Vec<Vec<Change>>) -> Later {
     Later(Some(results))
 }
 
-/// Waits for a turn, unless the link is lost first.
-async fn comes(connections: &Connections, turn: &mut Turn) {
+/// Waits for a permit, unless the link is lost first.
+async fn acquire(connections: &Connections, permit: &mut OrderPermit) {
     tokio::select! {
         biased;
         _cause = connections.loss().wait() => {}
-        () = turn.comes() => {}
+        () = permit.acquire() => {}
     }
 }
 
@@ -239,7 +239,7 @@ fn is_large(part: &[Change]) -> bool {
     part.iter().any(|change| change.bytes() >= LARGE)
 }
 
-/// Sends changes over a connection. Where writers tell each other of their writes, the telling is part of one transaction
+/// Sends changes over a connection. Where writers notify each other of their writes, the notice is part of one transaction
 /// with them, so that messages come in the order of the writes.
 async fn dispatch(connections: &Connections, over: &Connection, part: &[Change]) -> Vec<BackendResult<bool>> {
     let mut commands = Pipeline::with_capacity(part.len() + 3);

@@ -14,7 +14,7 @@ pub(super) struct Canary {
     key: Bytes,
     /// How long the part is that all canaries of the namespace have in common.
     common: usize,
-    heard: watch::Sender<Option<Instant>>,
+    seen: watch::Sender<Option<Instant>>,
 }
 
 impl Canary {
@@ -22,7 +22,7 @@ impl Canary {
     pub(super) fn new(namespace: &Namespace) -> Self {
         let common = namespace.qualify(NAME);
         let key = [&common[..], format!("{:0DIGITS$x}", fastrand::u128(..)).as_bytes()].concat();
-        Self { key: key.into(), common: common.len(), heard: watch::Sender::new(None) }
+        Self { key: key.into(), common: common.len(), seen: watch::Sender::new(None) }
     }
 
     pub(super) fn key(&self) -> &[u8] {
@@ -33,7 +33,7 @@ impl Canary {
     /// the connection's reader.
     pub(super) fn matches(&self, key: &[u8]) -> bool {
         if key == self.key {
-            self.heard.send_if_modified(|heard| heard.replace(Instant::now()).is_none());
+            self.seen.send_if_modified(|seen| seen.replace(Instant::now()).is_none());
             return true;
         }
         let Some(digits) = key.strip_prefix(&self.key[..self.common]) else { return false };
@@ -41,14 +41,14 @@ impl Canary {
     }
 
     /// Returns when the report came, if it did.
-    pub(super) fn heard(&self) -> Option<Instant> {
-        *self.heard.borrow()
+    pub(super) fn seen(&self) -> Option<Instant> {
+        *self.seen.borrow()
     }
 
     /// Waits for the report.
     pub(super) async fn report(&self) {
         // The sender is this one's own: it is not dropped meanwhile.
-        let _ = self.heard.subscribe().wait_for(Option::is_some).await;
+        let _ = self.seen.subscribe().wait_for(Option::is_some).await;
     }
 }
 
@@ -57,14 +57,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn canaries_of_the_namespace_are_told_from_keys_and_only_the_own_one_is_heard() {
+    fn canaries_of_the_namespace_are_no_keys_and_only_the_own_one_is_seen() {
         let namespace = Namespace::new("n").unwrap();
         let (own, other) = (Canary::new(&namespace), Canary::new(&namespace));
-        assert!(own.matches(other.key()) && own.heard().is_none());
+        assert!(own.matches(other.key()) && own.seen().is_none());
         for key in ["n:k", "n:\u{1}canary-", "n:\u{1}canary-0123", "n:canary-00000000000000000000000000000000"] {
             assert!(!own.matches(key.as_bytes()), "{key}");
         }
         assert!(!own.matches(Canary::new(&Namespace::new("m").unwrap()).key()));
-        assert!(own.matches(own.key()) && own.heard().is_some());
+        assert!(own.matches(own.key()) && own.seen().is_some());
     }
 }

@@ -167,17 +167,16 @@ async fn pair(target: &Target, progress: &Arc<Progress>, watch: &Watch, fences: 
         Reporting::Channel(channel) => Some(&**channel),
         _ => None,
     };
-    let (sung, ()) =
-        try_join!(draft.sing(announced), fence(&tracked, fences, run_id.as_deref())).map_err(
-            |cause| match refused {
-                // What was tried first belongs to the story.
-                Some(refused) if cause.kind() == BackendErrorKind::Denied => cause.with_source(refused),
-                _ => cause,
-            },
-        )?;
+    let (probed, ()) = try_join!(draft.probe(announced), fence(&tracked, fences, run_id.as_deref())).map_err(
+        |cause| match refused {
+            // What was tried first belongs to the story.
+            Some(refused) if cause.kind() == BackendErrorKind::Denied => cause.with_source(refused),
+            _ => cause,
+        },
+    )?;
     let round_trip = sent.elapsed();
     let one_server = (&run_id, &data_run_id);
-    let invalidation_lag = draft.heard(sung, announced.is_some(), one_server).await?.map(|heard| heard - sent);
+    let invalidation_lag = draft.seen(probed, announced.is_some(), one_server).await?.map(|seen| seen - sent);
     Ok(Opened {
         connections: Connections::new(tracked, data, reporting, coalesces),
         reported_since,
@@ -194,7 +193,7 @@ fn largest(watch: &Watch) -> u64 {
 }
 
 /// What became of the request for reports.
-struct Begun {
+struct TrackingStart {
     outcome: Tracking,
     run_id: Option<String>,
 }
@@ -208,7 +207,7 @@ enum Tracking {
 
 /// Asks the server to report every change under the prefix, except those made on this connection, and asks it whether it
 /// understood; or subscribes to the channel.
-async fn begin_reports(tracked: &Connection, watch: &Watch, channel: &Channel) -> BackendResult<Begun> {
+async fn begin_reports(tracked: &Connection, watch: &Watch, channel: &Channel) -> BackendResult<TrackingStart> {
     let mut commands = Pipeline::new();
     commands.cmd("INFO").arg("server");
     if watch.coherence == Some(Coherence::PubSub) {
@@ -220,7 +219,7 @@ async fn begin_reports(tracked: &Connection, watch: &Watch, channel: &Channel) -
             tracked.subscribe(channel.name()).await.map_err(|cause| with_cure(cause, "SUBSCRIBE", &watch.namespace))
         };
         let (run_id, ()) = try_join!(asked, subscribed)?;
-        return Ok(Begun { outcome: Tracking::Subscribed, run_id });
+        return Ok(TrackingStart { outcome: Tracking::Subscribed, run_id });
     }
     let prefix = watch.namespace.prefix();
     commands.cmd("CLIENT").arg(&["TRACKING", "ON", "BCAST", "PREFIX", prefix, "NOLOOP"]);
@@ -248,7 +247,7 @@ async fn begin_reports(tracked: &Connection, watch: &Watch, channel: &Channel) -
     };
     match outcome {
         Tracking::Refused(cause) if watch.coherence.is_some() => Err(cause),
-        outcome => Ok(Begun { outcome, run_id }),
+        outcome => Ok(TrackingStart { outcome, run_id }),
     }
 }
 
@@ -386,9 +385,9 @@ struct Draft<'d> {
 }
 
 impl Draft<'_> {
-    /// Makes a change over the data connection, which is foreign to the other one, and where writers tell each other of
-    /// their writes tells of it. Returns why it could not be made for the moment.
-    async fn sing(&self, channel: Option<&Channel>) -> BackendResult<Option<BackendError>> {
+    /// Makes a change over the data connection, which is foreign to the other one, and where writers notify each other of
+    /// their writes announces it. Returns why it could not be made for the moment.
+    async fn probe(&self, channel: Option<&Channel>) -> BackendResult<Option<BackendError>> {
         let mut commands = Pipeline::new();
         let mut count = add_write(&mut commands, self.canary);
         if let Some(channel) = channel {
@@ -408,7 +407,7 @@ impl Draft<'_> {
     /// Waits for the report of that change over the tracked connection: it proves that changes are reported, and that both
     /// connections end at one server. Returns when it came, `None` where no change could be made and the server says that
     /// it is one.
-    async fn heard(
+    async fn seen(
         &self,
         no_room: Option<BackendError>,
         announced: bool,
@@ -429,8 +428,8 @@ impl Draft<'_> {
             () = self.canary.report() => {}
             answered = answered => answered?,
         }
-        match (self.canary.heard(), run_ids) {
-            (Some(heard), _) => Ok(Some(heard)),
+        match (self.canary.seen(), run_ids) {
+            (Some(seen), _) => Ok(Some(seen)),
             (None, (Some(one), Some(other))) if one != other => Err(BackendError::new(
                 BackendErrorKind::Unavailable,
                 "two connections to the same address ended at different servers",

@@ -64,7 +64,7 @@ impl PushHandler {
             Message::Everything => self.listener.flushed(),
             Message::Keys(keys) => keys.into_iter().for_each(|key| self.changed(key)),
             // The cache keeps track of its own writes: only the canary is waited for.
-            Message::Own(keys) if self.canary.heard().is_none() => {
+            Message::Own(keys) if self.canary.seen().is_none() => {
                 for key in keys {
                     let _own = self.canary.matches(key);
                 }
@@ -100,18 +100,18 @@ mod tests {
     use super::*;
 
     #[derive(Default)]
-    struct Heard(Mutex<Vec<String>>);
+    struct Recorded(Mutex<Vec<String>>);
 
-    impl Heard {
+    impl Recorded {
         fn after(kind: PushKind, data: Vec<Value>) -> (Vec<String>, bool) {
-            let (handler, heard) = handler(&Arc::new(Canary::new(&Namespace::new("n").unwrap())));
+            let (handler, seen) = handler(&Arc::new(Canary::new(&Namespace::new("n").unwrap())));
             handler.apply(&PushInfo { kind, data });
-            let told = heard.0.lock().unwrap().clone();
-            (told, handler.loss.is_declared())
+            let received = seen.0.lock().unwrap().clone();
+            (received, handler.loss.is_declared())
         }
     }
 
-    impl ChangeListener for Heard {
+    impl ChangeListener for Recorded {
         fn mark(&self) -> Mark {
             Mark { epoch: 0, at: Timestamp::ZERO }
         }
@@ -127,12 +127,12 @@ mod tests {
         fn link_down(&self) {}
     }
 
-    fn handler(canary: &Arc<Canary>) -> (PushHandler, Arc<Heard>) {
+    fn handler(canary: &Arc<Canary>) -> (PushHandler, Arc<Recorded>) {
         let namespace = Namespace::new("n").unwrap();
-        let heard = Arc::new(Heard::default());
-        let listener: Arc<dyn ChangeListener> = Arc::<Heard>::clone(&heard);
+        let seen = Arc::new(Recorded::default());
+        let listener: Arc<dyn ChangeListener> = Arc::<Recorded>::clone(&seen);
         let channel = Arc::new(Channel::new(&namespace));
-        (PushHandler::new(listener, Arc::clone(canary), channel, Arc::default()), heard)
+        (PushHandler::new(listener, Arc::clone(canary), channel, Arc::default()), seen)
     }
 
     fn bulk(text: &str) -> Value {
@@ -142,32 +142,32 @@ mod tests {
     #[test]
     fn keys_are_reported_in_order() {
         let data = vec![Value::Array(vec![bulk("n:a"), bulk("n:b")])];
-        assert_eq!(Heard::after(PushKind::Invalidate, data), (vec!["n:a".to_owned(), "n:b".to_owned()], false));
+        assert_eq!(Recorded::after(PushKind::Invalidate, data), (vec!["n:a".to_owned(), "n:b".to_owned()], false));
     }
 
     #[test]
-    fn canaries_are_heard_and_not_reported() {
+    fn canaries_are_seen_and_not_reported() {
         let namespace = Namespace::new("n").unwrap();
         let [own, other] = [Canary::new(&namespace), Canary::new(&namespace)].map(Arc::new);
-        let (handler, heard) = handler(&own);
+        let (handler, seen) = handler(&own);
         let names = [own.key(), other.key(), b"n:a"].map(|key| Value::BulkString(key.to_vec()));
         handler.apply(&PushInfo { kind: PushKind::Invalidate, data: vec![Value::Array(names.to_vec())] });
-        assert_eq!(*heard.0.lock().unwrap(), ["n:a"]);
-        assert!(own.heard().is_some() && other.heard().is_none());
+        assert_eq!(*seen.0.lock().unwrap(), ["n:a"]);
+        assert!(own.seen().is_some() && other.seen().is_none());
     }
 
     #[test]
-    fn the_canary_in_a_message_of_our_own_is_heard_and_other_messages_of_our_own_are_passed_over() {
+    fn the_canary_in_a_message_of_our_own_is_seen_and_other_messages_of_our_own_are_passed_over() {
         let canary = Arc::new(Canary::new(&Namespace::new("n").unwrap()));
-        let (handler, heard) = handler(&canary);
+        let (handler, seen) = handler(&canary);
         let say = |keys: [&[u8]; 1]| PushInfo {
             kind: PushKind::Message,
             data: vec![bulk("channel"), Value::BulkString(handler.channel.keys(keys))],
         };
         handler.apply(&say([b"n:own"]));
-        assert!(canary.heard().is_none());
+        assert!(canary.seen().is_none());
         handler.apply(&say([canary.key()]));
-        assert!(canary.heard().is_some() && heard.0.lock().unwrap().is_empty());
+        assert!(canary.seen().is_some() && seen.0.lock().unwrap().is_empty());
     }
 
     #[test]
@@ -179,18 +179,18 @@ mod tests {
             vec![Value::Array(vec![bulk("n:a"), Value::Int(1)])],
             vec![Value::Array(vec![bulk("n:a")]), Value::Nil],
         ] {
-            assert_eq!(Heard::after(PushKind::Invalidate, data), (vec!["FLUSHED".to_owned()], false));
+            assert_eq!(Recorded::after(PushKind::Invalidate, data), (vec!["FLUSHED".to_owned()], false));
         }
     }
 
     #[test]
     fn a_disconnection_declares_the_loss() {
-        assert_eq!(Heard::after(PushKind::Disconnection, vec![]), (vec![], true));
+        assert_eq!(Recorded::after(PushKind::Disconnection, vec![]), (vec![], true));
     }
 
     #[test]
     fn a_panic_while_applying_a_push_declares_the_loss_instead_of_killing_the_reader() {
         let data = vec![Value::Array(vec![bulk("boom")])];
-        assert_eq!(Heard::after(PushKind::Invalidate, data), (vec![], true));
+        assert_eq!(Recorded::after(PushKind::Invalidate, data), (vec![], true));
     }
 }

@@ -189,7 +189,7 @@ impl Connection {
         .await
     }
 
-    /// The end of the connection, as its reader tells it to those whose replies do not come. Mostly the cause is known.
+    /// The end of the connection, as its reader returns it to those whose replies do not come. Mostly the cause is known.
     fn ended(&self, failed: &RedisError) -> BackendError {
         let cause = match failed.kind() {
             ErrorKind::Parse => error::not_resp(),
@@ -244,7 +244,7 @@ impl Connection {
         cause
     }
 
-    /// Reads a refusal. A primary that was demoted keeps its sockets and tells nobody but those who write: `READONLY` ends
+    /// Reads a refusal. A primary that was demoted keeps its sockets and notifies nobody but those who write: `READONLY` ends
     /// the connection.
     pub(in crate::redis) fn refused(&self, command: &str, refused: &ServerError) -> BackendError {
         if refused.code() == "READONLY" {

@@ -1,4 +1,4 @@
-//! Signs of life: how a slow connection is told from a dead one.
+//! Signs of life: how a slow connection is distinguished from a dead one.
 
 use std::{
     sync::{

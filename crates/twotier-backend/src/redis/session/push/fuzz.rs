@@ -9,11 +9,11 @@ use twotier_core::{ChangeListener, Lease, Mark, Namespace, Timestamp};
 use super::PushHandler;
 use crate::redis::{command::Channel, session::canary::Canary};
 
-/// What a listener was told: keys, or `None` for a flush.
+/// What a listener received: keys, or `None` for a flush.
 #[derive(Default)]
-struct Heard(Mutex<Vec<Option<Vec<u8>>>>);
+struct Recorded(Mutex<Vec<Option<Vec<u8>>>>);
 
-impl ChangeListener for Heard {
+impl ChangeListener for Recorded {
     fn mark(&self) -> Mark {
         Mark { epoch: 0, at: Timestamp::ZERO }
     }
@@ -38,15 +38,15 @@ fn namespace() -> Namespace {
     Namespace::new("n").unwrap()
 }
 
-/// Applies a push, and returns what the listener was told and whether the connection was declared lost.
-fn told(kind: PushKind, data: Vec<Value>) -> (Vec<Option<Vec<u8>>>, bool) {
-    let heard = Arc::new(Heard::default());
-    let listener: Arc<dyn ChangeListener> = Arc::<Heard>::clone(&heard);
+/// Applies a push, and returns what the listener received and whether the connection was declared lost.
+fn received(kind: PushKind, data: Vec<Value>) -> (Vec<Option<Vec<u8>>>, bool) {
+    let seen = Arc::new(Recorded::default());
+    let listener: Arc<dyn ChangeListener> = Arc::<Recorded>::clone(&seen);
     let canary = Arc::new(Canary::new(&namespace()));
     let handler = PushHandler::new(listener, canary, Arc::new(Channel::new(&namespace())), Arc::default());
     handler.apply(&PushInfo { kind, data });
-    let told = heard.0.lock().unwrap().clone();
-    (told, handler.loss.is_declared())
+    let received = seen.0.lock().unwrap().clone();
+    (received, handler.loss.is_declared())
 }
 
 fn bytes() -> impl Strategy<Value = Vec<u8>> {
@@ -112,18 +112,18 @@ proptest! {
     #[test]
     fn an_invalidation_is_its_keys_in_order_and_every_malformed_one_is_one_flush(data in data()) {
         let expected = keys_of(&data).unwrap_or_else(|| vec![None]);
-        prop_assert_eq!(told(PushKind::Invalidate, data), (expected, false));
+        prop_assert_eq!(received(PushKind::Invalidate, data), (expected, false));
     }
 
     #[test]
     fn a_push_of_any_kind_and_shape_panics_nowhere_and_only_a_disconnection_is_a_loss(kind in kind(), data in data()) {
-        let (told, lost) = told(kind.clone(), data.clone());
+        let (received, lost) = received(kind.clone(), data.clone());
         prop_assert_eq!(lost, kind == PushKind::Disconnection);
         match kind {
             PushKind::Invalidate => {}
             // Sixteen bytes of a sender's name nobody guesses: never one of our own.
-            PushKind::Message => prop_assert!(data.len() != 2 || !told.is_empty()),
-            _ => prop_assert_eq!(told, vec![]),
+            PushKind::Message => prop_assert!(data.len() != 2 || !received.is_empty()),
+            _ => prop_assert_eq!(received, vec![]),
         }
     }
 
@@ -134,7 +134,7 @@ proptest! {
         let message = Channel::new(&namespace()).keys(keys.iter().map(Vec::as_slice));
         let hears = |message: &[u8]| {
             let data = vec![Value::BulkString(b"channel".to_vec()), Value::BulkString(message.to_vec())];
-            told(PushKind::Message, data)
+            received(PushKind::Message, data)
         };
         let expected: Vec<_> = keys.into_iter().map(Some).collect();
         prop_assert_eq!(hears(&message), (expected.clone(), false));
