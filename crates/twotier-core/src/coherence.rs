@@ -14,7 +14,7 @@ pub enum Coherence {
     /// The backend reports every change under the namespace, whoever made it.
     /// On Redis: [`CLIENT TRACKING`](https://redis.io/docs/latest/commands/client-tracking/) in broadcast mode.
     Broadcast,
-    /// Caches notify each other, over a channel of the namespace. Writes by anyone else are not seen: the time to live bounds
+    /// Caches notify each other over a channel of the namespace. Writes by anyone else are not seen: the time to live bounds
     /// how stale a copy gets. On Redis: the fallback where `CLIENT TRACKING` is refused.
     PubSub,
     /// Nobody reports changes: a local copy is only bounded by its time to live.

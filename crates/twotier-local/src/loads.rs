@@ -5,9 +5,7 @@
 use hashlink::{LinkedHashMap, linked_hash_map::RawEntryMut};
 use smol_str::SmolStr;
 
-use crate::{digest::Digest, shard::TicketId};
-
-use crate::hash::KeyHasher;
+use crate::{digest::Digest, hash::KeyHasher, shard::TicketId};
 
 /// The registered loads. `L` is how their joiners are reached.
 ///

@@ -37,7 +37,7 @@ struct InFlight<F> {
     /// When it was registered.
     at: Timestamp,
     flight: F,
-    /// What the backend already returned to somebody whose own read was refused: this read may be older than that, so it may only
+    /// What the backend already gave somebody whose own read was refused: this read may be older than that, so it may only
     /// bring the same.
     bound: Option<Digest>,
 }
@@ -502,7 +502,7 @@ impl<T, F, L> Shard<T, F, L> {
         match looked {
             Looked::Hit(hit) => Some(hit),
             Looked::Miss => None,
-            Looked::DeadReason(why) => {
+            Looked::Dead(why) => {
                 self.discard(hash, key, why);
                 None
             }

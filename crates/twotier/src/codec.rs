@@ -75,8 +75,8 @@ pub trait Codec<V>: Send + Sync + 'static {
         bytes.len()
     }
 
-    /// Returns a number by which an envelope distinguishes the bytes of one codec from those of another. Those up to 255 belong to
-    /// this crate; provided as 0, which distinguishes nothing.
+    /// Returns a number by which an envelope distinguishes the bytes of one codec from those of another. Those up to 255
+    /// belong to this crate; provided as 0, which distinguishes nothing.
     fn id(&self) -> u16 {
         0
     }

@@ -126,7 +126,7 @@ fn hand_on<V: Send + Sync + 'static>(ticket: Ticket<V>, value: &Arc<V>) {
 }
 
 /// Whether the backend could not say what it holds: then the loader runs all the same, since a cache must not keep a
-/// service from its own source. What is wrong with the call itself, or with a value that is there, is returned to the caller.
+/// service from its own source. What is wrong with the call itself, or with a value that is there, goes to the caller.
 fn is_no_answer(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::Rejected)
 }

@@ -30,7 +30,7 @@ pub enum FaultPoint {
     /// On the way there: a call that fails has had no effect, one that hangs has had none yet.
     #[default]
     Before,
-    /// On the way back: the operation takes effect at once, and its caller receives the answer late, or a failure, or nothing.
+    /// On the way back: the operation takes effect at once, and its caller gets the answer late, a failure, or nothing.
     After,
 }
 

@@ -74,8 +74,8 @@ pub struct CacheConfig {
     /// The longest a call waits for somebody else's loader before it runs its own. Default 2 s.
     #[serde(with = "duration::required")]
     pub load_wait: Duration,
-    /// The largest encoded value that is written or read, in bytes. Default 16 MiB. Of a larger one in Redis nothing is read
-    /// into memory, beyond values of 64 KiB, which are read in any case.
+    /// The largest encoded value that is written or kept, in bytes. Default 16 MiB. A larger one in Redis is an error of its
+    /// own key; from 64 KiB on it takes no memory.
     pub max_value_bytes: usize,
     /// The most keys that are under way to the backend at once, between 1 and 1 000 000. Default 4096: more than a
     /// network of 40 ms needs to keep a server busy that answers 100 000 keys a second.

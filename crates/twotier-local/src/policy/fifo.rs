@@ -37,7 +37,7 @@ impl<T> Fifo<T> {
         match judge(slot.entry()) {
             Verdict::Serve(hit) => Looked::Hit(hit),
             Verdict::Keep => Looked::Miss,
-            Verdict::Remove(why) => Looked::DeadReason(why),
+            Verdict::Remove(why) => Looked::Dead(why),
         }
     }
 

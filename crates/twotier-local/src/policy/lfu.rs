@@ -54,7 +54,7 @@ impl<T> Lfu<T> {
                 Looked::Hit(hit)
             }
             Verdict::Keep => Looked::Miss,
-            Verdict::Remove(why) => Looked::DeadReason(why),
+            Verdict::Remove(why) => Looked::Dead(why),
         }
     }
 

@@ -40,7 +40,7 @@ impl<T> Lru<T> {
                 Looked::Hit(hit)
             }
             Verdict::Keep => Looked::Miss,
-            Verdict::Remove(why) => Looked::DeadReason(why),
+            Verdict::Remove(why) => Looked::Dead(why),
         }
     }
 

@@ -52,7 +52,7 @@ pub(crate) enum Looked<R> {
     Hit(R),
     Miss,
     /// An entry was found that can never be served again, and is still there.
-    DeadReason(DeadReason),
+    Dead(DeadReason),
 }
 
 /// What an insertion did.

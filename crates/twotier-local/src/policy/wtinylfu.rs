@@ -86,7 +86,7 @@ impl<T> WTinyLfu<T> {
                 Looked::Hit(hit)
             }
             Verdict::Keep => Looked::Miss,
-            Verdict::Remove(why) => Looked::DeadReason(why),
+            Verdict::Remove(why) => Looked::Dead(why),
         }
     }
 

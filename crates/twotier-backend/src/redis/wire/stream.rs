@@ -101,11 +101,10 @@ impl Watched {
         if self.again.is_empty() {
             ready!(self.read_inner(context, into))?;
             let new = into.filled().len() - before;
-            let kept = if new == 0 {
+            if new == 0 {
                 return Poll::Ready(Ok(Some(())));
-            } else {
-                self.arrived(&mut into.filled_mut()[before..], new)?
-            };
+            }
+            let kept = self.arrived(&mut into.filled_mut()[before..], new)?;
             into.set_filled(before + kept);
             return Poll::Ready(Ok((kept > 0).then_some(())));
         }
