@@ -78,8 +78,7 @@
 //! # What is deliberately absent
 //!
 //! No background thread: expired and outdated entries go when they are looked up or evicted. No unsafe code. No user code
-//! under a lock, but for the closure of [`LocalTier::get_with`]: values are dropped after the lock is released, and never
-//! inside a [`ChangeListener`](twotier_core::ChangeListener) call, which may come from a connection's reader.
+//! under a lock, but for the closure of [`LocalTier::get_with`]: values are dropped after the lock is released.
 
 mod completion;
 mod counters;
@@ -92,6 +91,7 @@ mod load;
 mod loads;
 mod options;
 mod policy;
+mod register;
 mod shard;
 mod sync;
 mod ticket;

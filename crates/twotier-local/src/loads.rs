@@ -2,10 +2,7 @@
 //!
 //! As pure as the [shard](crate::shard) it belongs to.
 
-use hashlink::{LinkedHashMap, linked_hash_map::RawEntryMut};
-use smol_str::SmolStr;
-
-use crate::{digest::Digest, hash::KeyHasher, shard::TicketId};
+use crate::{digest::Digest, hash::KeyHasher, register::Register, shard::TicketId};
 
 /// The registered loads. `L` is how their joiners are reached.
 ///
@@ -14,7 +11,7 @@ use crate::{digest::Digest, hash::KeyHasher, shard::TicketId};
 /// an answer from before they joined.
 #[derive(Debug)]
 pub(crate) struct Loads<L> {
-    registered: LinkedHashMap<SmolStr, Registered<L>, KeyHasher>,
+    registered: Register<Registered<L>>,
 }
 
 #[derive(Debug)]
@@ -52,12 +49,12 @@ pub(crate) enum LoadStart<L> {
 
 impl<L> Loads<L> {
     pub(crate) fn new(hasher: KeyHasher) -> Self {
-        Self { registered: LinkedHashMap::with_hasher(hasher) }
+        Self { registered: Register::new(hasher) }
     }
 
     /// Returns whether the load may still be joined and stored.
     pub(crate) fn is_live(&mut self, claim: TicketId<'_>, epoch: u64) -> bool {
-        epoch == claim.epoch && self.find(claim.hash, claim.key).is_some_and(|load| load.id == claim.id)
+        epoch == claim.epoch && self.registered.find(claim.hash, claim.key).is_some_and(|load| load.id == claim.id)
     }
 
     /// The backend was found to hold this. A load dies of an answer that differs from what it saw: its row may be older
@@ -68,7 +65,7 @@ impl<L> Loads<L> {
     /// Returns a load that died of it. The answer may be the one that its leader goes by, and older than what the load
     /// saw first: whoever joined in between is not to be given the value.
     pub(crate) fn see(&mut self, hash: u64, key: &str, digest: Digest) -> Option<L> {
-        let load = self.find(hash, key)?;
+        let load = self.registered.find(hash, key)?;
         let own = load.store.is_some_and(|store| store.digest == digest);
         if own || load.saw.is_none_or(|saw| saw == digest) {
             load.saw = Some(digest);
@@ -79,14 +76,14 @@ impl<L> Loads<L> {
 
     /// Records that this own write stores the load's value.
     pub(crate) fn stores(&mut self, claim: TicketId<'_>, write: u64, digest: Digest) {
-        if let Some(load) = self.find(claim.hash, claim.key) {
+        if let Some(load) = self.registered.find(claim.hash, claim.key) {
             load.store = Some(Store { write, digest });
         }
     }
 
     /// An own write of the key ended, with success or not. It kills every load but the one that it stores.
     pub(crate) fn write_ended(&mut self, write: TicketId<'_>, succeeded: bool) {
-        let Some(load) = self.find(write.hash, write.key) else { return };
+        let Some(load) = self.registered.find(write.hash, write.key) else { return };
         match load.store {
             Some(store) if store.write == write.id => {
                 if succeeded {
@@ -100,7 +97,7 @@ impl<L> Loads<L> {
     /// A load that was overtaken returned a value, which may be newer than what the registered one brings: whoever joins
     /// that from now on may not be given it.
     pub(crate) fn outrun(&mut self, hash: u64, key: &str) {
-        if let Some(load) = self.find(hash, key) {
+        if let Some(load) = self.registered.find(hash, key) {
             load.outrun = true;
         }
     }
@@ -109,34 +106,18 @@ impl<L> Loads<L> {
     ///
     /// Its ticket has the load as well: nothing of the user's is dropped with what is returned.
     pub(crate) fn kill(&mut self, hash: u64, key: &str) -> Option<L> {
-        if self.registered.is_empty() {
-            return None;
-        }
-        match self.registered.raw_entry_mut().from_hash(hash, |held| *held == *key) {
-            RawEntryMut::Occupied(entry) => Some(entry.remove().load),
-            RawEntryMut::Vacant(_) => None,
-        }
+        self.registered.remove_if(hash, key, |_| true).map(|registered| registered.load)
     }
 
     /// Kills every load.
     pub(crate) fn clear(&mut self) {
-        self.registered.clear();
+        self.registered.drain().for_each(drop);
     }
 
     /// Takes a load down that has ended, unless another one has its place.
     pub(crate) fn end(&mut self, claim: TicketId<'_>) {
-        if self.find(claim.hash, claim.key).is_some_and(|load| load.id == claim.id) {
+        if self.registered.find(claim.hash, claim.key).is_some_and(|load| load.id == claim.id) {
             let _ended = self.kill(claim.hash, claim.key);
-        }
-    }
-
-    fn find(&mut self, hash: u64, key: &str) -> Option<&mut Registered<L>> {
-        if self.registered.is_empty() {
-            return None;
-        }
-        match self.registered.raw_entry_mut().from_hash(hash, |held| *held == *key) {
-            RawEntryMut::Occupied(entry) => Some(entry.into_mut()),
-            RawEntryMut::Vacant(_) => None,
         }
     }
 }
@@ -146,7 +127,7 @@ impl<L: Clone> Loads<L> {
     ///
     /// `waited` is the id of a load that the caller does not want to join again, since it takes too long.
     pub(crate) fn begin(&mut self, claim: TicketId<'_>, load: &L, waited: Option<u64>) -> LoadStart<L> {
-        if let Some(registered) = self.find(claim.hash, claim.key)
+        if let Some(registered) = self.registered.find(claim.hash, claim.key)
             && registered.epoch == claim.epoch
             && waited != Some(registered.id)
         {
@@ -155,10 +136,7 @@ impl<L: Clone> Loads<L> {
         }
         let TicketId { id, epoch, .. } = claim;
         let new = Registered { id, epoch, load: load.clone(), saw: None, store: None, outrun: false };
-        match self.registered.raw_entry_mut().from_hash(claim.hash, |held| *held == *claim.key) {
-            RawEntryMut::Occupied(mut entry) => _ = entry.replace_value(new),
-            RawEntryMut::Vacant(entry) => _ = entry.insert_hashed_nocheck(claim.hash, claim.key.clone(), new),
-        }
+        self.registered.put(claim.hash, claim.key, new);
         LoadStart::Lead
     }
 }

@@ -6,7 +6,6 @@
 
 use std::{mem, time::Duration};
 
-use hashlink::{LinkedHashMap, linked_hash_map::RawEntryMut};
 use smol_str::SmolStr;
 use twotier_core::{Eviction, LocalStats, Timestamp};
 
@@ -19,6 +18,7 @@ use crate::{
     loads::{LoadStart, Loads},
     options::Share,
     policy::{DeadReason, Entries, Looked, Removed, Verdict, heaviest},
+    register::Register,
 };
 
 /// When a lookup happens. The epoch is read under the lock, lease and time before it.
@@ -112,8 +112,8 @@ pub(crate) struct Shard<T, F, L> {
     entries: Entries<T>,
     counters: ShardCounters,
     max_bytes: usize,
-    flights: LinkedHashMap<SmolStr, InFlight<F>, KeyHasher>,
-    writes: LinkedHashMap<SmolStr, Pending, KeyHasher>,
+    flights: Register<InFlight<F>>,
+    writes: Register<Pending>,
     loads: Loads<L>,
     next_id: u64,
     /// Entries taken out and not dropped yet; see [`take_removed`](Self::take_removed).
@@ -128,8 +128,8 @@ impl<T, F, L> Shard<T, F, L> {
             entries: Entries::new(eviction, share, hasher.clone()),
             origin: Origin::default(),
             max_bytes: heaviest(share.max_bytes),
-            flights: LinkedHashMap::with_hasher(hasher.clone()),
-            writes: LinkedHashMap::with_hasher(hasher.clone()),
+            flights: Register::new(hasher.clone()),
+            writes: Register::new(hasher.clone()),
             loads: Loads::new(hasher),
             next_id: 0,
             counters: ShardCounters::default(),
@@ -169,17 +169,13 @@ impl<T, F, L> Shard<T, F, L> {
     }
 
     /// Takes what the steps since the last call let go, to be dropped after unlocking.
-    ///
-    /// A change reported by the backend does not take it: dropping a value is user code, which has no place in a
-    /// connection's reader. It waits for the next step of a caller, and there is never more of it than a shard holds,
-    /// since only a caller's step puts anything in.
     pub(crate) fn take_removed(&mut self) -> Removed<T> {
         mem::take(&mut self.removed)
     }
 
     /// Ends a read that brought nothing: error, drop, panic. Returns whether it was still registered.
     pub(crate) fn abandon_fill(&mut self, claim: TicketId<'_>) -> bool {
-        self.take_flight_if(claim.hash, claim.key, |registered| registered.id == claim.id).is_some()
+        self.flights.remove_if(claim.hash, claim.key, |registered| registered.id == claim.id).is_some()
     }
 
     /// Ends a read with an answer, and returns whether it is kept, and a load that died of it.
@@ -197,8 +193,8 @@ impl<T, F, L> Shard<T, F, L> {
     }
 
     fn keep_or_refuse(&mut self, claim: TicketId<'_>, epoch: u64, digest: Digest, new: Option<NewEntry<T>>) -> bool {
-        let registered = self.take_flight_if(claim.hash, claim.key, |registered| registered.id == claim.id);
-        let write = find(&mut self.writes, claim.hash, claim.key);
+        let registered = self.flights.remove_if(claim.hash, claim.key, |registered| registered.id == claim.id);
+        let write = self.writes.find(claim.hash, claim.key);
         let fits = registered.is_some_and(|flight| flight.bound.is_none_or(|bound| bound == digest));
         if fits && is_up(epoch) && epoch == claim.epoch && write.is_none() {
             return self.put(claim, new);
@@ -229,14 +225,11 @@ impl<T, F, L> Shard<T, F, L> {
     ///
     /// Those who joined before are not bound: they had begun before the refused answer was returned to anybody.
     fn bind_flight(&mut self, claim: TicketId<'_>, digest: Digest) {
-        if let RawEntryMut::Occupied(mut entry) =
-            self.flights.raw_entry_mut().from_hash(claim.hash, |held| *held == *claim.key)
-        {
-            match entry.get().bound {
-                Some(bound) if bound != digest => _ = entry.remove(),
-                _ => entry.get_mut().bound = Some(digest),
-            }
-        }
+        let _dead = self.flights.remove_if(claim.hash, claim.key, |registered| {
+            let other = registered.bound.is_some_and(|bound| bound != digest);
+            registered.bound = Some(digest);
+            other
+        });
     }
 
     /// Registers an own write: the entry goes at once, and no read from before may insert or be joined. Returns the
@@ -248,16 +241,11 @@ impl<T, F, L> Shard<T, F, L> {
 
     fn register_write(&mut self, hash: u64, key: &SmolStr, digest: Digest) -> u64 {
         let id = self.new_id();
-        match self.writes.raw_entry_mut().from_hash(hash, |held| *held == **key) {
+        match self.writes.find(hash, key) {
             // Two writes at once: the order of their acknowledgements is not the order at the server, so neither may
             // install (race 7).
-            RawEntryMut::Occupied(mut entry) => {
-                let write = entry.get_mut();
-                *write = Pending { pending: write.pending + 1, live: None, digest };
-            }
-            RawEntryMut::Vacant(entry) => {
-                entry.insert_hashed_nocheck(hash, key.clone(), Pending { pending: 1, live: Some(id), digest });
-            }
+            Some(write) => *write = Pending { pending: write.pending + 1, live: None, digest },
+            None => self.writes.put(hash, key, Pending { pending: 1, live: Some(id), digest }),
         }
         self.remove_entry_if(hash, key, |_| true, |counters| &mut counters.superseded);
         self.kill_flight(hash, key);
@@ -300,16 +288,16 @@ impl<T, F, L> Shard<T, F, L> {
         self.forbid_install(hash, key);
         let _dead = self.loads.kill(hash, key);
         let held = self.remove_entry_if(hash, key, |_| true, |counters| &mut counters.invalidated);
-        (held, self.take_flight_if(hash, key, |_| true).map(|registered| registered.flight))
+        (held, self.flights.remove_if(hash, key, |_| true).map(|registered| registered.flight))
     }
 
     /// Forgets everything: entries, reads, loads and rights to install.
     pub(crate) fn clear(&mut self) -> ClearedShard<T, F> {
-        for (_, write) in &mut self.writes {
+        for write in self.writes.values_mut() {
             write.live = None;
         }
         self.loads.clear();
-        let flights = self.flights.drain().map(|(_, registered)| registered.flight).collect();
+        let flights = self.flights.drain().map(|registered| registered.flight).collect();
         let entries = self.entries.take();
         self.counters.cleared += entries.len() as u64;
         ClearedShard { entries, flights }
@@ -338,7 +326,7 @@ impl<T, F, L> Shard<T, F, L> {
         if !is_up(epoch) || !self.loads.is_live(claim, epoch) {
             return None;
         }
-        if find(&mut self.writes, claim.hash, claim.key).is_some() {
+        if self.writes.find(claim.hash, claim.key).is_some() {
             let _dead = self.loads.kill(claim.hash, claim.key);
             return None;
         }
@@ -372,21 +360,19 @@ impl<T, F, L> Shard<T, F, L> {
 
     /// Takes the right to install from an own write under way.
     fn forbid_install(&mut self, hash: u64, key: &str) {
-        if let Some(write) = find(&mut self.writes, hash, key) {
+        if let Some(write) = self.writes.find(hash, key) {
             write.live = None;
         }
     }
 
     /// Ends the record of one write and returns whether it may install its value.
     fn settle_write(&mut self, claim: TicketId<'_>) -> bool {
-        let record = self.writes.raw_entry_mut().from_hash(claim.hash, |held| *held == *claim.key);
-        let RawEntryMut::Occupied(mut entry) = record else { return false };
-        let write = entry.get_mut();
-        let live = write.live == Some(claim.id);
-        write.pending -= 1;
-        if write.pending == 0 {
-            entry.remove();
-        }
+        let mut live = false;
+        let _ended = self.writes.remove_if(claim.hash, claim.key, |write| {
+            live = write.live == Some(claim.id);
+            write.pending -= 1;
+            write.pending == 0
+        });
         live
     }
 
@@ -444,14 +430,7 @@ impl<T, F, L> Shard<T, F, L> {
     /// Makes the registered read worthless: its answer is not kept, and nobody joins it any more. Those who joined are
     /// given the answer when its leader, who still holds the flight, ends.
     fn kill_flight(&mut self, hash: u64, key: &str) {
-        let _dead = self.take_flight_if(hash, key, |_| true);
-    }
-
-    fn take_flight_if(&mut self, hash: u64, key: &str, dead: impl FnOnce(&InFlight<F>) -> bool) -> Option<InFlight<F>> {
-        match self.flights.raw_entry_mut().from_hash(hash, |held| *held == *key) {
-            RawEntryMut::Occupied(entry) if dead(entry.get()) => Some(entry.remove()),
-            RawEntryMut::Occupied(_) | RawEntryMut::Vacant(_) => None,
-        }
+        let _dead = self.flights.remove_if(hash, key, |_| true);
     }
 
     fn new_id(&mut self) -> u64 {
@@ -543,22 +522,19 @@ impl<T: Clone, F: Clone, L> Shard<T, F, L> {
         if !is_up(epoch) {
             return FillStart::Bypass { began };
         }
+        if let Some(registered) = self.flights.find(hash, key)
+            // One that takes longer than copies may be stale would make whoever joins it staler than that.
+            && registered.epoch == epoch
+            && now.since(registered.at) < asking.joinable
+        {
+            // What bound the read may have been returned before this one began, unless the read itself was registered
+            // since.
+            let only = registered.bound.filter(|_| registered.id <= began);
+            return FillStart::Join { flight: registered.flight.clone(), only, began };
+        }
         let id = self.new_id();
         let new = InFlight { id, epoch, at: now, flight: asking.flight.clone(), bound: None };
-        match self.flights.raw_entry_mut().from_hash(hash, |held| *held == **key) {
-            RawEntryMut::Occupied(mut entry) => {
-                let registered = entry.get();
-                // One that takes longer than copies may be stale would make whoever joins it staler than that.
-                if registered.epoch == epoch && now.since(registered.at) < asking.joinable {
-                    // What bound the read may have been returned before this one began, unless the read itself was
-                    // registered since.
-                    let only = registered.bound.filter(|_| registered.id <= began);
-                    return FillStart::Join { flight: registered.flight.clone(), only, began };
-                }
-                let _outdated = entry.replace_value(new);
-            }
-            RawEntryMut::Vacant(entry) => _ = entry.insert_hashed_nocheck(hash, key.clone(), new),
-        }
+        self.flights.put(hash, key, new);
         FillStart::Lead { id, began }
     }
 }
@@ -575,12 +551,5 @@ impl<T, F, L: Clone> Shard<T, F, L> {
     ) -> (u64, LoadStart<L>) {
         let id = self.new_id();
         (id, self.loads.begin(TicketId { hash, key, id, epoch }, load, waited))
-    }
-}
-
-fn find<'m, V>(map: &'m mut LinkedHashMap<SmolStr, V, KeyHasher>, hash: u64, key: &str) -> Option<&'m mut V> {
-    match map.raw_entry_mut().from_hash(hash, |held| *held == *key) {
-        RawEntryMut::Occupied(entry) => Some(entry.into_mut()),
-        RawEntryMut::Vacant(_) => None,
     }
 }

@@ -42,6 +42,8 @@ mod loads;
 mod options;
 #[path = "../../src/policy/mod.rs"]
 mod policy;
+#[path = "../../src/register.rs"]
+mod register;
 #[path = "../../src/shard.rs"]
 mod shard;
 #[path = "../../src/ticket.rs"]
