@@ -60,7 +60,19 @@ pub enum WriteCondition {
 
 /// Where the answer to one read goes: see [`Backend::start_get`]. Dropped without an answer, the read is abandoned.
 #[must_use = "whoever asked waits for an answer"]
-pub struct GetReply(Box<dyn FnOnce(BackendResult<Option<Stored>>) + Send>);
+pub struct GetReply(Box<dyn AnswerTaker>);
+
+/// Takes the answer to a read, where a closure would be one allocation too many.
+pub trait AnswerTaker: Send {
+    /// Takes the answer: soon, without waiting, and without a panic.
+    fn take(self: Box<Self>, answer: BackendResult<Option<Stored>>);
+}
+
+impl<F: FnOnce(BackendResult<Option<Stored>>) + Send> AnswerTaker for F {
+    fn take(self: Box<Self>, answer: BackendResult<Option<Stored>>) {
+        self(answer);
+    }
+}
 
 impl GetReply {
     /// Wraps what is to be done with the answer: soon, without waiting, and without a panic.
@@ -68,9 +80,14 @@ impl GetReply {
         Self(Box::new(answer))
     }
 
+    /// Wraps what takes the answer.
+    pub fn to(taker: Box<dyn AnswerTaker>) -> Self {
+        Self(taker)
+    }
+
     /// Hands the answer over.
     pub fn send(self, answer: BackendResult<Option<Stored>>) {
-        (self.0)(answer);
+        self.0.take(answer);
     }
 }
 

@@ -19,7 +19,9 @@ mod mock;
 mod redis;
 
 pub use async_trait::async_trait;
-pub use contract::{AnswerSink, Attachment, Backend, BackendResult, GetReply, Stored, Watch, Write, WriteCondition};
+pub use contract::{
+    AnswerSink, AnswerTaker, Attachment, Backend, BackendResult, GetReply, Stored, Watch, Write, WriteCondition,
+};
 pub use faulty::{FaultPoint, Faults, FaultyBackend};
 pub use memory::{MemoryBackend, MemoryLink, OperationCounts};
 #[cfg(feature = "mock")]

@@ -19,11 +19,6 @@ impl<O> Completion<O> {
     pub(crate) fn complete(&self, outcome: O) {
         // If it is set already, that outcome stands and this one is dropped.
         let _ = self.outcome.set(outcome);
-        self.wake();
-    }
-
-    /// Wakes the waiters without an outcome: each tries its `step` again.
-    pub(crate) fn wake(&self) {
         self.changed.notify_waiters();
     }
 
@@ -31,23 +26,8 @@ impl<O> Completion<O> {
         self.outcome.get().is_some()
     }
 
-    /// Waits until a condition holds whose every change is followed by a [`wake`](Self::wake).
-    pub(crate) async fn wait_until(&self, condition: impl Fn() -> bool) {
-        loop {
-            let mut changed = pin!(self.changed.notified());
-            changed.as_mut().enable();
-            if condition() {
-                return;
-            }
-            changed.await;
-        }
-    }
-
-    /// Waits for the outcome. `step` runs whenever there is none yet, before the wait, and returns whether it did
-    /// anything about that.
-    ///
-    /// The future may be dropped at any time.
-    pub(crate) async fn wait(&self, step: impl Fn() -> bool) -> &O {
+    /// Waits for the outcome. The future may be dropped at any time.
+    pub(crate) async fn wait(&self) -> &O {
         loop {
             let mut changed = pin!(self.changed.notified());
             // Registered before the outcome is looked at, so that an outcome set in between wakes us.
@@ -55,9 +35,7 @@ impl<O> Completion<O> {
             if let Some(outcome) = self.outcome.get() {
                 return outcome;
             }
-            if !step() {
-                changed.await;
-            }
+            changed.await;
         }
     }
 }

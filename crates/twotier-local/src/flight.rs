@@ -1,8 +1,17 @@
 //! One read of the backend that several callers wait for.
 
-use std::{fmt, mem, sync::Arc};
+use std::{
+    fmt,
+    future::poll_fn,
+    mem,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
 
-use crate::{completion::Completion, digest::Digest, sync::Mutex};
+use crate::{
+    digest::Digest,
+    sync::{Mutex, OnceLock},
+};
 
 /// A read under way, shared by its ticket and by everybody who waits for it.
 ///
@@ -10,73 +19,157 @@ use crate::{completion::Completion, digest::Digest, sync::Mutex};
 /// it: whoever joined before the news is given the answer all the same, or a key that is written all the time would serve
 /// one reader for each round trip.
 pub(crate) struct Flight<T, E> {
-    outcome: Completion<Outcome<T, E>>,
-    arrival: Mutex<Arrival>,
+    outcome: OnceLock<Outcome<T, E>>,
+    waiting: Mutex<Waiting>,
 }
 
-/// What turns the raw answer into the outcome: it holds the ticket, and so this very flight. That circle ends when a
-/// joiner runs it, or with the last joiner.
-type Finish = Box<dyn FnOnce() + Send>;
+/// A raw answer that has arrived, with the ticket of its read.
+pub trait Arrival: Send {
+    /// Makes of the raw answer what the ticket is filled with. It may decode, and it may panic, which abandons the read.
+    fn finish(self: Box<Self>);
+}
 
-struct Arrival {
+impl<F: FnOnce() + Send> Arrival for F {
+    fn finish(self: Box<Self>) {
+        self();
+    }
+}
+
+/// Locked for a few moves of memory: no waker is cloned, called or dropped, and nothing finished, under the lock.
+#[derive(Default)]
+struct Waiting {
     /// How many wait, polled or not.
-    joiners: usize,
-    /// Stored while the raw answer is there and nobody has taken it yet.
-    finish: Option<Finish>,
+    joiners: u32,
+    /// How many ever did.
+    joined: u32,
+    /// Stored while the raw answer is there and nobody has taken it yet. It holds the ticket, and so this very flight: that
+    /// circle ends when a joiner runs it, or with the last joiner.
+    arrival: Option<Box<dyn Arrival>>,
+    /// Of the joiners that were polled, each with its number. The first needs no allocation, and there is seldom a second.
+    first: Option<(u32, Waker)>,
+    more: Vec<(u32, Waker)>,
+    /// Of the ticket, which waits until nobody waits for it.
+    ticket: Option<Waker>,
+}
+
+impl Waiting {
+    /// Registers the waker of a joiner in the place of an earlier one, which is returned.
+    fn register(&mut self, joiner: u32, waker: Waker) -> Option<Waker> {
+        for (held, earlier) in self.first.iter_mut().chain(&mut self.more) {
+            if *held == joiner {
+                return Some(mem::replace(earlier, waker));
+            }
+        }
+        match self.first {
+            None => self.first = Some((joiner, waker)),
+            Some(_) => self.more.push((joiner, waker)),
+        }
+        None
+    }
+
+    fn forget(&mut self, joiner: u32) -> Option<Waker> {
+        if let Some((_, waker)) = self.first.take_if(|(held, _)| *held == joiner) {
+            return Some(waker);
+        }
+        let place = self.more.iter().position(|(held, _)| *held == joiner)?;
+        Some(self.more.swap_remove(place).1)
+    }
+
+    /// Takes every joiner's waker.
+    fn wakers(&mut self) -> impl Iterator<Item = Waker> + use<> {
+        self.first.take().into_iter().chain(mem::take(&mut self.more)).map(|(_, waker)| waker)
+    }
 }
 
 impl<T, E> Flight<T, E> {
-    /// Makes the flight of a read whose first joiner is the caller.
+    /// Makes the flight of a read whose first joiner, number 0, is the caller.
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self { outcome: Completion::new(), arrival: Mutex::new(Arrival { joiners: 1, finish: None }) })
+        let waiting = Waiting { joiners: 1, joined: 1, ..Waiting::default() };
+        Arc::new(Self { outcome: OnceLock::new(), waiting: Mutex::new(waiting) })
     }
 
     /// Ends the read for its joiners. Never to be called under a lock: it wakes tasks, and may drop a value.
     pub(crate) fn settle(&self, outcome: Outcome<T, E>) {
-        self.outcome.complete(outcome);
+        // If it is set already, that outcome stands and this one is dropped.
+        let _ = self.outcome.set(outcome);
+        // After the outcome is set: who registers later sees it under the lock.
+        let wakers = self.waiting.lock().wakers();
+        wakers.for_each(Waker::wake);
     }
 
-    /// Stores what the first joiner that is polled is to run, or drops it when nobody waits.
-    pub(crate) fn arrived(&self, finish: Finish) {
-        let unwanted = {
-            let mut arrival = self.arrival.lock();
-            if arrival.joiners == 0 { Some(finish) } else { arrival.finish.replace(finish) }
+    /// Stores what the first joiner that is polled is to finish, or drops it when nobody waits. Never to be called under a
+    /// lock.
+    pub(crate) fn arrived(&self, arrival: Box<dyn Arrival>) {
+        let (unwanted, wakers) = {
+            let mut waiting = self.waiting.lock();
+            let unwanted = if waiting.joiners == 0 { Some(arrival) } else { waiting.arrival.replace(arrival) };
+            (unwanted, waiting.wakers())
         };
         // Outside the lock: the ticket goes with it, and abandons the read.
         drop(unwanted);
-        self.outcome.wake();
+        wakers.for_each(Waker::wake);
     }
 
-    /// Runs what has arrived, outside every lock, and returns whether there was anything to run.
-    fn finish(&self) -> bool {
-        let finish = self.arrival.lock().finish.take();
-        finish.map(|finish| finish()).is_some()
-    }
-
-    pub(crate) fn join(&self) {
-        self.arrival.lock().joiners += 1;
+    /// Counts one more joiner and returns its number.
+    pub(crate) fn join(&self) -> u32 {
+        let mut waiting = self.waiting.lock();
+        waiting.joiners += 1;
+        waiting.joined += 1;
+        waiting.joined - 1
     }
 
     pub(crate) fn is_awaited(&self) -> bool {
-        self.arrival.lock().joiners > 0
+        self.waiting.lock().joiners > 0
     }
 
-    fn leave(&self) {
-        let (last, unwanted) = {
-            let mut arrival = self.arrival.lock();
-            arrival.joiners -= 1;
-            let last = arrival.joiners == 0;
-            (last, if last { mem::take(&mut arrival.finish) } else { None })
+    fn leave(&self, joiner: u32) {
+        let (waker, ticket, unwanted) = {
+            let mut waiting = self.waiting.lock();
+            waiting.joiners -= 1;
+            let last = waiting.joiners == 0;
+            let (ticket, unwanted) = if last { (waiting.ticket.take(), waiting.arrival.take()) } else { (None, None) };
+            (waiting.forget(joiner), ticket, unwanted)
         };
-        drop(unwanted);
-        if last && !self.outcome.is_complete() {
-            self.outcome.wake();
+        drop((waker, unwanted));
+        ticket.into_iter().for_each(Waker::wake);
+    }
+
+    /// Waits for the outcome as this joiner: finishes what has arrived, outside every lock, if nobody else has.
+    fn poll(&self, joiner: u32, context: &Context<'_>) -> Poll<&Outcome<T, E>> {
+        loop {
+            if let Some(outcome) = self.outcome.get() {
+                return Poll::Ready(outcome);
+            }
+            let waker = context.waker().clone();
+            let arrival = {
+                let mut waiting = self.waiting.lock();
+                let arrival = waiting.arrival.take();
+                if arrival.is_none() && self.outcome.get().is_none() {
+                    let earlier = waiting.register(joiner, waker);
+                    drop(waiting);
+                    drop(earlier);
+                    return Poll::Pending;
+                }
+                arrival
+            };
+            if let Some(arrival) = arrival {
+                arrival.finish();
+            }
         }
     }
 
-    /// Waits until nobody waits for this read.
+    /// Waits until nobody waits for this read. For its ticket: there is room for one waker.
     pub(crate) async fn deserted(&self) {
-        self.outcome.wait_until(|| !self.is_awaited()).await;
+        poll_fn(|context| {
+            let waker = context.waker().clone();
+            let mut waiting = self.waiting.lock();
+            let awaited = waiting.joiners > 0;
+            let earlier = if awaited { waiting.ticket.replace(waker) } else { waiting.ticket.take() };
+            drop(waiting);
+            drop(earlier);
+            if awaited { Poll::Pending } else { Poll::Ready(()) }
+        })
+        .await;
     }
 }
 
@@ -91,6 +184,7 @@ pub(crate) enum Outcome<T, E> {
 #[must_use = "the value is lost if nobody waits for it"]
 pub struct Joiner<T, E> {
     flight: Arc<Flight<T, E>>,
+    number: u32,
     /// The only bytes that may be handed on to this one, if the read was bound to them when it joined.
     only: Option<Digest>,
     /// Reads of the shard with a greater id were registered after this one had begun.
@@ -99,8 +193,8 @@ pub struct Joiner<T, E> {
 
 impl<T, E> Joiner<T, E> {
     /// Makes the joiner of somebody whom the flight counts already.
-    pub(crate) fn counted(flight: Arc<Flight<T, E>>, only: Option<Digest>, began: u64) -> Self {
-        Self { flight, only, began }
+    pub(crate) fn counted(flight: Arc<Flight<T, E>>, number: u32, only: Option<Digest>, began: u64) -> Self {
+        Self { flight, number, only, began }
     }
 }
 
@@ -121,7 +215,7 @@ impl<T: Clone, E: Clone> Joiner<T, E> {
     ///
     /// When what finishes the read panics in this joiner. The others elect again.
     pub async fn wait(&self) -> Joined<T, E> {
-        match self.flight.outcome.wait(|| self.flight.finish()).await {
+        match poll_fn(|context| self.flight.poll(self.number, context)).await {
             Outcome::Answered(value, digest) if self.only.is_none_or(|only| only == *digest) => {
                 Joined::Value(value.clone())
             }
@@ -133,13 +227,13 @@ impl<T: Clone, E: Clone> Joiner<T, E> {
 
 impl<T, E> Drop for Joiner<T, E> {
     fn drop(&mut self) {
-        self.flight.leave();
+        self.flight.leave(self.number);
     }
 }
 
 impl<T, E> fmt::Debug for Joiner<T, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Joiner").field("settled", &self.flight.outcome.is_complete()).finish_non_exhaustive()
+        f.debug_struct("Joiner").field("settled", &self.flight.outcome.get().is_some()).finish_non_exhaustive()
     }
 }
 

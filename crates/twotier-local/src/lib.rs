@@ -105,7 +105,7 @@ mod link_tests;
 
 pub use counters::CoherenceCounters;
 pub use digest::Digest;
-pub use flight::{Joined, Joiner};
+pub use flight::{Arrival, Joined, Joiner};
 pub use load::{Load, LoadJoiner, LoadTicket, Loaded};
 pub use options::{ENTRY_OVERHEAD, LocalOptions, entry_overhead};
 pub use ticket::{FillTicket, WriteTicket};

@@ -199,7 +199,7 @@ impl<T: Clone, E: Clone> LoadJoiner<T, E> {
     ///
     /// Nothing here bounds the wait: whoever loses patience calls [`LocalTier::load_again`].
     pub async fn wait(&self) -> Loaded<T, E> {
-        let outcome = self.state.outcome.wait(|| false).await;
+        let outcome = self.state.outcome.wait().await;
         let older = self.outrun || self.informed && self.state.overtaken.load(Ordering::Relaxed);
         match outcome {
             Some(Ok(_)) if older => Loaded::ElectAgain,

@@ -8,7 +8,7 @@ use twotier_core::Mark;
 use crate::{
     digest::Digest,
     entry::NewEntry,
-    flight::{Flight, Outcome},
+    flight::{Arrival, Flight, Outcome},
     shard::TicketId,
     tier::Inner,
 };
@@ -151,16 +151,21 @@ where
     E: Send + Sync + 'static,
 {
     /// Hands the ticket to whoever waits for the read: the raw answer is there, and `finish` makes of it what the ticket
-    /// is filled with.
-    ///
-    /// The first [`Joiner`](crate::Joiner) that is polled runs `finish`, on its own stack and outside every lock: it may
-    /// decode, and it may panic, which abandons the read. It is dropped, and the read abandoned, when nobody waits by now
-    /// or when the last one who does goes away.
-    ///
-    /// Runs no user code itself, so that a connection's reader may call it: one allocation, and the wake-ups.
+    /// is filled with; see [`arrive`](Self::arrive).
     pub fn arrived(self, finish: impl FnOnce(Self) + Send + 'static) {
         let flight = Arc::clone(&self.flight);
         flight.arrived(Box::new(move || finish(self)));
+    }
+
+    /// Hands what holds a ticket of this read, and its raw answer, to whoever waits for the read.
+    ///
+    /// The first [`Joiner`](crate::Joiner) that is polled finishes it, on its own stack and outside every lock. It is
+    /// dropped, and the read abandoned, when nobody waits by now or when the last one who does goes away.
+    ///
+    /// Runs no user code itself, so that a connection's reader may call it.
+    pub fn arrive<A: Arrival + 'static>(arrival: Box<A>, ticket: impl FnOnce(&A) -> &Self) {
+        let flight = Arc::clone(&ticket(&arrival).flight);
+        flight.arrived(arrival);
     }
 }
 

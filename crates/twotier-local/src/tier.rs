@@ -203,17 +203,17 @@ where
             FillStart::Hit(value) => Read::Hit(value),
             FillStart::Join { flight, only, began } => {
                 // Who leaves in between may be the last one and drop the answer: this one then elects again.
-                flight.join();
-                Read::Join(Joiner::counted(flight, only, began))
+                let number = flight.join();
+                Read::Join(Joiner::counted(flight, number, only, began))
             }
             FillStart::Lead { id, began } => {
                 let ticket = self.fill_ticket(hash, key, id, Mark { epoch, at: now }, &flight);
-                Read::Lead(ticket, Joiner::counted(flight, None, began))
+                Read::Lead(ticket, Joiner::counted(flight, 0, None, began))
             }
             FillStart::Bypass { began } => {
                 // Identifiers begin at 1: this one is registered nowhere.
                 let ticket = self.fill_ticket(hash, key, 0, Mark { epoch, at: now }, &flight);
-                Read::Bypass(ticket, Joiner::counted(flight, None, began))
+                Read::Bypass(ticket, Joiner::counted(flight, 0, None, began))
             }
         };
         drop(removed);

@@ -32,8 +32,8 @@ pub use twotier_backend::RedisBackend;
 #[cfg(feature = "conformance")]
 pub use twotier_backend::conformance;
 pub use twotier_backend::{
-    AnswerSink, Attachment, Backend, BackendResult, FaultPoint, Faults, FaultyBackend, GetReply, MemoryBackend,
-    MemoryLink, OperationCounts, Stored, Watch, Write, WriteCondition, async_trait,
+    AnswerSink, AnswerTaker, Attachment, Backend, BackendResult, FaultPoint, Faults, FaultyBackend, GetReply,
+    MemoryBackend, MemoryLink, OperationCounts, Stored, Watch, Write, WriteCondition, async_trait,
 };
 pub use twotier_core::{
     BackendError, BackendErrorKind, BackendStats, CacheConfig, CacheStats, ChangeListener, Clock, CodecError,

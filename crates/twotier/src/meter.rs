@@ -51,7 +51,9 @@ impl Meter {
         let nanos = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
         self.measured.fetch_add(1, Relaxed);
         self.nanos.fetch_add(nanos, Relaxed);
-        self.longest.fetch_max(nanos, Relaxed);
+        if nanos > self.longest.load(Relaxed) {
+            self.longest.fetch_max(nanos, Relaxed);
+        }
         if failed {
             self.errors.fetch_add(1, Relaxed);
         }

@@ -46,7 +46,7 @@ pub(crate) struct Remote<V> {
     pub(crate) weigher: Option<Arc<Weigher<V>>>,
     pub(crate) settings: Settings,
     pub(crate) admission: Admission,
-    pub(crate) writes: WriteQueue,
+    pub(crate) writes: WriteQueue<V>,
     pub(crate) meter: Meter,
     /// Loaded values that were not stored.
     pub(crate) unstored: Occasional,

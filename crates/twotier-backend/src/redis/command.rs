@@ -5,6 +5,7 @@ mod channel;
 mod coalesce;
 mod connections;
 mod inline;
+mod lanes;
 mod order;
 mod read;
 mod sizes;

@@ -5,7 +5,9 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
+
+use super::Remote;
 
 /// The most bytes of written values under way at once. A connection that carries them also carries heartbeats and
 /// reports, which wait behind them for a second at 8 Mbit/s.
@@ -55,18 +57,55 @@ fn counted(size: usize) -> usize {
 /// Whoever waits is let in in the order in which they came, batches and single keys alike, so neither starves the other.
 /// A permit belongs to a request, and never to the future of a caller: a future that nobody polls would keep it.
 pub(crate) struct Admission {
-    keys: Arc<Semaphore>,
-    kibibytes: Arc<Semaphore>,
+    keys: Semaphore,
+    kibibytes: Semaphore,
     max_in_flight: usize,
     waiting: Arc<AtomicUsize>,
     max_waiting: usize,
 }
 
 /// The right to have a request under way, until it is dropped.
+///
+/// It is also the request's handle to the backend: a second one would be two more writes to a counter that every thread
+/// writes to.
 #[must_use = "the request is no longer counted once this is dropped"]
-pub(crate) struct Permit {
-    _keys: OwnedSemaphorePermit,
-    _kibibytes: Option<OwnedSemaphorePermit>,
+pub(crate) struct Permit<V> {
+    /// Until the permit is given back.
+    remote: Option<Arc<Remote<V>>>,
+    cost: Cost,
+}
+
+impl<V> Permit<V> {
+    /// Gives the permit back and keeps the handle.
+    pub(crate) fn give_back(mut self) -> Arc<Remote<V>> {
+        let remote = self.remote.take().expect("it is taken here and when this is dropped");
+        remote.admission.give_back(self.cost);
+        remote
+    }
+}
+
+impl<V> Drop for Permit<V> {
+    fn drop(&mut self) {
+        if let Some(remote) = self.remote.take() {
+            remote.admission.give_back(self.cost);
+        }
+    }
+}
+
+impl<V> Remote<V> {
+    /// Admits a request at once, unless that takes a wait or somebody else waits already.
+    pub(crate) fn try_admit(self: &Arc<Self>, cost: Cost) -> Option<Permit<V>> {
+        self.admission.try_take(cost).then(|| self.permit(cost))
+    }
+
+    /// Waits for a permit; `None` when there never will be one.
+    pub(crate) async fn admit(self: &Arc<Self>, cost: Cost) -> Option<Permit<V>> {
+        self.admission.take(cost).await.then(|| self.permit(cost))
+    }
+
+    fn permit(self: &Arc<Self>, cost: Cost) -> Permit<V> {
+        Permit { remote: Some(Arc::clone(self)), cost }
+    }
 }
 
 /// A request that waits for its permit, until this is dropped.
@@ -81,8 +120,8 @@ impl Drop for Waiting {
 impl Admission {
     pub(crate) fn new(max_in_flight: usize, max_waiting: usize) -> Self {
         Self {
-            keys: Arc::new(Semaphore::new(max_in_flight)),
-            kibibytes: Arc::new(Semaphore::new(WRITTEN / KIB)),
+            keys: Semaphore::new(max_in_flight),
+            kibibytes: Semaphore::new(WRITTEN / KIB),
             max_in_flight,
             waiting: Arc::default(),
             max_waiting,
@@ -98,14 +137,14 @@ impl Admission {
         self.max_waiting
     }
 
-    /// Admits a request at once, unless that takes a wait or somebody else waits already.
-    pub(crate) fn try_acquire(&self, cost: Cost) -> Option<Permit> {
-        let keys = Arc::clone(&self.keys).try_acquire_many_owned(cost.keys).ok()?;
-        let kibibytes = match cost.kibibytes {
-            0 => None,
-            kibibytes => Some(Arc::clone(&self.kibibytes).try_acquire_many_owned(kibibytes).ok()?),
-        };
-        Some(Permit { _keys: keys, _kibibytes: kibibytes })
+    fn try_take(&self, cost: Cost) -> bool {
+        let Ok(keys) = self.keys.try_acquire_many(cost.keys) else { return false };
+        if cost.kibibytes > 0 {
+            let Ok(kibibytes) = self.kibibytes.try_acquire_many(cost.kibibytes) else { return false };
+            kibibytes.forget();
+        }
+        keys.forget();
+        true
     }
 
     /// Returns whether so many keys would be admitted at once.
@@ -120,13 +159,20 @@ impl Admission {
         (before < self.max_waiting).then_some(waiting)
     }
 
-    /// Waits for a permit; `None` when there never will be one.
-    pub(crate) async fn acquire(&self, cost: Cost) -> Option<Permit> {
-        let keys = Arc::clone(&self.keys).acquire_many_owned(cost.keys).await.ok()?;
-        let kibibytes = match cost.kibibytes {
-            0 => None,
-            kibibytes => Some(Arc::clone(&self.kibibytes).acquire_many_owned(kibibytes).await.ok()?),
-        };
-        Some(Permit { _keys: keys, _kibibytes: kibibytes })
+    async fn take(&self, cost: Cost) -> bool {
+        let Ok(keys) = self.keys.acquire_many(cost.keys).await else { return false };
+        if cost.kibibytes > 0 {
+            let Ok(kibibytes) = self.kibibytes.acquire_many(cost.kibibytes).await else { return false };
+            kibibytes.forget();
+        }
+        keys.forget();
+        true
+    }
+
+    fn give_back(&self, cost: Cost) {
+        self.keys.add_permits(cost.keys as usize);
+        if cost.kibibytes > 0 {
+            self.kibibytes.add_permits(cost.kibibytes as usize);
+        }
     }
 }

@@ -7,9 +7,13 @@ use std::sync::{
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::{sync::oneshot, time::timeout};
-use twotier_backend::{BackendResult, GetReply, Stored};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout},
+};
+use twotier_backend::{AnswerTaker, BackendResult, GetReply, Stored};
 use twotier_core::{BackendError, BackendErrorKind, Operation};
+use twotier_local::{Arrival, FillTicket};
 
 use super::{
     Fill, Remote,
@@ -21,28 +25,31 @@ use crate::{Result, meter::Call};
 impl<V: Send + Sync + 'static> Remote<V> {
     /// Starts the read for which a ticket was registered. The first of those who wait decodes the answer.
     pub(crate) fn start_read(self: &Arc<Self>, operation: Operation, ticket: Fill<V>) {
-        let send = move |remote: &Arc<Self>, ticket: Fill<V>, permit| {
-            let (finisher, qualified) = (Arc::clone(remote), remote.namespace.qualify(ticket.key()));
-            remote.send_read(&qualified, permit, move |answer| finisher.arrived(operation, ticket, answer));
-        };
-        if let Some(permit) = self.admission.try_acquire(Cost::ONE) {
-            return send(self, ticket, permit);
+        if let Some(permit) = self.try_admit(Cost::ONE) {
+            return self.send_fill(operation, ticket, permit);
         }
         let Some(waiting) = self.admission.wait() else { return ticket.fail(self.overloaded(operation)) };
         let remote = Arc::clone(self);
         self.runtime.spawn(async move {
-            let permit = remote.permit(Cost::ONE, waiting, ticket.deserted()).await;
+            let permit = remote.admit_wanted(Cost::ONE, waiting, ticket.deserted()).await;
             if let Some(permit) = permit {
-                send(&remote, ticket, permit);
+                remote.send_fill(operation, ticket, permit);
             }
         });
+    }
+
+    fn send_fill(&self, operation: Operation, ticket: Fill<V>, permit: Permit<V>) {
+        let qualified = self.namespace.qualify(ticket.key());
+        let started = self.meter.start(Call::Read);
+        let request = FillRequest { operation, ticket, started, permit: Some(permit), answer: None };
+        self.send_read(&qualified, GetReply::to(Box::new(request)));
     }
 
     /// Starts the reads of many keys in one call of the backend; `answered` counts the answers as they come.
     pub(crate) fn start_reads(self: &Arc<Self>, operation: Operation, tickets: Vec<Fill<V>>, answered: Arc<AtomicU64>) {
         let remote = Arc::clone(self);
         let cost = Cost::of_keys(tickets.len());
-        if let Some(permit) = self.admission.try_acquire(cost) {
+        if let Some(permit) = self.try_admit(cost) {
             self.runtime.spawn(async move { remote.read_batch(operation, tickets, permit, &answered).await });
             return;
         }
@@ -56,7 +63,7 @@ impl<V: Send + Sync + 'static> Remote<V> {
                     awaited.deserted().await;
                 }
             };
-            let permit = remote.permit(cost, waiting, deserted).await;
+            let permit = remote.admit_wanted(cost, waiting, deserted).await;
             if let Some(permit) = permit {
                 remote.read_batch(operation, tickets, permit, &answered).await;
             }
@@ -67,16 +74,21 @@ impl<V: Send + Sync + 'static> Remote<V> {
     pub(crate) async fn read_stored(self: &Arc<Self>, operation: Operation, key: &str) -> Result<Option<Stored>> {
         let (sender, receiver) = oneshot::channel();
         let qualified = self.namespace.qualify(key);
-        let send = move |remote: &Arc<Self>, permit| {
-            remote.send_read(&qualified, permit, move |answer| _ = sender.send(answer));
+        let send = move |remote: &Self, permit: Permit<V>| {
+            let started = remote.meter.start(Call::Read);
+            let reply = GetReply::new(move |answer| {
+                permit.give_back().meter.end(started, answer.is_err());
+                let _ = sender.send(answer);
+            });
+            remote.send_read(&qualified, reply);
         };
-        if let Some(permit) = self.admission.try_acquire(Cost::ONE) {
+        if let Some(permit) = self.try_admit(Cost::ONE) {
             send(self, permit);
         } else {
             let Some(waiting) = self.admission.wait() else { return Err(self.overloaded(operation)) };
             let remote = Arc::clone(self);
             self.runtime.spawn(async move {
-                if let Some(permit) = remote.permit(Cost::ONE, waiting, std::future::pending()).await {
+                if let Some(permit) = remote.admit_wanted(Cost::ONE, waiting, std::future::pending()).await {
                     send(&remote, permit);
                 }
             });
@@ -89,29 +101,22 @@ impl<V: Send + Sync + 'static> Remote<V> {
 
     /// Waits for a permit, in a task of its own, so that no caller's future ever holds one; `None` once nobody wants the
     /// answer any more.
-    async fn permit(&self, cost: Cost, waiting: Waiting, unwanted: impl Future<Output = ()>) -> Option<Permit> {
+    async fn admit_wanted(
+        self: &Arc<Self>,
+        cost: Cost,
+        waiting: Waiting,
+        unwanted: impl Future<Output = ()>,
+    ) -> Option<Permit<V>> {
         let permit = tokio::select! {
             biased;
             () = unwanted => None,
-            permit = self.admission.acquire(cost) => permit,
+            permit = self.admit(cost) => permit,
         };
         drop(waiting);
         permit
     }
 
-    /// Sends one read. The permit is given back when the answer is there, and before anything is done with it.
-    fn send_read(
-        self: &Arc<Self>,
-        qualified: &[u8],
-        permit: Permit,
-        then: impl FnOnce(BackendResult<Option<Stored>>) + Send + 'static,
-    ) {
-        let (remote, started) = (Arc::clone(self), self.meter.start(Call::Read));
-        let reply = GetReply::new(move |answer| {
-            drop(permit);
-            remote.meter.end(started, answer.is_err());
-            then(answer);
-        });
+    fn send_read(&self, qualified: &[u8], reply: GetReply) {
         let Some(reply) = self.backend.start_get(qualified, reply) else { return };
         let (backend, after) = (Arc::clone(&self.backend), self.settings.op_timeout);
         let qualified = qualified.to_vec();
@@ -127,7 +132,7 @@ impl<V: Send + Sync + 'static> Remote<V> {
         self: &Arc<Self>,
         operation: Operation,
         tickets: Vec<Fill<V>>,
-        permit: Permit,
+        permit: Permit<V>,
         answered: &AtomicU64,
     ) {
         let keys: Vec<Bytes> = tickets.iter().map(|ticket| Bytes::from(self.namespace.qualify(ticket.key()))).collect();
@@ -138,7 +143,8 @@ impl<V: Send + Sync + 'static> Remote<V> {
             failed.fetch_or(answer.is_err(), Ordering::Relaxed);
             let ticket = tickets.lock().get_mut(index).and_then(Option::take);
             if let Some(ticket) = ticket {
-                self.arrived(operation, ticket, answer);
+                let remote = Arc::clone(self);
+                ticket.arrived(move |ticket| remote.finish(operation, ticket, answer));
             }
         };
         let started = self.meter.start(Call::Read);
@@ -155,16 +161,45 @@ impl<V: Send + Sync + 'static> Remote<V> {
         }
     }
 
-    /// Leaves an answer to those who wait for it: decoding it is for the first of them, and takes no time of a connection.
-    fn arrived(self: &Arc<Self>, operation: Operation, ticket: Fill<V>, answer: BackendResult<Option<Stored>>) {
-        let remote = Arc::clone(self);
-        ticket.arrived(move |ticket| {
-            let answer = answer.map_err(|source| remote.backend_failed(operation, source));
-            match answer.and_then(|stored| remote.understand(operation, ticket.key(), stored)) {
-                Ok(fetched) => fetched.fill(ticket),
-                Err(error) => ticket.fail(error),
-            }
-        });
+    /// Ends a read with its raw answer, on the stack of one who waits for it: decoding takes no time of a connection.
+    fn finish(&self, operation: Operation, ticket: Fill<V>, answer: BackendResult<Option<Stored>>) {
+        let answer = answer.map_err(|source| self.backend_failed(operation, source));
+        match answer.and_then(|stored| self.understand(operation, ticket.key(), stored)) {
+            Ok(fetched) => fetched.fill(ticket),
+            Err(error) => ticket.fail(error),
+        }
+    }
+}
+
+/// One read under way, from the call of the backend to the end of its ticket: one allocation, which goes from thread to
+/// thread.
+struct FillRequest<V> {
+    operation: Operation,
+    ticket: Fill<V>,
+    started: Instant,
+    /// Until the answer is there.
+    permit: Option<Permit<V>>,
+    /// From then on.
+    answer: Option<(Arc<Remote<V>>, BackendResult<Option<Stored>>)>,
+}
+
+impl<V: Send + Sync + 'static> AnswerTaker for FillRequest<V> {
+    /// Gives the permit back before anything is done with the answer.
+    fn take(mut self: Box<Self>, answer: BackendResult<Option<Stored>>) {
+        let Some(permit) = self.permit.take() else { return };
+        let remote = permit.give_back();
+        remote.meter.end(self.started, answer.is_err());
+        self.answer = Some((remote, answer));
+        FillTicket::arrive(self, |request| &request.ticket);
+    }
+}
+
+impl<V: Send + Sync + 'static> Arrival for FillRequest<V> {
+    fn finish(self: Box<Self>) {
+        let Self { operation, ticket, answer, .. } = *self;
+        if let Some((remote, answer)) = answer {
+            remote.finish(operation, ticket, answer);
+        }
     }
 }
 

@@ -35,25 +35,29 @@ type Rest = Pin<Box<dyn Future<Output = ()> + Send>>;
 /// at once is, on the stack of its caller, unless somebody else sends or waits. What has to wait, for its turn, for a permit
 /// or for a connection, waits here and not in the futures of callers: one that is never polled again would keep its place
 /// for good. A task sends them in order, and ends when nothing waits.
-#[derive(Default)]
-pub(crate) struct WriteQueue {
-    state: Mutex<State>,
+pub(crate) struct WriteQueue<V> {
+    state: Mutex<State<V>>,
 }
 
-#[derive(Default)]
-struct State {
-    waiting: VecDeque<Waiting>,
+struct State<V> {
+    waiting: VecDeque<Waiting<V>>,
     /// Whether somebody sends: a caller, or the task. Nobody else does then.
     sending: bool,
 }
 
-struct Waiting {
+struct Waiting<V> {
     terms: Terms,
     deadline: Instant,
     claim: Arc<SendState>,
     /// Counted among those who wait for the backend.
     _counted: super::admission::Waiting,
-    start: Start,
+    start: Start<V>,
+}
+
+impl<V> Default for WriteQueue<V> {
+    fn default() -> Self {
+        Self { state: Mutex::new(State { waiting: VecDeque::new(), sending: false }) }
+    }
 }
 
 /// What a write asks for.
@@ -66,7 +70,7 @@ struct Terms {
 }
 
 /// Sends a write, with its permit, or returns to the caller why it is not sent.
-type Start = Box<dyn FnOnce(Result<Permit>) -> Option<Rest> + Send>;
+type Start<V> = Box<dyn FnOnce(Result<Permit<V>>) -> Option<Rest> + Send>;
 
 /// Whether a write was sent or given up: one of the two, once.
 #[derive(Debug, Default)]
@@ -125,12 +129,12 @@ impl<V: Send + Sync + 'static> Remote<V> {
     ) -> PendingWrite<T>
     where
         T: Send + 'static,
-        F: FnOnce(Permit) -> Fut + Send + 'static,
+        F: FnOnce(Permit<V>) -> Fut + Send + 'static,
         Fut: Future<Output = Result<T>> + Send + 'static,
     {
         let (sender, outcome) = oneshot::channel();
         let claim = Arc::<SendState>::default();
-        let start = move |permit: Result<Permit>| match permit {
+        let start = move |permit: Result<Permit<V>>| match permit {
             Ok(permit) => {
                 let sent = send(permit);
                 // The caller may be gone: nobody is notified then.
@@ -185,7 +189,7 @@ impl<V: Send + Sync + 'static> Remote<V> {
         })
     }
 
-    fn send_or_queue(self: &Arc<Self>, terms: Terms, claim: Arc<SendState>, start: Start) {
+    fn send_or_queue(self: &Arc<Self>, terms: Terms, claim: Arc<SendState>, start: Start<V>) {
         let role = {
             let mut state = self.writes.state.lock();
             let free = !std::mem::replace(&mut state.sending, true);
@@ -202,8 +206,8 @@ impl<V: Send + Sync + 'static> Remote<V> {
     }
 
     /// Returns a permit, or why the write cannot be sent, unless that takes a wait.
-    fn permit_at_once(&self, Terms { operation, cost, .. }: Terms) -> Option<Result<Permit>> {
-        let permit = self.admission.try_acquire(cost)?;
+    fn permit_at_once(self: &Arc<Self>, Terms { operation, cost, .. }: Terms) -> Option<Result<Permit<V>>> {
+        let permit = self.try_admit(cost)?;
         match pin!(self.backend.ready()).as_mut().poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(ready) => {
                 Some(ready.map(|()| permit).map_err(|source| self.backend_failed(operation, source.not_sent())))
@@ -217,8 +221,8 @@ impl<V: Send + Sync + 'static> Remote<V> {
         self: &Arc<Self>,
         terms: Terms,
         claim: Arc<SendState>,
-        start: Start,
-        place: impl FnOnce(&mut VecDeque<Waiting>, Waiting),
+        start: Start<V>,
+        place: impl FnOnce(&mut VecDeque<Waiting<V>>, Waiting<V>),
     ) {
         let Some(counted) = self.admission.wait() else {
             let refused = self.overloaded(terms.operation);
@@ -237,7 +241,7 @@ impl<V: Send + Sync + 'static> Remote<V> {
     }
 
     /// Sends a write unless it was given up, and leaves the rest of it to a task of its own.
-    fn send(&self, claim: &SendState, permit: Result<Permit>, start: Start) {
+    fn send(&self, claim: &SendState, permit: Result<Permit<V>>, start: Start<V>) {
         if !claim.decide(if permit.is_ok() { SENT } else { GIVEN_UP }) && permit.is_ok() {
             return;
         }
@@ -250,11 +254,11 @@ impl<V: Send + Sync + 'static> Remote<V> {
     }
 
     /// Waits until a write may be sent, but not past its deadline.
-    async fn turn(&self, terms: Terms, mut deadline: Instant) -> Result<Permit> {
+    async fn turn(self: &Arc<Self>, terms: Terms, mut deadline: Instant) -> Result<Permit<V>> {
         let Terms { operation, cost, patient } = terms;
         let mut before = self.backend.progress();
         let mut admitted = pin!(async {
-            let permit = self.admission.acquire(cost).await;
+            let permit = self.admit(cost).await;
             self.backend.ready().await.map(|()| permit)
         });
         loop {
@@ -314,7 +318,7 @@ impl<V: Send + Sync + 'static> SenderTask<V> {
     }
 
     /// Takes the next write that was not given up meanwhile. Nobody sends any more once there is none.
-    fn next(&self) -> Option<Waiting> {
+    fn next(&self) -> Option<Waiting<V>> {
         loop {
             let waiting = {
                 let mut state = self.remote.writes.state.lock();

@@ -16,7 +16,7 @@ use crate::GetReply;
 
 use super::{
     connections::Connections,
-    inline::Inline,
+    lanes::Lanes,
     read::{self, BatchRead, BatchReply, ReadResult},
 };
 
@@ -45,6 +45,7 @@ pub(super) struct Coalescer {
     state: Mutex<State>,
     /// The user may not run `MGET`: every read goes by itself.
     refused: AtomicBool,
+    alone: Lanes<Lone>,
 }
 
 #[derive(Default)]
@@ -60,51 +61,37 @@ struct State {
 
 /// Reads one key, by itself or in company. The command is sent after this call began.
 pub(in crate::redis) async fn get(connections: &Connections, key: &[u8]) -> ReadResult {
-    let mut answer = None;
-    let alone = connections.coalescer().enter(connections, key, || {
-        let (sender, receiver) = oneshot::channel();
-        answer = Some(receiver);
-        // Nobody waits any more when the receiver is gone.
-        Some(GetReply::new(move |result| drop(sender.send(result))))
-    });
-    match answer {
-        Some(answer) if !alone => answer.await.unwrap_or_else(|_gone| Err(ended())),
-        _ => {
-            let _counted = Counted { connections, keys: 1 };
-            // Boxed, so that a read in company, of which there are many, does not carry the room for it: beyond a kilobyte
-            // allocators keep nothing at hand.
-            Box::pin(read::get(connections, key)).await
-        }
-    }
+    let (sender, answer) = oneshot::channel();
+    // Nobody waits any more when the receiver is gone.
+    start_get(connections, key, GetReply::new(move |result| drop(sender.send(result))));
+    answer.await.unwrap_or_else(|_gone| Err(ended()))
 }
 
 /// Starts such a read, whose result is handed over as it arrives, whoever polls.
 pub(in crate::redis) fn start_get(connections: &Connections, key: &[u8], reply: GetReply) {
-    let mut reply = Some(reply);
-    if connections.coalescer().enter(connections, key, || reply.take()) {
-        let lone = Lone { connections: connections.clone(), reply };
-        Inline::run(lone.read(key.to_vec()));
+    if let Some(reply) = connections.coalescer().enter(connections, key, reply) {
+        let lone = Lone { connections: connections.clone(), key: key.to_vec(), reply: Some(reply) };
+        connections.coalescer().alone.start(lone, Lone::read);
     }
 }
 
 impl Coalescer {
     pub(super) fn new(coalesces: bool) -> Self {
-        Self { state: Mutex::default(), refused: AtomicBool::new(!coalesces) }
+        Self { state: Mutex::default(), refused: AtomicBool::new(!coalesces), alone: Lanes::new() }
     }
 
-    /// Counts one read. Returns true when it goes by itself; else it has a place in a batch, and its result goes to
-    /// `reply`.
-    fn enter(&self, connections: &Connections, key: &[u8], reply: impl FnOnce() -> Option<GetReply>) -> bool {
+    /// Counts one read. Returns the reply when it goes by itself; else it has a place in a batch.
+    fn enter(&self, connections: &Connections, key: &[u8], reply: GetReply) -> Option<GetReply> {
         let mut state = self.state.lock();
         state.in_flight += 1;
         let few = state.in_flight <= ALONE && !state.busy || self.refused.load(Ordering::Relaxed);
         if few && state.open.is_none() {
-            return true;
+            return Some(reply);
         }
         let opened = state.open.is_none();
-        let batch = Arc::clone(state.open.get_or_insert_with(|| Arc::new(Batch::new())));
-        let seats = batch.seat(key, reply());
         let half = (state.in_flight / 2).clamp(LEAST, BATCH);
+        let batch = Arc::clone(state.open.get_or_insert_with(|| Arc::new(Batch::new(half))));
+        let seats = batch.seat(key, reply);
         let full = seats >= connections.sizes().keys_within(BYTES, half);
         if full {
             state.open = None;
@@ -117,7 +104,7 @@ impl Coalescer {
         } else if opened {
             connections.runtime().spawn(sender().soon());
         }
-        false
+        None
     }
 
     /// Takes no more keys into this batch.
@@ -145,12 +132,13 @@ impl Drop for Counted<'_> {
 /// A read that goes by itself. Dropped early, it is an error for whoever waits.
 struct Lone {
     connections: Connections,
+    key: Vec<u8>,
     reply: Option<GetReply>,
 }
 
 impl Lone {
-    async fn read(mut self, key: Vec<u8>) {
-        let result = read::get(&self.connections, &key).await;
+    async fn read(mut self) {
+        let result = read::get(&self.connections, &self.key).await;
         self.answer(result);
     }
 
@@ -182,19 +170,19 @@ struct Gathered {
 }
 
 impl Batch {
-    fn new() -> Self {
-        let (read, replies) = (Some(BatchRead::new(BATCH)), Vec::with_capacity(BATCH));
+    fn new(expected: usize) -> Self {
+        let (read, replies) = (Some(BatchRead::new(expected)), Vec::with_capacity(expected));
         Self { gathered: Mutex::new(Gathered { read, replies }) }
     }
 
     /// Takes a key into a batch that is open, and returns how many there are. An open batch was not sent: it is closed
     /// first, under the lock that whoever takes a seat holds.
-    fn seat(&self, key: &[u8], reply: Option<GetReply>) -> usize {
+    fn seat(&self, key: &[u8], reply: GetReply) -> usize {
         let mut gathered = self.gathered.lock();
         if let Some(read) = &mut gathered.read {
             read.add(key);
         }
-        gathered.replies.push(reply);
+        gathered.replies.push(Some(reply));
         gathered.replies.len()
     }
 }

@@ -72,8 +72,6 @@ pub(super) async fn get_singly(connections: &Connections, keys: &[&[u8]]) -> Vec
 pub(super) struct BatchRead {
     /// The `MGET`, until it is asked.
     values: Cmd,
-    /// One `PTTL` for each key, until they are asked.
-    times: Vec<Cmd>,
     length: usize,
     /// What was asked: whatever else, then one command for each key.
     asked: Pipeline,
@@ -94,11 +92,10 @@ impl BatchRead {
     pub(super) fn new(capacity: usize) -> Self {
         let mut values = Cmd::with_capacity(capacity + 1, 32 * capacity);
         values.arg("MGET");
-        Self { values, times: Vec::with_capacity(capacity), length: 0, asked: Pipeline::new(), before_times: 0 }
+        Self { values, length: 0, asked: Pipeline::new(), before_times: 0 }
     }
 
     pub(super) fn add(&mut self, key: &[u8]) {
-        self.times.push(of_key("PTTL", key));
         self.values.arg(key);
         self.length += 1;
     }
@@ -132,7 +129,8 @@ impl BatchRead {
     }
 
     async fn replies(&mut self, connections: &Connections) -> BackendResult<(Vec<Value>, Reply)> {
-        let (values, times) = (std::mem::take(&mut self.values), std::mem::take(&mut self.times));
+        let values = std::mem::take(&mut self.values);
+        let times: Vec<Cmd> = values.args_iter().skip(1).map(|key| of_key("PTTL", key_in(key))).collect();
         self.asked = Pipeline::with_capacity(self.length + 4);
         self.before_times = if let Reporting::Broadcast = connections.reporting() { 1 } else { 2 };
         let names = |index| if index == 0 { "MGET" } else { "PTTL" };
@@ -149,8 +147,12 @@ impl BatchRead {
 }
 
 fn key_of(command: Option<&Cmd>) -> &[u8] {
-    match command.and_then(|command| command.args_iter().nth(1)) {
-        Some(Arg::Simple(key)) => key,
+    command.and_then(|command| command.args_iter().nth(1)).map_or(&[], key_in)
+}
+
+fn key_in(argument: Arg<&[u8]>) -> &[u8] {
+    match argument {
+        Arg::Simple(key) => key,
         _ => &[],
     }
 }

@@ -172,12 +172,12 @@ impl Connection {
                 return Err(cause.not_sent());
             }
             let mut connection = self.0.commands.clone();
-            let replies = tokio::select! {
-                biased;
-                // Looked at first: of a connection that is lost nothing is believed, though it came before.
-                cause = self.0.loss.wait() => return Err(cause),
-                replies = connection.send_packed_commands(commands, 0, count) => replies,
-            };
+            // A loss ends the driver, and with it every request that waits.
+            let replies = connection.send_packed_commands(commands, 0, count).await;
+            // Of a connection that is lost nothing is believed, though it came before.
+            if let Some(cause) = self.0.loss.cause() {
+                return Err(cause);
+            }
             match replies {
                 Ok(replies) if replies.len() == count => {
                     Ok(Reply { connection: self.clone(), values: replies.into_iter() })
