@@ -12,7 +12,7 @@ fn main() -> Result<(), twotier::Error> {
     let builder = Cache::<u64>::builder().namespace("squares").time_to_live(Duration::from_secs(60));
     let squares = blocking::Cache::build(builder, MemoryBackend::new())?;
     for number in [12_u64, 12, 13] {
-        let square = squares.get_or_load(&number.to_string(), || Ok::<_, std::io::Error>(number * number))?;
+        let square = squares.get_or_load(&number.to_string(), |_| Ok::<_, std::io::Error>(number * number))?;
         println!("{number} squared is {square}");
     }
     println!("{}", squares.stats());

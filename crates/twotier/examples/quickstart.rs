@@ -29,7 +29,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let user: Option<Arc<User>> = users.get("42").await?; // a local hit: no round trip
     println!("{}", user.expect("just written").name);
 
-    let other = users.get_or_load("43", || async { Ok::<_, std::io::Error>(User { name: "Bob".into() }) }).await?;
+    let other = users.get_or_load("43", |_| async { Ok::<_, std::io::Error>(User { name: "Bob".into() }) }).await?;
     println!("{}\n{}", other.name, users.stats());
     Ok(())
 }

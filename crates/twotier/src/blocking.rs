@@ -16,7 +16,10 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use twotier_backend::Backend;
 use twotier_core::{BackendError, BackendErrorKind, CacheStats, Error, Namespace, Operation};
 
-use crate::{CacheBuilder, Codec, Health, Lookup, Result, SetOptions, read::LocalRead};
+use crate::{
+    CacheBuilder, Codec, Health, IntoValue, Key, LoaderOutput, Lookup, Result, SetOptions, key::text_of,
+    read::LocalRead,
+};
 
 /// A [`Cache`](crate::Cache) whose calls block, with a runtime of one thread of its own inside.
 ///
@@ -123,12 +126,13 @@ impl<V: Send + Sync + 'static> Cache<V> {
     /// # Errors
     ///
     /// As its twin.
-    pub fn get(&self, key: &str) -> Result<Option<Arc<V>>> {
-        match self.cache.tiers().lookup_local(Operation::Get, key) {
+    pub fn get(&self, key: impl Key) -> Result<Option<Arc<V>>> {
+        match key.with_text(|key| self.cache.tiers().lookup_local(Operation::Get, key)) {
             LocalRead::Hit(value) => Ok(value),
             LocalRead::Refused(error) => Err(*error),
             LocalRead::Miss => {
-                let read = async { self.cache.tiers().read_through(key, Operation::Get).await };
+                let key = text_of(&key);
+                let read = async { self.cache.tiers().read_through(&key, Operation::Get).await };
                 self.runtime.run(Operation::Get, read).map(|found| found.value)
             }
         }
@@ -139,13 +143,13 @@ impl<V: Send + Sync + 'static> Cache<V> {
     /// # Errors
     ///
     /// As its twin.
-    pub fn lookup(&self, key: &str) -> Result<Lookup<V>> {
+    pub fn lookup(&self, key: impl Key) -> Result<Lookup<V>> {
         self.runtime.run(Operation::Get, self.cache.lookup(key))
     }
 
     /// See [`Cache::get_if_local`](crate::Cache::get_if_local).
     #[must_use]
-    pub fn get_if_local(&self, key: &str) -> Option<Arc<V>> {
+    pub fn get_if_local(&self, key: impl Key) -> Option<Arc<V>> {
         self.cache.get_if_local(key)
     }
 
@@ -154,7 +158,7 @@ impl<V: Send + Sync + 'static> Cache<V> {
     /// # Errors
     ///
     /// As its twin.
-    pub fn get_many<K: AsRef<str>>(&self, keys: &[K]) -> Result<Vec<Option<Arc<V>>>> {
+    pub fn get_many<K: Key>(&self, keys: &[K]) -> Result<Vec<Option<Arc<V>>>> {
         self.runtime.run(Operation::GetMany, self.cache.get_many(keys))
     }
 
@@ -163,7 +167,7 @@ impl<V: Send + Sync + 'static> Cache<V> {
     /// # Errors
     ///
     /// Each as its twin.
-    pub fn get_each<K: AsRef<str>>(&self, keys: &[K]) -> Vec<Result<Option<Arc<V>>>> {
+    pub fn get_each<K: Key>(&self, keys: &[K]) -> Vec<Result<Option<Arc<V>>>> {
         self.runtime.run_each(Operation::GetMany, keys.len(), self.cache.get_each(keys))
     }
 
@@ -172,7 +176,7 @@ impl<V: Send + Sync + 'static> Cache<V> {
     /// # Errors
     ///
     /// As its twin.
-    pub fn set(&self, key: &str, value: impl Into<Arc<V>>) -> Result<()> {
+    pub fn set(&self, key: impl Key, value: impl IntoValue<V>) -> Result<()> {
         self.runtime.run(Operation::Set, self.cache.set(key, value))
     }
 
@@ -181,7 +185,7 @@ impl<V: Send + Sync + 'static> Cache<V> {
     /// # Errors
     ///
     /// As its twin.
-    pub fn set_with(&self, key: &str, value: impl Into<Arc<V>>, options: SetOptions) -> Result<()> {
+    pub fn set_with(&self, key: impl Key, value: impl IntoValue<V>, options: SetOptions) -> Result<()> {
         self.runtime.run(Operation::Set, self.cache.set_with(key, value, options))
     }
 
@@ -192,8 +196,8 @@ impl<V: Send + Sync + 'static> Cache<V> {
     /// As its twin.
     pub fn set_many<K, T>(&self, items: impl IntoIterator<Item = (K, T)>) -> Result<()>
     where
-        K: Into<String>,
-        T: Into<Arc<V>>,
+        K: Key,
+        T: IntoValue<V>,
     {
         self.runtime.run(Operation::SetMany, self.cache.set_many(items))
     }
@@ -205,8 +209,8 @@ impl<V: Send + Sync + 'static> Cache<V> {
     /// Each as its twin.
     pub fn set_each<K, T>(&self, items: impl IntoIterator<Item = (K, T)>) -> Vec<Result<()>>
     where
-        K: Into<String>,
-        T: Into<Arc<V>>,
+        K: Key,
+        T: IntoValue<V>,
     {
         let items: Vec<(K, T)> = items.into_iter().collect();
         self.runtime.run_each(Operation::SetMany, items.len(), self.cache.set_each(items))
@@ -217,7 +221,7 @@ impl<V: Send + Sync + 'static> Cache<V> {
     /// # Errors
     ///
     /// As its twin.
-    pub fn delete(&self, key: &str) -> Result<bool> {
+    pub fn delete(&self, key: impl Key) -> Result<bool> {
         self.runtime.run(Operation::Delete, self.cache.delete(key))
     }
 
@@ -226,7 +230,7 @@ impl<V: Send + Sync + 'static> Cache<V> {
     /// # Errors
     ///
     /// As its twin.
-    pub fn delete_many<K: AsRef<str>>(&self, keys: &[K]) -> Result<usize> {
+    pub fn delete_many<K: Key>(&self, keys: &[K]) -> Result<usize> {
         self.runtime.run(Operation::DeleteMany, self.cache.delete_many(keys))
     }
 
@@ -235,7 +239,7 @@ impl<V: Send + Sync + 'static> Cache<V> {
     /// # Errors
     ///
     /// Each as its twin.
-    pub fn delete_each<K: AsRef<str>>(&self, keys: &[K]) -> Vec<Result<bool>> {
+    pub fn delete_each<K: Key>(&self, keys: &[K]) -> Vec<Result<bool>> {
         self.runtime.run_each(Operation::DeleteMany, keys.len(), self.cache.delete_each(keys))
     }
 
@@ -245,13 +249,14 @@ impl<V: Send + Sync + 'static> Cache<V> {
     /// # Errors
     ///
     /// As its twin.
-    pub fn get_or_load<F, T, E>(&self, key: &str, loader: F) -> Result<Arc<V>>
+    pub fn get_or_load<K, F, T, E>(&self, key: K, loader: F) -> Result<T::Found>
     where
-        F: FnOnce() -> Result<T, E>,
-        T: Into<Arc<V>>,
+        K: Key,
+        F: FnOnce(K) -> Result<T, E>,
+        T: LoaderOutput<V>,
         E: Into<Box<dyn StdError + Send + Sync>>,
     {
-        self.runtime.run(Operation::GetOrLoad, self.cache.get_or_load(key, || async { loader() }))
+        self.runtime.run(Operation::GetOrLoad, self.cache.get_or_load(key, |key| async { loader(key) }))
     }
 
     /// See [`Cache::get_many_or_load`](crate::Cache::get_many_or_load). The loader is an ordinary function here, and runs
@@ -262,11 +267,11 @@ impl<V: Send + Sync + 'static> Cache<V> {
     /// As its twin.
     pub fn get_many_or_load<K, F, I, Q, T, E>(&self, keys: &[K], mut loader: F) -> Result<Vec<Option<Arc<V>>>>
     where
-        K: AsRef<str>,
-        F: FnMut(Vec<String>) -> Result<I, E>,
+        K: Key + Clone,
+        F: FnMut(Vec<K>) -> Result<I, E>,
         I: IntoIterator<Item = (Q, T)>,
-        Q: Into<String>,
-        T: Into<Arc<V>>,
+        Q: Key,
+        T: LoaderOutput<V>,
         E: Into<Box<dyn StdError + Send + Sync>>,
     {
         let loader = |missing| std::future::ready(loader(missing));
@@ -278,9 +283,9 @@ impl<V: Send + Sync + 'static> Cache<V> {
     /// # Errors
     ///
     /// As its twin.
-    pub fn update<T>(&self, key: &str, change: impl FnMut(Option<&V>) -> Option<T>) -> Result<Option<Arc<V>>>
+    pub fn update<T>(&self, key: impl Key, change: impl FnMut(Option<&V>) -> Option<T>) -> Result<Option<Arc<V>>>
     where
-        T: Into<Arc<V>>,
+        T: IntoValue<V>,
     {
         self.runtime.run(Operation::Update, self.cache.update(key, change))
     }
@@ -290,7 +295,7 @@ impl<V: Send + Sync + 'static> Cache<V> {
     /// # Errors
     ///
     /// As its twin.
-    pub fn warm<K: AsRef<str>>(&self, keys: &[K]) -> Result<usize> {
+    pub fn warm<K: Key>(&self, keys: &[K]) -> Result<usize> {
         self.runtime.run(Operation::Warm, self.cache.warm(keys))
     }
 
@@ -299,7 +304,7 @@ impl<V: Send + Sync + 'static> Cache<V> {
     /// # Errors
     ///
     /// As its twin.
-    pub fn warm_paced<K: AsRef<str>>(&self, keys: &[K], keys_per_second: NonZeroU32) -> Result<usize> {
+    pub fn warm_paced<K: Key>(&self, keys: &[K], keys_per_second: NonZeroU32) -> Result<usize> {
         self.runtime.run(Operation::Warm, self.cache.warm_paced(keys, keys_per_second))
     }
 
@@ -311,7 +316,7 @@ impl<V: Send + Sync + 'static> Cache<V> {
 
     /// See [`Cache::invalidate_local`](crate::Cache::invalidate_local).
     #[must_use = "says whether there was a copy; assign to `_` when that does not matter"]
-    pub fn invalidate_local(&self, key: &str) -> bool {
+    pub fn invalidate_local(&self, key: impl Key) -> bool {
         self.cache.invalidate_local(key)
     }
 

@@ -1,6 +1,7 @@
 //! The cache: what users call.
 
 use std::{
+    collections::HashMap,
     error::Error as StdError,
     fmt,
     num::NonZeroU32,
@@ -11,7 +12,11 @@ use serde::{Serialize, de::DeserializeOwned};
 use twotier_core::{CacheStats, ChangeListener, CoherenceStats, Namespace, Operation};
 
 use crate::{
-    CacheBuilder, Get, Health, Lookup, Result, SetOptions, health::Observed, read::LocalRead, tiers::Tiers,
+    CacheBuilder, Get, Health, IntoValue, Key, LoaderOutput, Lookup, Result, SetOptions,
+    health::Observed,
+    key::{KeyTexts, text_of},
+    read::LocalRead,
+    tiers::Tiers,
     write::drop_aside,
 };
 
@@ -119,8 +124,8 @@ impl<V: Send + Sync + 'static> Cache<V> {
     /// the backend already, a value that the codec cannot
     /// decode or that is over `max_value_bytes`. Nothing is kept of a failed read.
     #[inline]
-    pub fn get<'a>(&'a self, key: &'a str) -> Get<'a, V> {
-        Get::new(&self.tiers, key)
+    pub fn get(&self, key: impl Key) -> Get<'_, V> {
+        Get::new(&self.tiers, &key)
     }
 
     /// Reads a value as [`get`](Self::get) does, and says which tier answered, how old the copy is, and how fresh.
@@ -128,19 +133,20 @@ impl<V: Send + Sync + 'static> Cache<V> {
     /// # Errors
     ///
     /// As [`get`](Self::get).
-    pub async fn lookup(&self, key: &str) -> Result<Lookup<V>> {
-        match self.tiers.lookup_local_with_age(key)? {
-            Some(hit) => Ok(hit),
-            None => Box::pin(self.tiers.read_through(key, Operation::Get)).await,
+    pub async fn lookup(&self, key: impl Key) -> Result<Lookup<V>> {
+        if let Some(hit) = key.with_text(|key| self.tiers.lookup_local_with_age(key))? {
+            return Ok(hit);
         }
+        let key = text_of(&key);
+        Box::pin(self.tiers.read_through(&key, Operation::Get)).await
     }
 
     /// Reads a value from the local tier only; never touches the backend. Counts a hit or a miss.
     ///
     /// `None` when there is no valid copy, when the key is known to be absent, and after [`close`](Self::close).
     #[must_use]
-    pub fn get_if_local(&self, key: &str) -> Option<Arc<V>> {
-        match self.tiers.lookup_local(Operation::Get, key) {
+    pub fn get_if_local(&self, key: impl Key) -> Option<Arc<V>> {
+        match key.with_text(|key| self.tiers.lookup_local(Operation::Get, key)) {
             LocalRead::Hit(value) => value,
             LocalRead::Miss | LocalRead::Refused(_) => None,
         }
@@ -153,9 +159,9 @@ impl<V: Send + Sync + 'static> Cache<V> {
     ///
     /// As [`get`](Self::get), for the first key that fails; the values of the others are kept locally all the same. The
     /// deadline is one of progress: the call ends when nothing came for the operation timeout.
-    pub async fn get_many<K: AsRef<str>>(&self, keys: &[K]) -> Result<Vec<Option<Arc<V>>>> {
-        let keys: Vec<&str> = keys.iter().map(AsRef::as_ref).collect();
-        self.tiers.read_many(&keys, Operation::GetMany, true).await
+    pub async fn get_many<K: Key>(&self, keys: &[K]) -> Result<Vec<Option<Arc<V>>>> {
+        let texts = KeyTexts::of(keys);
+        self.tiers.read_many(&texts.to_vec(), Operation::GetMany, true).await
     }
 
     /// Reads many values as [`get_many`](Self::get_many) does, with a result for each: same length and order as `keys`,
@@ -182,9 +188,9 @@ impl<V: Send + Sync + 'static> Cache<V> {
     /// # Ok(())
     /// # }
     /// ```
-    pub async fn get_each<K: AsRef<str>>(&self, keys: &[K]) -> Vec<Result<Option<Arc<V>>>> {
-        let keys: Vec<&str> = keys.iter().map(AsRef::as_ref).collect();
-        self.tiers.read_each(&keys, Operation::GetMany, true).await
+    pub async fn get_each<K: Key>(&self, keys: &[K]) -> Vec<Result<Option<Arc<V>>>> {
+        let texts = KeyTexts::of(keys);
+        self.tiers.read_each(&texts.to_vec(), Operation::GetMany, true).await
     }
 
     /// Writes a value through: backend first, in one round trip, then the local tier, so that the next
@@ -200,8 +206,8 @@ impl<V: Send + Sync + 'static> Cache<V> {
     /// was changed either, and never will be.
     /// A backend that fails or does not answer in time: the local copy is gone.
     /// [`Error::may_have_executed`](crate::Error::may_have_executed) returns whether the write may have taken effect.
-    pub async fn set(&self, key: &str, value: impl Into<Arc<V>>) -> Result<()> {
-        self.tiers.set(key, value.into(), SetOptions::new()).await
+    pub async fn set(&self, key: impl Key, value: impl IntoValue<V>) -> Result<()> {
+        self.set_with(key, value, SetOptions::new()).await
     }
 
     /// Writes a value as [`set`](Self::set) does, with options of its own.
@@ -209,8 +215,8 @@ impl<V: Send + Sync + 'static> Cache<V> {
     /// # Errors
     ///
     /// As [`set`](Self::set); also a time to live below 1 ms or above 100 years.
-    pub async fn set_with(&self, key: &str, value: impl Into<Arc<V>>, options: SetOptions) -> Result<()> {
-        self.tiers.set(key, value.into(), options).await
+    pub async fn set_with(&self, key: impl Key, value: impl IntoValue<V>, options: SetOptions) -> Result<()> {
+        self.tiers.set(&text_of(&key), value.into_value(), options).await
     }
 
     /// Writes many values through, in one round trip for each 512 or each MiB, several at a time where there is room. Of
@@ -223,10 +229,10 @@ impl<V: Send + Sync + 'static> Cache<V> {
     /// nothing moved for the operation timeout, the rest is not sent.
     pub async fn set_many<K, T>(&self, items: impl IntoIterator<Item = (K, T)>) -> Result<()>
     where
-        K: Into<String>,
-        T: Into<Arc<V>>,
+        K: Key,
+        T: IntoValue<V>,
     {
-        let items = items.into_iter().map(|(key, value)| (key.into(), value.into())).collect();
+        let items = items.into_iter().map(|(key, value)| (key.with_text(str::to_owned), value.into_value())).collect();
         self.tiers.set_many(items).await
     }
 
@@ -241,10 +247,10 @@ impl<V: Send + Sync + 'static> Cache<V> {
     /// Each as [`set`](Self::set), with the deadline of [`set_many`](Self::set_many).
     pub async fn set_each<K, T>(&self, items: impl IntoIterator<Item = (K, T)>) -> Vec<Result<()>>
     where
-        K: Into<String>,
-        T: Into<Arc<V>>,
+        K: Key,
+        T: IntoValue<V>,
     {
-        let items = items.into_iter().map(|(key, value)| (key.into(), value.into())).collect();
+        let items = items.into_iter().map(|(key, value)| (key.with_text(str::to_owned), value.into_value())).collect();
         self.tiers.set_each(items).await
     }
 
@@ -254,8 +260,8 @@ impl<V: Send + Sync + 'static> Cache<V> {
     /// # Errors
     ///
     /// As [`set`](Self::set).
-    pub async fn delete(&self, key: &str) -> Result<bool> {
-        self.tiers.delete(key).await
+    pub async fn delete(&self, key: impl Key) -> Result<bool> {
+        self.tiers.delete(&text_of(&key)).await
     }
 
     /// Deletes many keys from both tiers, in one round trip for each 512, and says how many were there.
@@ -263,9 +269,9 @@ impl<V: Send + Sync + 'static> Cache<V> {
     /// # Errors
     ///
     /// As [`set_many`](Self::set_many).
-    pub async fn delete_many<K: AsRef<str>>(&self, keys: &[K]) -> Result<usize> {
-        let keys: Vec<&str> = keys.iter().map(AsRef::as_ref).collect();
-        self.tiers.delete_many(&keys).await
+    pub async fn delete_many<K: Key>(&self, keys: &[K]) -> Result<usize> {
+        let texts = KeyTexts::of(keys);
+        self.tiers.delete_many(&texts.to_vec()).await
     }
 
     /// Deletes many keys as [`delete_many`](Self::delete_many) does, and says for each whether it was there: same length
@@ -276,9 +282,9 @@ impl<V: Send + Sync + 'static> Cache<V> {
     /// # Errors
     ///
     /// Each as [`delete`](Self::delete).
-    pub async fn delete_each<K: AsRef<str>>(&self, keys: &[K]) -> Vec<Result<bool>> {
-        let keys: Vec<&str> = keys.iter().map(AsRef::as_ref).collect();
-        self.tiers.delete_each(&keys).await
+    pub async fn delete_each<K: Key>(&self, keys: &[K]) -> Vec<Result<bool>> {
+        let texts = KeyTexts::of(keys);
+        self.tiers.delete_each(&texts.to_vec()).await
     }
 
     /// Reads a value, or loads and stores it when the key is absent: one load per key at a time in this cache.
@@ -311,25 +317,27 @@ impl<V: Send + Sync + 'static> Cache<V> {
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), twotier::Error> {
     /// # let squares: Cache<u64> = Cache::builder().build(MemoryBackend::new()).await?;
-    /// let square = squares.get_or_load("12", || async { Ok::<_, std::io::Error>(144_u64) }).await?;
+    /// let square = squares.get_or_load("12", |_| async { Ok::<_, std::io::Error>(144_u64) }).await?;
     /// assert_eq!(*square, 144);
     /// # Ok(())
     /// # }
     /// ```
-    pub async fn get_or_load<F, Fut, T, E>(&self, key: &str, loader: F) -> Result<Arc<V>>
+    pub async fn get_or_load<K, F, Fut, T, E>(&self, key: K, loader: F) -> Result<T::Found>
     where
-        F: FnOnce() -> Fut,
+        K: Key,
+        F: FnOnce(K) -> Fut,
         Fut: Future<Output = Result<T, E>>,
-        T: Into<Arc<V>>,
+        T: LoaderOutput<V>,
         E: Into<Box<dyn StdError + Send + Sync>>,
     {
-        match self.tiers.lookup_local(Operation::GetOrLoad, key) {
-            LocalRead::Hit(Some(value)) => return Ok(value),
+        match key.with_text(|key| self.tiers.lookup_local(Operation::GetOrLoad, key)) {
+            LocalRead::Hit(Some(value)) => return Ok(T::found(value)),
             LocalRead::Hit(None) | LocalRead::Miss => {}
             LocalRead::Refused(error) => return Err(*error),
         }
-        let (value, _tier) = Box::pin(self.tiers.get_or_load(key, loader)).await?;
-        Ok(value)
+        let text = text_of(&key);
+        let (found, _tier) = Box::pin(self.tiers.get_or_load(&text, || loader(key))).await?;
+        Ok(found)
     }
 
     /// Reads many values, and loads and stores those that are absent: same length and order as `keys`, duplicates allowed.
@@ -376,18 +384,30 @@ impl<V: Send + Sync + 'static> Cache<V> {
     /// # Ok(())
     /// # }
     /// ```
-    pub async fn get_many_or_load<K, F, Fut, I, Q, T, E>(&self, keys: &[K], loader: F) -> Result<Vec<Option<Arc<V>>>>
+    pub async fn get_many_or_load<K, F, Fut, I, Q, T, E>(
+        &self,
+        keys: &[K],
+        mut loader: F,
+    ) -> Result<Vec<Option<Arc<V>>>>
     where
-        K: AsRef<str>,
-        F: FnMut(Vec<String>) -> Fut,
+        K: Key + Clone,
+        F: FnMut(Vec<K>) -> Fut,
         Fut: Future<Output = Result<I, E>>,
         I: IntoIterator<Item = (Q, T)>,
-        Q: Into<String>,
-        T: Into<Arc<V>>,
+        Q: Key,
+        T: LoaderOutput<V>,
         E: Into<Box<dyn StdError + Send + Sync>>,
     {
-        let keys: Vec<&str> = keys.iter().map(AsRef::as_ref).collect();
-        self.tiers.get_many_or_load(&keys, loader).await
+        let texts = KeyTexts::of(keys);
+        let texts = texts.to_vec();
+        let mut by_text = HashMap::new();
+        let loader = |missing: Vec<&str>| {
+            if by_text.is_empty() {
+                by_text.extend(texts.iter().copied().zip(keys));
+            }
+            loader(missing.into_iter().filter_map(|text| by_text.get(text)).map(|key| K::clone(key)).collect())
+        };
+        self.tiers.get_many_or_load(&texts, loader).await
     }
 
     /// Changes a value by a function of what the backend holds now, and returns what it holds then.
@@ -417,11 +437,15 @@ impl<V: Send + Sync + 'static> Cache<V> {
     /// # Ok(())
     /// # }
     /// ```
-    pub async fn update<T>(&self, key: &str, change: impl FnMut(Option<&V>) -> Option<T>) -> Result<Option<Arc<V>>>
+    pub async fn update<T>(
+        &self,
+        key: impl Key,
+        mut change: impl FnMut(Option<&V>) -> Option<T>,
+    ) -> Result<Option<Arc<V>>>
     where
-        T: Into<Arc<V>>,
+        T: IntoValue<V>,
     {
-        self.tiers.update(key, change).await
+        self.tiers.update(&text_of(&key), |held| change(held).map(T::into_value)).await
     }
 
     /// Reads keys into the local tier, in one round trip for each 512, and says how many are there now, each once. Missing
@@ -432,9 +456,9 @@ impl<V: Send + Sync + 'static> Cache<V> {
     /// # Errors
     ///
     /// As [`get_many`](Self::get_many).
-    pub async fn warm<K: AsRef<str>>(&self, keys: &[K]) -> Result<usize> {
-        let keys: Vec<&str> = keys.iter().map(AsRef::as_ref).collect();
-        self.tiers.warm(&keys, None).await
+    pub async fn warm<K: Key>(&self, keys: &[K]) -> Result<usize> {
+        let texts = KeyTexts::of(keys);
+        self.tiers.warm(&texts.to_vec(), None).await
     }
 
     /// Warms as [`warm`](Self::warm) does, but no faster than so many keys a second, so that live reads hardly notice.
@@ -465,9 +489,9 @@ impl<V: Send + Sync + 'static> Cache<V> {
     /// # Ok(())
     /// # }
     /// ```
-    pub async fn warm_paced<K: AsRef<str>>(&self, keys: &[K], keys_per_second: NonZeroU32) -> Result<usize> {
-        let keys: Vec<&str> = keys.iter().map(AsRef::as_ref).collect();
-        self.tiers.warm(&keys, Some(keys_per_second)).await
+    pub async fn warm_paced<K: Key>(&self, keys: &[K], keys_per_second: NonZeroU32) -> Result<usize> {
+        let texts = KeyTexts::of(keys);
+        self.tiers.warm(&texts.to_vec(), Some(keys_per_second)).await
     }
 
     /// Returns up to `n` of the keys held locally, the hottest first: those that would be evicted last. Never touches the
@@ -484,8 +508,8 @@ impl<V: Send + Sync + 'static> Cache<V> {
     /// Removes the local copy of a key and says whether there was one; never touches the backend. A read under way
     /// cannot bring the copy back.
     #[must_use = "says whether there was a copy; assign to `_` when that does not matter"]
-    pub fn invalidate_local(&self, key: &str) -> bool {
-        self.tiers.local.invalidate(key)
+    pub fn invalidate_local(&self, key: impl Key) -> bool {
+        key.with_text(|key| self.tiers.local.invalidate(key))
     }
 
     /// Removes every local copy and says how many there were; never touches the backend. Counters stay. The values of many

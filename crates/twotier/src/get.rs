@@ -7,9 +7,10 @@ use std::{
     task::{Context, Poll},
 };
 
+use smol_str::SmolStr;
 use twotier_core::Operation;
 
-use crate::{Result, read::LocalRead, remote::CachedValue, tiers::Tiers};
+use crate::{Key, Result, read::LocalRead, remote::CachedValue, tiers::Tiers};
 
 /// The future of [`Cache::get`](crate::Cache::get): ready at once on a local hit.
 ///
@@ -22,7 +23,7 @@ pub struct Get<'a, V> {
 
 enum State<'a, V> {
     Hit(CachedValue<V>),
-    Missed { tiers: &'a Tiers<V>, key: &'a str },
+    Missed { tiers: &'a Tiers<V>, key: SmolStr },
     Reading(Pin<Box<dyn Future<Output = Result<CachedValue<V>>> + Send + 'a>>),
     Refused(Box<twotier_core::Error>),
     Done,
@@ -30,19 +31,20 @@ enum State<'a, V> {
 
 impl<'a, V: Send + Sync + 'static> Get<'a, V> {
     #[inline]
-    pub(crate) fn new(tiers: &'a Tiers<V>, key: &'a str) -> Self {
-        let state = match tiers.lookup_local(Operation::Get, key) {
+    pub(crate) fn new(tiers: &'a Tiers<V>, key: &impl Key) -> Self {
+        let state = key.with_text(|key| match tiers.lookup_local(Operation::Get, key) {
             LocalRead::Hit(value) => State::Hit(value),
-            LocalRead::Miss => State::Missed { tiers, key },
+            LocalRead::Miss => State::Missed { tiers, key: key.into() },
             LocalRead::Refused(error) => State::Refused(error),
-        };
+        });
         Self { state }
     }
 
     #[cold]
     fn read(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Arc<V>>>> {
-        if let State::Missed { tiers, key } = self.state {
-            let reading = async move { Ok(tiers.read_through(key, Operation::Get).await?.value) };
+        if let State::Missed { tiers, key } = &mut self.state {
+            let (tiers, key) = (*tiers, std::mem::take(key));
+            let reading = async move { Ok(tiers.read_through(&key, Operation::Get).await?.value) };
             self.state = State::Reading(Box::pin(reading));
         }
         match &mut self.state {

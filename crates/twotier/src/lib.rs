@@ -14,7 +14,9 @@ mod cache;
 pub mod codec;
 mod get;
 mod health;
+mod key;
 mod load;
+mod loaded;
 mod log;
 mod lookup;
 mod meter;
@@ -22,6 +24,7 @@ mod read;
 mod remote;
 mod tiers;
 mod update;
+mod value;
 mod warm;
 mod write;
 
@@ -48,7 +51,10 @@ pub use crate::{
     codec::Codec,
     get::Get,
     health::{Health, Reason, Status},
+    key::{Key, KeyText},
+    loaded::{Loaded, LoaderOutput},
     lookup::{Freshness, Lookup, Tier},
+    value::IntoValue,
     write::SetOptions,
 };
 

@@ -9,7 +9,7 @@ use std::{error::Error as StdError, sync::Arc};
 use twotier_core::{Error, ErrorKind, Operation, SharedError};
 use twotier_local::{Digest, Load, LoadTicket, Loaded};
 
-use crate::{Lookup, Result, Tier, remote::CachedValue, tiers::Tiers};
+use crate::{LoaderOutput, Lookup, Result, Tier, remote::CachedValue, tiers::Tiers};
 
 use self::{stack::Loading, store::LoadedValue};
 
@@ -20,11 +20,11 @@ impl<V: Send + Sync + 'static> Tiers<V> {
     ///
     /// Whoever waits for somebody else's loader does so for at most the configured time: a leader that is not polled, or
     /// whose loader waits for this very call, holds up nobody for longer.
-    pub(crate) async fn get_or_load<F, Fut, T, E>(&self, key: &str, loader: F) -> Result<(Arc<V>, Tier)>
+    pub(crate) async fn get_or_load<F, Fut, T, E>(&self, key: &str, loader: F) -> Result<(T::Found, Tier)>
     where
         F: FnOnce() -> Fut,
         Fut: Future<Output = Result<T, E>>,
-        T: Into<Arc<V>>,
+        T: LoaderOutput<V>,
         E: Into<Box<dyn StdError + Send + Sync>>,
     {
         let operation = Operation::GetOrLoad;
@@ -37,10 +37,15 @@ impl<V: Send + Sync + 'static> Tiers<V> {
                 Load::Join(joiner) => joiner,
             };
             load = match self.remote.timeout(self.remote.settings.load_wait, joiner.wait()).await {
-                Ok(Loaded::Value(Some(value))) => return Ok((value, Tier::Origin)),
+                Ok(Loaded::Value(Some(value))) => return Ok((T::found(value), Tier::Origin)),
                 Ok(Loaded::Failed(error)) => return Err(error),
-                // A batch's loader has no value for the key, and this one may; or its leader went away.
-                Ok(Loaded::Value(None) | Loaded::ElectAgain) => self.local.load(key),
+                Ok(Loaded::Value(None)) => match T::absent() {
+                    Some(absent) => return Ok((absent, Tier::Origin)),
+                    // Another loader has no value for the key, and this one always brings one.
+                    None => self.local.load(key),
+                },
+                // Its leader went away.
+                Ok(Loaded::ElectAgain) => self.local.load(key),
                 Err(_elapsed) => self.local.load_again(key, &joiner),
             };
         };
@@ -54,18 +59,18 @@ impl<V: Send + Sync + 'static> Tiers<V> {
         ticket: Ticket<V>,
         loading: &Loading,
         loader: F,
-    ) -> Result<(Arc<V>, Tier)>
+    ) -> Result<(T::Found, Tier)>
     where
         F: FnOnce() -> Fut,
         Fut: Future<Output = Result<T, E>>,
-        T: Into<Arc<V>>,
+        T: LoaderOutput<V>,
         E: Into<Box<dyn StdError + Send + Sync>>,
     {
         let operation = Operation::GetOrLoad;
         let answered = match self.read_through(key, operation).await {
             Ok(Lookup { value: Some(value), tier, .. }) => {
                 hand_on(ticket, &value);
-                return Ok((value, tier));
+                return Ok((T::found(value), tier));
             }
             Ok(_absent) => true,
             Err(error) if is_no_answer(&error) => {
@@ -80,13 +85,17 @@ impl<V: Send + Sync + 'static> Tiers<V> {
         };
         self.remote.meter.loaded();
         match self.run_loader(operation, loading, loader()).await {
-            Ok(value) => {
-                let value: Arc<V> = value.into();
-                let loaded = LoadedValue::new(ticket, Arc::clone(&value));
+            Ok(output) => {
+                let crate::Loaded { value, options } = output.into_loaded();
+                let Some(value) = value else {
+                    ticket.finish(Ok(None));
+                    return T::absent().map(|absent| (absent, Tier::Origin)).ok_or_else(|| self.abandoned(operation));
+                };
+                let loaded = LoadedValue::new(ticket, Arc::clone(&value), options);
                 if answered {
                     self.store_loaded(operation, vec![(key, loaded)]).await;
                 }
-                Ok((value, Tier::Origin))
+                Ok((T::found(value), Tier::Origin))
             }
             Err(error) => {
                 ticket.finish(Err(error.clone()));

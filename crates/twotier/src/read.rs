@@ -101,7 +101,7 @@ impl<V: Send + Sync + 'static> Tiers<V> {
         }
     }
 
-    fn abandoned(&self, operation: Operation) -> Error {
+    pub(crate) fn abandoned(&self, operation: Operation) -> Error {
         let source = BackendError::new(BackendErrorKind::Unavailable, "the read was abandoned again and again");
         self.remote.backend_failed(operation, source)
     }

@@ -24,10 +24,10 @@ const FIRST_BACKOFF: Duration = Duration::from_millis(1);
 const LONGEST_BACKOFF: Duration = Duration::from_millis(64);
 
 impl<V: Send + Sync + 'static> Tiers<V> {
-    pub(crate) async fn update<T: Into<Arc<V>>>(
+    pub(crate) async fn update(
         &self,
         key: &str,
-        change: impl FnMut(Option<&V>) -> Option<T>,
+        change: impl FnMut(Option<&V>) -> Option<Arc<V>>,
     ) -> Result<Option<Arc<V>>> {
         let operation = Operation::Update;
         self.remote.check_key(operation, key)?;
@@ -44,11 +44,11 @@ impl<V: Send + Sync + 'static> Tiers<V> {
     }
 
     /// `sent` says whether a change is under way whose outcome is not known.
-    async fn change_until_set<T: Into<Arc<V>>>(
+    async fn change_until_set(
         &self,
         key: &str,
         sent: &Arc<AtomicBool>,
-        mut change: impl FnMut(Option<&V>) -> Option<T>,
+        mut change: impl FnMut(Option<&V>) -> Option<Arc<V>>,
     ) -> Result<Option<Arc<V>>> {
         let mut backoff = FIRST_BACKOFF;
         loop {
@@ -57,7 +57,7 @@ impl<V: Send + Sync + 'static> Tiers<V> {
             // writes to its own connection too, and that report may come after the reply.
             let ticket = self.local.begin_write(key, Digest::ABSENT);
             let (held, encoded) = self.held(key).await?;
-            let changed: Option<Arc<V>> = change(held.as_deref()).map(Into::into);
+            let changed = change(held.as_deref());
             if held.is_none() && changed.is_none() {
                 return Ok(None);
             }

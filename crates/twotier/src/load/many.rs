@@ -1,13 +1,15 @@
 //! `get_many_or_load`: one call of a loader for all keys that nobody else is loading.
 
-use std::{collections::HashMap, error::Error as StdError, sync::Arc};
+use std::{collections::HashMap, error::Error as StdError};
 
+use smol_str::SmolStr;
 use twotier_core::{Error, Operation};
 use twotier_local::{Digest, Load, LoadJoiner, Loaded};
 
 use super::{Ticket, hand_on, is_no_answer, stack::Loading, store::LoadedValue};
 use crate::{
-    Result,
+    Key, LoaderOutput, Result,
+    key::text_of,
     read::LocalRead,
     remote::CachedValue,
     tiers::{Tiers, yield_every},
@@ -37,11 +39,11 @@ impl<V: Send + Sync + 'static> Tiers<V> {
         mut loader: F,
     ) -> Result<Vec<CachedValue<V>>>
     where
-        F: FnMut(Vec<String>) -> Fut,
+        F: FnMut(Vec<&str>) -> Fut,
         Fut: Future<Output = Result<I, E>>,
         I: IntoIterator<Item = (Q, T)>,
-        Q: Into<String>,
-        T: Into<Arc<V>>,
+        Q: Key,
+        T: LoaderOutput<V>,
         E: Into<Box<dyn StdError + Send + Sync>>,
     {
         self.check_keys(OPERATION, keys).await?;
@@ -125,30 +127,31 @@ impl<V: Send + Sync + 'static> Tiers<V> {
         known: &mut Known<'k, V>,
     ) -> Result<()>
     where
-        F: FnMut(Vec<String>) -> Fut,
+        F: FnMut(Vec<&str>) -> Fut,
         Fut: Future<Output = Result<I, E>>,
         I: IntoIterator<Item = (Q, T)>,
-        Q: Into<String>,
-        T: Into<Arc<V>>,
+        Q: Key,
+        T: LoaderOutput<V>,
         E: Into<Box<dyn StdError + Send + Sync>>,
     {
         self.remote.meter.loaded();
-        let missing = absent.iter().map(|absent| absent.key.to_owned()).collect();
-        let mut loaded: HashMap<String, Arc<V>> = match self.run_loader(OPERATION, loading, loader(missing)).await {
-            Ok(loaded) => loaded.into_iter().map(|(key, value)| (key.into(), value.into())).collect(),
-            Err(error) => {
-                for Absent { ticket, .. } in absent {
-                    ticket.finish(Err(error.clone()));
+        let missing = absent.iter().map(|absent| absent.key).collect();
+        let mut loaded: HashMap<SmolStr, crate::Loaded<V>> =
+            match self.run_loader(OPERATION, loading, loader(missing)).await {
+                Ok(loaded) => loaded.into_iter().map(|(key, output)| (text_of(&key), output.into_loaded())).collect(),
+                Err(error) => {
+                    for Absent { ticket, .. } in absent {
+                        ticket.finish(Err(error.clone()));
+                    }
+                    return Err(error);
                 }
-                return Err(error);
-            }
-        };
+            };
         let mut storing = Vec::new();
         for Absent { key, ticket, answered } in absent {
-            let value = loaded.remove(key);
+            let (value, options) = loaded.remove(key).map(|loaded| (loaded.value, loaded.options)).unwrap_or_default();
             known.insert(key, value.clone());
             match value {
-                Some(value) if answered => storing.push((key, LoadedValue::new(ticket, value))),
+                Some(value) if answered => storing.push((key, LoadedValue::new(ticket, value, options))),
                 value => ticket.finish(Ok(value)),
             }
         }

@@ -22,6 +22,7 @@ use super::Ticket;
 pub(super) struct LoadedValue<V: Send + Sync + 'static> {
     ticket: Arc<Mutex<Option<Ticket<V>>>>,
     value: Arc<V>,
+    options: SetOptions,
 }
 
 /// How the store of one value ended, when nothing failed.
@@ -35,8 +36,8 @@ enum Stored {
 }
 
 impl<V: Send + Sync + 'static> LoadedValue<V> {
-    pub(super) fn new(ticket: Ticket<V>, value: Arc<V>) -> Self {
-        Self { ticket: Arc::new(Mutex::new(Some(ticket))), value }
+    pub(super) fn new(ticket: Ticket<V>, value: Arc<V>, options: SetOptions) -> Self {
+        Self { ticket: Arc::new(Mutex::new(Some(ticket))), value, options }
     }
 
     fn begin_store(&self, digest: Digest) -> Option<WriteTicket<CachedValue<V>, Error>> {
@@ -45,7 +46,7 @@ impl<V: Send + Sync + 'static> LoadedValue<V> {
 
     /// Returns another handle: the value counts as loaded as soon as one of them is dropped.
     fn handle(&self) -> Self {
-        Self { ticket: Arc::clone(&self.ticket), value: Arc::clone(&self.value) }
+        Self { ticket: Arc::clone(&self.ticket), value: Arc::clone(&self.value), options: self.options }
     }
 }
 
@@ -75,7 +76,7 @@ impl<V: Send + Sync + 'static> Tiers<V> {
         let _ended: Vec<LoadedValue<V>> = loaded.iter().map(|(_, loaded)| loaded.handle()).collect();
         let mut storing = Vec::with_capacity(loaded.len());
         for (key, loaded) in loaded {
-            match self.remote.prepare(operation, key, Arc::clone(&loaded.value), SetOptions::default()) {
+            match self.remote.prepare(operation, key, Arc::clone(&loaded.value), loaded.options) {
                 Ok(prepared) => {
                     storing.push(Storing { key: key.to_owned(), loaded, prepared, condition: WriteCondition::Absent });
                 }

@@ -27,7 +27,7 @@ async fn every_operation_refuses_an_empty_and_an_over_long_key_by_name() {
             ("warm", cache.warm_paced(&[key], std::num::NonZeroU32::MIN).await.unwrap_err()),
             (
                 "get_or_load",
-                cache.get_or_load(key, async || Ok::<String, std::io::Error>(String::new())).await.unwrap_err(),
+                cache.get_or_load(key, async |_| Ok::<String, std::io::Error>(String::new())).await.unwrap_err(),
             ),
         ];
         for (operation, error) in errors {
@@ -120,7 +120,7 @@ async fn a_value_over_the_limit_is_refused_by_every_write_and_by_every_read_and_
     assert_eq!(store.operations(), before, "not one command");
     assert!(cache.get_if_local("k").is_some(), "not even the local copy");
     assert_eq!(cache.update("k", |_| Some(long())).await.unwrap_err().kind(), ErrorKind::ValueTooLarge);
-    assert_eq!(*cache.get_or_load("l", async || Ok::<_, std::io::Error>(long())).await.unwrap(), long());
+    assert_eq!(*cache.get_or_load("l", async |_| Ok::<_, std::io::Error>(long())).await.unwrap(), long());
     assert_eq!((read(&cache, "k").await.as_deref(), read(&cache, "l").await, store.len()), (Some("old"), None, 1));
     over_memory(&store).await.set("k", long()).await.unwrap();
     let reads = [
@@ -128,7 +128,7 @@ async fn a_value_over_the_limit_is_refused_by_every_write_and_by_every_read_and_
         cache.get_many(&["k"]).await.unwrap_err(),
         cache.warm(&["k"]).await.unwrap_err(),
         cache.update("k", |_| Some(String::new())).await.unwrap_err(),
-        cache.get_or_load("k", async || Err::<String, _>("never called")).await.unwrap_err(),
+        cache.get_or_load("k", async |_| Err::<String, _>("never called")).await.unwrap_err(),
     ];
     for error in errors.iter().chain(&reads) {
         assert_eq!(error.kind(), ErrorKind::ValueTooLarge, "{error}");
@@ -205,7 +205,7 @@ mod live {
         cache.get_many(&["k", "other"]).await.unwrap();
         assert!(cache.delete("k").await.unwrap());
         cache.update("k", |_| Some("w".to_owned())).await.unwrap();
-        cache.get_or_load("l", async || Ok::<_, std::io::Error>("loaded".to_owned())).await.unwrap();
+        cache.get_or_load("l", async |_| Ok::<_, std::io::Error>("loaded".to_owned())).await.unwrap();
         cache.clear().await.unwrap();
         assert_eq!(cache.health().status, twotier::Status::Ready, "{}", cache.health());
         let without_local = text().without_local().build(backend.clone()).await.unwrap();

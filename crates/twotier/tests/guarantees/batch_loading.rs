@@ -32,7 +32,8 @@ impl Source {
     }
 
     async fn get(&self, cache: &Cache<String>, keys: &[&str]) -> Result<Vec<Option<String>>> {
-        let found = cache.get_many_or_load(keys, |keys| self.load(keys)).await?;
+        let found =
+            cache.get_many_or_load(keys, |keys| self.load(keys.into_iter().map(str::to_owned).collect())).await?;
         Ok(found.iter().map(|value| value.as_deref().cloned()).collect())
     }
 
@@ -94,7 +95,7 @@ async fn a_batch_and_single_loads_share_one_load_of_a_key() {
                 pause(50).await;
                 Ok::<_, io::Error>("single".to_owned())
             };
-            cache.get_or_load("a", loader).await.unwrap()
+            cache.get_or_load("a", |_| loader()).await.unwrap()
         }
     });
     pause(5).await;
@@ -102,7 +103,7 @@ async fn a_batch_and_single_loads_share_one_load_of_a_key() {
     let batch = source.getting(&cache, &["a", "b"]);
     pause(5).await;
     let loader = async || Err::<String, _>("never called");
-    assert_eq!(*ends(cache.get_or_load("b", loader)).await.unwrap(), "loaded b");
+    assert_eq!(*ends(cache.get_or_load("b", |_| loader())).await.unwrap(), "loaded b");
     assert!(!batch.is_finished(), "who waits for `b` does not wait for `a`");
     let other = source.getting(&cache, &["b", "a"]);
     assert_eq!(ends(batch).await.unwrap(), some(&["single", "loaded b"]));
@@ -140,7 +141,7 @@ async fn two_batches_that_wait_for_each_other_s_keys_both_end() {
     // `b` is led by somebody who gives up while the first batch leads `a`; the second then leads `b` and waits for `a`.
     let gives_up = tokio::spawn({
         let cache = cache.clone();
-        async move { cache.get_or_load("b", std::future::pending::<io::Result<String>>).await }
+        async move { cache.get_or_load("b", |_| std::future::pending::<io::Result<String>>()).await }
     });
     pause(1).await;
     let first = source.getting(&cache, &["a", "b"]);
@@ -185,7 +186,7 @@ async fn the_loader_s_own_error_reaches_everyone_who_waits_for_one_of_its_keys()
     };
     let batch = cache.get_many_or_load(&["a", "b"], fails);
     let same = cache.get_many_or_load(&["b"], fails);
-    let single = cache.get_or_load("a", async || Err::<String, _>("never called"));
+    let single = cache.get_or_load("a", async |_| Err::<String, _>("never called"));
     let (batch, same, single) = ends(async { tokio::join!(batch, same, single) }).await;
     for error in [batch.unwrap_err(), same.unwrap_err(), single.unwrap_err()] {
         assert_eq!(error.kind(), ErrorKind::Load);
@@ -208,7 +209,7 @@ async fn a_key_the_loader_has_no_value_for_is_absent_to_batches_and_loaded_by_a_
     let same = source.getting(&cache, &["none"]);
     let single = tokio::spawn({
         let cache = cache.clone();
-        async move { cache.get_or_load("none", async || Ok::<_, io::Error>("its own".to_owned())).await.unwrap() }
+        async move { cache.get_or_load("none", async |_| Ok::<_, io::Error>("its own".to_owned())).await.unwrap() }
     });
     assert_eq!(ends(batch).await.unwrap(), [None, Some(loaded("a"))]);
     assert_eq!(ends(same).await.unwrap(), [None]);
@@ -249,7 +250,7 @@ async fn batches_dropped_at_any_moment_leak_no_load() {
         let before = cache.stats().backend.loads;
         cache.delete_many(&keys).await.unwrap();
         for key in &keys {
-            let value = ends(cache.get_or_load(key, async || Ok::<_, io::Error>("again".to_owned()))).await.unwrap();
+            let value = ends(cache.get_or_load(key, async |_| Ok::<_, io::Error>("again".to_owned()))).await.unwrap();
             assert_eq!(*value, "again");
         }
         assert_eq!(cache.stats().backend.loads - before, 4, "nobody leads a load that was dropped");
@@ -344,7 +345,7 @@ async fn a_key_that_cannot_be_read_fails_the_batch_before_the_loader_and_leaks_n
         let error = ends(cache.get_many_or_load(&[key, ""], never)).await.unwrap_err();
         assert_eq!(error.to_string(), "get_many_or_load in namespace `t`: invalid key");
     }
-    let value = ends(cache.get_or_load("a", async || Ok::<_, io::Error>(7_u32))).await.unwrap();
+    let value = ends(cache.get_or_load("a", async |_| Ok::<_, io::Error>(7_u32))).await.unwrap();
     assert_eq!(*value, 7);
     cache.close().await;
     assert_eq!(cache.get_many_or_load(&["a"], never).await.unwrap_err().kind(), ErrorKind::Closed);

@@ -40,7 +40,7 @@ async fn reads_dropped_at_any_moment_leave_the_key_readable() {
         let patience = Duration::from_millis(step);
         let _ = tokio::time::timeout(patience, cache.get("k")).await;
         let _ = tokio::time::timeout(patience, cache.get_many(&["k", "l"])).await;
-        let _ = tokio::time::timeout(patience, cache.get_or_load("m", async || Err::<String, _>("no"))).await;
+        let _ = tokio::time::timeout(patience, cache.get_or_load("m", async |_| Err::<String, _>("no"))).await;
         faults.latency(Duration::ZERO);
         cache.clear_local();
         assert_eq!(ends(read(&cache, "k")).await.as_deref(), Some("v"));
@@ -82,7 +82,7 @@ async fn a_backend_that_never_answers_hangs_nobody() {
     assert!(ends(cache.delete("k")).await.is_err());
     assert!(ends(cache.delete_many(&["k"])).await.is_err());
     assert!(ends(cache.warm(&["k"])).await.is_err());
-    let loaded = ends(cache.get_or_load("k", async || Ok::<_, std::io::Error>("v".to_owned()))).await.unwrap();
+    let loaded = ends(cache.get_or_load("k", async |_| Ok::<_, std::io::Error>("v".to_owned()))).await.unwrap();
     assert_eq!(*loaded, "v");
     faults.hang(false);
     ends(cache.get("k")).await.unwrap();

@@ -20,7 +20,7 @@ async fn after_close_every_call_is_an_error_and_no_local_copy_is_served() {
         clone.set_many([("k", String::new())]).await.unwrap_err(),
         clone.delete("k").await.unwrap_err(),
         clone.delete_many(&["k"]).await.unwrap_err(),
-        clone.get_or_load("k", async || Ok::<_, std::io::Error>(String::new())).await.unwrap_err(),
+        clone.get_or_load("k", async |_| Ok::<_, std::io::Error>(String::new())).await.unwrap_err(),
         clone.warm(&["k"]).await.unwrap_err(),
         clone.clear().await.unwrap_err(),
     ];

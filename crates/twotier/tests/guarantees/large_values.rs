@@ -36,7 +36,7 @@ mod live {
         too_large(&each.remove(0).unwrap_err());
         assert_eq!(each.remove(0).unwrap().unwrap().len(), MEGABYTE);
         assert!(cache.get_if_local("hot").is_some());
-        let seen = cache.get_or_load("large", async || Ok::<_, std::io::Error>("v".to_owned())).await.unwrap_err();
+        let seen = cache.get_or_load("large", async |_| Ok::<_, std::io::Error>("v".to_owned())).await.unwrap_err();
         too_large(&seen);
         assert_eq!(cache.stats().coherence.links, 1);
     }

@@ -27,7 +27,7 @@ async fn concurrent_loads_of_one_key_run_one_loader_and_all_get_its_value() {
                     tokio::time::sleep(Duration::from_millis(20)).await;
                     Ok::<_, io::Error>("loaded".to_owned())
                 };
-                cache.get_or_load("k", loader).await.unwrap()
+                cache.get_or_load("k", |_| loader()).await.unwrap()
             })
         })
         .collect();
@@ -52,7 +52,7 @@ async fn the_loader_s_own_error_reaches_every_waiter_and_nothing_is_kept() {
                     tokio::time::sleep(Duration::from_millis(20)).await;
                     Err::<String, _>(io::Error::other("no such user"))
                 };
-                cache.get_or_load("k", loader).await.unwrap_err()
+                cache.get_or_load("k", |_| loader()).await.unwrap_err()
             })
         })
         .collect();
@@ -63,7 +63,7 @@ async fn the_loader_s_own_error_reaches_every_waiter_and_nothing_is_kept() {
         assert_eq!(own.to_string(), "no such user");
     }
     assert_eq!(cache.stats().backend.loads, 1);
-    let value = cache.get_or_load("k", || async { Ok::<_, io::Error>("now".to_owned()) }).await.unwrap();
+    let value = cache.get_or_load("k", |_| async { Ok::<_, io::Error>("now".to_owned()) }).await.unwrap();
     assert_eq!(*value, "now");
 }
 
@@ -72,12 +72,12 @@ async fn when_the_future_that_loads_is_dropped_a_waiter_runs_its_own_loader() {
     let cache = over_memory(&MemoryBackend::new()).await;
     let first = tokio::spawn({
         let cache = cache.clone();
-        async move { cache.get_or_load("k", std::future::pending::<Result<String, io::Error>>).await }
+        async move { cache.get_or_load("k", |_| std::future::pending::<Result<String, io::Error>>()).await }
     });
     tokio::time::sleep(Duration::from_millis(5)).await;
     let second = tokio::spawn({
         let cache = cache.clone();
-        async move { cache.get_or_load("k", || async { Ok::<_, io::Error>("second".to_owned()) }).await.unwrap() }
+        async move { cache.get_or_load("k", |_| async { Ok::<_, io::Error>("second".to_owned()) }).await.unwrap() }
     });
     tokio::time::sleep(Duration::from_millis(5)).await;
     assert!(!second.is_finished(), "it waits for the first");
@@ -97,11 +97,11 @@ async fn a_loader_that_panics_leaves_nobody_waiting() {
                 #[allow(unreachable_code, reason = "gives the loader its type")]
                 Ok::<String, io::Error>(String::new())
             };
-            cache.get_or_load("k", loader).await
+            cache.get_or_load("k", |_| loader()).await
         }
     });
     tokio::time::sleep(Duration::from_millis(1)).await;
-    let second = cache.get_or_load("k", || async { Ok::<_, io::Error>("second".to_owned()) });
+    let second = cache.get_or_load("k", |_| async { Ok::<_, io::Error>("second".to_owned()) });
     assert_eq!(*ends(second).await.unwrap(), "second");
     assert!(first.await.unwrap_err().is_panic());
 }
@@ -120,7 +120,7 @@ async fn a_value_whose_key_was_written_or_deleted_while_it_was_loaded_is_returne
                         tokio::time::sleep(Duration::from_millis(20)).await;
                         Ok::<_, io::Error>("from before".to_owned())
                     };
-                    cache.get_or_load("k", loader).await.unwrap()
+                    cache.get_or_load("k", |_| loader()).await.unwrap()
                 }
             });
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -141,7 +141,7 @@ async fn the_loader_runs_even_when_the_backend_is_down_and_the_failure_is_counte
     let faults = backend.faults();
     let cache = text().build(backend).await.unwrap();
     faults.fail_all(Some(BackendError::new(BackendErrorKind::Unavailable, "unplugged")));
-    let value = cache.get_or_load("k", || async { Ok::<_, io::Error>("origin".to_owned()) }).await.unwrap();
+    let value = cache.get_or_load("k", |_| async { Ok::<_, io::Error>("origin".to_owned()) }).await.unwrap();
     assert_eq!(*value, "origin");
     assert!(cache.stats().backend.errors > 0);
     faults.fail_all(None);
@@ -152,7 +152,7 @@ async fn the_loader_runs_even_when_the_backend_is_down_and_the_failure_is_counte
 async fn a_key_known_to_be_absent_is_loaded_without_asking_the_backend_again() {
     let cache = over_memory(&MemoryBackend::new()).await;
     assert_eq!(read(&cache, "k").await, None);
-    let value = cache.get_or_load("k", || async { Ok::<_, io::Error>("v".to_owned()) }).await.unwrap();
+    let value = cache.get_or_load("k", |_| async { Ok::<_, io::Error>("v".to_owned()) }).await.unwrap();
     assert_eq!(*value, "v");
     assert_eq!(cache.stats().backend.reads, 1);
     assert_eq!(read(&cache, "k").await.as_deref(), Some("v"));
@@ -174,7 +174,7 @@ async fn a_load_that_began_during_an_own_write_does_not_overwrite_it() {
         tokio::time::sleep(Duration::from_millis(200)).await;
         Ok::<_, io::Error>("from before the write".to_owned())
     };
-    let loaded = ends(cache.get_or_load("k", loader)).await.unwrap();
+    let loaded = ends(cache.get_or_load("k", |_| loader())).await.unwrap();
     assert_eq!(*loaded, "from before the write", "it found the key absent");
     ends(writing).await.unwrap().unwrap();
     assert_eq!(read(&cache, "k").await.as_deref(), Some("written"));

@@ -29,7 +29,7 @@ fn settings() -> Vec<(&'static str, CacheBuilder<String, Text>)> {
 async fn load(cache: &Cache<String>, many: bool, meanwhile: impl Future<Output = ()>) -> String {
     if many {
         let mut meanwhile = Some(meanwhile);
-        let loader = |missing: Vec<String>| {
+        let loader = |missing: Vec<&'static str>| {
             let meanwhile = meanwhile.take();
             async move {
                 if let Some(meanwhile) = meanwhile {
@@ -45,7 +45,7 @@ async fn load(cache: &Cache<String>, many: bool, meanwhile: impl Future<Output =
         meanwhile.await;
         Ok::<_, io::Error>("old".to_owned())
     };
-    (*ends(cache.get_or_load("k", loader)).await.unwrap()).clone()
+    (*ends(cache.get_or_load("k", |_| loader())).await.unwrap()).clone()
 }
 
 async fn held(store: &MemoryBackend) -> Option<Bytes> {
@@ -163,7 +163,7 @@ async fn an_own_write_or_delete_that_completes_while_a_loaded_value_is_encoded_s
         let cache: Cache<String> = Cache::builder().namespace("t").codec(codec).build(store.clone()).await.unwrap();
         let loading = tokio::spawn({
             let cache = cache.clone();
-            async move { cache.get_or_load("k", async || Ok::<_, io::Error>("old".to_owned())).await.unwrap() }
+            async move { cache.get_or_load("k", async |_| Ok::<_, io::Error>("old".to_owned())).await.unwrap() }
         });
         tokio::task::spawn_blocking(move || wait.recv().unwrap()).await.unwrap();
         cache.set("k", "new".to_owned()).await.unwrap();
@@ -195,7 +195,7 @@ async fn a_change_while_the_store_waits_for_its_turn_stays() {
                 go.notified().await;
                 Ok::<_, io::Error>("old".to_owned())
             };
-            async move { cache.get_or_load("k", loader).await.unwrap() }
+            async move { cache.get_or_load("k", |_| loader()).await.unwrap() }
         });
         tokio::time::sleep(Duration::from_millis(10)).await;
         faults.hang(true);
@@ -250,7 +250,7 @@ async fn whoever_asks_after_something_newer_was_returned_does_not_join_an_older_
                 go.notified().await;
                 Ok::<_, io::Error>(value)
             };
-            tokio::spawn(async move { (*cache.get_or_load("k", loader).await.unwrap()).clone() })
+            tokio::spawn(async move { (*cache.get_or_load("k", |_| loader()).await.unwrap()).clone() })
         };
         let first = loading("old", Arc::clone(&go));
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -268,7 +268,7 @@ async fn whoever_asks_after_something_newer_was_returned_does_not_join_an_older_
 async fn a_loaded_value_that_cannot_be_stored_is_returned_and_counted() {
     let cache = text().max_value_bytes(1000).build(MemoryBackend::new()).await.unwrap();
     for round in 1..=3 {
-        let loaded = cache.get_or_load("k", async || Ok::<_, io::Error>("x".repeat(2000))).await.unwrap();
+        let loaded = cache.get_or_load("k", async |_| Ok::<_, io::Error>("x".repeat(2000))).await.unwrap();
         assert_eq!(loaded.len(), 2000);
         let stats = cache.stats().backend;
         assert_eq!((stats.loads, stats.unstored, stats.errors), (round, round, round));
@@ -330,7 +330,7 @@ async fn a_delete_is_never_sent_between_the_last_look_at_a_load_and_its_store() 
     let cache = text().op_timeout(Duration::from_secs(20)).build(backend).await.unwrap();
     let loading = tokio::spawn({
         let cache = cache.clone();
-        async move { cache.get_or_load("k", async || Ok::<_, io::Error>("old".to_owned())).await.unwrap() }
+        async move { cache.get_or_load("k", async |_| Ok::<_, io::Error>("old".to_owned())).await.unwrap() }
     });
     tokio::task::spawn_blocking(move || wait.recv().unwrap()).await.unwrap();
     // The load is live and its store is being sent; the row goes now.

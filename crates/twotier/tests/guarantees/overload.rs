@@ -136,7 +136,7 @@ async fn a_call_beyond_those_that_may_wait_is_refused_and_nothing_is_asked_of_th
         ends(cache.delete("held")).await.map(drop),
         ends(cache.delete_many(&["held"])).await.map(drop),
         ends(cache.clear()).await.map(drop),
-        ends(cache.get_or_load("d", async || Ok::<_, std::io::Error>("loaded".to_owned()))).await.map(drop),
+        ends(cache.get_or_load("d", async |_| Ok::<_, std::io::Error>("loaded".to_owned()))).await.map(drop),
     ];
     for (which, refused) in refused.into_iter().enumerate() {
         assert_eq!(refused.unwrap_err().kind(), ErrorKind::Overloaded, "{which}");

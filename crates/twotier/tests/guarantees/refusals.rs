@@ -20,7 +20,7 @@ mod live {
     }
 
     async fn load(cache: &Cache<String>, key: &str) -> String {
-        let loaded = ends(cache.get_or_load(key, async || Ok::<_, io::Error>("loaded".to_owned()))).await;
+        let loaded = ends(cache.get_or_load(key, async |_| Ok::<_, io::Error>("loaded".to_owned()))).await;
         (*loaded.unwrap()).clone()
     }
 
@@ -144,7 +144,7 @@ mod live {
             for _ in 0..20 {
                 assert_eq!(load(&cache, "k").await, "loaded", "{case}");
             }
-            let many = async |missing: Vec<String>| {
+            let many = async |missing: Vec<&'static str>| {
                 Ok::<_, io::Error>(missing.into_iter().map(|key| (key, "loaded".to_owned())))
             };
             let found = ends(cache.get_many_or_load(&["k", "l"], many)).await.unwrap();

@@ -87,7 +87,7 @@ async fn a_whole_envelope_whose_type_has_changed_is_a_miss_and_loading_replaces_
     let cache: Cache<New> = Cache::builder().codec(Sealed::new(Json)).build(store.clone()).await.unwrap();
     let new = || New { name: "Ada".to_owned(), email: "ada@example.org".to_owned() };
     assert_eq!(cache.get("k").await.unwrap(), None);
-    assert_eq!(*cache.get_or_load("k", async || Ok::<_, io::Error>(new())).await.unwrap(), new());
+    assert_eq!(*cache.get_or_load("k", async |_| Ok::<_, io::Error>(new())).await.unwrap(), new());
     cache.clear_local();
     assert_eq!(cache.get("k").await.unwrap().as_deref(), Some(&new()));
     assert_eq!(cache.stats().backend.foreign, 1);
@@ -116,8 +116,8 @@ async fn loading_batches_and_updates_replace_a_foreign_value() {
     for key in ["load", "batch", "update", "kept"] {
         raw.set(key, Bytes::from_static(b"foreign")).await.unwrap();
     }
-    cache.get_or_load("load", async || Ok::<_, io::Error>("v".to_owned())).await.unwrap();
-    let loader = async |keys: Vec<String>| Ok::<_, io::Error>(keys.into_iter().map(|key| (key, "v".to_owned())));
+    cache.get_or_load("load", async |_| Ok::<_, io::Error>("v".to_owned())).await.unwrap();
+    let loader = async |keys: Vec<&'static str>| Ok::<_, io::Error>(keys.into_iter().map(|key| (key, "v".to_owned())));
     cache.get_many_or_load(&["batch"], loader).await.unwrap();
     let seen = std::cell::Cell::new(None);
     let change = |held: Option<&String>| {

@@ -80,7 +80,7 @@ async fn calls_that_are_polled_once_and_then_kept_give_their_permits_back() {
     kept.push(Box::pin(cache.set_many(written.map(|key| (key, "v".to_owned()))).map(drop)));
     kept.push(Box::pin(cache.delete_many(&deleted).map(drop)));
     kept.push(Box::pin(cache.update("u", |_| Some("v".to_owned())).map(drop)));
-    kept.push(Box::pin(cache.get_or_load("l", async || Err::<String, _>("no")).map(drop)));
+    kept.push(Box::pin(cache.get_or_load("l", async |_| Err::<String, _>("no")).map(drop)));
     for call in &mut kept {
         assert!(poll!(call.as_mut()).is_pending());
     }

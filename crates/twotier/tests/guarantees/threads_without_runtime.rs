@@ -20,7 +20,7 @@ fn every_operation_works_from_plain_threads() {
         }
     });
     assert_eq!(cache.get_many(&["k0", "none"]).unwrap().iter().flatten().count(), 1);
-    let loaded = cache.get_or_load("l", || Ok::<_, std::io::Error>("loaded".to_owned())).unwrap();
+    let loaded = cache.get_or_load("l", |_| Ok::<_, std::io::Error>("loaded".to_owned())).unwrap();
     assert_eq!(*loaded, "loaded");
     assert!(cache.lookup("l").unwrap().value.is_some());
     cache.set_many([("m", "1".to_owned())]).unwrap();
@@ -31,7 +31,8 @@ fn every_operation_works_from_plain_threads() {
     assert!(cache.get_if_local("k2").is_some() && cache.invalidate_local("k2"));
     assert_eq!(cache.clear().unwrap(), 3);
     assert!(cache.health().is_healthy());
-    let loader = |missing: Vec<String>| Ok::<_, std::io::Error>(missing.into_iter().map(|key| (key.clone(), key)));
+    let loader =
+        |missing: Vec<&'static str>| Ok::<_, std::io::Error>(missing.into_iter().map(|key| (key, key.to_owned())));
     let loaded = cache.get_many_or_load(&["x", "y"], loader).unwrap();
     assert_eq!(loaded.iter().flatten().map(|value| value.as_str()).collect::<Vec<_>>(), ["x", "y"]);
     assert!(cache.set_each([("z", "1".to_owned()), ("", "2".to_owned())]).iter().map(Result::is_ok).eq([true, false]));

@@ -74,7 +74,7 @@ impl Party {
             if fails { Err(io::Error::other("the loader fails")) } else { Ok(value) }
         };
         let floor = self.checker.floor(self.number, key);
-        let ended = self.call(format!("get_or_load {key}"), LONG, cache.get_or_load(key, loader)).await;
+        let ended = self.call(format!("get_or_load {key}"), LONG, cache.get_or_load(key, |_| loader())).await;
         if let Some((span, Ok(value))) = ended {
             self.checker.row_read(span, key, floor, &value, Some(self.longest_load()));
         }

@@ -237,7 +237,7 @@ impl Party {
             Ok(loaded)
         };
         let floor = self.checker.floor(self.number, key);
-        let ended = self.call(format!("get_or_load {key} = {value}"), LONG, cache.get_or_load(key, loader)).await;
+        let ended = self.call(format!("get_or_load {key} = {value}"), LONG, cache.get_or_load(key, |_| loader())).await;
         if let Some((span, Ok(value))) = ended {
             if self.checker.is_loaded(&value) {
                 return;

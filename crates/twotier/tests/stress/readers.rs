@@ -118,7 +118,7 @@ pub(crate) async fn varied(group: Arc<Group>, instance: usize, seed: u64) {
                 let name = group.keys[key].as_str();
                 let reading = recorder.begin_read(key);
                 let mut loaded = false;
-                let nothing = async || {
+                let nothing = async |_| {
                     loaded = true;
                     Err::<Value, _>(io::Error::from(io::ErrorKind::NotFound))
                 };

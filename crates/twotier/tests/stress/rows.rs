@@ -69,7 +69,7 @@ pub(crate) async fn load(group: Arc<Group>, instance: usize, seed: u64) {
                 if row.version == 0 { Err(io::Error::from(io::ErrorKind::NotFound)) } else { Ok(row) }
             };
             let reading = recorder.begin_read(key);
-            match timeout(patience, cache.get_or_load(&group.keys[key], loader)).await {
+            match timeout(patience, cache.get_or_load(&group.keys[key], |_| loader())).await {
                 Ok(Ok(value)) => recorder.end_load("get_or_load", reading, value.version),
                 Ok(Err(_failed)) => failures += 1,
                 Err(_dropped) => dropped += 1,
@@ -78,9 +78,9 @@ pub(crate) async fn load(group: Arc<Group>, instance: usize, seed: u64) {
             let wanted: Vec<usize> = (0..random.usize(1..5)).map(|_| keys[random.usize(..keys.len())]).collect();
             let names: Vec<&str> = wanted.iter().map(|&key| group.keys[key].as_str()).collect();
             let numbers: HashMap<&str, usize> = names.iter().copied().zip(wanted.iter().copied()).collect();
-            let loader = async |absent: Vec<String>| {
+            let loader = async |absent: Vec<&str>| {
                 sleep(to_row).await;
-                let rows = absent.into_iter().map(|name| (read(numbers[name.as_str()]), name));
+                let rows = absent.into_iter().map(|name| (read(numbers[name]), name.to_owned()));
                 let rows: Vec<(String, Value)> =
                     rows.filter(|(row, _)| row.version > 0).map(|(row, name)| (name, row)).collect();
                 sleep(back).await;

@@ -251,7 +251,7 @@ impl Writer {
             Ok::<_, io::Error>(value)
         };
         let reading = self.recorder.begin_read(key);
-        let result = self.cache.get_or_load(&self.group.keys[key], load).await;
+        let result = self.cache.get_or_load(&self.group.keys[key], |_| load()).await;
         self.done.failures += u64::from(result.is_err());
         if ran.load(SeqCst) {
             self.record("get_or_load", writing, WriteOutcome::Unknown);

@@ -1,0 +1,133 @@
+//! What a loader brings.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{IntoValue, SetOptions};
+
+/// What a loader brings, where a value alone does not say it: a value with a time to live of its own, or its absence.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use twotier::{Cache, Loaded, MemoryBackend};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), twotier::Error> {
+/// # let names: Cache<String> = Cache::builder().build(MemoryBackend::new()).await?;
+/// let load = async |id: u64| match id {
+///     42 => Ok::<_, std::io::Error>(Loaded::new("Ada").time_to_live(Duration::from_secs(60))),
+///     _ => Ok(Loaded::absent()),
+/// };
+/// assert_eq!(names.get_or_load(42, load).await?.as_deref(), Some(&"Ada".to_owned()));
+/// assert_eq!(names.get_or_load(43, load).await?, None);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+#[must_use = "a loader returns it"]
+pub struct Loaded<V> {
+    pub(crate) value: Option<Arc<V>>,
+    pub(crate) options: SetOptions,
+}
+
+impl<V> Loaded<V> {
+    /// Brings a value, which lives for the cache's time to live.
+    pub fn new(value: impl IntoValue<V>) -> Self {
+        Self { value: Some(value.into_value()), options: SetOptions::new() }
+    }
+
+    /// Says that there is no value. Nothing is stored.
+    pub fn absent() -> Self {
+        Self { value: None, options: SetOptions::new() }
+    }
+
+    /// Sets how long the value lives in the backend, exactly, at least 1 ms; `None` is for ever.
+    pub fn time_to_live(mut self, ttl: impl Into<Option<Duration>>) -> Self {
+        self.options = self.options.time_to_live(ttl);
+        self
+    }
+}
+
+/// What a loader may return for a `Cache<V>`, and what `get_or_load` returns then.
+///
+/// | the loader returns | `get_or_load` returns |
+/// |---|---|
+/// | `V`, `Arc<V>` | `Arc<V>` |
+/// | `(V, Duration)`: a value and how long it lives in the backend | `Arc<V>` |
+/// | `Option<V>`, `Option<Arc<V>>` | `Option<Arc<V>>` |
+/// | [`Loaded<V>`] | `Option<Arc<V>>` |
+#[diagnostic::on_unimplemented(
+    message = "a loader of a `Cache<{V}>` does not return `{Self}`",
+    label = "expected `{V}`",
+    note = "a loader returns `Ok` of `{V}`, `Arc<{V}>`, `({V}, Duration)`, `Option<{V}>` or `Loaded<{V}>`"
+)]
+pub trait LoaderOutput<V> {
+    /// What the call returns.
+    type Found;
+
+    /// Returns what was loaded.
+    fn into_loaded(self) -> Loaded<V>;
+
+    /// Returns what the call returns for a value.
+    fn found(value: Arc<V>) -> Self::Found;
+
+    /// Returns what the call returns for an absent value, if it can return that. Else somebody else's absence is none for
+    /// this caller, whose own loader runs.
+    fn absent() -> Option<Self::Found>;
+}
+
+macro_rules! always {
+    ($($output:ty: |$it:pat_param| $loaded:expr;)+) => {$(
+        impl<V> LoaderOutput<V> for $output {
+            type Found = Arc<V>;
+
+            fn into_loaded(self) -> Loaded<V> {
+                let $it = self;
+                $loaded
+            }
+
+            fn found(value: Arc<V>) -> Self::Found {
+                value
+            }
+
+            fn absent() -> Option<Self::Found> {
+                None
+            }
+        }
+    )+};
+}
+
+always! {
+    V: |value| Loaded::new(value);
+    Arc<V>: |value| Loaded::new(value);
+    (V, Duration): |(value, ttl)| Loaded::new(value).time_to_live(ttl);
+    (Arc<V>, Duration): |(value, ttl)| Loaded::new(value).time_to_live(ttl);
+}
+
+macro_rules! perhaps {
+    ($($output:ty: |$it:ident| $loaded:expr;)+) => {$(
+        impl<V> LoaderOutput<V> for $output {
+            type Found = Option<Arc<V>>;
+
+            fn into_loaded(self) -> Loaded<V> {
+                let $it = self;
+                $loaded
+            }
+
+            fn found(value: Arc<V>) -> Self::Found {
+                Some(value)
+            }
+
+            fn absent() -> Option<Self::Found> {
+                Some(None)
+            }
+        }
+    )+};
+}
+
+perhaps! {
+    Option<V>: |value| value.map_or_else(Loaded::absent, Loaded::new);
+    Option<Arc<V>>: |value| value.map_or_else(Loaded::absent, Loaded::new);
+    Loaded<V>: |loaded| loaded;
+}
