@@ -148,7 +148,7 @@ pub enum Error {
         /// The configured limit in bytes (`max_value_bytes`).
         limit: usize,
     },
-    /// The caller's loader failed; its own error is the source, and can be had back by `downcast_ref`.
+    /// The caller's loader failed; its own error is the source, and can be had back by type: [`Error::loader_error`].
     #[error("{operation} in namespace `{namespace}`: the loader failed")]
     Load {
         /// What the loader was run for.
@@ -181,12 +181,41 @@ pub enum Error {
 /// It dereferences to the error itself. It is not an error of its own, so that [`Error::source`](StdError::source) is
 /// the error that was put in, and `downcast_ref` finds its type.
 #[derive(Clone, Debug)]
-pub struct SharedError(Arc<dyn StdError + Send + Sync>);
+pub struct SharedError(Shared);
+
+#[derive(Clone, Debug)]
+enum Shared {
+    Error(Arc<dyn StdError + Send + Sync>),
+    /// As a `dyn StdError` it would no longer give back what was put into it.
+    #[cfg(feature = "anyhow")]
+    Anyhow(Arc<anyhow::Error>),
+}
 
 impl SharedError {
-    /// Wraps an error.
-    pub fn new(error: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        Self(Arc::from(error.into()))
+    /// Wraps an error. An `anyhow::Error` is kept as it is (feature `anyhow`).
+    pub fn new<E: Into<Box<dyn StdError + Send + Sync>> + 'static>(error: E) -> Self {
+        #[cfg(feature = "anyhow")]
+        let error = {
+            let mut error = Some(error);
+            if let Some(error) = (&mut error as &mut dyn std::any::Any).downcast_mut::<Option<anyhow::Error>>() {
+                return Self(Shared::Anyhow(Arc::new(error.take().expect("it was put in above"))));
+            }
+            error.expect("it is of another type, and was not taken out")
+        };
+        Self(Shared::Error(Arc::from(error.into())))
+    }
+
+    /// Returns the error of this type that is in here or behind it, as a cause.
+    #[must_use]
+    pub fn find<E: StdError + Send + Sync + 'static>(&self) -> Option<&E> {
+        #[cfg(feature = "anyhow")]
+        if let Shared::Anyhow(error) = &self.0
+            && let Some(found) = error.downcast_ref()
+        {
+            return Some(found);
+        }
+        let error: &(dyn StdError + 'static) = &**self;
+        std::iter::successors(Some(error), |&error| error.source()).find_map(|error| error.downcast_ref())
     }
 }
 
@@ -194,7 +223,11 @@ impl Deref for SharedError {
     type Target = dyn StdError + Send + Sync;
 
     fn deref(&self) -> &Self::Target {
-        &*self.0
+        match &self.0 {
+            Shared::Error(error) => &**error,
+            #[cfg(feature = "anyhow")]
+            Shared::Anyhow(error) => &***error,
+        }
     }
 }
 
@@ -247,6 +280,28 @@ impl Error {
             Self::ValueTooLarge { .. } => ErrorKind::ValueTooLarge,
             Self::Load { .. } => ErrorKind::Load,
             Self::Closed { .. } => ErrorKind::Closed,
+        }
+    }
+
+    /// Returns the loader's own error, or a cause of it, by its type.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # extern crate twotier_core as twotier;
+    /// # use twotier::{Error, Namespace, Operation, SharedError};
+    /// # let source = SharedError::new(std::io::Error::from(std::io::ErrorKind::NotFound));
+    /// # let error = Error::Load { operation: Operation::GetOrLoad, namespace: Namespace::new("n")?, source };
+    /// if let Some(error) = error.loader_error::<std::io::Error>() {
+    ///     assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
+    /// }
+    /// # Ok::<(), twotier::ConfigError>(())
+    /// ```
+    #[must_use]
+    pub fn loader_error<E: StdError + Send + Sync + 'static>(&self) -> Option<&E> {
+        match self {
+            Self::Load { source, .. } => source.find(),
+            _ => None,
         }
     }
 

@@ -9,7 +9,7 @@
 //! # Ok::<(), twotier::Error>(())
 //! ```
 
-use std::{error::Error as StdError, fmt, num::NonZeroU32, sync::Arc};
+use std::{fmt, num::NonZeroU32, sync::Arc};
 
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::runtime::{Builder, Handle, Runtime};
@@ -17,7 +17,7 @@ use twotier_backend::Backend;
 use twotier_core::{BackendError, BackendErrorKind, CacheStats, Error, Namespace, Operation};
 
 use crate::{
-    CacheBuilder, Codec, Health, IntoValue, Key, LoaderOutput, Lookup, Result, SetOptions, key::text_of,
+    CacheBuilder, Codec, Health, IntoValue, Key, LoaderError, LoaderOutput, Lookup, Result, SetOptions, key::text_of,
     read::LocalRead,
 };
 
@@ -254,7 +254,7 @@ impl<V: Send + Sync + 'static> Cache<V> {
         K: Key,
         F: FnOnce(K) -> Result<T, E>,
         T: LoaderOutput<V>,
-        E: Into<Box<dyn StdError + Send + Sync>>,
+        E: LoaderError,
     {
         self.runtime.run(Operation::GetOrLoad, self.cache.get_or_load(key, |key| async { loader(key) }))
     }
@@ -272,7 +272,7 @@ impl<V: Send + Sync + 'static> Cache<V> {
         I: IntoIterator<Item = (Q, T)>,
         Q: Key,
         T: LoaderOutput<V>,
-        E: Into<Box<dyn StdError + Send + Sync>>,
+        E: LoaderError,
     {
         let loader = |missing| std::future::ready(loader(missing));
         self.runtime.run(Operation::GetManyOrLoad, self.cache.get_many_or_load(keys, loader))

@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashMap,
-    error::Error as StdError,
     fmt,
     num::NonZeroU32,
     sync::{Arc, atomic::Ordering},
@@ -12,7 +11,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use twotier_core::{CacheStats, ChangeListener, CoherenceStats, Namespace, Operation};
 
 use crate::{
-    CacheBuilder, Get, Health, IntoValue, Key, LoaderOutput, Lookup, Result, SetOptions,
+    CacheBuilder, Get, Health, IntoValue, Key, LoaderError, LoaderOutput, Lookup, Result, SetOptions,
     health::Observed,
     key::{KeyTexts, text_of},
     read::LocalRead,
@@ -134,7 +133,7 @@ impl<V: Send + Sync + 'static> Cache<V> {
     ///
     /// As [`get`](Self::get).
     pub async fn lookup(&self, key: impl Key) -> Result<Lookup<V>> {
-        if let Some(hit) = key.with_text(|key| self.tiers.lookup_local_with_age(key))? {
+        if let Some(hit) = key.with_text(|key| self.tiers.lookup_local_with_age(Operation::Get, key))? {
             return Ok(hit);
         }
         let key = text_of(&key);
@@ -289,6 +288,9 @@ impl<V: Send + Sync + 'static> Cache<V> {
 
     /// Reads a value, or loads and stores it when the key is absent: one load per key at a time in this cache.
     ///
+    /// The loader is given the key. What it returns decides what this returns, see [`LoaderOutput`]: a loader of `Option<V>`
+    /// may find nothing, one of `(V, Duration)` says how long the value lives. Of an absent value nothing is stored.
+    ///
     /// Everyone who asks while the loader runs waits for it and gets its value or its own error. When the future that
     /// runs the loader is dropped, or takes longer than [`load_wait`](crate::CacheBuilder::load_wait), one of the others
     /// runs theirs. A loader may ask for other keys of this cache; asking for its own is an error at once.
@@ -304,7 +306,8 @@ impl<V: Send + Sync + 'static> Cache<V> {
     ///
     /// # Errors
     ///
-    /// [`Error::Load`](crate::Error::Load) with the loader's own error as its source;
+    /// [`Error::Load`](crate::Error::Load) with the loader's own error as its source, which
+    /// [`Error::loader_error`](crate::Error::loader_error) returns by its type;
     /// [`Error::Timeout`](crate::Error::Timeout) when the loader took longer than
     /// [`load_timeout`](crate::CacheBuilder::load_timeout); [`Error::Usage`](crate::Error::Usage) when a loader asks for the
     /// key that it loads; as [`get`](Self::get) for a key or a value in the backend that is not valid.
@@ -317,7 +320,7 @@ impl<V: Send + Sync + 'static> Cache<V> {
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), twotier::Error> {
     /// # let squares: Cache<u64> = Cache::builder().build(MemoryBackend::new()).await?;
-    /// let square = squares.get_or_load("12", |_| async { Ok::<_, std::io::Error>(144_u64) }).await?;
+    /// let square = squares.get_or_load(12, async |number| Ok::<_, std::io::Error>(number * number)).await?;
     /// assert_eq!(*square, 144);
     /// # Ok(())
     /// # }
@@ -328,7 +331,7 @@ impl<V: Send + Sync + 'static> Cache<V> {
         F: FnOnce(K) -> Fut,
         Fut: Future<Output = Result<T, E>>,
         T: LoaderOutput<V>,
-        E: Into<Box<dyn StdError + Send + Sync>>,
+        E: LoaderError,
     {
         match key.with_text(|key| self.tiers.lookup_local(Operation::GetOrLoad, key)) {
             LocalRead::Hit(Some(value)) => return Ok(T::found(value)),
@@ -336,8 +339,31 @@ impl<V: Send + Sync + 'static> Cache<V> {
             LocalRead::Refused(error) => return Err(*error),
         }
         let text = text_of(&key);
-        let (found, _tier) = Box::pin(self.tiers.get_or_load(&text, || loader(key))).await?;
-        Ok(found)
+        let found = Box::pin(self.tiers.get_or_load(&text, || loader(key))).await?;
+        let found = found.value.map(T::found).or_else(T::absent);
+        found.ok_or_else(|| self.tiers.abandoned(Operation::GetOrLoad))
+    }
+
+    /// Reads a value as [`get_or_load`](Self::get_or_load) does, and says where it came from, how old the copy is, and how
+    /// fresh. [`Tier::Origin`](crate::Tier::Origin) is a value of this loader, or of a load that this call waited for.
+    ///
+    /// # Errors
+    ///
+    /// As [`get_or_load`](Self::get_or_load).
+    pub async fn lookup_or_load<K, F, Fut, T, E>(&self, key: K, loader: F) -> Result<Lookup<V>>
+    where
+        K: Key,
+        F: FnOnce(K) -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+        T: LoaderOutput<V>,
+        E: LoaderError,
+    {
+        let local = key.with_text(|key| self.tiers.lookup_local_with_age(Operation::GetOrLoad, key))?;
+        if let Some(hit) = local.filter(|hit| hit.value.is_some()) {
+            return Ok(hit);
+        }
+        let text = text_of(&key);
+        Box::pin(self.tiers.get_or_load(&text, || loader(key))).await
     }
 
     /// Reads many values, and loads and stores those that are absent: same length and order as `keys`, duplicates allowed.
@@ -373,14 +399,14 @@ impl<V: Send + Sync + 'static> Cache<V> {
     /// # use twotier::{Cache, MemoryBackend};
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), twotier::Error> {
-    /// # let lengths: Cache<usize> = Cache::builder().build(MemoryBackend::new()).await?;
-    /// lengths.set("one", 3).await?;
-    /// let loader = |missing: Vec<String>| async move {
-    ///     assert_eq!(missing, ["three"]);
-    ///     Ok::<_, std::io::Error>(HashMap::from([("three".to_owned(), 5)]))
+    /// # let names: Cache<String> = Cache::builder().build(MemoryBackend::new()).await?;
+    /// names.set(42, "Ada").await?;
+    /// let loader = async |missing: Vec<u64>| {
+    ///     assert_eq!(missing, [43]);
+    ///     Ok::<_, std::io::Error>(HashMap::from([(43, "Grace".to_owned())]))
     /// };
-    /// let found = lengths.get_many_or_load(&["three", "one", "three"], loader).await?;
-    /// assert_eq!(found.iter().map(|value| value.as_deref().copied()).collect::<Vec<_>>(), [Some(5), Some(3), Some(5)]);
+    /// let found = names.get_many_or_load(&[43, 42, 43], loader).await?;
+    /// assert_eq!(found.iter().flatten().map(|name| name.as_str()).collect::<Vec<_>>(), ["Grace", "Ada", "Grace"]);
     /// # Ok(())
     /// # }
     /// ```
@@ -396,7 +422,7 @@ impl<V: Send + Sync + 'static> Cache<V> {
         I: IntoIterator<Item = (Q, T)>,
         Q: Key,
         T: LoaderOutput<V>,
-        E: Into<Box<dyn StdError + Send + Sync>>,
+        E: LoaderError,
     {
         let texts = KeyTexts::of(keys);
         let texts = texts.to_vec();

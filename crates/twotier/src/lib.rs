@@ -52,7 +52,7 @@ pub use crate::{
     get::Get,
     health::{Health, Reason, Status},
     key::{Key, KeyText},
-    loaded::{Loaded, LoaderOutput},
+    loaded::{Loaded, LoaderError, LoaderOutput},
     lookup::{Freshness, Lookup, Tier},
     value::IntoValue,
     write::SetOptions,

@@ -4,12 +4,12 @@ mod many;
 mod stack;
 mod store;
 
-use std::{error::Error as StdError, sync::Arc};
+use std::sync::Arc;
 
 use twotier_core::{Error, ErrorKind, Operation, SharedError};
 use twotier_local::{Digest, Load, LoadTicket, Loaded};
 
-use crate::{LoaderOutput, Lookup, Result, Tier, remote::CachedValue, tiers::Tiers};
+use crate::{LoaderError, LoaderOutput, Lookup, Result, Tier, remote::CachedValue, tiers::Tiers};
 
 use self::{stack::Loading, store::LoadedValue};
 
@@ -20,12 +20,12 @@ impl<V: Send + Sync + 'static> Tiers<V> {
     ///
     /// Whoever waits for somebody else's loader does so for at most the configured time: a leader that is not polled, or
     /// whose loader waits for this very call, holds up nobody for longer.
-    pub(crate) async fn get_or_load<F, Fut, T, E>(&self, key: &str, loader: F) -> Result<(T::Found, Tier)>
+    pub(crate) async fn get_or_load<F, Fut, T, E>(&self, key: &str, loader: F) -> Result<Lookup<V>>
     where
         F: FnOnce() -> Fut,
         Fut: Future<Output = Result<T, E>>,
         T: LoaderOutput<V>,
-        E: Into<Box<dyn StdError + Send + Sync>>,
+        E: LoaderError,
     {
         let operation = Operation::GetOrLoad;
         self.remote.open(operation)?;
@@ -37,15 +37,11 @@ impl<V: Send + Sync + 'static> Tiers<V> {
                 Load::Join(joiner) => joiner,
             };
             load = match self.remote.timeout(self.remote.settings.load_wait, joiner.wait()).await {
-                Ok(Loaded::Value(Some(value))) => return Ok((T::found(value), Tier::Origin)),
+                Ok(Loaded::Value(Some(value))) => return Ok(Lookup::current(Some(value), Tier::Origin)),
                 Ok(Loaded::Failed(error)) => return Err(error),
-                Ok(Loaded::Value(None)) => match T::absent() {
-                    Some(absent) => return Ok((absent, Tier::Origin)),
-                    // Another loader has no value for the key, and this one always brings one.
-                    None => self.local.load(key),
-                },
-                // Its leader went away.
-                Ok(Loaded::ElectAgain) => self.local.load(key),
+                Ok(Loaded::Value(None)) if T::absent().is_some() => return Ok(Lookup::current(None, Tier::Origin)),
+                // Another loader has no value for the key, and this one always brings one; or its leader went away.
+                Ok(Loaded::Value(None) | Loaded::ElectAgain) => self.local.load(key),
                 Err(_elapsed) => self.local.load_again(key, &joiner),
             };
         };
@@ -59,20 +55,22 @@ impl<V: Send + Sync + 'static> Tiers<V> {
         ticket: Ticket<V>,
         loading: &Loading,
         loader: F,
-    ) -> Result<(T::Found, Tier)>
+    ) -> Result<Lookup<V>>
     where
         F: FnOnce() -> Fut,
         Fut: Future<Output = Result<T, E>>,
         T: LoaderOutput<V>,
-        E: Into<Box<dyn StdError + Send + Sync>>,
+        E: LoaderError,
     {
         let operation = Operation::GetOrLoad;
         let answered = match self.read_through(key, operation).await {
-            Ok(Lookup { value: Some(value), tier, .. }) => {
-                hand_on(ticket, &value);
-                return Ok((T::found(value), tier));
+            Ok(Lookup { value: None, .. }) => true,
+            Ok(found) => {
+                if let Some(value) = &found.value {
+                    hand_on(ticket, value);
+                }
+                return Ok(found);
             }
-            Ok(_absent) => true,
             Err(error) if is_no_answer(&error) => {
                 // Whatever a read finds from now on is newer than what is loaded.
                 let _live = ticket.saw(Digest::ABSENT);
@@ -89,13 +87,13 @@ impl<V: Send + Sync + 'static> Tiers<V> {
                 let crate::Loaded { value, options } = output.into_loaded();
                 let Some(value) = value else {
                     ticket.finish(Ok(None));
-                    return T::absent().map(|absent| (absent, Tier::Origin)).ok_or_else(|| self.abandoned(operation));
+                    return Ok(Lookup::current(None, Tier::Origin));
                 };
                 let loaded = LoadedValue::new(ticket, Arc::clone(&value), options);
                 if answered {
                     self.store_loaded(operation, vec![(key, loaded)]).await;
                 }
-                Ok((T::found(value), Tier::Origin))
+                Ok(Lookup::current(Some(value), Tier::Origin))
             }
             Err(error) => {
                 ticket.finish(Err(error.clone()));
@@ -112,7 +110,7 @@ impl<V: Send + Sync + 'static> Tiers<V> {
         loader: impl Future<Output = Result<T, E>>,
     ) -> Result<T>
     where
-        E: Into<Box<dyn StdError + Send + Sync>>,
+        E: LoaderError,
     {
         let (namespace, after) = (self.remote.namespace.clone(), self.remote.settings.load_timeout);
         match self.remote.timeout(after, loading.run(loader)).await {

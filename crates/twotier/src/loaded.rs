@@ -1,6 +1,6 @@
 //! What a loader brings.
 
-use std::{sync::Arc, time::Duration};
+use std::{error::Error, sync::Arc, time::Duration};
 
 use crate::{IntoValue, SetOptions};
 
@@ -76,6 +76,21 @@ pub trait LoaderOutput<V> {
     /// this caller, whose own loader runs.
     fn absent() -> Option<Self::Found>;
 }
+
+/// What a loader may fail with: an error of any type. It comes back by that type, see [`Error::loader_error`].
+///
+/// Implemented for everything that becomes a boxed error: types that implement [`std::error::Error`], strings, and
+/// `anyhow::Error`, for which the feature `anyhow` gives back what was put into it.
+///
+/// [`Error::loader_error`]: crate::Error::loader_error
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be the error of a loader",
+    label = "not an error that can be shared",
+    note = "an error implements `std::error::Error + Send + Sync + 'static`, or is an `anyhow::Error` or a string"
+)]
+pub trait LoaderError: Into<Box<dyn Error + Send + Sync>> + 'static {}
+
+impl<E: Into<Box<dyn Error + Send + Sync>> + 'static> LoaderError for E {}
 
 macro_rules! always {
     ($($output:ty: |$it:pat_param| $loaded:expr;)+) => {$(

@@ -50,8 +50,8 @@ impl<V: Send + Sync + 'static> Tiers<V> {
     }
 
     /// Looks as [`lookup_local`](Self::lookup_local) does, and returns the age of the copy too.
-    pub(crate) fn lookup_local_with_age(&self, key: &str) -> Result<Option<Lookup<V>>> {
-        self.remote.check_key(Operation::Get, key)?;
+    pub(crate) fn lookup_local_with_age(&self, operation: Operation, key: &str) -> Result<Option<Lookup<V>>> {
+        self.remote.check_key(operation, key)?;
         Ok(self.local.get_with_age(key).map(|(value, age)| self.local_hit(value, age)))
     }
 

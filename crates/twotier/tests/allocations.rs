@@ -45,6 +45,28 @@ async fn a_hit_allocates_nothing_and_reaches_no_await_point() {
 }
 
 #[tokio::test]
+async fn a_hit_with_an_integer_a_tuple_or_a_long_key_allocates_nothing() {
+    let cache = cache(None).await;
+    let long = "k".repeat(128);
+    cache.set(u64::MAX, "v").await.unwrap();
+    cache.set((7, "a:b", i64::MIN), "v").await.unwrap();
+    cache.set(&long, "v").await.unwrap();
+    cache.set(uuid::Uuid::max(), "v").await.unwrap();
+    let counted = allocation_counter::measure(|| {
+        for _ in 0..1000 {
+            assert!(black_box(now(cache.get(u64::MAX))).unwrap().is_some());
+            assert!(black_box(now(cache.get((7, "a:b", i64::MIN)))).unwrap().is_some());
+            assert!(black_box(now(cache.get(&long))).unwrap().is_some());
+            assert!(black_box(now(cache.get(&*long))).unwrap().is_some());
+            assert!(black_box(now(cache.get(uuid::Uuid::max()))).unwrap().is_some());
+            assert!(black_box(now(cache.lookup((7, "a:b", i64::MIN)))).unwrap().value.is_some());
+            assert!(black_box(cache.get_if_local(uuid::Uuid::max())).is_some());
+        }
+    });
+    assert_eq!((counted.count_total, counted.bytes_total), (0, 0));
+}
+
+#[tokio::test]
 async fn a_hit_of_get_or_load_allocates_nothing() {
     let cache = cache(None).await;
     cache.set("k", "v".to_owned()).await.unwrap();

@@ -1,6 +1,6 @@
 //! `get_many_or_load`: one call of a loader for all keys that nobody else is loading.
 
-use std::{collections::HashMap, error::Error as StdError};
+use std::collections::HashMap;
 
 use smol_str::SmolStr;
 use twotier_core::{Error, Operation};
@@ -8,7 +8,7 @@ use twotier_local::{Digest, Load, LoadJoiner, Loaded};
 
 use super::{Ticket, hand_on, is_no_answer, stack::Loading, store::LoadedValue};
 use crate::{
-    Key, LoaderOutput, Result,
+    Key, LoaderError, LoaderOutput, Result,
     key::text_of,
     read::LocalRead,
     remote::CachedValue,
@@ -44,7 +44,7 @@ impl<V: Send + Sync + 'static> Tiers<V> {
         I: IntoIterator<Item = (Q, T)>,
         Q: Key,
         T: LoaderOutput<V>,
-        E: Into<Box<dyn StdError + Send + Sync>>,
+        E: LoaderError,
     {
         self.check_keys(OPERATION, keys).await?;
         self.remote.open(OPERATION)?;
@@ -132,7 +132,7 @@ impl<V: Send + Sync + 'static> Tiers<V> {
         I: IntoIterator<Item = (Q, T)>,
         Q: Key,
         T: LoaderOutput<V>,
-        E: Into<Box<dyn StdError + Send + Sync>>,
+        E: LoaderError,
     {
         self.remote.meter.loaded();
         let missing = absent.iter().map(|absent| absent.key).collect();
