@@ -44,6 +44,7 @@ async fn a_hit_allocates_nothing_and_reaches_no_await_point() {
     }
 }
 
+#[cfg(feature = "uuid")]
 #[tokio::test]
 async fn a_hit_with_an_integer_a_tuple_or_a_long_key_allocates_nothing() {
     let cache = cache(None).await;

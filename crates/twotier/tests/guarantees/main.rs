@@ -31,6 +31,7 @@ mod refusals;
 mod remaining_life;
 mod scripted_links;
 mod sealing;
+#[cfg(all(feature = "anyhow", feature = "uuid"))]
 mod shapes;
 mod single_flight;
 mod slow_consumers;
