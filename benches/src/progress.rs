@@ -7,7 +7,7 @@ use std::{
 
 use crate::stopwatch::Stopwatch;
 
-/// How long nothing may be heard before a detail is worth a line.
+/// How long nothing may be printed before a detail is worth a line.
 const SILENCE: Duration = Duration::from_secs(1);
 
 /// Prints the steps of a run with the time since its start.

@@ -120,7 +120,7 @@ pub enum LinkState {
     Up {
         /// Since when, as an age.
         age: Duration,
-        /// How long a change of our own making took from being sent to being heard, when the link tested itself as it
+        /// How long a change of our own making took from being sent to being reported, when the link tested itself as it
         /// came up; `None` where it does not test itself.
         invalidation_lag: Option<Duration>,
         /// How long a round trip took at the last sign of life; `None` where none was measured.
@@ -157,7 +157,7 @@ impl fmt::Display for LinkState {
             Self::Up { age, invalidation_lag: None, .. } => write!(f, "up for {:.1} s", age.as_secs_f64()),
             Self::Up { age, invalidation_lag: Some(lag), .. } => {
                 let (age, lag) = (age.as_secs_f64(), lag.as_secs_f64() * 1e3);
-                write!(f, "up for {age:.1} s, a change heard after {lag:.3} ms")
+                write!(f, "up for {age:.1} s, a change reported after {lag:.3} ms")
             }
             Self::Connecting => f.write_str("connecting"),
             Self::Down { age, cause } => write!(f, "down for {:.1} s: {cause}", age.as_secs_f64()),

@@ -209,7 +209,7 @@ impl<T: Clone, E: Clone> Joiner<T, E> {
     /// The answer is handed on although the key may have changed since this one joined: it is what a read of its own
     /// might have brought. It is not handed on when it may be older than what was known before this one joined.
     ///
-    /// The future may be dropped at any time, and another wait begun.
+    /// The future may be dropped at any time, and another wait started.
     ///
     /// # Panics
     ///

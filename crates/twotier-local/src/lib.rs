@@ -45,7 +45,7 @@
 //! - [`LocalTier::load`] hands out a [`LoadTicket`] to the one who should ask the origin, and a [`LoadJoiner`] to
 //!   everybody else: what was loaded is written to the backend only while the ticket is live.
 //! - The tier is a [`ChangeListener`](twotier_core::ChangeListener): a change, a flush or a lost link makes tickets and
-//!   entries worthless; [proof of life](twotier_core::ChangeListener::proof_of_life) extends the time for which entries
+//!   every entry dead; [proof of life](twotier_core::ChangeListener::proof_of_life) extends the time for which entries
 //!   may be served.
 //!
 //! A refused ticket costs one more read later. That is the whole price: the tier errs towards asking again, and never

@@ -74,12 +74,12 @@ where
         let at = inner.clock.now();
         let mut shard = inner.shard(hash);
         let epoch = inner.link.epoch();
-        let (id, begun) = shard.begin_load(hash, &key, epoch, &state, waited);
+        let (id, start) = shard.begin_load(hash, &key, epoch, &state, waited);
         drop(shard);
-        match begun {
+        match start {
             LoadStart::Lead => {
-                let stub = TicketState::new(Arc::clone(inner), hash, key, id, Mark { epoch, at });
-                Load::Lead(LoadTicket { stub, state })
+                let ticket = TicketState::new(Arc::clone(inner), hash, key, id, Mark { epoch, at });
+                Load::Lead(LoadTicket { state: ticket, load: state })
             }
             LoadStart::Join { load: state, id, outrun, informed } => {
                 Load::Join(LoadJoiner { state, id, outrun, informed })
@@ -94,8 +94,8 @@ where
 /// ticket abandons the load: those who joined elect another leader.
 #[must_use = "dropping the ticket abandons the load, and whoever joined it has to start again"]
 pub struct LoadTicket<T, E> {
-    stub: TicketState<T, E>,
-    state: Arc<LoadState<T, E>>,
+    state: TicketState<T, E>,
+    load: Arc<LoadState<T, E>>,
 }
 
 impl<T, E> LoadTicket<T, E> {
@@ -103,10 +103,10 @@ impl<T, E> LoadTicket<T, E> {
     /// [`begin_store`](Self::begin_store) decides.
     #[must_use]
     pub fn is_live(&self) -> bool {
-        let tier = &self.stub.tier;
-        let mut shard = tier.shard(self.stub.hash);
+        let tier = &self.state.tier;
+        let mut shard = tier.shard(self.state.hash);
         let epoch = tier.link.epoch();
-        shard.is_load_live(self.stub.claim(), epoch)
+        shard.is_load_live(self.state.id(), epoch)
     }
 
     /// Records what the backend holds, [`Digest::ABSENT`] for a key that is not there, and returns whether the load is
@@ -114,10 +114,10 @@ impl<T, E> LoadTicket<T, E> {
     ///
     /// Only for a read that does not end a [`FillTicket`](crate::FillTicket), which does the same.
     pub fn saw(&self, digest: Digest) -> bool {
-        let tier = &self.stub.tier;
-        let mut shard = tier.shard(self.stub.hash);
+        let tier = &self.state.tier;
+        let mut shard = tier.shard(self.state.hash);
         let epoch = tier.link.epoch();
-        let (live, overtaken) = shard.load_saw(self.stub.claim(), epoch, digest);
+        let (live, overtaken) = shard.load_saw(self.state.id(), epoch, digest);
         drop(shard);
         if let Some(load) = overtaken {
             load.overtaken();
@@ -134,11 +134,11 @@ impl<T, E> LoadTicket<T, E> {
     /// however it ends.
     #[must_use = "dropping the ticket ends the write: keep it until the reply is there"]
     pub fn begin_store(&self, digest: Digest) -> Option<WriteTicket<T, E>> {
-        let TicketState { tier, hash, key, .. } = &self.stub;
+        let TicketState { tier, hash, key, .. } = &self.state;
         let at = tier.clock.now();
         let mut shard = tier.shard(*hash);
         let epoch = tier.link.keeping_epoch();
-        let id = shard.begin_store(self.stub.claim(), epoch, digest);
+        let id = shard.begin_store(self.state.id(), epoch, digest);
         let removed = shard.take_removed();
         drop(shard);
         let ticket =
@@ -157,16 +157,16 @@ impl<T, E> LoadTicket<T, E> {
     }
 
     fn end(&mut self, outcome: Option<Result<T, E>>) {
-        if mem::replace(&mut self.stub.ended, true) {
+        if mem::replace(&mut self.state.ended, true) {
             return;
         }
-        let tier = &self.stub.tier;
-        let mut shard = tier.shard(self.stub.hash);
+        let tier = &self.state.tier;
+        let mut shard = tier.shard(self.state.hash);
         let epoch = tier.link.epoch();
-        shard.end_load(self.stub.claim(), epoch, matches!(outcome, Some(Ok(_))));
+        shard.end_load(self.state.id(), epoch, matches!(outcome, Some(Ok(_))));
         let removed = shard.take_removed();
         drop(shard);
-        self.state.outcome.complete(outcome);
+        self.load.outcome.complete(outcome);
         drop(removed);
     }
 }
@@ -179,7 +179,7 @@ impl<T, E> Drop for LoadTicket<T, E> {
 
 impl<T, E> fmt::Debug for LoadTicket<T, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LoadTicket").field("mark", &self.stub.mark).finish_non_exhaustive()
+        f.debug_struct("LoadTicket").field("mark", &self.state.mark).finish_non_exhaustive()
     }
 }
 
@@ -195,7 +195,7 @@ pub struct LoadJoiner<T, E> {
 }
 
 impl<T: Clone, E: Clone> LoadJoiner<T, E> {
-    /// Waits until the load has ended, in whatever way. The future may be dropped at any time, and another wait begun.
+    /// Waits until the load has ended, in whatever way. The future may be dropped at any time, and another wait started.
     ///
     /// Nothing here bounds the wait: whoever loses patience calls [`LocalTier::load_again`].
     pub async fn wait(&self) -> Loaded<T, E> {

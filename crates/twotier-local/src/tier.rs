@@ -81,7 +81,7 @@ impl<T, E> Inner<T, E> {
     }
 }
 
-/// What is to be done about a key that was missed.
+/// The action for a key that was missed.
 #[derive(Debug)]
 #[must_use = "a ticket that is dropped abandons the read"]
 pub enum Read<T, E> {
@@ -160,15 +160,15 @@ where
         let now = inner.clock.now();
         let lease = inner.link.lease();
         let mut shard = inner.shard(hash);
-        let moment = LookupTime { now, lease, epoch: inner.link.epoch() };
-        let hit = shard.get(hash, key, moment, |value, fetched_at| serve(value, now.since(fetched_at)));
+        let lookup = LookupTime { now, lease, epoch: inner.link.epoch() };
+        let hit = shard.get(hash, key, lookup, |value, fetched_at| serve(value, now.since(fetched_at)));
         if hit.is_none() {
             unlock_and_drop(shard);
         }
         hit
     }
 
-    /// Looks a key up again after a counted miss, and says what is to be done about it. Counts neither a hit nor a
+    /// Looks a key up again after a counted miss, and returns the action for it. Counts neither a hit nor a
     /// miss.
     ///
     /// Of all who call this for one key while it is being read, one leads and the others join, unless news about the
@@ -195,11 +195,11 @@ where
         let lease = inner.link.lease();
         let mut shard = inner.shard(hash);
         let epoch = inner.link.epoch();
-        let asking = FillRequest { flight: &flight, began, joinable: inner.joinable };
-        let begun = shard.begin_fill(hash, &key, LookupTime { now, lease, epoch }, &asking);
+        let request = FillRequest { flight: &flight, began, joinable: inner.joinable };
+        let start = shard.begin_fill(hash, &key, LookupTime { now, lease, epoch }, &request);
         let removed = shard.take_removed();
         drop(shard);
-        let read = match begun {
+        let read = match start {
             FillStart::Hit(value) => Read::Hit(value),
             FillStart::Join { flight, only, began } => {
                 // Who leaves in between may be the last one and drop the answer: this one then elects again.
@@ -231,7 +231,7 @@ where
         FillTicket::new(Arc::clone(&self.inner), hash, key, id, mark, Arc::clone(flight))
     }
 
-    /// Registers an own write before its command is sent: removes the entry, and makes reads under way worthless.
+    /// Registers an own write before its command is sent: removes the entry, and kills the reads under way.
     ///
     /// `digest` is that of the bytes written, or [`Digest::ABSENT`] for a deletion. While the write is under way no read
     /// of the key is kept. Two writes of one key at the same time leave it empty: which of them the server executed

@@ -15,6 +15,7 @@ const LOAD: &str = "crates/twotier/src/load.rs";
 const LOAD_MANY: &str = "crates/twotier/src/load/many.rs";
 const LOAD_STACK: &str = "crates/twotier/src/load/stack.rs";
 const READ: &str = "crates/twotier/src/read.rs";
+const ADMISSION: &str = "crates/twotier/src/remote/admission.rs";
 const REMOTE_READ: &str = "crates/twotier/src/remote/read.rs";
 const CALL: &str = "crates/twotier/src/remote/call.rs";
 const WRITE: &str = "crates/twotier/src/write.rs";
@@ -44,7 +45,7 @@ pub(super) const GUARDED: &[Guarded] = &[
     ),
     guarded(
         "the last look at a load is taken as its store is sent",
-        &[edit(SHARD, "if !is_up(epoch) || !self.loads.is_live(claim, epoch) {", "if !is_up(epoch) {")],
+        &[edit(SHARD, "if !is_up(epoch) || !self.loads.is_live(ticket, epoch) {", "if !is_up(epoch) {")],
         &[
             "loads_and_writes::an_own_write_or_delete_while_the_loader_runs_stays_in_every_mode",
             "loads_and_writes::a_foreign_change_that_nobody_reports_because_the_link_is_cut_stays",
@@ -88,7 +89,7 @@ pub(super) const GUARDED: &[Guarded] = &[
         "a read that found something else kills the load of its key",
         &[edit(
             SHARD,
-            "let overtaken = self.loads.see(claim.hash, claim.key, digest);\n        (self",
+            "let overtaken = self.loads.see(ticket.hash, ticket.key, digest);\n        (self",
             "let overtaken = None;\n        (self",
         )],
         &["loads_and_writes::whoever_asks_after_something_newer_was_returned_does_not_join_an_older_load"],
@@ -110,12 +111,12 @@ pub(super) const GUARDED: &[Guarded] = &[
     guarded(
         "a loader that asks for its own key is an error",
         &[edit(LOAD_STACK, "if running.cache == cache && keys", "if running.cache != running.cache && keys")],
-        &["loads_end::a_loader_that_asks_for_its_own_key_is_an_error_at_once_and_everybody_is_told"],
+        &["loads_end::a_loader_that_asks_for_its_own_key_fails_at_once_for_all_who_wait"],
     ),
     guarded(
         "so is one that asks for it through the loader of another key",
         &[edit(LOAD_STACK, "frame = running.outer.as_ref();", "frame = None;")],
-        &["loads_end::a_loader_that_asks_for_its_own_key_is_an_error_at_once_and_everybody_is_told"],
+        &["loads_end::a_loader_that_asks_for_its_own_key_fails_at_once_for_all_who_wait"],
     ),
     guarded(
         "a loader may ask another cache for its key",
@@ -278,40 +279,11 @@ pub(super) const GUARDED: &[Guarded] = &[
     guarded(
         "the permit of a read goes back with its answer",
         &[
+            edit(ADMISSION, "    remote: Option<Arc<Remote<V>>>,", "    pub(crate) remote: Option<Arc<Remote<V>>>,"),
             edit(
                 REMOTE_READ,
-                "move |answer| finisher.arrived(operation, ticket, answer));",
-                "move |answer, permit| finisher.arrived(operation, ticket, answer, Some(permit)));",
-            ),
-            edit(
-                REMOTE_READ,
-                "move |answer| _ = sender.send(answer)",
-                "move |answer, _permit| _ = sender.send(answer)",
-            ),
-            edit(
-                REMOTE_READ,
-                "then: impl FnOnce(BackendResult<Option<Stored>>) + Send + 'static,",
-                "then: impl FnOnce(BackendResult<Option<Stored>>, Permit) + Send + 'static,",
-            ),
-            edit(
-                REMOTE_READ,
-                "            drop(permit);\n            remote.meter.end(started, answer.is_err());\n            then(answer);",
-                "            remote.meter.end(started, answer.is_err());\n            then(answer, permit);",
-            ),
-            edit(
-                REMOTE_READ,
-                "                self.arrived(operation, ticket, answer);",
-                "                self.arrived(operation, ticket, answer, None);",
-            ),
-            edit(
-                REMOTE_READ,
-                "ticket: Fill<V>, answer: BackendResult<Option<Stored>>) {",
-                "ticket: Fill<V>, answer: BackendResult<Option<Stored>>, permit: Option<Permit>) {",
-            ),
-            edit(
-                REMOTE_READ,
-                "ticket.arrived(move |ticket| {\n",
-                "ticket.arrived(move |ticket| {\n            drop(permit);\n",
+                "let Some(permit) = self.permit.take() else { return };\n        let remote = permit.give_back();",
+                "let Some(remote) = self.permit.as_ref().and_then(|permit| permit.remote.clone()) else { return };",
             ),
         ],
         &[
@@ -324,33 +296,18 @@ pub(super) const GUARDED: &[Guarded] = &[
         &[
             edit(
                 REMOTE_READ,
-                "move |answer| finisher.arrived(operation, ticket, answer));",
-                "move |answer| finisher.arrived(operation, ticket, answer, None));",
-            ),
-            edit(
-                REMOTE_READ,
-                "                self.arrived(operation, ticket, answer);",
-                "                self.arrived(operation, ticket, answer, Some(Arc::clone(&permit)));",
-            ),
-            edit(
-                REMOTE_READ,
                 "        let failed = AtomicBool::new(false);\n",
                 "        let failed = AtomicBool::new(false);\n        let permit = Arc::new(permit);\n",
             ),
             edit(
                 REMOTE_READ,
+                "let remote = Arc::clone(self);\n                ticket.arrived(move |ticket| remote.finish(operation, ticket, answer));",
+                "let (remote, held) = (Arc::clone(self), Arc::clone(&permit));\n                ticket.arrived(move |ticket| {\n                    drop(held);\n                    remote.finish(operation, ticket, answer);\n                });",
+            ),
+            edit(
+                REMOTE_READ,
                 "        drop(permit);\n        self.meter.end(started, ended",
                 "        self.meter.end(started, ended",
-            ),
-            edit(
-                REMOTE_READ,
-                "ticket: Fill<V>, answer: BackendResult<Option<Stored>>) {",
-                "ticket: Fill<V>, answer: BackendResult<Option<Stored>>, permit: Option<Arc<Permit>>) {",
-            ),
-            edit(
-                REMOTE_READ,
-                "ticket.arrived(move |ticket| {\n",
-                "ticket.arrived(move |ticket| {\n            drop(permit);\n",
             ),
         ],
         &["slow_consumers::calls_that_are_polled_once_and_then_kept_give_their_permits_back"],

@@ -19,7 +19,7 @@ use twotier_core::{BackendError, BackendErrorKind, ChangeListener, Clock, Lease,
 ///
 /// let backend = MemoryBackend::new();
 /// let link = backend.scripted_link();
-/// link.hold(); // give `backend` to a cache: it will hear of nothing before `link.release()`
+/// link.hold(); // give `backend` to a cache: no report reaches it before `link.release()`
 /// ```
 #[derive(Clone, Debug)]
 pub struct MemoryLink {

@@ -56,7 +56,7 @@ mod live {
     }
 
     #[tokio::test]
-    async fn a_user_who_may_not_end_connections_is_told_that_the_link_is_not_fenced() {
+    async fn without_the_right_to_end_connections_a_link_reports_itself_unfenced() {
         for lacks in ["-client +client|tracking +client|trackinginfo", "-info"] {
             let server = RedisServer::builder().acl_user(&format!("app on >p ~n:* +@all {lacks}")).start();
             let (held, fenced) = undone(&server, |relay| relay.url_as("app", "p")).await;

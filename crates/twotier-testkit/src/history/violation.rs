@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use super::event::Moment;
+use super::event::HistoryTime;
 
 /// A rule that was broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +64,7 @@ pub struct Violation {
     /// What was read.
     pub version: Option<u64>,
     /// When the read began.
-    pub at: Moment,
+    pub at: HistoryTime,
 }
 
 impl fmt::Display for Violation {

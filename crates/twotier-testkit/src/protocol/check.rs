@@ -13,7 +13,7 @@ use super::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Promise {
-    /// I1: a get returns nothing older than what the handle was told is written.
+    /// I1: a get returns nothing older than what the handle knows is written.
     ReadYourWrites,
     /// I2: a get returns nothing older than what a get of the handle returned before it began.
     MonotonicReads,

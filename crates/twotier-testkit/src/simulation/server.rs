@@ -260,7 +260,7 @@ impl Server {
 
 /// One cycle.
 impl Server {
-    /// Serves whoever has something to say, each at most once, and pushes what changed.
+    /// Serves whoever has sent something, each at most once, and pushes what changed.
     async fn cycle(&self, requests: Vec<Request>) {
         let (life, cycle) = self.with(|state| {
             state.cycle += 1;
@@ -282,7 +282,7 @@ impl Server {
                 return;
             }
             if self.cycles.early_replies {
-                // Whoever has spoken up since may have a turn in this cycle too.
+                // Whoever has sent something since may be served in this cycle too.
                 for id in self.network.ready() {
                     let waits = requests.iter().any(|turn| matches!(turn, Request::Client(other) if *other == id));
                     if !waits && !served.contains(&id) {
@@ -495,7 +495,7 @@ impl State {
         }
     }
 
-    /// Removes every key; told to every tracked client at once, by one push without keys.
+    /// Removes every key; reported to every tracked client at once, by one push without keys.
     fn flush_all(&mut self, now: Duration) {
         for key in self.store.keys_after("", None, now) {
             let index = self.store.change(&key, None, None, Writer::Foreign, now);

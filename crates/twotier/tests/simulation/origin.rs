@@ -42,7 +42,7 @@ struct State {
 #[derive(Default)]
 struct Rows {
     /// Whoever writes the row does it alone, until the write of the key has ended too.
-    turn: Arc<tokio::sync::Mutex<()>>,
+    permit: Arc<tokio::sync::Mutex<()>>,
     /// The writes that followed the rows from the second on, as far as they have ended. There always is a first row.
     followed: Vec<Option<Tried>>,
 }
@@ -65,9 +65,9 @@ impl Origin {
     }
 
     /// Waits for the right to write a row and its key.
-    pub(crate) async fn turn(&self, key: &str) -> OwnedMutexGuard<()> {
-        let turn = Arc::clone(&self.state().keys.entry(key.to_owned()).or_default().turn);
-        turn.lock_owned().await
+    pub(crate) async fn acquire(&self, key: &str) -> OwnedMutexGuard<()> {
+        let permit = Arc::clone(&self.state().keys.entry(key.to_owned()).or_default().permit);
+        permit.lock_owned().await
     }
 
     /// Writes the next row.

@@ -15,7 +15,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 use twotier::{Cache, Error};
-use twotier_testkit::history::{Broken, Change, Moment, Recorder, Violation, WriteOutcome, Writing};
+use twotier_testkit::history::{Broken, Change, HistoryTime, Recorder, Violation, WriteOutcome, Writing};
 
 use crate::{group::Group, value::Value};
 
@@ -51,10 +51,10 @@ struct Writer {
     random: fastrand::Rng,
     /// When a write through another cache failed that may have been executed, by key, and through which cache. That one's
     /// next link ends it, not ours: the key is not written again before.
-    rivalled: HashMap<usize, (Moment, usize)>,
+    rivalled: HashMap<usize, (HistoryTime, usize)>,
     /// When the last write through our cache failed that may have been executed, by key. Our next link ends it: no rival
     /// writes the key before.
-    unknown: HashMap<usize, Moment>,
+    unknown: HashMap<usize, HistoryTime>,
     done: Done,
 }
 

@@ -91,8 +91,8 @@ impl Coalescer {
         let opened = state.open.is_none();
         let half = (state.in_flight / 2).clamp(LEAST, BATCH);
         let batch = Arc::clone(state.open.get_or_insert_with(|| Arc::new(Batch::new(half))));
-        let seats = batch.seat(key, reply);
-        let full = seats >= connections.sizes().keys_within(BYTES, half);
+        let slots = batch.add(key, reply);
+        let full = slots >= connections.sizes().keys_within(BYTES, half);
         if full {
             state.open = None;
         }
@@ -176,8 +176,8 @@ impl Batch {
     }
 
     /// Takes a key into a batch that is open, and returns how many there are. An open batch was not sent: it is closed
-    /// first, under the lock that whoever takes a seat holds.
-    fn seat(&self, key: &[u8], reply: GetReply) -> usize {
+    /// first, under the lock that whoever takes a slot holds.
+    fn add(&self, key: &[u8], reply: GetReply) -> usize {
         let mut gathered = self.gathered.lock();
         if let Some(read) = &mut gathered.read {
             read.add(key);

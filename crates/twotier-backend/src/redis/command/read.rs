@@ -25,9 +25,9 @@ pub(super) type ReadResult = BackendResult<Option<Stored>>;
 /// Where the server reports every write, one between the two is reported, and the reader keeps nothing; otherwise the
 /// two are one transaction.
 pub(super) async fn get(connections: &Connections, key: &[u8]) -> ReadResult {
-    let mut question = Pipeline::with_capacity(5);
+    let mut pipeline = Pipeline::with_capacity(5);
     let names = |index| if index == 0 { "GET" } else { "PTTL" };
-    let mut replies = ask(connections, &mut question, 2, names, |commands| {
+    let mut replies = ask(connections, &mut pipeline, 2, names, |commands| {
         commands.add_command(of_key("GET", key)).add_command(of_key("PTTL", key));
     })
     .await?;

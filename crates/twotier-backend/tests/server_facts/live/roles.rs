@@ -1,4 +1,4 @@
-//! Primaries, replicas, and what a connection hears of their changes.
+//! Primaries, replicas, and what a connection receives of their changes.
 
 use std::{
     thread,
