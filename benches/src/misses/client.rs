@@ -13,8 +13,8 @@ use super::load::{Keys, Sample, load};
 /// Which client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// As the crate sets it up: Nagle's algorithm is on, so that writes wait for the acknowledgement of those before them
-    /// and then go together. A batch made by the kernel, which is why it is the faster one on a near network.
+    /// As the crate sets it up: Nagle's algorithm is on, so that writes wait for the acknowledgement of those before
+    /// them and then go together. A batch made by the kernel, which is why it is the faster one on a near network.
     RedisRs,
     /// Each command is sent at once.
     RedisRsAtOnce,

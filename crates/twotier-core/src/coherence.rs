@@ -14,8 +14,8 @@ pub enum Coherence {
     /// The backend reports every change under the namespace, whoever made it.
     /// On Redis: [`CLIENT TRACKING`](https://redis.io/docs/latest/commands/client-tracking/) in broadcast mode.
     Broadcast,
-    /// Caches notify each other over a channel of the namespace. Writes by anyone else are not seen: the time to live bounds
-    /// how stale a copy gets. On Redis: the fallback where `CLIENT TRACKING` is refused.
+    /// Caches notify each other over a channel of the namespace. Writes by anyone else are not seen: the time to live
+    /// bounds how stale a copy gets. On Redis: the fallback where `CLIENT TRACKING` is refused.
     PubSub,
     /// Nobody reports changes: a local copy is only bounded by its time to live.
     None,
@@ -60,8 +60,8 @@ pub enum Lease {
 /// For the backend that calls it:
 ///
 /// - A change that was acknowledged to its writer before a mark was taken is reported before
-///   [`proof_of_life`](Self::proof_of_life) with that mark, or the link goes down. Reports need no order with the replies to
-///   commands: what a reply may still put in, its ticket decides.
+///   [`proof_of_life`](Self::proof_of_life) with that mark, or the link goes down. Reports need no order with the
+///   replies to commands: what a reply may still put in, its ticket decides.
 /// - Changes made through the same attached backend handle may be left out: the cache keeps track of its own writes.
 ///   Changes by anyone else may not. Reporting too much is safe.
 /// - Calls come in the order of the link's events. [`link_up`](Self::link_up) comes only after changes are being
@@ -120,8 +120,8 @@ pub enum LinkState {
     Up {
         /// Since when, as an age.
         age: Duration,
-        /// How long a change of our own making took from being sent to being reported, when the link tested itself as it
-        /// came up; `None` where it does not test itself.
+        /// How long a change of our own making took from being sent to being reported, when the link tested itself as
+        /// it came up; `None` where it does not test itself.
         invalidation_lag: Option<Duration>,
         /// How long a round trip took at the last sign of life; `None` where none was measured.
         round_trip: Option<Duration>,

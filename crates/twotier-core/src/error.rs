@@ -252,9 +252,9 @@ impl Error {
 
     /// Returns whether the operation may have changed something although it failed.
     ///
-    /// False is certain: nothing was sent, or the backend refused. True means that nobody knows: the write was sent, and
-    /// its answer did not come. It takes effect before the next link of this cache is up, or never. Reads change nothing
-    /// and are never true.
+    /// False is certain: nothing was sent, or the backend refused. True means that nobody knows: the write was sent,
+    /// and its answer did not come. It takes effect before the next link of this cache is up, or never. Reads change
+    /// nothing and are never true.
     #[must_use]
     pub fn may_have_executed(&self) -> bool {
         match self {
@@ -283,8 +283,8 @@ pub enum BackendErrorKind {
     Timeout,
     /// The backend was closed by its owner.
     Closed,
-    /// The backend answers, but cannot serve for the moment (`BUSY`, `LOADING`, `MASTERDOWN`, `CLUSTERDOWN`, `TRYAGAIN`).
-    /// The link is as good as ever.
+    /// The backend answers, but cannot serve for the moment (`BUSY`, `LOADING`, `MASTERDOWN`, `CLUSTERDOWN`,
+    /// `TRYAGAIN`). The link is as good as ever.
     Busy,
     /// The backend refused this one command (`MISCONF`, `OOM`, …).
     Rejected,
@@ -294,8 +294,8 @@ pub enum BackendErrorKind {
     Denied,
     /// The backend lacks something the cache needs.
     Unsupported,
-    /// The backend holds a larger value than it was asked to read ([`CacheConfig::max_value_bytes`]), and read none of it
-    /// into memory.
+    /// The backend holds a larger value than it was asked to read ([`CacheConfig::max_value_bytes`]), and read none of
+    /// it into memory.
     ///
     /// [`CacheConfig::max_value_bytes`]: crate::CacheConfig::max_value_bytes
     ValueTooLarge {

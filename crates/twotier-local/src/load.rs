@@ -54,8 +54,8 @@ where
     /// call this for one key one leads, also while the link is down. A load that may have been overtaken is not joined:
     /// it is killed by a reported change, a flush, a lost or returned link, an own write of the key as it begins and as
     /// it ends, [`invalidate`](Self::invalidate), [`clear`](Self::clear), and by a read of the backend that brought
-    /// something else than the first one since the load began. Those who joined before are given its value all the same,
-    /// unless it may be older than an answer from before they joined.
+    /// something else than the first one since the load began. Those who joined before are given its value all the
+    /// same, unless it may be older than an answer from before they joined.
     pub fn load(&self, key: &str) -> Load<T, E> {
         self.join_or_load(key, None)
     }
@@ -128,10 +128,10 @@ impl<T, E> LoadTicket<T, E> {
     /// Registers the own write that stores the loaded value, before its command is sent, or returns `None` when it must
     /// not be sent: the load is dead, the link is down, or an own write of the key is under way.
     ///
-    /// `digest` is that of the bytes to be written. The write is to be conditional on what the load saw, and as with any
-    /// own write its command is to be queued before that of every own write of the key that is registered later: a
-    /// deletion that overtook it would be undone. It is an own write as any other is, but that it leaves this load alive,
-    /// however it ends.
+    /// `digest` is that of the bytes to be written. The write is to be conditional on what the load saw, and as with
+    /// any own write its command is to be queued before that of every own write of the key that is registered later: a
+    /// deletion that overtook it would be undone. It is an own write as any other is, but that it leaves this load
+    /// alive, however it ends.
     #[must_use = "dropping the ticket ends the write: keep it until the reply is there"]
     pub fn begin_store(&self, digest: Digest) -> Option<WriteTicket<T, E>> {
         let TicketState { tier, hash, key, .. } = &self.state;
@@ -150,8 +150,8 @@ impl<T, E> LoadTicket<T, E> {
     /// Ends the load, and hands its outcome to everybody who joined, whether or not the load is live.
     ///
     /// To be called before the leader returns the value. One whose load died meanwhile is counted as
-    /// [refused](crate::CoherenceCounters::refused_loads), and may be newer than what is kept: the entry goes, and so do
-    /// the rights of reads and writes under way to be kept.
+    /// [refused](crate::CoherenceCounters::refused_loads), and may be newer than what is kept: the entry goes, and so
+    /// do the rights of reads and writes under way to be kept.
     pub fn finish(mut self, outcome: Result<T, E>) {
         self.end(Some(outcome));
     }
@@ -195,7 +195,8 @@ pub struct LoadJoiner<T, E> {
 }
 
 impl<T: Clone, E: Clone> LoadJoiner<T, E> {
-    /// Waits until the load has ended, in whatever way. The future may be dropped at any time, and another wait started.
+    /// Waits until the load has ended, in whatever way. The future may be dropped at any time, and another wait
+    /// started.
     ///
     /// Nothing here bounds the wait: whoever loses patience calls [`LocalTier::load_again`].
     pub async fn wait(&self) -> Loaded<T, E> {
@@ -223,7 +224,7 @@ pub enum Loaded<T, E> {
     Value(T),
     /// With this error.
     Failed(E),
-    /// Without a value that may be handed on: its leader went away, or the value may be older than what was known before
-    /// this one joined. Call [`LocalTier::load`] again.
+    /// Without a value that may be handed on: its leader went away, or the value may be older than what was known
+    /// before this one joined. Call [`LocalTier::load`] again.
     ElectAgain,
 }

@@ -7,8 +7,8 @@ use crate::{digest::Digest, hash::KeyHasher, register::Register, shard::TicketId
 /// The registered loads. `L` is how their joiners are reached.
 ///
 /// A load that is not registered, or of another epoch than the current one, is dead: nobody joins it any more and its
-/// value is not stored. Those who joined before are given its outcome all the same, but for a value that may be older than
-/// an answer from before they joined.
+/// value is not stored. Those who joined before are given its outcome all the same, but for a value that may be older
+/// than an answer from before they joined.
 #[derive(Debug)]
 pub(crate) struct Loads<L> {
     registered: Register<Registered<L>>,
@@ -94,8 +94,8 @@ impl<L> Loads<L> {
         }
     }
 
-    /// A load that was overtaken returned a value, which may be newer than what the registered one brings: whoever joins
-    /// that from now on may not be given it.
+    /// A load that was overtaken returned a value, which may be newer than what the registered one brings: whoever
+    /// joins that from now on may not be given it.
     pub(crate) fn outrun(&mut self, hash: u64, key: &str) {
         if let Some(load) = self.registered.find(hash, key) {
             load.outrun = true;

@@ -1,8 +1,8 @@
 //! One shard: entries, reads and writes under way, and the rules between them.
 //!
-//! Pure and synchronous: no lock, no clock, no atomics, so that every step is a function of the state and its arguments.
-//! The tier holds the lock around each call, passes the time and the epoch in, and acts on what is returned (wakes
-//! joiners, drops values) after unlocking.
+//! Pure and synchronous: no lock, no clock, no atomics, so that every step is a function of the state and its
+//! arguments. The tier holds the lock around each call, passes the time and the epoch in, and acts on what is returned
+//! (wakes joiners, drops values) after unlocking.
 
 use std::{mem, time::Duration};
 
@@ -37,8 +37,8 @@ struct InFlight<F> {
     /// When it was registered.
     at: Timestamp,
     flight: F,
-    /// What the backend already gave somebody whose own read was refused: this read may be older than that, so it may only
-    /// bring the same.
+    /// What the backend already gave somebody whose own read was refused: this read may be older than that, so it may
+    /// only bring the same.
     bound: Option<Digest>,
 }
 
@@ -102,7 +102,8 @@ pub(crate) struct ClearedShard<T, F> {
     pub(crate) flights: Vec<F>,
 }
 
-/// What a hit touches comes first, next to the lock: the fewer cache lines a hit takes from another processor the better.
+/// What a hit touches comes first, next to the lock: the fewer cache lines a hit takes from another processor the
+/// better.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Shard<T, F, L> {
@@ -220,8 +221,8 @@ impl<T, F, L> Shard<T, F, L> {
     }
 
     /// Binds the registered read of a key to what a refused one brought: its command may have been executed earlier
-    /// although it was registered later, and an older answer must not follow a newer one. Bound to two different answers
-    /// it cannot bring either, and dies.
+    /// although it was registered later, and an older answer must not follow a newer one. Bound to two different
+    /// answers it cannot bring either, and dies.
     ///
     /// Those who joined before are not bound: they had begun before the refused answer was returned to anybody.
     fn bind_flight(&mut self, ticket: TicketId<'_>, digest: Digest) {
@@ -282,8 +283,8 @@ impl<T, F, L> Shard<T, F, L> {
         let _dead = self.invalidate(hash, key);
     }
 
-    /// Forgets a key: entry, read, load and right to install. Returns whether there was an entry, and a flight that is dead
-    /// now.
+    /// Forgets a key: entry, read, load and right to install. Returns whether there was an entry, and a flight that is
+    /// dead now.
     pub(crate) fn invalidate(&mut self, hash: u64, key: &str) -> (bool, Option<F>) {
         self.forbid_install(hash, key);
         let _dead = self.loads.kill(hash, key);
@@ -337,8 +338,8 @@ impl<T, F, L> Shard<T, F, L> {
 
     /// Ends a load, and says whether it brought a value.
     ///
-    /// A value whose load is dead may be newer than what is kept or about to be kept, as a refused answer may be: serving
-    /// that afterwards would go back in time.
+    /// A value whose load is dead may be newer than what is kept or about to be kept, as a refused answer may be:
+    /// serving that afterwards would go back in time.
     pub(crate) fn end_load(&mut self, ticket: TicketId<'_>, epoch: u64, loaded: bool) {
         if loaded && !self.loads.is_live(ticket, epoch) {
             // One that began while the link was down was never meant to be stored.

@@ -62,7 +62,8 @@ impl<T, E> TicketState<T, E> {
 /// The right to put in what a read of the backend brings, and the duty to say how it ended.
 ///
 /// Taken by [`LocalTier::read`](crate::LocalTier::read) *before* the command is sent, and travels with the request. Any
-/// news about the key takes the right away. Dropping the ticket abandons the read: those who joined elect another leader.
+/// news about the key takes the right away. Dropping the ticket abandons the read: those who joined elect another
+/// leader.
 #[must_use = "dropping the ticket abandons the read, and whoever joined it has to start again"]
 pub struct FillTicket<T, E> {
     state: TicketState<T, E>,
@@ -100,8 +101,8 @@ impl<T, E> FillTicket<T, E> {
         self.flight.is_awaited()
     }
 
-    /// Waits until nobody waits for the read, so that one that was not sent yet need not be. The future may be dropped at
-    /// any time.
+    /// Waits until nobody waits for the read, so that one that was not sent yet need not be. The future may be dropped
+    /// at any time.
     pub async fn deserted(&self) {
         self.flight.deserted().await;
     }
@@ -136,8 +137,8 @@ impl<T: Clone, E> FillTicket<T, E> {
         kept
     }
 
-    /// Ends the read with an error, which everybody who joined is given too, unless the key changed meanwhile: then they
-    /// look again, since a newer read may fare better.
+    /// Ends the read with an error, which everybody who joined is given too, unless the key changed meanwhile: then
+    /// they look again, since a newer read may fare better.
     pub fn fail(mut self, error: E) {
         // One that was registered nowhere, because the link is down, cannot have been overtaken by a newer one.
         let bypass = self.state.is_bypass();
@@ -150,8 +151,8 @@ where
     T: Send + Sync + 'static,
     E: Send + Sync + 'static,
 {
-    /// Hands the ticket to whoever waits for the read: the raw answer is there, and `finish` makes of it what the ticket
-    /// is filled with; see [`arrive`](Self::arrive).
+    /// Hands the ticket to whoever waits for the read: the raw answer is there, and `finish` makes of it what the
+    /// ticket is filled with; see [`arrive`](Self::arrive).
     pub fn arrived(self, finish: impl FnOnce(Self) + Send + 'static) {
         let flight = Arc::clone(&self.flight);
         flight.arrived(Box::new(move || finish(self)));
@@ -175,8 +176,8 @@ impl<T, E> FillTicket<T, E> {
             return;
         }
         let mut shard = self.state.tier.shard(self.state.hash);
-        // What the shard let go stays there: a ticket may be dropped in a connection's reader, which runs no destructors
-        // of the user's.
+        // What the shard let go stays there: a ticket may be dropped in a connection's reader, which runs no
+        // destructors of the user's.
         let registered = shard.abandon_fill(self.state.id());
         drop(shard);
         self.flight.settle(outcome(registered));

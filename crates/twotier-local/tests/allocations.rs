@@ -40,7 +40,8 @@ fn a_miss_without_an_entry_allocates_nothing() {
     assert_eq!((miss.count_total, miss.bytes_total), (0, 0));
 }
 
-/// What a miss costs beside the request itself: one thing to wait at, and one more for a raw answer that is handed over.
+/// What a miss costs beside the request itself: one thing to wait at, and one more for a raw answer that is handed
+/// over.
 #[test]
 fn a_read_allocates_what_it_is_waited_for_at_and_its_raw_answer() {
     let tier = linked::<CachedBytes>(500);

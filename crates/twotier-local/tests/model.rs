@@ -117,8 +117,8 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// The policies whose outcome does not depend on how keys are hashed. The other one is held against its model by the unit
-/// tests of `src/policy`, which know the hash.
+/// The policies whose outcome does not depend on how keys are hashed. The other one is held against its model by the
+/// unit tests of `src/policy`, which know the hash.
 fn settled() -> impl Strategy<Value = Eviction> {
     prop::sample::select(POLICIES.into_iter().filter(|policy| *policy != Eviction::WTinyLfu).collect::<Vec<_>>())
 }

@@ -2,14 +2,14 @@
 //!
 //! # The rules
 //!
-//! Each key has *one writing party*, so its versions are totally ordered by the calls: 1, 2, 3 … A version is a value or an
-//! absence (a deletion). A write ends in one of three ways ([`WriteOutcome`]):
+//! Each key has *one writing party*, so its versions are totally ordered by the calls: 1, 2, 3 … A version is a value
+//! or an absence (a deletion). A write ends in one of three ways ([`WriteOutcome`]):
 //!
 //! - *acknowledged*;
 //! - *not sent*: it failed before anything was handed to the server, or was refused. It never takes effect;
-//! - *unknown*: it was sent and not answered, or its caller went away. It takes effect before the next link of its party
-//!   is up, or never. So either is right until a later write of the party is acknowledged, and then it is over: the party
-//!   need not wait for anything before it writes again.
+//! - *unknown*: it was sent and not answered, or its caller went away. It takes effect before the next link of its
+//!   party is up, or never. So either is right until a later write of the party is acknowledged, and then it is over:
+//!   the party need not wait for anything before it writes again.
 //!
 //! Of a read that starts at `s` through a handle, this is checked:
 //!
@@ -24,14 +24,14 @@
 //! Where 2, 4 or 6 is broken by the version of a write that had failed, that write undid an acknowledged one, and the
 //! violation says so: [`Broken::Undone`].
 //!
-//! Servers may lose data on purpose (flush, eviction, a kill without persistence). A *loss* explains why a key is absent
-//! that was written before the loss was over, and nothing else: a lost value never comes back. A value that is read
-//! although a loss that took everything is over is as stale as that loss is long ago.
+//! Servers may lose data on purpose (flush, eviction, a kill without persistence). A *loss* explains why a key is
+//! absent that was written before the loss was over, and nothing else: a lost value never comes back. A value that is
+//! read although a loss that took everything is over is as stale as that loss is long ago.
 //!
-//! A key may have an *origin* ([`History::with_origin`]): a version is then a row, written before the key is, and whoever
-//! finds the key absent loads the row. It may be absent at any time, and a value that was lost may be loaded again, so
-//! nothing is asked of absences. A row that was loaded may be ahead of the key: until its write is acknowledged, what is
-//! read after it may be older ([`History::end_load`]).
+//! A key may have an *origin* ([`History::with_origin`]): a version is then a row, written before the key is, and
+//! whoever finds the key absent loads the row. It may be absent at any time, and a value that was lost may be loaded
+//! again, so nothing is asked of absences. A row that was loaded may be ahead of the key: until its write is
+//! acknowledged, what is read after it may be older ([`History::end_load`]).
 //!
 //! # What it costs
 //!

@@ -1,5 +1,5 @@
-//! Rules that are taken out with the tests that guard them: promises of the facade and of the link to Redis of which the
-//! nets over the protocol tell nothing, or not all.
+//! Rules that are taken out with the tests that guard them: promises of the facade and of the link to Redis of which
+//! the nets over the protocol tell nothing, or not all.
 
 use super::rules::{Edit, Rule, edit};
 

@@ -38,8 +38,8 @@ const STAMP_ON_ARRIVAL: Edit = edit(
     "let Mark { at, .. } = self.mark;\n        let epoch = self.tier.link.epoch();",
 );
 
-/// The rule whose want shows for no longer than one cycle of a server's event loop, and only on servers that acknowledge
-/// before they report: the model sees it, and no net over the real code has yet.
+/// The rule whose want shows for no longer than one cycle of a server's event loop, and only on servers that
+/// acknowledge before they report: the model sees it, and no net over the real code has yet.
 pub(super) const SEEN_BY_THE_MODEL_ALONE: &str = "a lease needs the second reply";
 
 pub(super) const RULES: &[Rule] = &[

@@ -35,8 +35,8 @@ impl Listening {
 
     /// Fails unless the key was reported since that point, by when it has to be.
     ///
-    /// A link whose word does not run out reports before the write returns. Any other reports before a proof of life whose
-    /// mark was taken after the write was acknowledged: the second one from now on is certain to be such.
+    /// A link whose word does not run out reports before the write returns. Any other reports before a proof of life
+    /// whose mark was taken after the write was acknowledged: the second one from now on is certain to be such.
     pub(super) async fn must_have_received(&self, key: &[u8], since: usize, what: &str) {
         if self.recorder.lease() != Some(Lease::Unlimited) {
             let proved = self.recorder.proofs() + 2;

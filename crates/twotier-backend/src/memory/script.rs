@@ -6,8 +6,8 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use twotier_core::{BackendError, BackendErrorKind, ChangeListener, Clock, Lease, LinkState, Namespace, Timestamp};
 
-/// Scripts the reports to one handle of a [`MemoryBackend`](crate::MemoryBackend): delays, repeats and loses them, cuts the
-/// link and restores it. Made by [`scripted_link`](crate::MemoryBackend::scripted_link).
+/// Scripts the reports to one handle of a [`MemoryBackend`](crate::MemoryBackend): delays, repeats and loses them, cuts
+/// the link and restores it. Made by [`scripted_link`](crate::MemoryBackend::scripted_link).
 ///
 /// Reports keep their order whatever is done to them, as on a connection. A scripted link has a lease like a real one:
 /// copies are served until the staleness bound has passed since the last [`heartbeat`](Self::heartbeat), which the test
@@ -84,8 +84,8 @@ impl MemoryLink {
         self.script.state.lock().repeated = repeat;
     }
 
-    /// Loses the next reports without a word, which no link that is up may do: a cache that receives nothing is stale until
-    /// the time to live of its copies ends.
+    /// Loses the next reports without a word, which no link that is up may do: a cache that receives nothing is stale
+    /// until the time to live of its copies ends.
     pub fn lose(&self, reports: u64) {
         self.script.state.lock().to_lose = reports;
     }

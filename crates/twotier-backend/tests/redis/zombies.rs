@@ -17,8 +17,8 @@ mod live {
         }
     }
 
-    /// Writes `old`, which the network keeps until the link is given up and the next has written `new`. Returns what is there
-    /// once `old` was delivered, and whether the link was fenced.
+    /// Writes `old`, which the network keeps until the link is given up and the next has written `new`. Returns what is
+    /// there once `old` was delivered, and whether the link was fenced.
     async fn undone(server: &RedisServer, url: impl Fn(&Relay) -> String) -> (String, bool) {
         let relay = Relay::start(server.addr()).await;
         let mut config = RedisConfig::new(url(&relay));

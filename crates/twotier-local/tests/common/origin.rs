@@ -6,7 +6,8 @@
 //
 // What no cache without leases closes is left out: somebody else's delete between a load and its store.
 //
-// Every step is a future that pauses where a command is sent or a reply is waited for. `crate::kit` says what that means.
+// Every step is a future that pauses where a command is sent or a reply is waited for. `crate::kit` says what that
+// means.
 
 use std::sync::{
     Arc, Mutex,

@@ -1,5 +1,5 @@
-//! Raw answers: whoever is polled makes the value, once, for everybody; nobody waits for somebody who is not polled, and
-//! nothing of an answer that nobody waits for is left.
+//! Raw answers: whoever is polled makes the value, once, for everybody; nobody waits for somebody who is not polled,
+//! and nothing of an answer that nobody waits for is left.
 
 use std::sync::{Arc, Weak};
 

@@ -81,7 +81,8 @@ fn a_late_proof_of_the_last_link_lets_no_hit_through_that_owes_a_write() {
                 tier.link_down();
                 tier.link_up(Lease::Renewed);
                 if filled_now(&tier, 1) {
-                    // Written by somebody else in the step in which we read it, and never reported: the new link is dead.
+                    // Written by somebody else in the step in which we read it, and never reported: the new link is
+                    // dead.
                     let written = time.steps();
                     time.advance(BOUND - 1);
                     let _may_be_served = tier.get("k");

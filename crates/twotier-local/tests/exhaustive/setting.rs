@@ -47,8 +47,8 @@ pub(crate) fn explore_up_to(preemptions: usize, race: impl Fn() + Send + Sync + 
     explore_under(&POLICIES, Some(preemptions), race);
 }
 
-/// Explores a race that has many executions and is not about entries: under one eviction policy, all executions or those
-/// with so many preemptions.
+/// Explores a race that has many executions and is not about entries: under one eviction policy, all executions or
+/// those with so many preemptions.
 pub(crate) fn explore_under_lru(preemptions: Option<usize>, race: impl Fn() + Send + Sync + 'static) {
     explore_under(&[Eviction::Lru], preemptions, race);
 }

@@ -59,8 +59,8 @@ pub enum WriteOutcome {
     Acknowledged,
     /// It failed before it was sent, or was refused: it has no effect, now or later.
     NotSent,
-    /// It failed after it was sent, or nobody waited for its end: it takes effect before its party's next link is up, or
-    /// never.
+    /// It failed after it was sent, or nobody waited for its end: it takes effect before its party's next link is up,
+    /// or never.
     Unknown,
 }
 

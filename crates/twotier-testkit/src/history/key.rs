@@ -147,8 +147,8 @@ impl Key {
             .filter(move |&next| self.version(next).is_some_and(deletes))
     }
 
-    /// Returns whether the last deletion before this version failed though it may have been executed: an absence that is
-    /// read after this version is then its work.
+    /// Returns whether the last deletion before this version failed though it may have been executed: an absence that
+    /// is read after this version is then its work.
     pub(super) fn is_undone_by_deletion(&self, version: u64) -> bool {
         let deletes = |version: &Version| version.change == Change::Absence && version.outcome != WriteOutcome::NotSent;
         let mut before = (self.first_remembered()..version).rev().filter_map(|earlier| self.version(earlier));

@@ -11,8 +11,8 @@ pub enum Broken {
     MadeUp,
     /// A version was seen whose write had failed before it was sent.
     NotSentSeen,
-    /// A read returned the version of a write that had failed, after a later one of the same party was acknowledged: for
-    /// the own handle at once, for others beyond the bound, and at rest in the server itself.
+    /// A read returned the version of a write that had failed, after a later one of the same party was acknowledged:
+    /// for the own handle at once, for others beyond the bound, and at rest in the server itself.
     Undone {
         /// The version that was acknowledged.
         acknowledged: u64,

@@ -50,8 +50,8 @@ pub(super) fn begin_fill(state: &mut State, config: &Config, getter: usize) -> F
     FillStart::Lead(state.epoch)
 }
 
-/// Whether a read is younger than the staleness bound, so that its answer cannot be older. With a lease the bound is the
-/// lease's mark; without one there is none in the model, but in the real code it is the clock that tells.
+/// Whether a read is younger than the staleness bound, so that its answer cannot be older. With a lease the bound is
+/// the lease's mark; without one there is none in the model, but in the real code it is the clock that tells.
 fn is_young(state: &State, config: &Config, getter: usize, flight: Flight) -> bool {
     !state.lease
         || flight.since >= state.proven

@@ -28,8 +28,8 @@ pub struct Cycles {
     pub early_replies: bool,
     /// The longest pause between two clients of one cycle, in milliseconds: a cycle takes time.
     pub pause: u64,
-    /// Whether the expiry of a key that a command finds is pushed before that command's reply, as on Redis 8, and not at
-    /// the end of the cycle.
+    /// Whether the expiry of a key that a command finds is pushed before that command's reply, as on Redis 8, and not
+    /// at the end of the cycle.
     pub expiry_at_once: bool,
 }
 

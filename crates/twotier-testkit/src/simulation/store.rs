@@ -91,7 +91,8 @@ impl Store {
             let (value, expires) = if old.is_expired(now) { (None, None) } else { (old.value.clone(), old.expires) };
             let present = history.last().expect("a history is never empty");
             if (&present.value, present.expires) != (&value, expires) {
-                // Nobody was notified, but nobody may be served the old value for longer than after a write at this moment.
+                // Nobody was notified, but nobody may be served the old value for longer than after a write at this
+                // moment.
                 let (acknowledged, by) = (Some(now), Writer::Server);
                 history.push(Version { value, at: now, acknowledged, expires, by });
             }

@@ -1,4 +1,5 @@
-//! A server that refuses one command has not gone away: reads and hits go on, loads run, and each error says what it means.
+//! A server that refuses one command has not gone away: reads and hits go on, loads run, and each error says what it
+//! means.
 
 mod live {
     use std::{error::Error as _, io, time::Duration};

@@ -194,8 +194,8 @@ impl Checker {
         Ok(())
     }
 
-    /// Judges the row that a read of a key with an origin returned. One that loads may have waited for a loader of somebody
-    /// else for so long.
+    /// Judges the row that a read of a key with an origin returned. One that loads may have waited for a loader of
+    /// somebody else for so long.
     pub(crate) fn row_read(&self, span: Span, key: &str, floor: Floor, value: &str, loader: Option<Duration>) {
         let Some(row) = row_in(value) else { return };
         let bound = self.max_staleness.max(self.op_timeout) + loader.unwrap_or_default();

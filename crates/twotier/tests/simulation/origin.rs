@@ -22,8 +22,8 @@ use crate::{
 pub(crate) enum Following {
     /// The new row is set under its key, which is never removed. Every cache loads.
     Sets,
-    /// Sets and deletions. Of each key only the cache that writes it loads it: what somebody else loads after a deletion
-    /// is for a lease at the server to order. In return the server may evict and flush.
+    /// Sets and deletions. Of each key only the cache that writes it loads it: what somebody else loads after a
+    /// deletion is for a lease at the server to order. In return the server may evict and flush.
     OwnDeletions,
 }
 
@@ -136,7 +136,8 @@ impl Origin {
             ));
         }
         let complete = rows.acknowledged().next_back().map_or(1, |(row, _)| row);
-        // A loader may be ahead of the key: until the write that follows the row has ended, the key may go on holding less.
+        // A loader may be ahead of the key: until the write that follows the row has ended, the key may go on holding
+        // less.
         let seen = if loads { row.min(complete) } else { row };
         let floor = state.floors.entry((span.cache, key.to_owned())).or_default();
         *floor = (*floor).max(seen);

@@ -14,8 +14,8 @@ use crate::{
     writes::Tried,
 };
 
-/// Longer than any call may take that has no deadline of its own: loads, whose leaders change, `clear`, and batches, whose
-/// deadline is one of progress.
+/// Longer than any call may take that has no deadline of its own: loads, whose leaders change, `clear`, and batches,
+/// whose deadline is one of progress.
 pub(crate) const LONG: Duration = Duration::from_secs(60);
 /// What timers round up.
 const TICK: Duration = Duration::from_millis(2);

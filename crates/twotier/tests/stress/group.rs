@@ -24,8 +24,8 @@ use crate::{
 /// All keys: those that are only cached come first, then those whose rows are in the origin.
 pub(crate) const KEYS: usize = CACHED_KEYS + ROW_KEYS;
 pub(crate) const CACHED_KEYS: usize = 64;
-/// How many keys have an origin, each read through every cache, but written and loaded through one alone: what others load
-/// after a deletion is for a lease at the server to order.
+/// How many keys have an origin, each read through every cache, but written and loaded through one alone: what others
+/// load after a deletion is for a lease at the server to order.
 pub(crate) const ROW_KEYS: usize = 16;
 const NAMESPACE: &str = "t";
 /// How many keys the foreign clients write, the last of those that are only cached.

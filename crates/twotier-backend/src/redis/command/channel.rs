@@ -14,8 +14,8 @@ pub(in crate::redis) enum Message<'m> {
 
 /// A channel and our own name on it.
 ///
-/// Each write is one transaction of the write and a `PUBLISH`, so messages come in the order of the writes. We receive our
-/// own messages too, and know them by the name: the cache keeps track of its own writes.
+/// Each write is one transaction of the write and a `PUBLISH`, so messages come in the order of the writes. We receive
+/// our own messages too, and know them by the name: the cache keeps track of its own writes.
 pub(in crate::redis) struct Channel {
     name: Vec<u8>,
     /// Random, chosen anew for each connection: what an older connection of ours still had under way is foreign to this

@@ -1,7 +1,7 @@
 //! The reads: value and remaining time to live, from one round trip.
 //!
-//! Values come first and the times after them: a reply too many or too few before a value makes one of these replies the
-//! wrong shape, which ends the connection before the value is returned.
+//! Values come first and the times after them: a reply too many or too few before a value makes one of these replies
+//! the wrong shape, which ends the connection before the value is returned.
 
 use bytes::Bytes;
 use redis::{Arg, Cmd, Pipeline, Value};
@@ -107,8 +107,8 @@ impl BatchRead {
 
     /// Sends it, once, in one round trip.
     ///
-    /// `MGET` answers nil for a key of another type too: when its `PTTL` says that it exists, or did a moment ago, `GET`
-    /// tells. And a user may be allowed `GET` where `MGET` is refused.
+    /// `MGET` answers nil for a key of another type too: when its `PTTL` says that it exists, or did a moment ago,
+    /// `GET` tells. And a user may be allowed `GET` where `MGET` is refused.
     pub(super) async fn ask(&mut self, connections: &Connections) -> BatchReply {
         match self.replies(connections).await {
             Ok((values, mut replies)) => {

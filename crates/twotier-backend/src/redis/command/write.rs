@@ -107,7 +107,8 @@ impl Change {
     }
 }
 
-/// Replaces a value if it still is the expected one: [scripts are executed atomically](https://redis.io/docs/latest/develop/programmability/).
+/// Replaces a value if it still is the expected one: [scripts are executed
+/// atomically](https://redis.io/docs/latest/develop/programmability/).
 ///
 /// The script is sent each time: it is shorter than the round trip that a server without it would cost.
 const REPLACE: &str = "local held = redis.call('GET', KEYS[1]) \
@@ -190,8 +191,8 @@ impl Later {
     }
 }
 
-/// Accepts parts, to be sent by a task one after the other when it is their turn. What is not sent yet when nobody waits
-/// for it any more is never sent.
+/// Accepts parts, to be sent by a task one after the other when it is their turn. What is not sent yet when nobody
+/// waits for it any more is never sent.
 fn later(connections: &Connections, parts: Vec<Vec<Change>>) -> Later {
     if parts.is_empty() {
         return Later(None);
@@ -239,8 +240,8 @@ fn is_large(part: &[Change]) -> bool {
     part.iter().any(|change| change.bytes() >= LARGE)
 }
 
-/// Sends changes over a connection. Where writers notify each other of their writes, the notice is part of one transaction
-/// with them, so that messages come in the order of the writes.
+/// Sends changes over a connection. Where writers notify each other of their writes, the notice is part of one
+/// transaction with them, so that messages come in the order of the writes.
 async fn dispatch(connections: &Connections, over: &Connection, part: &[Change]) -> Vec<BackendResult<bool>> {
     let mut commands = Pipeline::with_capacity(part.len() + 3);
     let replies = if let Reporting::Channel(channel) = connections.reporting() {

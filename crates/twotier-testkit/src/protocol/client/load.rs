@@ -57,7 +57,8 @@ pub(in crate::protocol) fn kill_load(state: &mut State, config: &Config) {
     }
 }
 
-/// A read has brought these bytes. What has read something else may be older, and whoever comes now may have seen these.
+/// A read has brought these bytes. What has read something else may be older, and whoever comes now may have seen
+/// these.
 pub(in crate::protocol) fn bind_load(state: &mut State, config: &Config, version: Version) {
     let Some(load) = state.load else { return };
     match load.saw {
