@@ -254,8 +254,8 @@ impl<V: Send + Sync + 'static> Cache<V> {
         self.runtime.run(Operation::GetOrLoad, self.cache.get_or_load(key, || async { loader() }))
     }
 
-    /// See [`Cache::get_many_or_load`](crate::Cache::get_many_or_load). The loader is an ordinary function here, and runs
-    /// on the calling thread.
+    /// See [`Cache::get_many_or_load`](crate::Cache::get_many_or_load). The loader is an ordinary function here, and
+    /// runs on the calling thread.
     ///
     /// # Errors
     ///

@@ -31,10 +31,10 @@ type Rest = Pin<Box<dyn Future<Output = ()> + Send>>;
 /// Writes that were asked for and not sent yet, in the order of the calls.
 ///
 /// Writes are sent by one at a time, so that a ticket is registered and its command handed over with no other write in
-/// between: a delete that was registered after the store of a load reaches the backend after it. A write that can be sent
-/// at once is, on the stack of its caller, unless somebody else sends or waits. What has to wait, for its turn, for a permit
-/// or for a connection, waits here and not in the futures of callers: one that is never polled again would keep its place
-/// for good. A task sends them in order, and ends when nothing waits.
+/// between: a delete that was registered after the store of a load reaches the backend after it. A write that can be
+/// sent at once is, on the stack of its caller, unless somebody else sends or waits. What has to wait, for its turn,
+/// for a permit or for a connection, waits here and not in the futures of callers: one that is never polled again would
+/// keep its place for good. A task sends them in order, and ends when nothing waits.
 pub(crate) struct WriteQueue<V> {
     state: Mutex<State<V>>,
 }
@@ -296,8 +296,8 @@ impl<V: Send + Sync + 'static> Drop for Sender<V> {
     }
 }
 
-/// The task that sends what waits. Dropped early, by the end of the runtime, it lets go of everything that waits: nothing
-/// of it is ever sent.
+/// The task that sends what waits. Dropped early, by the end of the runtime, it lets go of everything that waits:
+/// nothing of it is ever sent.
 struct SenderTask<V> {
     remote: Arc<Remote<V>>,
     ended: bool,
