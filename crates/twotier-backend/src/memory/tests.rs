@@ -130,7 +130,7 @@ async fn a_flush_by_somebody_reaches_everyone() {
 #[tokio::test]
 async fn a_handle_serves_one_cache_and_its_clone_another() {
     let a = MemoryBackend::new();
-    let _ear = attach(&a, "n").await;
+    let _listener = attach(&a, "n").await;
     let listener = Arc::new(Recorder::default());
     let error = a.attach(watch("n", &listener, None)).await.unwrap_err();
     assert_eq!(error.kind(), BackendErrorKind::Unsupported);
@@ -184,7 +184,7 @@ async fn the_link_is_as_old_as_the_attachment() {
     let a = MemoryBackend::with_clock(clock.clone());
     clock.advance(Duration::from_secs(5));
     assert!(matches!(a.link(), LinkState::Unlinked));
-    let _ear = attach(&a, "n").await;
+    let _listener = attach(&a, "n").await;
     clock.advance(Duration::from_secs(7));
     assert!(matches!(a.link(), LinkState::Up { age, .. } if age == Duration::from_secs(7)));
 }

@@ -130,9 +130,9 @@ async fn a_backend_that_hangs_is_waited_for_once_and_not_for_each_chunk() {
     let cache = text().build(backend).await.unwrap();
     faults.hang(true);
     let keys: Vec<String> = (0..1200).map(|key| key.to_string()).collect();
-    let begun = tokio::time::Instant::now();
+    let start = tokio::time::Instant::now();
     let found = cache.get_each(&keys).await;
-    assert_eq!(begun.elapsed().as_millis(), 500);
+    assert_eq!(start.elapsed().as_millis(), 500);
     assert!(found.len() == 1200 && outcomes(&found).iter().all(|outcome| outcome == "Timeout"));
     assert_eq!(cache.stats().backend.reads, 3, "its chunks go together, and none is tried again");
 }

@@ -107,8 +107,8 @@ impl Change {
     }
 }
 
-/// Replaces a value if it still is the expected one: [scripts are executed
-/// atomically](https://redis.io/docs/latest/develop/programmability/).
+/// Replaces a value if it still is the expected one:
+/// [scripts are executed atomically](https://redis.io/docs/latest/develop/programmability/).
 ///
 /// The script is sent each time: it is shorter than the round trip that a server without it would cost.
 const REPLACE: &str = "local held = redis.call('GET', KEYS[1]) \
