@@ -72,7 +72,7 @@ impl Scenario {
         }
     }
 
-    /// Says what must hold.
+    /// Returns what must hold.
     #[must_use]
     pub fn claim(self) -> &'static str {
         match self {

@@ -268,7 +268,7 @@ impl Copy {
         Ok(())
     }
 
-    /// Runs a net over the copy, and says whether it failed. That the copy does not build is an error.
+    /// Runs a net over the copy, and returns whether it failed. That the copy does not build is an error.
     fn catches(&self, net: Net) -> Outcome<bool> {
         command::output(self.cargo_test(net).args(["--quiet", "--no-run"]))?;
         let mut test = self.cargo_test(net);

@@ -75,7 +75,7 @@ impl<F: FnOnce(BackendResult<Option<Stored>>) + Send> AnswerTaker for F {
 }
 
 impl GetReply {
-    /// Wraps what is to be done with the answer: soon, without waiting, and without a panic.
+    /// Wraps a function that takes the answer: soon, without waiting, and without a panic.
     pub fn new(answer: impl FnOnce(BackendResult<Option<Stored>>) + Send + 'static) -> Self {
         Self(Box::new(answer))
     }
@@ -196,14 +196,14 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// [`BackendError::may_have_executed`].
     async fn set(&self, key: &[u8], value: Bytes, ttl: Option<Duration>) -> BackendResult<()>;
 
-    /// Removes a key and says whether it was there.
+    /// Removes a key and returns whether it was there.
     ///
     /// # Errors
     ///
     /// As [`set`](Self::set).
     async fn delete(&self, key: &[u8]) -> BackendResult<bool>;
 
-    /// Removes every key that starts with these bytes and says how many there were.
+    /// Removes every key that starts with these bytes and returns how many there were.
     /// Keys written meanwhile may or may not be removed.
     ///
     /// # Errors
@@ -211,7 +211,7 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// As [`set`](Self::set); some keys may have been removed.
     async fn clear(&self, prefix: &[u8]) -> BackendResult<u64>;
 
-    /// Replaces a value only if it is still what the caller saw, in one atomic step, and says whether it did.
+    /// Replaces a value only if it is still what the caller saw, in one atomic step, and returns whether it did.
     ///
     /// `expected` is the encoded value that must be there, `None` that there must be none; `value` is what to write,
     /// `None` to remove. A removal of what is expected to be absent does nothing and is a success.
@@ -260,8 +260,9 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
         0
     }
 
-    /// Writes many values, and says of each whether it was written, which it is unless its condition was not met: same
-    /// length and order as `writes`; of two writes to one key the later one wins. One round trip where the backend can.
+    /// Writes many values, and returns of each whether it was written, which it is unless its condition was not met:
+    /// same length and order as `writes`; of two writes to one key the later one wins. One round trip where the backend
+    /// can.
     ///
     /// Provided as one [`set`](Self::set) or [`compare_and_set`](Self::compare_and_set) after the other.
     async fn set_many(&self, writes: &[Write]) -> Vec<BackendResult<bool>> {

@@ -73,20 +73,20 @@ pub trait ChangeListener: Send + Sync + 'static {
     /// Reads epoch and clock, to be kept until the reply comes.
     fn mark(&self) -> Mark;
 
-    /// Says that every change acknowledged before `mark` has been reported: copies may be served until the staleness
+    /// Proves that every change acknowledged before `mark` has been reported: copies may be served until the staleness
     /// bound has passed since. Ignored when the epoch has changed.
     fn proof_of_life(&self, mark: Mark);
 
-    /// Says that the key changed or went away. `key` is the name in the backend, namespace included.
+    /// Reports that the key changed or went away. `key` is the name in the backend, namespace included.
     fn changed(&self, key: &[u8]);
 
-    /// Says that everything may have changed.
+    /// Reports that everything may have changed.
     fn flushed(&self);
 
-    /// Says that changes are reported from now on. Copies from before are never served again.
+    /// Notifies that changes are reported from now on. Copies from before are never served again.
     fn link_up(&self, lease: Lease);
 
-    /// Says that changes are not reported any more. Nothing is served or kept locally until the link is up again.
+    /// Notifies that changes are not reported any more. Nothing is served or kept locally until the link is up again.
     fn link_down(&self);
 }
 

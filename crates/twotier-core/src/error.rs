@@ -96,7 +96,7 @@ pub enum Error {
         operation: Operation,
         /// Where.
         namespace: Namespace,
-        /// What the backend said.
+        /// The cause that the backend gave.
         source: BackendError,
     },
     /// The operation did not end within its deadline. A write that was sent may still take effect; one that was not
@@ -133,7 +133,7 @@ pub enum Error {
         operation: Operation,
         /// Where.
         namespace: Namespace,
-        /// What the codec said.
+        /// The cause that the codec gave.
         source: CodecError,
     },
     /// An encoded value is over the limit; nothing was written, or nothing was kept.
@@ -368,7 +368,7 @@ impl BackendError {
         self
     }
 
-    /// Says that nothing was sent, and never will be: the command that failed has had no effect.
+    /// Records that nothing was sent, and never will be: the command that failed has had no effect.
     #[must_use]
     pub fn not_sent(mut self) -> Self {
         self.executed = false;
@@ -417,12 +417,12 @@ pub struct CodecError {
 }
 
 impl CodecError {
-    /// Says that a value could not be encoded.
+    /// Reports that a value could not be encoded.
     pub fn encoding(codec: &'static str, reason: impl Into<Cow<'static, str>>) -> Self {
         Self { codec, decoding: false, reason: reason.into() }
     }
 
-    /// Says that bytes from the backend could not be decoded.
+    /// Reports that bytes from the backend could not be decoded.
     pub fn decoding(codec: &'static str, reason: impl Into<Cow<'static, str>>) -> Self {
         Self { codec, decoding: true, reason: reason.into() }
     }

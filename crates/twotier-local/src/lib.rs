@@ -70,7 +70,7 @@
 //! assert!(ticket.fill(value, Digest::of(bytes), bytes.len(), Some(Duration::from_secs(60))));
 //! assert_eq!(tier.get("42").as_deref(), Some("Ada"));
 //!
-//! // Another client writes the key: the backend says so, and the copy is gone.
+//! // Another client writes the key: the backend reports it, and the copy is gone.
 //! tier.changed(b"users:42");
 //! assert_eq!(tier.get("42"), None);
 //! # Ok::<(), twotier_core::ConfigError>(())

@@ -88,7 +88,7 @@ where
     }
 }
 
-/// The right to store what a loader brings, and the duty to say how the load ended.
+/// The right to store what a loader brings, and the duty to report how the load ended.
 ///
 /// Taken by [`LocalTier::load`] *before* the backend is read. Any news about the key takes the right away. Dropping the
 /// ticket abandons the load: those who joined elect another leader.

@@ -336,7 +336,7 @@ impl<T, F, L> Shard<T, F, L> {
         Some(write)
     }
 
-    /// Ends a load, and says whether it brought a value.
+    /// Ends a load; `loaded` is whether it brought a value.
     ///
     /// A value whose load is dead may be newer than what is kept or about to be kept, as a refused answer may be:
     /// serving that afterwards would go back in time.

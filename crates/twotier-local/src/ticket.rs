@@ -59,7 +59,7 @@ impl<T, E> TicketState<T, E> {
     }
 }
 
-/// The right to put in what a read of the backend brings, and the duty to say how it ended.
+/// The right to put in what a read of the backend brings, and the duty to report how it ended.
 ///
 /// Taken by [`LocalTier::read`](crate::LocalTier::read) *before* the command is sent, and travels with the request. Any
 /// news about the key takes the right away. Dropping the ticket abandons the read: those who joined elect another
@@ -115,8 +115,8 @@ impl<T: Clone, E> FillTicket<T, E> {
     /// the value weighs; `life` is how long a copy may live from the moment the command was sent, `None` when it may
     /// not be kept at all.
     ///
-    /// The caller may use the value in any case: it is what the backend said. So may those who joined before the key
-    /// changed. An older value of the key is gone afterwards unless its bytes are the same.
+    /// The caller may use the value in any case: it is what the backend returned. So may those who joined before the
+    /// key changed. An older value of the key is gone afterwards unless its bytes are the same.
     pub fn fill(mut self, value: T, digest: Digest, value_bytes: usize, life: Option<Duration>) -> bool {
         let shared = value.clone();
         let new = self.state.entry(value, digest, value_bytes, life);

@@ -135,7 +135,7 @@ impl History {
         }
     }
 
-    /// Says that this key has an origin.
+    /// Declares that this key has an origin.
     #[must_use]
     pub fn with_origin(mut self, key: usize) -> Self {
         self.keys[key].set_origin();
@@ -169,18 +169,18 @@ impl History {
         Worst { hit, calm_hit, read }
     }
 
-    /// Says whether no fault is in force, which only sorts the figures.
+    /// Records whether no fault is in force, which only sorts the figures.
     pub fn set_calm(&self, calm: bool) {
         self.calm.store(calm, SeqCst);
     }
 
-    /// Says that from now on the server may lose data, whatever was or is being written.
+    /// Records that from now on the server may lose data, whatever was or is being written.
     pub fn losing(&self, at: HistoryTime) {
         self.losses.begin(at);
     }
 
-    /// Says that the server loses nothing any more. `everything` is whether nothing that had been acknowledged before
-    /// [`losing`](Self::losing) is left.
+    /// Records that the server loses nothing any more. `everything` is whether nothing that had been acknowledged
+    /// before [`losing`](Self::losing) is left.
     pub fn lost(&self, everything: bool, at: HistoryTime) {
         self.losses.end(everything, at);
     }

@@ -1,4 +1,4 @@
-//! What `health` says.
+//! What `health` returns.
 
 use std::{fmt, time::Duration};
 

@@ -190,7 +190,7 @@ impl<V: Send + Sync + 'static> Tiers<V> {
         self.remote.written(write).await
     }
 
-    /// Deletes many keys, and says how many were there.
+    /// Deletes many keys, and returns how many were there.
     pub(crate) async fn delete_many(&self, keys: &[&str]) -> Result<usize> {
         let operation = Operation::DeleteMany;
         self.check_keys(operation, keys).await?;

@@ -401,7 +401,7 @@ pub(super) const GUARDED: &[Guarded] = &[
         &["far_away::live::a_link_over_300_ms_is_made_with_every_default_and_comes_back_after_a_cut"],
     ),
     guarded(
-        "a staleness bound that is too small is said",
+        "a staleness bound that is too small is reported",
         &[edit(HEALTH, "if broadcast && needed >= bound {", "if broadcast && needed >= bound && closed {")],
         &["far_away::live::a_staleness_bound_that_two_round_trips_use_up_is_said"],
     ),

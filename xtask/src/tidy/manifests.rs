@@ -1,4 +1,4 @@
-//! What every manifest says.
+//! What every manifest holds.
 
 use std::path::Path;
 

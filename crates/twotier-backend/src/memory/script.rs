@@ -26,7 +26,7 @@ pub struct MemoryLink {
     script: Arc<Script>,
 }
 
-/// What one report says.
+/// What one report is about.
 #[derive(Clone, Debug)]
 pub(super) enum Report {
     Keys(Vec<Bytes>),
@@ -63,7 +63,7 @@ impl MemoryLink {
         self.script.state.lock().held = true;
     }
 
-    /// Delivers the oldest reports that are kept back, and says how many are left.
+    /// Delivers the oldest reports that are kept back, and returns how many are left.
     pub fn deliver(&self, reports: usize) -> usize {
         let mut state = self.script.state.lock();
         for _ in 0..reports {
@@ -90,7 +90,7 @@ impl MemoryLink {
         self.script.state.lock().to_lose = reports;
     }
 
-    /// Makes a heartbeat, and says whether it was answered: not while reports are kept back or the link is down.
+    /// Makes a heartbeat, and returns whether it was answered: not while reports are kept back or the link is down.
     pub fn heartbeat(&self) -> bool {
         let state = self.script.state.lock();
         match &state.listener {

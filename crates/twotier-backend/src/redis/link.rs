@@ -213,7 +213,7 @@ impl Link {
         let Some(generation) = generation else { return };
         let (shared, watch) = (Arc::clone(&self.shared), control.watch.clone());
         let gone = Gone { shared: Arc::clone(&shared), generation, watch: watch.clone() };
-        // Without a runtime it is gone before it began, which is said to whoever waits.
+        // Without a runtime it is gone before it began, which is reported to whoever waits.
         if let Ok(runtime) = Handle::try_current() {
             let task = async move {
                 let _gone = gone;
@@ -242,7 +242,7 @@ impl LinkInner {
     /// Returns what an operation gets without waiting, `None` when it has to wait.
     fn known(&self) -> Option<BackendResult<Connections>> {
         match &self.state.lock().phase {
-            // Lost, but the supervisor has not said so yet: as good as connecting.
+            // Lost, but the supervisor has not reported it yet: as good as connecting.
             Phase::Up(up) if up.connections.loss().is_declared() => None,
             Phase::Up(up) => Some(Ok(up.connections.clone())),
             Phase::Down { cause, .. } => Some(Err(cause.clone())),
@@ -321,7 +321,7 @@ impl LinkInner {
 }
 
 /// The end of a supervisor, however it comes: with its runtime, or by a panic. One that was stopped has another
-/// generation than the state, and nothing to say any more.
+/// generation than the state, and nothing to report any more.
 struct Gone {
     shared: Arc<LinkInner>,
     generation: u64,

@@ -205,7 +205,7 @@ pub(crate) fn read(tier: &Tier, backend: &Backend) -> u64 {
     })
 }
 
-/// Goes on from what the tier said, until there is an answer.
+/// Goes on from what the tier returned, until there is an answer.
 pub(crate) fn go_on(tier: &Tier, mut next: Read<u64, &'static str>, fetch: impl Fn(Ticket) -> u64) -> u64 {
     loop {
         match next {

@@ -104,7 +104,7 @@ impl Key {
         slot.seen.load(SeqCst)
     }
 
-    /// Notes that a read returned a version, and says how its write ended as far as that is known.
+    /// Notes that a read returned a version, and returns how its write ended as far as that is known.
     pub(super) fn see(&self, version: u64) -> WriteOutcome {
         let outcome = |version| self.version(version).map_or(WriteOutcome::Acknowledged, |version| version.outcome);
         if outcome(version) == WriteOutcome::Acknowledged {

@@ -294,7 +294,7 @@ impl Server {
         self.push(cycle);
     }
 
-    /// Lets time pass between two requests, and says whether the server still lives.
+    /// Lets time pass between two requests, and returns whether the server still lives.
     async fn goes_on(&self, life: u64) -> bool {
         let pause = self.with(|state| match self.cycles.pause {
             _ if state.quick => 0,

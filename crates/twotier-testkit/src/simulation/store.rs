@@ -62,7 +62,7 @@ impl Store {
         history.len() - 1
     }
 
-    /// Says when the reply to the command that made a version left.
+    /// Records when the reply to the command that made a version left.
     pub(super) fn acknowledge(&mut self, key: &str, index: usize, now: Duration) {
         if let Some(version) = self.histories.get_mut(key).and_then(|history| history.get_mut(index)) {
             version.acknowledged = Some(now);

@@ -48,7 +48,7 @@ async fn a_failed_batch_leaves_no_local_copy_and_no_one_waiting() {
     assert_eq!(cache.stats().local.size, 2, "and they are kept again");
 }
 
-/// Says of each result what it is, in one word.
+/// Returns of each result what it is, in one word.
 fn outcomes<T: std::fmt::Debug>(results: &[twotier::Result<T>]) -> Vec<String> {
     let word = |result: &twotier::Result<T>| match result {
         Ok(value) => format!("{value:?}"),

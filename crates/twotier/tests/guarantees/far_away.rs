@@ -1,5 +1,5 @@
 //! A server at the other end of the world: links are made, batches make progress, and a bound that is too small is
-//! said.
+//! reported.
 
 mod live {
     use std::time::Duration;

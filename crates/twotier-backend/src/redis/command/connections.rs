@@ -40,7 +40,7 @@ pub(in crate::redis) enum Reporting {
     None,
     /// The server pushes every change, in the order of its execution.
     Broadcast,
-    /// Writers say so on a channel: so do we, with each write.
+    /// Writers publish their writes on a channel: so do we, with each write.
     Channel(Arc<Channel>),
 }
 

@@ -1,4 +1,4 @@
-//! The writes: how each operation is said in Redis, and how its replies are read.
+//! The writes: the commands of each operation, and how its replies are read.
 
 use std::{future::poll_fn, pin::pin, task::Poll, time::Duration};
 
@@ -59,7 +59,7 @@ impl Change {
             }
     }
 
-    fn say(&self, commands: &mut Pipeline) {
+    fn encode(&self, commands: &mut Pipeline) {
         let key = &self.key[..];
         match &self.action {
             Action::Set { value, ttl } => {
@@ -246,7 +246,7 @@ async fn dispatch(connections: &Connections, over: &Connection, part: &[Change])
     let mut commands = Pipeline::with_capacity(part.len() + 3);
     let replies = if let Reporting::Channel(channel) = connections.reporting() {
         transaction::begin(&mut commands);
-        part.iter().for_each(|change| change.say(&mut commands));
+        part.iter().for_each(|change| change.encode(&mut commands));
         commands.cmd("PUBLISH").arg(channel.name()).arg(channel.keys(part.iter().map(|change| &change.key[..])));
         commands.cmd("EXEC");
         let asked = over.ask(&commands, part.len() + 3).await;
@@ -254,7 +254,7 @@ async fn dispatch(connections: &Connections, over: &Connection, part: &[Change])
             transaction::end(&mut replies, part.len() + 1, |index| part.get(index).map_or("PUBLISH", Change::command))
         })
     } else {
-        part.iter().for_each(|change| change.say(&mut commands));
+        part.iter().for_each(|change| change.encode(&mut commands));
         over.ask(&commands, part.len()).await
     };
     match replies {

@@ -317,7 +317,7 @@ fn may_write(replies: &mut Reply, namespace: &Namespace) -> BackendResult<Option
     }
 }
 
-/// Says what a user lacks.
+/// Describes what a user lacks.
 fn with_cure(cause: BackendError, command: &str, namespace: &Namespace) -> BackendError {
     if cause.code() != Some("NOPERM") {
         return cause;
