@@ -428,7 +428,7 @@ impl<T, F, L> Shard<T, F, L> {
         true
     }
 
-    /// Makes the registered read worthless: its answer is not kept, and nobody joins it any more. Those who joined are
+    /// Kills the registered read: its answer is not kept, and nobody joins it any more. Those who joined are
     /// given the answer when its leader, who still holds the flight, ends.
     fn kill_flight(&mut self, hash: u64, key: &str) {
         let _dead = self.flights.remove_if(hash, key, |_| true);

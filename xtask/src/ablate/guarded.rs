@@ -196,8 +196,8 @@ pub(super) const GUARDED: &[Guarded] = &[
         "a write that was given up is never sent",
         &[edit(
             WRITE_QUEUE,
-            "if !claim.decide(if permit.is_ok() { SENT } else { GIVEN_UP }) && permit.is_ok() {",
-            "if !claim.decide(if permit.is_ok() { SENT } else { GIVEN_UP }) && permit.is_err() {",
+            "if !send_state.decide(if permit.is_ok() { SENT } else { GIVEN_UP }) && permit.is_ok() {",
+            "if !send_state.decide(if permit.is_ok() { SENT } else { GIVEN_UP }) && permit.is_err() {",
         )],
         &[
             "unsent_writes::a_write_that_is_dropped_before_it_was_sent_never_is",
@@ -217,8 +217,8 @@ pub(super) const GUARDED: &[Guarded] = &[
         "a write that was given up says that it was not sent",
         &[edit(
             WRITE_QUEUE,
-            "!self.claim.decide(GIVEN_UP) && self.was_sent()",
-            "!self.claim.decide(GIVEN_UP) || !self.was_sent()",
+            "!self.send_state.decide(GIVEN_UP) && self.was_sent()",
+            "!self.send_state.decide(GIVEN_UP) || !self.was_sent()",
         )],
         &[
             "unsent_writes::what_is_not_sent_by_its_deadline_never_is_and_its_error_says_so",
@@ -229,8 +229,8 @@ pub(super) const GUARDED: &[Guarded] = &[
         "what has to wait stands behind what waits already",
         &[edit(
             WRITE_QUEUE,
-            "return self.queue(terms, claim, start, VecDeque::push_back) };",
-            "return self.queue(terms, claim, start, VecDeque::push_front) };",
+            "return self.queue(terms, send_state, start, VecDeque::push_back) };",
+            "return self.queue(terms, send_state, start, VecDeque::push_front) };",
         )],
         &["unsent_writes::writes_of_every_kind_reach_the_backend_in_the_order_of_the_calls"],
     ),
@@ -320,11 +320,15 @@ pub(super) const GUARDED: &[Guarded] = &[
                 "#[derive(Debug, Default)]\nstruct SendState(AtomicU8);",
                 "#[derive(Default)]\nstruct SendState(AtomicU8, Mutex<Option<Rest>>);",
             ),
-            edit(WRITE_QUEUE, "            self.runtime.spawn(rest);\n", "            *claim.1.lock() = Some(rest);\n"),
+            edit(
+                WRITE_QUEUE,
+                "            self.runtime.spawn(rest);\n",
+                "            *send_state.1.lock() = Some(rest);\n",
+            ),
             edit(
                 WRITE_QUEUE,
                 "        match self.timeout(self.settings.op_timeout, &mut write.outcome).await {",
-                "        let claim = Arc::clone(&write.claim);\n        let polled = std::future::poll_fn(|context| {\n            let rest = claim.1.lock().take();\n            if let Some(mut rest) = rest {\n                if rest.as_mut().poll(context).is_pending() {\n                    *claim.1.lock() = Some(rest);\n                }\n            }\n            Pin::new(&mut write.outcome).poll(context)\n        });\n        match self.timeout(self.settings.op_timeout, polled).await {",
+                "        let send_state = Arc::clone(&write.send_state);\n        let polled = std::future::poll_fn(|context| {\n            let rest = send_state.1.lock().take();\n            if let Some(mut rest) = rest {\n                if rest.as_mut().poll(context).is_pending() {\n                    *send_state.1.lock() = Some(rest);\n                }\n            }\n            Pin::new(&mut write.outcome).poll(context)\n        });\n        match self.timeout(self.settings.op_timeout, polled).await {",
             ),
         ],
         &["slow_consumers::calls_that_are_polled_once_and_then_kept_give_their_permits_back"],

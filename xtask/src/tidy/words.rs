@@ -37,6 +37,7 @@ const NAMES: &[(&str, &str)] = &[
     ("Stub", "TicketState"),
     ("stub", "state"),
     ("Claim", "TicketId"),
+    ("claim", "ticket"),
     ("Moment", "a time"),
     ("moment", "a time"),
     ("Begun", "FillStart"),
