@@ -123,8 +123,8 @@ fn load(folder: &Path, name: &str) -> Result<Vec<u64>> {
     let stored = |name: &str| trace::load(&PathBuf::from(folder).join(format!("{name}.u64.zst")));
     if name == MIX {
         let (sprite, turns) = (stored("sprite")?, stored(LOOP)?);
-        let apart = turns.iter().map(|key| key + (1 << 40));
-        return Ok(sprite.iter().copied().chain(apart).chain(sprite.iter().copied()).collect());
+        let shifted = turns.iter().map(|key| key + (1 << 40));
+        return Ok(sprite.iter().copied().chain(shifted).chain(sprite.iter().copied()).collect());
     }
     match trace::synthetic(name) {
         Some(accesses) => Ok(accesses),

@@ -7,7 +7,7 @@ use std::{
 
 use crate::stopwatch::Stopwatch;
 
-/// How long nothing may be heard before a detail is worth a line.
+/// How long nothing may be printed before a detail is worth a line.
 const SILENCE: Duration = Duration::from_secs(1);
 
 /// Prints the steps of a run with the time since its start.
@@ -25,14 +25,14 @@ impl Progress {
         Self { clock: Stopwatch::start(), last: AtomicU64::new(0) }
     }
 
-    /// Says what comes next.
+    /// Prints what comes next.
     #[allow(clippy::print_stderr, reason = "a person waits for up to two minutes")]
     pub fn step(&self, what: &str) {
         eprintln!("[{:5.1} s] {what}", self.seconds());
         self.last.store(self.milliseconds(), Ordering::Relaxed);
     }
 
-    /// Says how far a step has come, unless the last line is so young that nobody waits.
+    /// Prints how far a step has come, unless the last line is so young that nobody waits.
     pub fn detail(&self, what: &str) {
         let silent = self.milliseconds().saturating_sub(self.last.load(Ordering::Relaxed));
         if Duration::from_millis(silent) > SILENCE {

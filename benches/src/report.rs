@@ -140,7 +140,7 @@ fn scenarios(verdicts: &[Verdict]) -> String {
     let header: Vec<&str> = header.iter().map(String::as_str).chain(stages.iter().copied()).collect();
     let mut table = Table::new(&header);
     for scenario in Scenario::ALL {
-        let mut cells = vec![scenario.name().to_owned(), scenario.claim().to_owned()];
+        let mut cells = vec![scenario.name().to_owned(), scenario.expectation().to_owned()];
         for stage in &stages {
             let verdict = verdicts.iter().find(|verdict| verdict.scenario == scenario && verdict.stage == *stage);
             cells.push(match verdict {

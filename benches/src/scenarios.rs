@@ -72,9 +72,9 @@ impl Scenario {
         }
     }
 
-    /// Says what must hold.
+    /// Returns what must hold.
     #[must_use]
-    pub fn claim(self) -> &'static str {
+    pub fn expectation(self) -> &'static str {
         match self {
             Self::Disabled => "off: each read is one backend read; nothing held, no hit or miss counted",
             Self::Cold => "the first read of each key misses and fills, the second is a hit",

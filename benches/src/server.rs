@@ -49,7 +49,7 @@ impl Server {
         Ok(Some(Self::connect(private.url(), Some(private))?))
     }
 
-    /// Says why [`find`](Self::find) found none, and what can be done.
+    /// Explains why [`find`](Self::find) found none, and what can be done.
     #[must_use]
     pub fn none() -> String {
         format!("{URL} is not set, and no redis-server or valkey-server is in PATH; `cargo xtask test` installs one")

@@ -1,9 +1,10 @@
-//! `cargo xtask ablate`: takes one rule of the coherence protocol after the other out of a copy of the sources, and sees
-//! which of the nets catches it.
+//! `cargo xtask ablate`: takes one rule of the coherence protocol after the other out of a copy of the sources, and
+//! sees which of the nets catches it.
 //!
-//! The rules are taken out of the text, so nothing in the library knows of this. The model of the protocol has ablations
-//! of its own, which are tests (`crates/twotier-testkit/tests/protocol/rules.rs`); these here show that the nets over the
-//! *real* code can fail. Rules of which one guarantee alone tells are taken out with the test that guards them.
+//! The rules are taken out of the text, so nothing in the library knows of this. The model of the protocol has
+//! ablations of its own, which are tests (`crates/twotier-testkit/tests/protocol/rules.rs`); these here show that the
+//! nets over the *real* code can fail. Rules of which one guarantee alone tells are taken out with the test that guards
+//! them.
 
 mod guarded;
 mod rules;
@@ -267,7 +268,7 @@ impl Copy {
         Ok(())
     }
 
-    /// Runs a net over the copy, and says whether it failed. That the copy does not build is an error.
+    /// Runs a net over the copy, and returns whether it failed. That the copy does not build is an error.
     fn catches(&self, net: Net) -> Outcome<bool> {
         command::output(self.cargo_test(net).args(["--quiet", "--no-run"]))?;
         let mut test = self.cargo_test(net);
@@ -278,7 +279,8 @@ impl Copy {
         Ok(!status.success())
     }
 
-    /// Runs some of the guarantees over the copy, and returns how many passed. That the copy does not build is an error.
+    /// Runs some of the guarantees over the copy, and returns how many passed. That the copy does not build is an
+    /// error.
     fn passes(&self, tests: &BTreeSet<&str>) -> Outcome<u64> {
         command::output(self.cargo_test(Net::Guarantees).args(["--quiet", "--no-run"]))?;
         let mut cargo = self.cargo_test(Net::Guarantees);

@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_step_with_a_failure_is_told_from_one_without() {
+    fn a_step_with_a_failure_is_distinguished_from_one_without() {
         let time = Duration::from_secs(75);
         assert_eq!(line("test", Totals::PASSED, time), "test           ok        1 min 15 s");
         assert!(line("test", Totals::FAILED, time).contains("FAILED"));

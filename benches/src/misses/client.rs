@@ -13,8 +13,8 @@ use super::load::{Keys, Sample, load};
 /// Which client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// As the crate sets it up: Nagle's algorithm is on, so that writes wait for the acknowledgement of those before them
-    /// and then go together. A batch made by the kernel, which is why it is the faster one on a near network.
+    /// As the crate sets it up: Nagle's algorithm is on, so that writes wait for the acknowledgement of those before
+    /// them and then go together. A batch made by the kernel, which is why it is the faster one on a near network.
     RedisRs,
     /// Each command is sent at once.
     RedisRsAtOnce,
@@ -62,7 +62,7 @@ impl Client {
                 let backend = RedisBackend::new(server.url())?;
                 let watch = Watch {
                     namespace: Namespace::new(namespace)?,
-                    listener: Arc::new(Unheard),
+                    listener: Arc::new(Ignored),
                     max_staleness: Duration::from_secs(2),
                     coherence: Some(Coherence::Broadcast),
                     max_value_bytes: usize::MAX,
@@ -162,11 +162,11 @@ pub(super) async fn redis_rs(url: &str, at_once: bool) -> Result<redis::aio::Mul
     Ok(redis::Client::open(info)?.get_multiplexed_async_connection().await?)
 }
 
-/// Hears of changes and does nothing about them: the backend by itself keeps nothing.
+/// Ignores every change: the backend by itself keeps nothing.
 #[derive(Debug)]
-struct Unheard;
+struct Ignored;
 
-impl ChangeListener for Unheard {
+impl ChangeListener for Ignored {
     fn mark(&self) -> Mark {
         Mark { epoch: 1, at: Timestamp::ZERO }
     }

@@ -70,7 +70,7 @@ pub use batches::{
 };
 pub use changes::{
     a_fill_that_crosses_a_change_is_reported, a_foreign_change_after_our_own_is_reported,
-    a_handle_serves_one_listener_only, a_listener_that_asked_for_nothing_hears_nothing,
+    a_handle_serves_one_listener_only, a_listener_that_asked_for_nothing_receives_nothing,
     a_write_from_outside_is_reported, attaching_brings_the_link_up, every_foreign_batch_is_reported,
     every_foreign_clear_is_reported, every_foreign_delete_is_reported, every_foreign_write_is_reported,
     keys_of_other_namespaces_are_not_reported,
@@ -168,7 +168,7 @@ macro_rules! __with_conformance_checks {
             a_write_from_outside_is_reported
             a_fill_that_crosses_a_change_is_reported
             keys_of_other_namespaces_are_not_reported
-            a_listener_that_asked_for_nothing_hears_nothing
+            a_listener_that_asked_for_nothing_receives_nothing
             a_handle_serves_one_listener_only
             closing_takes_the_link_down
             a_closed_handle_refuses_every_call

@@ -75,7 +75,7 @@ impl<F: FnOnce(BackendResult<Option<Stored>>) + Send> AnswerTaker for F {
 }
 
 impl GetReply {
-    /// Wraps what is to be done with the answer: soon, without waiting, and without a panic.
+    /// Wraps a function that takes the answer: soon, without waiting, and without a panic.
     pub fn new(answer: impl FnOnce(BackendResult<Option<Stored>>) + Send + 'static) -> Self {
         Self(Box::new(answer))
     }
@@ -112,8 +112,8 @@ pub struct Watch {
     pub max_staleness: Duration,
     /// The mode asked for; `None` is the best the backend has.
     pub coherence: Option<Coherence>,
-    /// The largest value that is of any use to the reader, in bytes. A backend may read a larger one, or fail that read with
-    /// [`BackendErrorKind::ValueTooLarge`](twotier_core::BackendErrorKind::ValueTooLarge), and no other.
+    /// The largest value that is of any use to the reader, in bytes. A backend may read a larger one, or fail that read
+    /// with [`BackendErrorKind::ValueTooLarge`](twotier_core::BackendErrorKind::ValueTooLarge), and no other.
     pub max_value_bytes: usize,
 }
 
@@ -141,22 +141,22 @@ pub struct Attachment {
 ///
 /// - **Keys** come with their namespace, are not empty and may hold any bytes. Values may hold any bytes and may be
 ///   empty; an empty value is not an absent one.
-/// - **Expiry**: a value whose time to live has passed is never returned. The remaining time to live comes from the same
-///   round trip as the value and is never longer than the truth by more than a millisecond.
+/// - **Expiry**: a value whose time to live has passed is never returned. The remaining time to live comes from the
+///   same round trip as the value and is never longer than the truth by more than a millisecond.
 /// - **Order**: a call that *starts* after another call *returned* takes effect after it.
 /// - **A write is sent at once or never**: the future of a write hands its command over when it is polled for the first
 ///   time, or ends with an error that says [`not_sent`](BackendError::not_sent). It does not wait for a connection:
 ///   [`ready`](Self::ready) does, and is awaited before. So writes reach the store in the order in which their futures
 ///   were first polled, and one that was given up before that has no effect.
 /// - **A write that failed** and may have been executed takes effect before the next link is up, or never.
-/// - **Futures may be dropped** at any time. A dropped write may or may not have taken effect; nothing else is lost, and
-///   no later call hangs or sees a reply that was meant for another.
+/// - **Futures may be dropped** at any time. A dropped write may or may not have taken effect; nothing else is lost,
+///   and no later call hangs or sees a reply that was meant for another.
 /// - **Every call ends**: with an error rather than never. Whoever calls adds a deadline of its own.
-/// - **Batches** return one result for each item, in the order of the items. An item that fails does not fail the others.
-///   A failed batch as a whole is one error for each item.
+/// - **Batches** return one result for each item, in the order of the items. An item that fails does not fail the
+///   others. A failed batch as a whole is one error for each item.
 /// - **Errors** never hold values, keys or credentials.
-/// - **Changes**: what [`attach`](Self::attach) promises is written at [`ChangeListener`]. A backend that cannot keep it
-///   says [`Coherence::None`].
+/// - **Changes**: what [`attach`](Self::attach) promises is written at [`ChangeListener`]. A backend that cannot keep
+///   it says [`Coherence::None`].
 ///
 /// The suite `conformance` checks all of this that can be checked from outside.
 #[async_trait]
@@ -179,8 +179,9 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// When the backend cannot be reached or refuses, for instance because the key holds another type.
     async fn get(&self, key: &[u8]) -> BackendResult<Option<Stored>>;
 
-    /// Starts a read whose answer is handed over as soon as it is there, by a task of the backend's own: nobody need poll
-    /// anything. Gives the reply back when it cannot: the caller then runs [`get`](Self::get) in a task of its own.
+    /// Starts a read whose answer is handed over as soon as it is there, by a task of the backend's own: nobody need
+    /// poll anything. Gives the reply back when it cannot: the caller then runs [`get`](Self::get) in a task of its
+    /// own.
     ///
     /// The command may be sent together with others, but not before this call. Provided as "it cannot".
     fn start_get(&self, _key: &[u8], reply: GetReply) -> Option<GetReply> {
@@ -195,14 +196,14 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// [`BackendError::may_have_executed`].
     async fn set(&self, key: &[u8], value: Bytes, ttl: Option<Duration>) -> BackendResult<()>;
 
-    /// Removes a key and says whether it was there.
+    /// Removes a key and returns whether it was there.
     ///
     /// # Errors
     ///
     /// As [`set`](Self::set).
     async fn delete(&self, key: &[u8]) -> BackendResult<bool>;
 
-    /// Removes every key that starts with these bytes and says how many there were.
+    /// Removes every key that starts with these bytes and returns how many there were.
     /// Keys written meanwhile may or may not be removed.
     ///
     /// # Errors
@@ -210,7 +211,7 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// As [`set`](Self::set); some keys may have been removed.
     async fn clear(&self, prefix: &[u8]) -> BackendResult<u64>;
 
-    /// Replaces a value only if it is still what the caller saw, in one atomic step, and says whether it did.
+    /// Replaces a value only if it is still what the caller saw, in one atomic step, and returns whether it did.
     ///
     /// `expected` is the encoded value that must be there, `None` that there must be none; `value` is what to write,
     /// `None` to remove. A removal of what is expected to be absent does nothing and is a success.
@@ -241,8 +242,8 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
         results
     }
 
-    /// Reads many values as [`get_many`](Self::get_many) does, and hands each answer over as soon as it is there, exactly
-    /// one for each key, in any order.
+    /// Reads many values as [`get_many`](Self::get_many) does, and hands each answer over as soon as it is there,
+    /// exactly one for each key, in any order.
     ///
     /// Provided as one [`get_many`](Self::get_many).
     async fn get_each(&self, keys: &[Bytes], answers: AnswerSink<'_>) {
@@ -259,8 +260,9 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
         0
     }
 
-    /// Writes many values, and says of each whether it was written, which it is unless its condition was not met: same
-    /// length and order as `writes`; of two writes to one key the later one wins. One round trip where the backend can.
+    /// Writes many values, and returns of each whether it was written, which it is unless its condition was not met:
+    /// same length and order as `writes`; of two writes to one key the later one wins. One round trip where the backend
+    /// can.
     ///
     /// Provided as one [`set`](Self::set) or [`compare_and_set`](Self::compare_and_set) after the other.
     async fn set_many(&self, writes: &[Write]) -> Vec<BackendResult<bool>> {
@@ -312,8 +314,8 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
 
     /// Ends the link: every later call but this one is an error of kind `Closed`.
     ///
-    /// Provided as nothing at all, for backends that hold nothing and so have nothing to end; a cache refuses later calls
-    /// by itself.
+    /// Provided as nothing at all, for backends that hold nothing and so have nothing to end; a cache refuses later
+    /// calls by itself.
     async fn close(&self) {}
 }
 

@@ -25,7 +25,8 @@ use self::{
 pub use counts::OperationCounts;
 pub use script::MemoryLink;
 
-/// Holds values in this process's own memory, with the semantics of Redis: real expiry, and invalidation between caches.
+/// Holds values in this process's own memory, with the semantics of Redis: real expiry, and invalidation between
+/// caches.
 ///
 /// For development, tests and demonstrations. Nothing here falls back to it silently: a cache has it only if it was
 /// built with it.
@@ -33,12 +34,12 @@ pub use script::MemoryLink;
 /// A **clone is another client of the same store**, as a second connection is one to a server.
 /// Each handle serves one cache: give the first cache the backend and every further one a clone.
 /// Every change made through one handle is reported to the listeners of all others whose namespace it concerns, before
-/// the call that made it returns. So the word of its link is [`Lease::Unlimited`](twotier_core::Lease): another cache of this process never
-/// serves what was overwritten by a call that has returned.
+/// the call that made it returns. So the word of its link is [`Lease::Unlimited`](twotier_core::Lease): another cache
+/// of this process never serves what was overwritten by a call that has returned.
 ///
 /// Expiry is not reported: every copy carries its own deadline. Expired values are freed by the next write.
-/// All calls complete at once, and none fails but on a closed handle; [`FaultyBackend`](crate::FaultyBackend) is there to
-/// change that, and [`scripted_link`](Self::scripted_link) to delay, repeat and lose what is reported.
+/// All calls complete at once, and none fails but on a closed handle; [`FaultyBackend`](crate::FaultyBackend) is there
+/// to change that, and [`scripted_link`](Self::scripted_link) to delay, repeat and lose what is reported.
 ///
 /// # Examples
 ///
@@ -138,8 +139,8 @@ impl MemoryBackend {
         self.shared.counters.snapshot()
     }
 
-    /// Puts the link of this handle into the hands of a test. Call it before the handle is given to a cache; later calls
-    /// return the same link.
+    /// Puts the link of this handle into the hands of a test. Call it before the handle is given to a cache; later
+    /// calls return the same link.
     #[must_use]
     pub fn scripted_link(&self) -> MemoryLink {
         self.link.lock().get_or_insert_with(|| MemoryLink::new(Arc::clone(&self.shared.clock))).clone()
@@ -167,8 +168,8 @@ impl MemoryBackend {
     }
 
     fn detach(&self) {
-        // The listener is notified of the end while the handle's state is locked, so that this and `attach` cannot cross. It
-        // is dropped after that: it may own values, whose drop is not ours.
+        // The listener is notified of the end while the handle's state is locked, so that this and `attach` cannot
+        // cross. It is dropped after that: it may own values, whose drop is not ours.
         let listener = {
             let mut state = self.state.lock();
             *state = State::Closed;

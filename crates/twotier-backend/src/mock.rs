@@ -32,7 +32,7 @@ mock! {
     /// backend.expect_set().times(0);
     ///
     /// let stored = backend.get(b"users:42").await?;
-    /// assert_eq!(stored.expect("as told").value, "Ada");
+    /// assert_eq!(stored.expect("as set up").value, "Ada");
     /// backend.checkpoint(); // fails the test if a count was not met
     /// # Ok(())
     /// # }

@@ -1,7 +1,7 @@
 //! The backend for Redis and Valkey, on the crate `redis`.
 //!
-//! Four floors, each of which knows those below it: `wire` (streams and connections), `command` (reads and writes), `session`
-//! (making a link and proving it), `link` (keeping it).
+//! Four floors, each of which knows those below it: `wire` (streams and connections), `command` (reads and writes),
+//! `session` (making a link and proving it), `link` (keeping it).
 
 mod command;
 mod link;
@@ -24,39 +24,40 @@ use self::{
 
 /// Redis or Valkey, over two connections: one on which changes are reported, and one for data.
 ///
-/// The link speaks RESP3 with `TCP_NODELAY`, is made by [`attach`](Backend::attach) or by the first operation, and is made
-/// anew in the background whenever it is lost, with jittered pauses.
+/// The link speaks RESP3 with `TCP_NODELAY`, is made by [`attach`](Backend::attach) or by the first operation, and is
+/// made anew in the background whenever it is lost, with jittered pauses.
 /// While it is being made reads wait for it, and writes once [`ready`](Backend::ready) was awaited; once an attempt has
 /// failed they fail at once, with its cause behind the error, until another succeeds.
-/// An operation that was under way when the link was lost is an error; it is never sent again, since a write may already
-/// have taken effect.
+/// An operation that was under way when the link was lost is an error; it is never sent again, since a write may
+/// already have taken effect.
 ///
 /// Single reads that come at the same time share a round trip: one `MGET`, and a `PTTL` for each key. A few go by
 /// themselves. There is no timer: nobody waits for others that may not come.
 ///
 /// With [`attach`](Backend::attach) it asks for [`CLIENT TRACKING ON BCAST PREFIX <namespace>: NOLOOP`][tracking]: the
-/// server then reports every change under the namespace, by any client in any language. Small writes go over the connection
-/// with the reports, so that the server leaves out our own; reads, and writes of 256 KiB and more, go over the other one,
-/// so that reports and heartbeats do not wait behind them. A large write of our own is therefore reported back like that of
-/// anybody else.
+/// server then reports every change under the namespace, by any client in any language. Small writes go over the
+/// connection with the reports, so that the server leaves out our own; reads, and writes of 256 KiB and more, go over
+/// the other one, so that reports and heartbeats do not wait behind them. A large write of our own is therefore
+/// reported back like that of anybody else.
 /// As the link comes up it tests itself: a key of the namespace is written and removed over the one connection, and the
-/// report of it must arrive over the other; how long that took is in [`LinkState::Up`]. Whatever the user lacks for it is an
-/// error that names the command and the cure.
-/// Where tracking is refused, and no mode was asked for, caches notify each other of their writes over a channel instead
-/// ([`Coherence::PubSub`](twotier_core::Coherence)): each write is then a transaction with a `PUBLISH`, which is tested in
-/// the same way.
-/// Every quarter of the staleness bound (at most every 500 ms) a `HELLO 3` and a `PING` prove that the link lives and still
-/// ends at a primary. A refusal (`BUSY`, `MISCONF`, …) is an answer too: only silence, an end of the stream, another role,
-/// and a reply of another shape than was asked for end a link.
+/// report of it must arrive over the other; how long that took is in [`LinkState::Up`]. Whatever the user lacks for it
+/// is an error that names the command and the cure.
+/// Where tracking is refused, and no mode was asked for, caches notify each other of their writes over a channel
+/// instead ([`Coherence::PubSub`](twotier_core::Coherence)): each write is then a transaction with a `PUBLISH`, which
+/// is tested in the same way.
+/// Every quarter of the staleness bound (at most every 500 ms) a `HELLO 3` and a `PING` prove that the link lives and
+/// still ends at a primary. A refusal (`BUSY`, `MISCONF`, …) is an answer too: only silence, an end of the stream,
+/// another role, and a reply of another shape than was asked for end a link.
 ///
-/// Before a new link is used it ends the one before at the server, by `CLIENT KILL ID`: a write that failed takes effect
-/// before that, or never. Where the user may not run that or `INFO`, [`LinkState::Up`] says that the link is not fenced.
+/// Before a new link is used it ends the one before at the server, by `CLIENT KILL ID`: a write that failed takes
+/// effect before that, or never. Where the user may not run that or `INFO`, [`LinkState::Up`] says that the link is not
+/// fenced.
 ///
 /// # Permissions
 ///
-/// The user needs, on its own prefix, `get mget pttl set unlink`, and `scan` for `clear`, `eval` for `update`, `multi exec`
-/// when it is used without reports, and always `hello ping info client|kill client|tracking client|trackinginfo`, with a
-/// database in the URL `select` too;
+/// The user needs, on its own prefix, `get mget pttl set unlink`, and `scan` for `clear`, `eval` for `update`,
+/// `multi exec` when it is used without reports, and always
+/// `hello ping info client|kill client|tracking client|trackinginfo`, with a database in the URL `select` too;
 /// the channel needs `subscribe publish multi exec` and the channel pattern of the prefix instead of `client|track…`.
 /// Without `mget` keys are read one by one.
 /// Every listener receives the *names* of all keys written under the namespace: keep secrets out of key names.

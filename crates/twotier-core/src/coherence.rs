@@ -14,8 +14,8 @@ pub enum Coherence {
     /// The backend reports every change under the namespace, whoever made it.
     /// On Redis: [`CLIENT TRACKING`](https://redis.io/docs/latest/commands/client-tracking/) in broadcast mode.
     Broadcast,
-    /// Caches notify each other over a channel of the namespace. Writes by anyone else are not seen: the time to live bounds
-    /// how stale a copy gets. On Redis: the fallback where `CLIENT TRACKING` is refused.
+    /// Caches notify each other over a channel of the namespace. Writes by anyone else are not seen: the time to live
+    /// bounds how stale a copy gets. On Redis: the fallback where `CLIENT TRACKING` is refused.
     PubSub,
     /// Nobody reports changes: a local copy is only bounded by its time to live.
     None,
@@ -60,8 +60,8 @@ pub enum Lease {
 /// For the backend that calls it:
 ///
 /// - A change that was acknowledged to its writer before a mark was taken is reported before
-///   [`proof_of_life`](Self::proof_of_life) with that mark, or the link goes down. Reports need no order with the replies to
-///   commands: what a reply may still put in, its ticket decides.
+///   [`proof_of_life`](Self::proof_of_life) with that mark, or the link goes down. Reports need no order with the
+///   replies to commands: what a reply may still put in, its ticket decides.
 /// - Changes made through the same attached backend handle may be left out: the cache keeps track of its own writes.
 ///   Changes by anyone else may not. Reporting too much is safe.
 /// - Calls come in the order of the link's events. [`link_up`](Self::link_up) comes only after changes are being
@@ -73,20 +73,20 @@ pub trait ChangeListener: Send + Sync + 'static {
     /// Reads epoch and clock, to be kept until the reply comes.
     fn mark(&self) -> Mark;
 
-    /// Says that every change acknowledged before `mark` has been reported: copies may be served until the staleness
+    /// Proves that every change acknowledged before `mark` has been reported: copies may be served until the staleness
     /// bound has passed since. Ignored when the epoch has changed.
     fn proof_of_life(&self, mark: Mark);
 
-    /// Says that the key changed or went away. `key` is the name in the backend, namespace included.
+    /// Reports that the key changed or went away. `key` is the name in the backend, namespace included.
     fn changed(&self, key: &[u8]);
 
-    /// Says that everything may have changed.
+    /// Reports that everything may have changed.
     fn flushed(&self);
 
-    /// Says that changes are reported from now on. Copies from before are never served again.
+    /// Notifies that changes are reported from now on. Copies from before are never served again.
     fn link_up(&self, lease: Lease);
 
-    /// Says that changes are not reported any more. Nothing is served or kept locally until the link is up again.
+    /// Notifies that changes are not reported any more. Nothing is served or kept locally until the link is up again.
     fn link_down(&self);
 }
 
@@ -120,8 +120,8 @@ pub enum LinkState {
     Up {
         /// Since when, as an age.
         age: Duration,
-        /// How long a change of our own making took from being sent to being heard, when the link tested itself as it
-        /// came up; `None` where it does not test itself.
+        /// How long a change of our own making took from being sent to being reported, when the link tested itself as
+        /// it came up; `None` where it does not test itself.
         invalidation_lag: Option<Duration>,
         /// How long a round trip took at the last sign of life; `None` where none was measured.
         round_trip: Option<Duration>,
@@ -157,7 +157,7 @@ impl fmt::Display for LinkState {
             Self::Up { age, invalidation_lag: None, .. } => write!(f, "up for {:.1} s", age.as_secs_f64()),
             Self::Up { age, invalidation_lag: Some(lag), .. } => {
                 let (age, lag) = (age.as_secs_f64(), lag.as_secs_f64() * 1e3);
-                write!(f, "up for {age:.1} s, a change heard after {lag:.3} ms")
+                write!(f, "up for {age:.1} s, a change reported after {lag:.3} ms")
             }
             Self::Connecting => f.write_str("connecting"),
             Self::Down { age, cause } => write!(f, "down for {:.1} s: {cause}", age.as_secs_f64()),

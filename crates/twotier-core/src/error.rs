@@ -96,7 +96,7 @@ pub enum Error {
         operation: Operation,
         /// Where.
         namespace: Namespace,
-        /// What the backend said.
+        /// The cause that the backend gave.
         source: BackendError,
     },
     /// The operation did not end within its deadline. A write that was sent may still take effect; one that was not
@@ -133,7 +133,7 @@ pub enum Error {
         operation: Operation,
         /// Where.
         namespace: Namespace,
-        /// What the codec said.
+        /// The cause that the codec gave.
         source: CodecError,
     },
     /// An encoded value is over the limit; nothing was written, or nothing was kept.
@@ -307,9 +307,9 @@ impl Error {
 
     /// Returns whether the operation may have changed something although it failed.
     ///
-    /// False is certain: nothing was sent, or the backend refused. True means that nobody knows: the write was sent, and
-    /// its answer did not come. It takes effect before the next link of this cache is up, or never. Reads change nothing
-    /// and are never true.
+    /// False is certain: nothing was sent, or the backend refused. True means that nobody knows: the write was sent,
+    /// and its answer did not come. It takes effect before the next link of this cache is up, or never. Reads change
+    /// nothing and are never true.
     #[must_use]
     pub fn may_have_executed(&self) -> bool {
         match self {
@@ -338,8 +338,8 @@ pub enum BackendErrorKind {
     Timeout,
     /// The backend was closed by its owner.
     Closed,
-    /// The backend answers, but cannot serve for the moment (`BUSY`, `LOADING`, `MASTERDOWN`, `CLUSTERDOWN`, `TRYAGAIN`).
-    /// The link is as good as ever.
+    /// The backend answers, but cannot serve for the moment (`BUSY`, `LOADING`, `MASTERDOWN`, `CLUSTERDOWN`,
+    /// `TRYAGAIN`). The link is as good as ever.
     Busy,
     /// The backend refused this one command (`MISCONF`, `OOM`, …).
     Rejected,
@@ -349,8 +349,8 @@ pub enum BackendErrorKind {
     Denied,
     /// The backend lacks something the cache needs.
     Unsupported,
-    /// The backend holds a larger value than it was asked to read ([`CacheConfig::max_value_bytes`]), and read none of it
-    /// into memory.
+    /// The backend holds a larger value than it was asked to read ([`CacheConfig::max_value_bytes`]), and read none of
+    /// it into memory.
     ///
     /// [`CacheConfig::max_value_bytes`]: crate::CacheConfig::max_value_bytes
     ValueTooLarge {
@@ -423,7 +423,7 @@ impl BackendError {
         self
     }
 
-    /// Says that nothing was sent, and never will be: the command that failed has had no effect.
+    /// Records that nothing was sent, and never will be: the command that failed has had no effect.
     #[must_use]
     pub fn not_sent(mut self) -> Self {
         self.executed = false;
@@ -472,12 +472,12 @@ pub struct CodecError {
 }
 
 impl CodecError {
-    /// Says that a value could not be encoded.
+    /// Reports that a value could not be encoded.
     pub fn encoding(codec: &'static str, reason: impl Into<Cow<'static, str>>) -> Self {
         Self { codec, decoding: false, reason: reason.into() }
     }
 
-    /// Says that bytes from the backend could not be decoded.
+    /// Reports that bytes from the backend could not be decoded.
     pub fn decoding(codec: &'static str, reason: impl Into<Cow<'static, str>>) -> Self {
         Self { codec, decoding: true, reason: reason.into() }
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// What a backend says about the remaining life of a value, read in the same round trip as the value.
+/// What a backend reports about the remaining life of a value, read in the same round trip as the value.
 ///
 /// In Redis terms this is the reply of [`PTTL`](https://redis.io/docs/latest/commands/pttl/).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,7 +11,7 @@ pub enum RemainingTtl {
     Persistent,
     /// The value expires after this long. Zero means it is expiring now and must not be kept locally.
     Expires(Duration),
-    /// The backend could not say (`PTTL` −2: the key went away between value and TTL).
+    /// The backend does not know (`PTTL` −2: the key went away between value and TTL).
     /// The value answers the read that fetched it, and is not kept locally.
     Unknown,
 }

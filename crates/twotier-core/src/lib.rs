@@ -6,7 +6,7 @@
 //! - [`Error`] and [`BackendError`], which name the operation and the cause and never print a value or a credential;
 //! - [`Clock`] and [`Timestamp`]: all expiry runs on a monotonic clock that tests can move by hand;
 //! - [`Namespace`] and the rules for keys;
-//! - [`RemainingTtl`]: what the backend says about how long a value still lives;
+//! - [`RemainingTtl`]: what the backend reports about how long a value still lives;
 //! - [`ChangeListener`]: how a backend reports to the local tier what changed, and until when;
 //! - the statistics types.
 //!

@@ -59,8 +59,8 @@ pub struct LocalStats {
     pub outdated: u64,
     /// Entries removed because the backend reported a change, or `invalidate_local` was called.
     pub invalidated: u64,
-    /// Entries removed because this cache itself wrote or deleted the key (a write puts the new value in afterwards), or
-    /// read something else from the backend.
+    /// Entries removed because this cache itself wrote or deleted the key (a write puts the new value in afterwards),
+    /// or read something else from the backend.
     pub superseded: u64,
     /// Entries removed by `clear_local`.
     pub cleared: u64,
@@ -108,8 +108,8 @@ pub struct BackendStats {
     pub overloaded: u64,
     /// Values from the backend that the codec could not decode: each was an error.
     pub undecodable: u64,
-    /// Values from the backend that a codec which knows its own found to be somebody else's, or damaged: each was read as
-    /// an absent key.
+    /// Values from the backend that a codec which knows its own found to be somebody else's, or damaged: each was read
+    /// as an absent key.
     pub foreign: u64,
     /// Loader runs of `get_or_load` and `get_many_or_load`.
     pub loads: u64,
@@ -173,7 +173,8 @@ pub struct CoherenceStats {
     pub refused_fills: u64,
     /// Own writes whose value was not kept because the key changed meanwhile or the writes overlapped.
     pub refused_writes: u64,
-    /// Loaded values that were returned and not stored, because the key changed or the link was lost while they were loaded.
+    /// Loaded values that were returned and not stored, because the key changed or the link was lost while they were
+    /// loaded.
     pub refused_loads: u64,
     /// How often all copies were declared outdated: flushes by the server and lost links.
     pub flushes: u64,

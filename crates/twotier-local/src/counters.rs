@@ -13,8 +13,8 @@ pub struct CoherenceCounters {
     /// Own writes whose value was not kept because the key changed meanwhile, the writes overlapped, or the link was
     /// down.
     pub refused_writes: u64,
-    /// Loaded values that might not be stored: while they were loaded the key changed, the link was lost, or another load
-    /// took over.
+    /// Loaded values that might not be stored: while they were loaded the key changed, the link was lost, or another
+    /// load took over.
     pub refused_loads: u64,
     /// How often all copies were declared outdated: null pushes, clears and lost links.
     pub flushes: u64,
@@ -22,8 +22,8 @@ pub struct CoherenceCounters {
     pub links: u64,
 }
 
-/// The counters of one shard but for those of its reads, kept under its lock: one atomic for all would cost a quarter of
-/// the speed of two threads.
+/// The counters of one shard but for those of its reads, kept under its lock: one atomic for all would cost a quarter
+/// of the speed of two threads.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct ShardCounters {
     pub(crate) insertions: u64,

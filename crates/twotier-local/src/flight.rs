@@ -15,9 +15,9 @@ use crate::{
 
 /// A read under way, shared by its ticket and by everybody who waits for it.
 ///
-/// It is settled exactly once, whatever happens to its ticket; the first outcome stands. News of a change does not settle
-/// it: whoever joined before the news is given the answer all the same, or a key that is written all the time would serve
-/// one reader for each round trip.
+/// It is settled exactly once, whatever happens to its ticket; the first outcome stands. News of a change does not
+/// settle it: whoever joined before the news is given the answer all the same, or a key that is written all the time
+/// would serve one reader for each round trip.
 pub(crate) struct Flight<T, E> {
     outcome: OnceLock<Outcome<T, E>>,
     waiting: Mutex<Waiting>,
@@ -25,7 +25,8 @@ pub(crate) struct Flight<T, E> {
 
 /// A raw answer that has arrived, with the ticket of its read.
 pub trait Arrival: Send {
-    /// Makes of the raw answer what the ticket is filled with. It may decode, and it may panic, which abandons the read.
+    /// Makes of the raw answer what the ticket is filled with. It may decode, and it may panic, which abandons the
+    /// read.
     fn finish(self: Box<Self>);
 }
 
@@ -42,10 +43,11 @@ struct Waiting {
     joiners: u32,
     /// How many ever did.
     joined: u32,
-    /// Stored while the raw answer is there and nobody has taken it yet. It holds the ticket, and so this very flight: that
-    /// circle ends when a joiner runs it, or with the last joiner.
+    /// Stored while the raw answer is there and nobody has taken it yet. It holds the ticket, and so this very flight:
+    /// that circle ends when a joiner runs it, or with the last joiner.
     arrival: Option<Box<dyn Arrival>>,
-    /// Of the joiners that were polled, each with its number. The first needs no allocation, and there is seldom a second.
+    /// Of the joiners that were polled, each with its number. The first needs no allocation, and there is seldom a
+    /// second.
     first: Option<(u32, Waker)>,
     more: Vec<(u32, Waker)>,
     /// Of the ticket, which waits until nobody waits for it.
@@ -97,8 +99,8 @@ impl<T, E> Flight<T, E> {
         wakers.for_each(Waker::wake);
     }
 
-    /// Stores what the first joiner that is polled is to finish, or drops it when nobody waits. Never to be called under a
-    /// lock.
+    /// Stores what the first joiner that is polled is to finish, or drops it when nobody waits. Never to be called
+    /// under a lock.
     pub(crate) fn arrived(&self, arrival: Box<dyn Arrival>) {
         let (unwanted, wakers) = {
             let mut waiting = self.waiting.lock();
@@ -209,7 +211,7 @@ impl<T: Clone, E: Clone> Joiner<T, E> {
     /// The answer is handed on although the key may have changed since this one joined: it is what a read of its own
     /// might have brought. It is not handed on when it may be older than what was known before this one joined.
     ///
-    /// The future may be dropped at any time, and another wait begun.
+    /// The future may be dropped at any time, and another wait started.
     ///
     /// # Panics
     ///

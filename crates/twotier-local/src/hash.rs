@@ -7,8 +7,8 @@ use foldhash::{SharedSeed, fast::SeedableRandomState};
 /// Hashes keys: foldhash by Orson Peters, the fastest at hand for short strings, with a seed.
 ///
 /// Keys that were chosen without knowing the seed collide no more often than chance has it. Nothing more is promised:
-/// foldhash is no keyed hash of cryptographic quality, and whoever can measure how long lookups take may learn the seed.
-/// `SipHash` would be a defence; what it would cost a hit was not measured.
+/// foldhash is no keyed hash of cryptographic quality, and whoever can measure how long lookups take may learn the
+/// seed. `SipHash` would be a defence; what it would cost a hit was not measured.
 pub(crate) type KeyHasher = SeedableRandomState;
 
 /// One seed per process.

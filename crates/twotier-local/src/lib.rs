@@ -6,8 +6,8 @@
 //! # What is kept, and what is let go
 //!
 //! [`LocalTier`] keeps values already decoded, under at most so many entries *and* so many bytes
-//! ([`LocalOptions`]). Small tiers are one queue; large ones are split into shards by the hash of the key, and each shard
-//! decides for itself. Which entry goes when a shard is full is one word of the options,
+//! ([`LocalOptions`]). Small tiers are one queue; large ones are split into shards by the hash of the key, and each
+//! shard decides for itself. Which entry goes when a shard is full is one word of the options,
 //! [`Eviction`](twotier_core::Eviction). Looking up and overwriting are O(1) by every policy, and so is evicting, for
 //! S3-FIFO and W-TinyLFU on average: a hit pays for at most one later step past its entry.
 //!
@@ -18,7 +18,7 @@
 //! | `Lfu` | moves the entry to the next level of a list of levels | takes the head of the lowest |
 //! | `Random` | does nothing | takes a place in a row by a seeded generator |
 //! | `S3Fifo` | marks the entry | takes from a small queue of new keys, or the first unmarked of the main queue |
-//! | `WTinyLfu` | marks the entry and counts in a sketch | lets the oldest new key and the first unmarked of the main queue contend by their counts |
+//! | `WTinyLfu` | marks the entry and counts in a sketch | takes the oldest new or the first unmarked key, by count |
 //!
 //! Exact LRU is the default because a user can predict it: after `a, b, c, read a, d` in a tier of three, `b` is gone,
 //! and no other outcome needs explaining. That has its price: on real traces it misses more than S3-FIFO does (mean hit
@@ -27,11 +27,12 @@
 //! before, to stay. They differ in how they know: S3-FIFO by a list of those that went lately, W-TinyLFU by counts of
 //! all keys, which hold where a list is flooded, as by a loop longer than the cache.
 //!
-//! Sharding costs some hit ratio, since shards fill unevenly: at most 0.6 points with 32 entries a shard on the traces of
-//! the tests. Tiers are split from 2048 entries on, with at least 128 entries a shard.
+//! Sharding costs some hit ratio, since shards fill unevenly: at most 0.6 points with 32 entries a shard on the traces
+//! of the tests. Tiers are split from 2048 entries on, with at least 128 entries a shard.
 //!
-//! A shard's lock is held for some dozens of nanoseconds, so who finds it taken spins, and yields when that takes longer
-//! than a hit should. Threads of real-time priority on fewer processors than threads are better off without this crate.
+//! A shard's lock is held for some dozens of nanoseconds, so who finds it taken spins, and yields when that takes
+//! longer than a hit should. Threads of real-time priority on fewer processors than threads are better off without this
+//! crate.
 //!
 //! # Why an insertion needs a ticket
 //!
@@ -45,7 +46,7 @@
 //! - [`LocalTier::load`] hands out a [`LoadTicket`] to the one who should ask the origin, and a [`LoadJoiner`] to
 //!   everybody else: what was loaded is written to the backend only while the ticket is live.
 //! - The tier is a [`ChangeListener`](twotier_core::ChangeListener): a change, a flush or a lost link makes tickets and
-//!   entries worthless; [proof of life](twotier_core::ChangeListener::proof_of_life) extends the time for which entries
+//!   every entry dead; [proof of life](twotier_core::ChangeListener::proof_of_life) extends the time for which entries
 //!   may be served.
 //!
 //! A refused ticket costs one more read later. That is the whole price: the tier errs towards asking again, and never
@@ -69,7 +70,7 @@
 //! assert!(ticket.fill(value, Digest::of(bytes), bytes.len(), Some(Duration::from_secs(60))));
 //! assert_eq!(tier.get("42").as_deref(), Some("Ada"));
 //!
-//! // Another client writes the key: the backend says so, and the copy is gone.
+//! // Another client writes the key: the backend reports it, and the copy is gone.
 //! tier.changed(b"users:42");
 //! assert_eq!(tier.get("42"), None);
 //! # Ok::<(), twotier_core::ConfigError>(())
@@ -77,8 +78,8 @@
 //!
 //! # What is deliberately absent
 //!
-//! No background thread: expired and outdated entries go when they are looked up or evicted. No unsafe code. No user code
-//! under a lock, but for the closure of [`LocalTier::get_with`]: values are dropped after the lock is released.
+//! No background thread: expired and outdated entries go when they are looked up or evicted. No unsafe code. No user
+//! code under a lock, but for the closure of [`LocalTier::get_with`]: values are dropped after the lock is released.
 
 mod completion;
 mod counters;

@@ -14,9 +14,9 @@ use crate::sync::{AtomicU64, Mutex, Ordering};
 /// # Why epoch and lease may be two atomics
 ///
 /// *A lease is never paired with an epoch older than itself.* [`link_up`](Self::link_up) stores the lease after
-/// `link_down` made the epoch even and before it makes it odd, and [`proof`](Self::proof) extends the lease after it has
-/// seen the epoch; readers load the lease (acquire) before the epoch. So whoever sees a lease sees at least the epoch it
-/// was granted in, and an entry of an earlier epoch does not match.
+/// `link_down` made the epoch even and before it makes it odd, and [`proof`](Self::proof) extends the lease after it
+/// has seen the epoch; readers load the lease (acquire) before the epoch. So whoever sees a lease sees at least the
+/// epoch it was granted in, and an entry of an earlier epoch does not match.
 ///
 /// *An old lease on a new epoch is harmless.* A proof may find its epoch unchanged, be parked while the link goes down
 /// and comes up, and only then extend the lease to `mark.at + B`. The mark was taken before that check and the check
@@ -66,8 +66,8 @@ impl LeaseState {
         self.epoch.load(Ordering::Acquire)
     }
 
-    /// Returns the epoch for somebody who wants to keep a value: an even one, in which nothing is kept, while the backend is
-    /// being cleared. To be read under the shard's lock.
+    /// Returns the epoch for somebody who wants to keep a value: an even one, in which nothing is kept, while the
+    /// backend is being cleared. To be read under the shard's lock.
     #[inline]
     pub(crate) fn keeping_epoch(&self) -> u64 {
         let epoch = self.epoch();

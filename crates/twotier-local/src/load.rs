@@ -54,8 +54,8 @@ where
     /// call this for one key one leads, also while the link is down. A load that may have been overtaken is not joined:
     /// it is killed by a reported change, a flush, a lost or returned link, an own write of the key as it begins and as
     /// it ends, [`invalidate`](Self::invalidate), [`clear`](Self::clear), and by a read of the backend that brought
-    /// something else than the first one since the load began. Those who joined before are given its value all the same,
-    /// unless it may be older than an answer from before they joined.
+    /// something else than the first one since the load began. Those who joined before are given its value all the
+    /// same, unless it may be older than an answer from before they joined.
     pub fn load(&self, key: &str) -> Load<T, E> {
         self.join_or_load(key, None)
     }
@@ -74,12 +74,12 @@ where
         let at = inner.clock.now();
         let mut shard = inner.shard(hash);
         let epoch = inner.link.epoch();
-        let (id, begun) = shard.begin_load(hash, &key, epoch, &state, waited);
+        let (id, start) = shard.begin_load(hash, &key, epoch, &state, waited);
         drop(shard);
-        match begun {
+        match start {
             LoadStart::Lead => {
-                let stub = TicketState::new(Arc::clone(inner), hash, key, id, Mark { epoch, at });
-                Load::Lead(LoadTicket { stub, state })
+                let ticket = TicketState::new(Arc::clone(inner), hash, key, id, Mark { epoch, at });
+                Load::Lead(LoadTicket { state: ticket, load: state })
             }
             LoadStart::Join { load: state, id, outrun, informed } => {
                 Load::Join(LoadJoiner { state, id, outrun, informed })
@@ -88,14 +88,14 @@ where
     }
 }
 
-/// The right to store what a loader brings, and the duty to say how the load ended.
+/// The right to store what a loader brings, and the duty to report how the load ended.
 ///
 /// Taken by [`LocalTier::load`] *before* the backend is read. Any news about the key takes the right away. Dropping the
 /// ticket abandons the load: those who joined elect another leader.
 #[must_use = "dropping the ticket abandons the load, and whoever joined it has to start again"]
 pub struct LoadTicket<T, E> {
-    stub: TicketState<T, E>,
-    state: Arc<LoadState<T, E>>,
+    state: TicketState<T, E>,
+    load: Arc<LoadState<T, E>>,
 }
 
 impl<T, E> LoadTicket<T, E> {
@@ -103,10 +103,10 @@ impl<T, E> LoadTicket<T, E> {
     /// [`begin_store`](Self::begin_store) decides.
     #[must_use]
     pub fn is_live(&self) -> bool {
-        let tier = &self.stub.tier;
-        let mut shard = tier.shard(self.stub.hash);
+        let tier = &self.state.tier;
+        let mut shard = tier.shard(self.state.hash);
         let epoch = tier.link.epoch();
-        shard.is_load_live(self.stub.claim(), epoch)
+        shard.is_load_live(self.state.id(), epoch)
     }
 
     /// Records what the backend holds, [`Digest::ABSENT`] for a key that is not there, and returns whether the load is
@@ -114,10 +114,10 @@ impl<T, E> LoadTicket<T, E> {
     ///
     /// Only for a read that does not end a [`FillTicket`](crate::FillTicket), which does the same.
     pub fn saw(&self, digest: Digest) -> bool {
-        let tier = &self.stub.tier;
-        let mut shard = tier.shard(self.stub.hash);
+        let tier = &self.state.tier;
+        let mut shard = tier.shard(self.state.hash);
         let epoch = tier.link.epoch();
-        let (live, overtaken) = shard.load_saw(self.stub.claim(), epoch, digest);
+        let (live, overtaken) = shard.load_saw(self.state.id(), epoch, digest);
         drop(shard);
         if let Some(load) = overtaken {
             load.overtaken();
@@ -128,17 +128,17 @@ impl<T, E> LoadTicket<T, E> {
     /// Registers the own write that stores the loaded value, before its command is sent, or returns `None` when it must
     /// not be sent: the load is dead, the link is down, or an own write of the key is under way.
     ///
-    /// `digest` is that of the bytes to be written. The write is to be conditional on what the load saw, and as with any
-    /// own write its command is to be queued before that of every own write of the key that is registered later: a
-    /// deletion that overtook it would be undone. It is an own write as any other is, but that it leaves this load alive,
-    /// however it ends.
+    /// `digest` is that of the bytes to be written. The write is to be conditional on what the load saw, and as with
+    /// any own write its command is to be queued before that of every own write of the key that is registered later: a
+    /// deletion that overtook it would be undone. It is an own write as any other is, but that it leaves this load
+    /// alive, however it ends.
     #[must_use = "dropping the ticket ends the write: keep it until the reply is there"]
     pub fn begin_store(&self, digest: Digest) -> Option<WriteTicket<T, E>> {
-        let TicketState { tier, hash, key, .. } = &self.stub;
+        let TicketState { tier, hash, key, .. } = &self.state;
         let at = tier.clock.now();
         let mut shard = tier.shard(*hash);
         let epoch = tier.link.keeping_epoch();
-        let id = shard.begin_store(self.stub.claim(), epoch, digest);
+        let id = shard.begin_store(self.state.id(), epoch, digest);
         let removed = shard.take_removed();
         drop(shard);
         let ticket =
@@ -150,23 +150,23 @@ impl<T, E> LoadTicket<T, E> {
     /// Ends the load, and hands its outcome to everybody who joined, whether or not the load is live.
     ///
     /// To be called before the leader returns the value. One whose load died meanwhile is counted as
-    /// [refused](crate::CoherenceCounters::refused_loads), and may be newer than what is kept: the entry goes, and so do
-    /// the rights of reads and writes under way to be kept.
+    /// [refused](crate::CoherenceCounters::refused_loads), and may be newer than what is kept: the entry goes, and so
+    /// do the rights of reads and writes under way to be kept.
     pub fn finish(mut self, outcome: Result<T, E>) {
         self.end(Some(outcome));
     }
 
     fn end(&mut self, outcome: Option<Result<T, E>>) {
-        if mem::replace(&mut self.stub.ended, true) {
+        if mem::replace(&mut self.state.ended, true) {
             return;
         }
-        let tier = &self.stub.tier;
-        let mut shard = tier.shard(self.stub.hash);
+        let tier = &self.state.tier;
+        let mut shard = tier.shard(self.state.hash);
         let epoch = tier.link.epoch();
-        shard.end_load(self.stub.claim(), epoch, matches!(outcome, Some(Ok(_))));
+        shard.end_load(self.state.id(), epoch, matches!(outcome, Some(Ok(_))));
         let removed = shard.take_removed();
         drop(shard);
-        self.state.outcome.complete(outcome);
+        self.load.outcome.complete(outcome);
         drop(removed);
     }
 }
@@ -179,7 +179,7 @@ impl<T, E> Drop for LoadTicket<T, E> {
 
 impl<T, E> fmt::Debug for LoadTicket<T, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LoadTicket").field("mark", &self.stub.mark).finish_non_exhaustive()
+        f.debug_struct("LoadTicket").field("mark", &self.state.mark).finish_non_exhaustive()
     }
 }
 
@@ -195,7 +195,8 @@ pub struct LoadJoiner<T, E> {
 }
 
 impl<T: Clone, E: Clone> LoadJoiner<T, E> {
-    /// Waits until the load has ended, in whatever way. The future may be dropped at any time, and another wait begun.
+    /// Waits until the load has ended, in whatever way. The future may be dropped at any time, and another wait
+    /// started.
     ///
     /// Nothing here bounds the wait: whoever loses patience calls [`LocalTier::load_again`].
     pub async fn wait(&self) -> Loaded<T, E> {
@@ -223,7 +224,7 @@ pub enum Loaded<T, E> {
     Value(T),
     /// With this error.
     Failed(E),
-    /// Without a value that may be handed on: its leader went away, or the value may be older than what was known before
-    /// this one joined. Call [`LocalTier::load`] again.
+    /// Without a value that may be handed on: its leader went away, or the value may be older than what was known
+    /// before this one joined. Call [`LocalTier::load`] again.
     ElectAgain,
 }

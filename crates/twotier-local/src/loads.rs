@@ -7,8 +7,8 @@ use crate::{digest::Digest, hash::KeyHasher, register::Register, shard::TicketId
 /// The registered loads. `L` is how their joiners are reached.
 ///
 /// A load that is not registered, or of another epoch than the current one, is dead: nobody joins it any more and its
-/// value is not stored. Those who joined before are given its outcome all the same, but for a value that may be older than
-/// an answer from before they joined.
+/// value is not stored. Those who joined before are given its outcome all the same, but for a value that may be older
+/// than an answer from before they joined.
 #[derive(Debug)]
 pub(crate) struct Loads<L> {
     registered: Register<Registered<L>>,
@@ -53,8 +53,8 @@ impl<L> Loads<L> {
     }
 
     /// Returns whether the load may still be joined and stored.
-    pub(crate) fn is_live(&mut self, claim: TicketId<'_>, epoch: u64) -> bool {
-        epoch == claim.epoch && self.registered.find(claim.hash, claim.key).is_some_and(|load| load.id == claim.id)
+    pub(crate) fn is_live(&mut self, ticket: TicketId<'_>, epoch: u64) -> bool {
+        epoch == ticket.epoch && self.registered.find(ticket.hash, ticket.key).is_some_and(|load| load.id == ticket.id)
     }
 
     /// The backend was found to hold this. A load dies of an answer that differs from what it saw: its row may be older
@@ -75,8 +75,8 @@ impl<L> Loads<L> {
     }
 
     /// Records that this own write stores the load's value.
-    pub(crate) fn stores(&mut self, claim: TicketId<'_>, write: u64, digest: Digest) {
-        if let Some(load) = self.registered.find(claim.hash, claim.key) {
+    pub(crate) fn stores(&mut self, ticket: TicketId<'_>, write: u64, digest: Digest) {
+        if let Some(load) = self.registered.find(ticket.hash, ticket.key) {
             load.store = Some(Store { write, digest });
         }
     }
@@ -94,8 +94,8 @@ impl<L> Loads<L> {
         }
     }
 
-    /// A load that was overtaken returned a value, which may be newer than what the registered one brings: whoever joins
-    /// that from now on may not be given it.
+    /// A load that was overtaken returned a value, which may be newer than what the registered one brings: whoever
+    /// joins that from now on may not be given it.
     pub(crate) fn outrun(&mut self, hash: u64, key: &str) {
         if let Some(load) = self.registered.find(hash, key) {
             load.outrun = true;
@@ -115,28 +115,28 @@ impl<L> Loads<L> {
     }
 
     /// Takes a load down that has ended, unless another one has its place.
-    pub(crate) fn end(&mut self, claim: TicketId<'_>) {
-        if self.registered.find(claim.hash, claim.key).is_some_and(|load| load.id == claim.id) {
-            let _ended = self.kill(claim.hash, claim.key);
+    pub(crate) fn end(&mut self, ticket: TicketId<'_>) {
+        if self.registered.find(ticket.hash, ticket.key).is_some_and(|load| load.id == ticket.id) {
+            let _ended = self.kill(ticket.hash, ticket.key);
         }
     }
 }
 
 impl<L: Clone> Loads<L> {
-    /// Joins the load of a key, or registers a new one with the id and epoch of `claim`.
+    /// Joins the load of a key, or registers a new one with the id and epoch of `ticket`.
     ///
     /// `waited` is the id of a load that the caller does not want to join again, since it takes too long.
-    pub(crate) fn begin(&mut self, claim: TicketId<'_>, load: &L, waited: Option<u64>) -> LoadStart<L> {
-        if let Some(registered) = self.registered.find(claim.hash, claim.key)
-            && registered.epoch == claim.epoch
+    pub(crate) fn begin(&mut self, ticket: TicketId<'_>, load: &L, waited: Option<u64>) -> LoadStart<L> {
+        if let Some(registered) = self.registered.find(ticket.hash, ticket.key)
+            && registered.epoch == ticket.epoch
             && waited != Some(registered.id)
         {
             let Registered { id, outrun, saw, .. } = *registered;
             return LoadStart::Join { load: registered.load.clone(), id, outrun, informed: saw.is_some() };
         }
-        let TicketId { id, epoch, .. } = claim;
+        let TicketId { id, epoch, .. } = ticket;
         let new = Registered { id, epoch, load: load.clone(), saw: None, store: None, outrun: false };
-        self.registered.put(claim.hash, claim.key, new);
+        self.registered.put(ticket.hash, ticket.key, new);
         LoadStart::Lead
     }
 }

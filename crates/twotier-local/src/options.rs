@@ -58,8 +58,8 @@ pub struct LocalOptions {
     /// Into how many shards the tier is split; `None` chooses from `max_entries`. For tests and benchmarks.
     /// Rounded down to a power of two, and to at most one shard for each entry.
     pub shards: Option<usize>,
-    /// From what the hash of keys is made, and with it who shares a shard; `None` draws it once per process. For tests and
-    /// benchmarks that are to come out alike each time.
+    /// From what the hash of keys is made, and with it who shares a shard; `None` draws it once per process. For tests
+    /// and benchmarks that are to come out alike each time.
     pub seed: Option<u64>,
     /// Whether nothing is ever kept; see [`keep_nothing`](Self::keep_nothing).
     pub keeps_nothing: bool,
@@ -82,8 +82,8 @@ impl LocalOptions {
         }
     }
 
-    /// Sets for how long after it began a read is joined by others. An answer is as old as its read, so whoever joins is
-    /// served nothing staler than that. Default, and at most, the staleness bound.
+    /// Sets for how long after it began a read is joined by others. An answer is as old as its read, so whoever joins
+    /// is served nothing staler than that. Default, and at most, the staleness bound.
     #[must_use]
     pub fn joinable(mut self, age: Duration) -> Self {
         self.joinable = age.min(self.max_staleness);

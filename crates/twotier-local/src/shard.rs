@@ -1,8 +1,8 @@
 //! One shard: entries, reads and writes under way, and the rules between them.
 //!
-//! Pure and synchronous: no lock, no clock, no atomics, so that every step is a function of the state and its arguments.
-//! The tier holds the lock around each call, passes the time and the epoch in, and acts on what is returned (wakes
-//! joiners, drops values) after unlocking.
+//! Pure and synchronous: no lock, no clock, no atomics, so that every step is a function of the state and its
+//! arguments. The tier holds the lock around each call, passes the time and the epoch in, and acts on what is returned
+//! (wakes joiners, drops values) after unlocking.
 
 use std::{mem, time::Duration};
 
@@ -37,8 +37,8 @@ struct InFlight<F> {
     /// When it was registered.
     at: Timestamp,
     flight: F,
-    /// What the backend already gave somebody whose own read was refused: this read may be older than that, so it may only
-    /// bring the same.
+    /// What the backend already gave somebody whose own read was refused: this read may be older than that, so it may
+    /// only bring the same.
     bound: Option<Digest>,
 }
 
@@ -53,7 +53,7 @@ struct Pending {
     digest: Digest,
 }
 
-/// What a ticket says about itself.
+/// What identifies a ticket.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TicketId<'t> {
     pub(crate) hash: u64,
@@ -81,7 +81,7 @@ pub(crate) enum FillStart<T, F> {
         flight: F,
         /// The only bytes it may hand on.
         only: Option<Digest>,
-        /// Reads with a greater id were registered after the asking began.
+        /// Reads with a greater id were registered after the request began.
         began: u64,
     },
     Lead {
@@ -102,7 +102,8 @@ pub(crate) struct ClearedShard<T, F> {
     pub(crate) flights: Vec<F>,
 }
 
-/// What a hit touches comes first, next to the lock: the fewer cache lines a hit takes from another processor the better.
+/// What a hit touches comes first, next to the lock: the fewer cache lines a hit takes from another processor the
+/// better.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Shard<T, F, L> {
@@ -174,8 +175,8 @@ impl<T, F, L> Shard<T, F, L> {
     }
 
     /// Ends a read that brought nothing: error, drop, panic. Returns whether it was still registered.
-    pub(crate) fn abandon_fill(&mut self, claim: TicketId<'_>) -> bool {
-        self.flights.remove_if(claim.hash, claim.key, |registered| registered.id == claim.id).is_some()
+    pub(crate) fn abandon_fill(&mut self, ticket: TicketId<'_>) -> bool {
+        self.flights.remove_if(ticket.hash, ticket.key, |registered| registered.id == ticket.id).is_some()
     }
 
     /// Ends a read with an answer, and returns whether it is kept, and a load that died of it.
@@ -183,21 +184,21 @@ impl<T, F, L> Shard<T, F, L> {
     /// `new` is `None` when the answer may not be kept: its life is over, or the backend does not know it.
     pub(crate) fn end_fill(
         &mut self,
-        claim: TicketId<'_>,
+        ticket: TicketId<'_>,
         epoch: u64,
         digest: Digest,
         new: Option<NewEntry<T>>,
     ) -> (bool, Option<L>) {
-        let overtaken = self.loads.see(claim.hash, claim.key, digest);
-        (self.keep_or_refuse(claim, epoch, digest, new), overtaken)
+        let overtaken = self.loads.see(ticket.hash, ticket.key, digest);
+        (self.keep_or_refuse(ticket, epoch, digest, new), overtaken)
     }
 
-    fn keep_or_refuse(&mut self, claim: TicketId<'_>, epoch: u64, digest: Digest, new: Option<NewEntry<T>>) -> bool {
-        let registered = self.flights.remove_if(claim.hash, claim.key, |registered| registered.id == claim.id);
-        let write = self.writes.find(claim.hash, claim.key);
+    fn keep_or_refuse(&mut self, ticket: TicketId<'_>, epoch: u64, digest: Digest, new: Option<NewEntry<T>>) -> bool {
+        let registered = self.flights.remove_if(ticket.hash, ticket.key, |registered| registered.id == ticket.id);
+        let write = self.writes.find(ticket.hash, ticket.key);
         let fits = registered.is_some_and(|flight| flight.bound.is_none_or(|bound| bound == digest));
-        if fits && is_up(epoch) && epoch == claim.epoch && write.is_none() {
-            return self.put(claim, new);
+        if fits && is_up(epoch) && epoch == ticket.epoch && write.is_none() {
+            return self.put(ticket, new);
         }
         // A refused answer may be newer than what is kept or about to be kept (race 4): serving that afterwards would
         // go back in time. Only equal bytes are certain not to.
@@ -208,24 +209,24 @@ impl<T, F, L> Shard<T, F, L> {
         }
         self.refuse(new);
         self.remove_entry_if(
-            claim.hash,
-            claim.key,
+            ticket.hash,
+            ticket.key,
             |entry| entry.digest != digest,
             |counters| &mut counters.superseded,
         );
         // A read that began while the link was down was never meant to be kept.
-        self.counters.refused_fills += u64::from(is_up(claim.epoch));
-        self.bind_flight(claim, digest);
+        self.counters.refused_fills += u64::from(is_up(ticket.epoch));
+        self.bind_flight(ticket, digest);
         false
     }
 
     /// Binds the registered read of a key to what a refused one brought: its command may have been executed earlier
-    /// although it was registered later, and an older answer must not follow a newer one. Bound to two different answers
-    /// it cannot bring either, and dies.
+    /// although it was registered later, and an older answer must not follow a newer one. Bound to two different
+    /// answers it cannot bring either, and dies.
     ///
     /// Those who joined before are not bound: they had begun before the refused answer was returned to anybody.
-    fn bind_flight(&mut self, claim: TicketId<'_>, digest: Digest) {
-        let _dead = self.flights.remove_if(claim.hash, claim.key, |registered| {
+    fn bind_flight(&mut self, ticket: TicketId<'_>, digest: Digest) {
+        let _dead = self.flights.remove_if(ticket.hash, ticket.key, |registered| {
             let other = registered.bound.is_some_and(|bound| bound != digest);
             registered.bound = Some(digest);
             other
@@ -253,26 +254,26 @@ impl<T, F, L> Shard<T, F, L> {
     }
 
     /// Ends an own write that installs nothing: error, drop, panic.
-    pub(crate) fn abandon_write(&mut self, claim: TicketId<'_>) {
-        self.settle_write(claim);
-        self.loads.write_ended(claim, false);
-        self.remove_entry_if(claim.hash, claim.key, |_| true, |counters| &mut counters.superseded);
+    pub(crate) fn abandon_write(&mut self, ticket: TicketId<'_>) {
+        self.settle_write(ticket);
+        self.loads.write_ended(ticket, false);
+        self.remove_entry_if(ticket.hash, ticket.key, |_| true, |counters| &mut counters.superseded);
         // Reads that began during the write may have been answered before it was executed (race 3).
-        self.kill_flight(claim.hash, claim.key);
+        self.kill_flight(ticket.hash, ticket.key);
     }
 
     /// Ends an own write that succeeded, and returns whether its value is kept.
-    pub(crate) fn end_write(&mut self, claim: TicketId<'_>, epoch: u64, new: Option<NewEntry<T>>) -> bool {
-        let live = self.settle_write(claim);
-        let coherent = live && is_up(epoch) && epoch == claim.epoch;
-        self.kill_flight(claim.hash, claim.key);
-        self.loads.write_ended(claim, true);
+    pub(crate) fn end_write(&mut self, ticket: TicketId<'_>, epoch: u64, new: Option<NewEntry<T>>) -> bool {
+        let live = self.settle_write(ticket);
+        let coherent = live && is_up(epoch) && epoch == ticket.epoch;
+        self.kill_flight(ticket.hash, ticket.key);
+        self.loads.write_ended(ticket, true);
         if coherent {
-            return self.put(claim, new);
+            return self.put(ticket, new);
         }
         self.counters.refused_writes += u64::from(new.is_some());
         self.refuse(new);
-        self.put(claim, None)
+        self.put(ticket, None)
     }
 
     /// The backend reports a change.
@@ -282,8 +283,8 @@ impl<T, F, L> Shard<T, F, L> {
         let _dead = self.invalidate(hash, key);
     }
 
-    /// Forgets a key: entry, read, load and right to install. Returns whether there was an entry, and a flight that is dead
-    /// now.
+    /// Forgets a key: entry, read, load and right to install. Returns whether there was an entry, and a flight that is
+    /// dead now.
     pub(crate) fn invalidate(&mut self, hash: u64, key: &str) -> (bool, Option<F>) {
         self.forbid_install(hash, key);
         let _dead = self.loads.kill(hash, key);
@@ -304,16 +305,16 @@ impl<T, F, L> Shard<T, F, L> {
     }
 
     /// Returns whether a load may still be joined and stored.
-    pub(crate) fn is_load_live(&mut self, claim: TicketId<'_>, epoch: u64) -> bool {
-        self.loads.is_live(claim, epoch)
+    pub(crate) fn is_load_live(&mut self, ticket: TicketId<'_>, epoch: u64) -> bool {
+        self.loads.is_live(ticket, epoch)
     }
 
     /// A load received what the backend holds. Returns whether it is live, and the load if it died of it.
-    pub(crate) fn load_saw(&mut self, claim: TicketId<'_>, epoch: u64, digest: Digest) -> (bool, Option<L>) {
-        if !self.loads.is_live(claim, epoch) {
+    pub(crate) fn load_saw(&mut self, ticket: TicketId<'_>, epoch: u64, digest: Digest) -> (bool, Option<L>) {
+        if !self.loads.is_live(ticket, epoch) {
             return (false, None);
         }
-        let overtaken = self.loads.see(claim.hash, claim.key, digest);
+        let overtaken = self.loads.see(ticket.hash, ticket.key, digest);
         (overtaken.is_none(), overtaken)
     }
 
@@ -322,36 +323,36 @@ impl<T, F, L> Shard<T, F, L> {
     ///
     /// An own write under way may be executed before this one, which is newer than what was loaded: its end would kill
     /// the load, which therefore dies now.
-    pub(crate) fn begin_store(&mut self, claim: TicketId<'_>, epoch: u64, digest: Digest) -> Option<u64> {
-        if !is_up(epoch) || !self.loads.is_live(claim, epoch) {
+    pub(crate) fn begin_store(&mut self, ticket: TicketId<'_>, epoch: u64, digest: Digest) -> Option<u64> {
+        if !is_up(epoch) || !self.loads.is_live(ticket, epoch) {
             return None;
         }
-        if self.writes.find(claim.hash, claim.key).is_some() {
-            let _dead = self.loads.kill(claim.hash, claim.key);
+        if self.writes.find(ticket.hash, ticket.key).is_some() {
+            let _dead = self.loads.kill(ticket.hash, ticket.key);
             return None;
         }
-        let write = self.register_write(claim.hash, claim.key, digest);
-        self.loads.stores(claim, write, digest);
+        let write = self.register_write(ticket.hash, ticket.key, digest);
+        self.loads.stores(ticket, write, digest);
         Some(write)
     }
 
-    /// Ends a load, and says whether it brought a value.
+    /// Ends a load; `loaded` is whether it brought a value.
     ///
-    /// A value whose load is dead may be newer than what is kept or about to be kept, as a refused answer may be: serving
-    /// that afterwards would go back in time.
-    pub(crate) fn end_load(&mut self, claim: TicketId<'_>, epoch: u64, loaded: bool) {
-        if loaded && !self.loads.is_live(claim, epoch) {
+    /// A value whose load is dead may be newer than what is kept or about to be kept, as a refused answer may be:
+    /// serving that afterwards would go back in time.
+    pub(crate) fn end_load(&mut self, ticket: TicketId<'_>, epoch: u64, loaded: bool) {
+        if loaded && !self.loads.is_live(ticket, epoch) {
             // One that began while the link was down was never meant to be stored.
-            self.counters.refused_loads += u64::from(is_up(claim.epoch));
-            self.give_way(claim);
+            self.counters.refused_loads += u64::from(is_up(ticket.epoch));
+            self.give_way(ticket);
         }
-        self.loads.end(claim);
+        self.loads.end(ticket);
     }
 
     /// Lets nothing of a key be served or kept that is there or under way. A newer load goes on, for it would else be
     /// followed by one that this one's end kills in turn; only those who join it from now on do without its value.
-    fn give_way(&mut self, claim: TicketId<'_>) {
-        let TicketId { hash, key, .. } = claim;
+    fn give_way(&mut self, ticket: TicketId<'_>) {
+        let TicketId { hash, key, .. } = ticket;
         self.forbid_install(hash, key);
         self.kill_flight(hash, key);
         self.loads.outrun(hash, key);
@@ -366,10 +367,10 @@ impl<T, F, L> Shard<T, F, L> {
     }
 
     /// Ends the record of one write and returns whether it may install its value.
-    fn settle_write(&mut self, claim: TicketId<'_>) -> bool {
+    fn settle_write(&mut self, ticket: TicketId<'_>) -> bool {
         let mut live = false;
-        let _ended = self.writes.remove_if(claim.hash, claim.key, |write| {
-            live = write.live == Some(claim.id);
+        let _ended = self.writes.remove_if(ticket.hash, ticket.key, |write| {
+            live = write.live == Some(ticket.id);
             write.pending -= 1;
             write.pending == 0
         });
@@ -377,15 +378,15 @@ impl<T, F, L> Shard<T, F, L> {
     }
 
     /// Puts a copy in, or only removes the older one when there is nothing to keep. Returns whether it was kept.
-    fn put(&mut self, claim: TicketId<'_>, new: Option<NewEntry<T>>) -> bool {
+    fn put(&mut self, ticket: TicketId<'_>, new: Option<NewEntry<T>>) -> bool {
         let Some(new) = new else {
-            self.remove_entry_if(claim.hash, claim.key, |_| true, |counters| &mut counters.superseded);
+            self.remove_entry_if(ticket.hash, ticket.key, |_| true, |counters| &mut counters.superseded);
             return false;
         };
         if new.weight > self.max_bytes {
             self.counters.oversized += 1;
             self.refuse(Some(new));
-            self.remove_entry_if(claim.hash, claim.key, |_| true, |counters| &mut counters.superseded);
+            self.remove_entry_if(ticket.hash, ticket.key, |_| true, |counters| &mut counters.superseded);
             return false;
         }
         match self.origin.make_fit(&new) {
@@ -397,7 +398,7 @@ impl<T, F, L> Shard<T, F, L> {
                 self.removed.push_all(outdated);
             }
         }
-        let done = self.entries.insert(claim.hash, self.origin.pack(new), &mut self.removed);
+        let done = self.entries.insert(ticket.hash, self.origin.pack(new), &mut self.removed);
         let counters = &mut self.counters;
         counters.insertions += 1;
         counters.superseded += u64::from(done.replaced);
@@ -427,7 +428,7 @@ impl<T, F, L> Shard<T, F, L> {
         true
     }
 
-    /// Makes the registered read worthless: its answer is not kept, and nobody joins it any more. Those who joined are
+    /// Kills the registered read: its answer is not kept, and nobody joins it any more. Those who joined are
     /// given the answer when its leader, who still holds the flight, ends.
     fn kill_flight(&mut self, hash: u64, key: &str) {
         let _dead = self.flights.remove_if(hash, key, |_| true);
@@ -447,10 +448,10 @@ impl<T, F, L> Shard<T, F, L> {
         &mut self,
         hash: u64,
         key: &str,
-        moment: LookupTime,
+        lookup: LookupTime,
         serve: impl FnOnce(&T, Timestamp) -> R,
     ) -> Option<R> {
-        let hit = self.look(hash, key, moment, serve);
+        let hit = self.look(hash, key, lookup, serve);
         *(if hit.is_some() { &mut self.hits } else { &mut self.misses }) += 1;
         hit
     }
@@ -462,17 +463,17 @@ impl<T, F, L> Shard<T, F, L> {
         &mut self,
         hash: u64,
         key: &str,
-        moment: LookupTime,
+        lookup: LookupTime,
         serve: impl FnOnce(&T, Timestamp) -> R,
     ) -> Option<R> {
         let origin = self.origin;
         let looked = self.entries.look(hash, key, |entry| {
             // An entry's epoch is odd, so this is also the check that the link is up.
-            if origin.epoch(entry) != moment.epoch {
+            if origin.epoch(entry) != lookup.epoch {
                 Verdict::Remove(DeadReason::Outdated)
-            } else if moment.now >= origin.deadline(entry) {
+            } else if lookup.now >= origin.deadline(entry) {
                 Verdict::Remove(DeadReason::Expired)
-            } else if moment.now >= moment.lease {
+            } else if lookup.now >= lookup.lease {
                 Verdict::Keep
             } else {
                 Verdict::Serve(serve(&entry.value, origin.fetched_at(entry)))
@@ -511,21 +512,21 @@ impl<T: Clone, F: Clone, L> Shard<T, F, L> {
         &mut self,
         hash: u64,
         key: &SmolStr,
-        moment: LookupTime,
-        asking: &FillRequest<'_, F>,
+        lookup: LookupTime,
+        request: &FillRequest<'_, F>,
     ) -> FillStart<T, F> {
-        if let Some(value) = self.look(hash, key, moment, |value, _| value.clone()) {
+        if let Some(value) = self.look(hash, key, lookup, |value, _| value.clone()) {
             return FillStart::Hit(value);
         }
-        let LookupTime { now, epoch, .. } = moment;
-        let began = asking.began.unwrap_or(self.next_id);
+        let LookupTime { now, epoch, .. } = lookup;
+        let began = request.began.unwrap_or(self.next_id);
         if !is_up(epoch) {
             return FillStart::Bypass { began };
         }
         if let Some(registered) = self.flights.find(hash, key)
             // One that takes longer than copies may be stale would make whoever joins it staler than that.
             && registered.epoch == epoch
-            && now.since(registered.at) < asking.joinable
+            && now.since(registered.at) < request.joinable
         {
             // What bound the read may have been returned before this one began, unless the read itself was registered
             // since.
@@ -533,7 +534,7 @@ impl<T: Clone, F: Clone, L> Shard<T, F, L> {
             return FillStart::Join { flight: registered.flight.clone(), only, began };
         }
         let id = self.new_id();
-        let new = InFlight { id, epoch, at: now, flight: asking.flight.clone(), bound: None };
+        let new = InFlight { id, epoch, at: now, flight: request.flight.clone(), bound: None };
         self.flights.put(hash, key, new);
         FillStart::Lead { id, began }
     }

@@ -34,7 +34,7 @@ impl<T, E> TicketState<T, E> {
         self.id == 0
     }
 
-    pub(crate) fn claim(&self) -> TicketId<'_> {
+    pub(crate) fn id(&self) -> TicketId<'_> {
         TicketId { hash: self.hash, key: &self.key, id: self.id, epoch: self.mark.epoch }
     }
 
@@ -59,13 +59,14 @@ impl<T, E> TicketState<T, E> {
     }
 }
 
-/// The right to put in what a read of the backend brings, and the duty to say how it ended.
+/// The right to put in what a read of the backend brings, and the duty to report how it ended.
 ///
 /// Taken by [`LocalTier::read`](crate::LocalTier::read) *before* the command is sent, and travels with the request. Any
-/// news about the key takes the right away. Dropping the ticket abandons the read: those who joined elect another leader.
+/// news about the key takes the right away. Dropping the ticket abandons the read: those who joined elect another
+/// leader.
 #[must_use = "dropping the ticket abandons the read, and whoever joined it has to start again"]
 pub struct FillTicket<T, E> {
-    stub: TicketState<T, E>,
+    state: TicketState<T, E>,
     flight: Arc<Flight<T, E>>,
 }
 
@@ -78,20 +79,20 @@ impl<T, E> FillTicket<T, E> {
         mark: Mark,
         flight: Arc<Flight<T, E>>,
     ) -> Self {
-        Self { stub: TicketState::new(tier, hash, key, id, mark), flight }
+        Self { state: TicketState::new(tier, hash, key, id, mark), flight }
     }
 
     /// Returns epoch and time at which the read was registered: the mark for
     /// [`proof_of_life`](twotier_core::ChangeListener::proof_of_life) when the reply comes.
     #[must_use]
     pub fn mark(&self) -> Mark {
-        self.stub.mark
+        self.state.mark
     }
 
     /// Returns the key that is read.
     #[must_use]
     pub fn key(&self) -> &str {
-        &self.stub.key
+        &self.state.key
     }
 
     /// Returns whether anybody still waits for the read.
@@ -100,8 +101,8 @@ impl<T, E> FillTicket<T, E> {
         self.flight.is_awaited()
     }
 
-    /// Waits until nobody waits for the read, so that one that was not sent yet need not be. The future may be dropped at
-    /// any time.
+    /// Waits until nobody waits for the read, so that one that was not sent yet need not be. The future may be dropped
+    /// at any time.
     pub async fn deserted(&self) {
         self.flight.deserted().await;
     }
@@ -114,16 +115,16 @@ impl<T: Clone, E> FillTicket<T, E> {
     /// the value weighs; `life` is how long a copy may live from the moment the command was sent, `None` when it may
     /// not be kept at all.
     ///
-    /// The caller may use the value in any case: it is what the backend said. So may those who joined before the key
-    /// changed. An older value of the key is gone afterwards unless its bytes are the same.
+    /// The caller may use the value in any case: it is what the backend returned. So may those who joined before the
+    /// key changed. An older value of the key is gone afterwards unless its bytes are the same.
     pub fn fill(mut self, value: T, digest: Digest, value_bytes: usize, life: Option<Duration>) -> bool {
         let shared = value.clone();
-        let new = self.stub.entry(value, digest, value_bytes, life);
-        let stub = &mut self.stub;
-        let mut shard = stub.tier.shard(stub.hash);
-        let epoch = stub.tier.link.keeping_epoch();
-        let (kept, overtaken) = shard.end_fill(stub.claim(), epoch, digest, new);
-        stub.ended = true;
+        let new = self.state.entry(value, digest, value_bytes, life);
+        let state = &mut self.state;
+        let mut shard = state.tier.shard(state.hash);
+        let epoch = state.tier.link.keeping_epoch();
+        let (kept, overtaken) = shard.end_fill(state.id(), epoch, digest, new);
+        state.ended = true;
         let removed = shard.take_removed();
         drop(shard);
         // Before whoever leads that load is given this answer.
@@ -136,11 +137,11 @@ impl<T: Clone, E> FillTicket<T, E> {
         kept
     }
 
-    /// Ends the read with an error, which everybody who joined is given too, unless the key changed meanwhile: then they
-    /// look again, since a newer read may fare better.
+    /// Ends the read with an error, which everybody who joined is given too, unless the key changed meanwhile: then
+    /// they look again, since a newer read may fare better.
     pub fn fail(mut self, error: E) {
         // One that was registered nowhere, because the link is down, cannot have been overtaken by a newer one.
-        let bypass = self.stub.is_bypass();
+        let bypass = self.state.is_bypass();
         self.abandon(|registered| if registered || bypass { Outcome::Failed(error) } else { Outcome::Abandoned });
     }
 }
@@ -150,8 +151,8 @@ where
     T: Send + Sync + 'static,
     E: Send + Sync + 'static,
 {
-    /// Hands the ticket to whoever waits for the read: the raw answer is there, and `finish` makes of it what the ticket
-    /// is filled with; see [`arrive`](Self::arrive).
+    /// Hands the ticket to whoever waits for the read: the raw answer is there, and `finish` makes of it what the
+    /// ticket is filled with; see [`arrive`](Self::arrive).
     pub fn arrived(self, finish: impl FnOnce(Self) + Send + 'static) {
         let flight = Arc::clone(&self.flight);
         flight.arrived(Box::new(move || finish(self)));
@@ -171,13 +172,13 @@ where
 
 impl<T, E> FillTicket<T, E> {
     fn abandon(&mut self, outcome: impl FnOnce(bool) -> Outcome<T, E>) {
-        if mem::replace(&mut self.stub.ended, true) {
+        if mem::replace(&mut self.state.ended, true) {
             return;
         }
-        let mut shard = self.stub.tier.shard(self.stub.hash);
-        // What the shard let go stays there: a ticket may be dropped in a connection's reader, which runs no destructors
-        // of the user's.
-        let registered = shard.abandon_fill(self.stub.claim());
+        let mut shard = self.state.tier.shard(self.state.hash);
+        // What the shard let go stays there: a ticket may be dropped in a connection's reader, which runs no
+        // destructors of the user's.
+        let registered = shard.abandon_fill(self.state.id());
         drop(shard);
         self.flight.settle(outcome(registered));
     }
@@ -191,7 +192,7 @@ impl<T, E> Drop for FillTicket<T, E> {
 
 impl<T, E> fmt::Debug for FillTicket<T, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FillTicket").field("mark", &self.stub.mark).finish_non_exhaustive()
+        f.debug_struct("FillTicket").field("mark", &self.state.mark).finish_non_exhaustive()
     }
 }
 
@@ -203,32 +204,32 @@ impl<T, E> fmt::Debug for FillTicket<T, E> {
 /// outcome is known.
 #[must_use = "dropping the ticket ends the write: keep it until the reply is there"]
 pub struct WriteTicket<T, E> {
-    stub: TicketState<T, E>,
+    state: TicketState<T, E>,
     digest: Digest,
 }
 
 impl<T, E> WriteTicket<T, E> {
     pub(crate) fn new(tier: Arc<Inner<T, E>>, hash: u64, key: SmolStr, id: u64, mark: Mark, digest: Digest) -> Self {
-        Self { stub: TicketState::new(tier, hash, key, id, mark), digest }
+        Self { state: TicketState::new(tier, hash, key, id, mark), digest }
     }
 
     /// Returns epoch and time at which the write was registered: the mark for
     /// [`proof_of_life`](twotier_core::ChangeListener::proof_of_life) when the reply comes.
     #[must_use]
     pub fn mark(&self) -> Mark {
-        self.stub.mark
+        self.state.mark
     }
 
     /// Ends a write that succeeded, and returns whether its value is kept.
     ///
     /// `value_bytes` and `life` are as in [`FillTicket::fill`]. The key is left empty when the value is not kept.
     pub fn install(mut self, value: T, value_bytes: usize, life: Option<Duration>) -> bool {
-        let new = self.stub.entry(value, self.digest, value_bytes, life);
-        let stub = &mut self.stub;
-        let mut shard = stub.tier.shard(stub.hash);
-        let epoch = stub.tier.link.keeping_epoch();
-        let kept = shard.end_write(stub.claim(), epoch, new);
-        stub.ended = true;
+        let new = self.state.entry(value, self.digest, value_bytes, life);
+        let state = &mut self.state;
+        let mut shard = state.tier.shard(state.hash);
+        let epoch = state.tier.link.keeping_epoch();
+        let kept = shard.end_write(state.id(), epoch, new);
+        state.ended = true;
         let removed = shard.take_removed();
         drop(shard);
         drop(removed);
@@ -238,11 +239,11 @@ impl<T, E> WriteTicket<T, E> {
 
 impl<T, E> Drop for WriteTicket<T, E> {
     fn drop(&mut self) {
-        if mem::replace(&mut self.stub.ended, true) {
+        if mem::replace(&mut self.state.ended, true) {
             return;
         }
-        let mut shard = self.stub.tier.shard(self.stub.hash);
-        shard.abandon_write(self.stub.claim());
+        let mut shard = self.state.tier.shard(self.state.hash);
+        shard.abandon_write(self.state.id());
         let removed = shard.take_removed();
         drop(shard);
         drop(removed);
@@ -251,6 +252,6 @@ impl<T, E> Drop for WriteTicket<T, E> {
 
 impl<T, E> fmt::Debug for WriteTicket<T, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("WriteTicket").field("mark", &self.stub.mark).finish_non_exhaustive()
+        f.debug_struct("WriteTicket").field("mark", &self.state.mark).finish_non_exhaustive()
     }
 }

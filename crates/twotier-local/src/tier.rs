@@ -81,7 +81,7 @@ impl<T, E> Inner<T, E> {
     }
 }
 
-/// What is to be done about a key that was missed.
+/// The action for a key that was missed.
 #[derive(Debug)]
 #[must_use = "a ticket that is dropped abandons the read"]
 pub enum Read<T, E> {
@@ -91,8 +91,8 @@ pub enum Read<T, E> {
     Join(Joiner<T, E>),
     /// Send a read to the backend and put the answer in by the ticket; wait for it as everybody does who joins.
     Lead(FillTicket<T, E>, Joiner<T, E>),
-    /// As [`Lead`](Self::Lead), but the link is down: nobody joins. The ticket keeps nothing; filling it removes what the
-    /// answer may be newer than, should the link be up by then.
+    /// As [`Lead`](Self::Lead), but the link is down: nobody joins. The ticket keeps nothing; filling it removes what
+    /// the answer may be newer than, should the link be up by then.
     Bypass(FillTicket<T, E>, Joiner<T, E>),
 }
 
@@ -146,8 +146,8 @@ where
     /// which for an `Arc` saves two writes to memory that other threads write to as well.
     ///
     /// `read` runs while the shard is locked, the one exception to the rule that no user code does: whoever asks for a
-    /// key of the same shard meanwhile waits. It must be short, must not wait for anything, and **must not use the tier**:
-    /// that may wait for itself. A panic in it leaves the tier as if the key had not been asked for.
+    /// key of the same shard meanwhile waits. It must be short, must not wait for anything, and **must not use the
+    /// tier**: that may wait for itself. A panic in it leaves the tier as if the key had not been asked for.
     #[inline]
     pub fn get_with<R>(&self, key: &str, read: impl FnOnce(&T) -> R) -> Option<R> {
         self.lookup(key, |value, _| read(value))
@@ -160,15 +160,15 @@ where
         let now = inner.clock.now();
         let lease = inner.link.lease();
         let mut shard = inner.shard(hash);
-        let moment = LookupTime { now, lease, epoch: inner.link.epoch() };
-        let hit = shard.get(hash, key, moment, |value, fetched_at| serve(value, now.since(fetched_at)));
+        let lookup = LookupTime { now, lease, epoch: inner.link.epoch() };
+        let hit = shard.get(hash, key, lookup, |value, fetched_at| serve(value, now.since(fetched_at)));
         if hit.is_none() {
             unlock_and_drop(shard);
         }
         hit
     }
 
-    /// Looks a key up again after a counted miss, and says what is to be done about it. Counts neither a hit nor a
+    /// Looks a key up again after a counted miss, and returns the action for it. Counts neither a hit nor a
     /// miss.
     ///
     /// Of all who call this for one key while it is being read, one leads and the others join, unless news about the
@@ -180,8 +180,8 @@ where
 
     /// Does what [`read`](Self::read) does, for somebody who joined a read in vain.
     ///
-    /// What began before a read was registered may be given any answer of it, so whoever waits in vain once is served by
-    /// the next answer.
+    /// What began before a read was registered may be given any answer of it, so whoever waits in vain once is served
+    /// by the next answer.
     pub fn read_again(&self, key: &str, in_vain: &Joiner<T, E>) -> Read<T, E> {
         self.look_or_read(key, Some(in_vain.began))
     }
@@ -195,11 +195,11 @@ where
         let lease = inner.link.lease();
         let mut shard = inner.shard(hash);
         let epoch = inner.link.epoch();
-        let asking = FillRequest { flight: &flight, began, joinable: inner.joinable };
-        let begun = shard.begin_fill(hash, &key, LookupTime { now, lease, epoch }, &asking);
+        let request = FillRequest { flight: &flight, began, joinable: inner.joinable };
+        let start = shard.begin_fill(hash, &key, LookupTime { now, lease, epoch }, &request);
         let removed = shard.take_removed();
         drop(shard);
-        let read = match begun {
+        let read = match start {
             FillStart::Hit(value) => Read::Hit(value),
             FillStart::Join { flight, only, began } => {
                 // Who leaves in between may be the last one and drop the answer: this one then elects again.
@@ -231,11 +231,11 @@ where
         FillTicket::new(Arc::clone(&self.inner), hash, key, id, mark, Arc::clone(flight))
     }
 
-    /// Registers an own write before its command is sent: removes the entry, and makes reads under way worthless.
+    /// Registers an own write before its command is sent: removes the entry, and kills the reads under way.
     ///
-    /// `digest` is that of the bytes written, or [`Digest::ABSENT`] for a deletion. While the write is under way no read
-    /// of the key is kept. Two writes of one key at the same time leave it empty: which of them the server executed
-    /// last is not known here.
+    /// `digest` is that of the bytes written, or [`Digest::ABSENT`] for a deletion. While the write is under way no
+    /// read of the key is kept. Two writes of one key at the same time leave it empty: which of them the server
+    /// executed last is not known here.
     pub fn begin_write(&self, key: &str, digest: Digest) -> WriteTicket<T, E> {
         let inner = &*self.inner;
         let hash = inner.hasher.hash_one(key);
@@ -272,8 +272,8 @@ where
         self.take_all().len()
     }
 
-    /// Forgets everything, and returns it, for the caller to drop where the time that takes does no harm: a second for some
-    /// millions of entries. Nothing read or written before the call is kept after it. Counters go on.
+    /// Forgets everything, and returns it, for the caller to drop where the time that takes does no harm: a second for
+    /// some millions of entries. Nothing read or written before the call is kept after it. Counters go on.
     ///
     /// Shards are emptied one after the other: a concurrent caller may see some keys gone and others not yet.
     pub fn take_all(&self) -> Cleared<T> {
@@ -359,8 +359,8 @@ where
     }
 
     /// Returns up to `n` keys, the hottest first, shards taking turns: by LFU those hit most often, else those last in
-    /// [`keys`](Self::keys). As there, entries that would not be served any more are among them: after a flush these are the keys
-    /// to read again.
+    /// [`keys`](Self::keys). As there, entries that would not be served any more are among them: after a flush these
+    /// are the keys to read again.
     #[must_use]
     pub fn hottest(&self, n: usize) -> Vec<String> {
         let mut shards: Vec<Vec<String>> = self.inner.shards.iter().map(|shard| shard.0.lock().hottest(n)).collect();
@@ -384,8 +384,8 @@ where
         self.inner.link.proof(mark);
     }
 
-    /// Forgets the key if it is of the namespace, and drops the value when the shard is unlocked. Its destructor is user code,
-    /// which runs where the backend reports: a panic in it ends here.
+    /// Forgets the key if it is of the namespace, and drops the value when the shard is unlocked. Its destructor is
+    /// user code, which runs where the backend reports: a panic in it ends here.
     fn changed(&self, key: &[u8]) {
         // Every key of ours is UTF-8, so a name that is not cannot be one.
         let Some(Ok(key)) = self.inner.namespace.strip(key).map(str::from_utf8) else { return };

@@ -9,19 +9,19 @@ use twotier_core::{ChangeListener, Eviction, Lease, ManualClock};
 use twotier_local::{Digest, FillTicket, Joined, LocalOptions, LocalTier};
 
 use crate::common::{
-    LIFE, POLICIES, join, join_load, lead, lead_and_join, lead_load, linked, linked_by, namespace, told,
+    LIFE, POLICIES, join, join_load, lead, lead_and_join, lead_load, linked, linked_by, namespace, outcome,
 };
 
 /// What the facade keeps: a decoded value, or the knowledge that there is none.
-type Kept = Option<Arc<[u8]>>;
+type CachedBytes = Option<Arc<[u8]>>;
 
-fn put(tier: &LocalTier<Kept, ()>, key: &str, bytes: usize) -> bool {
+fn put(tier: &LocalTier<CachedBytes, ()>, key: &str, bytes: usize) -> bool {
     lead(tier.read(key)).fill(Some(vec![b'x'; bytes].into()), Digest::of(key.as_bytes()), bytes, LIFE)
 }
 
 #[test]
 fn a_hit_allocates_nothing() {
-    let tier = linked::<Kept>(500);
+    let tier = linked::<CachedBytes>(500);
     assert!(put(&tier, "k", 1000));
     let hit = allocation_counter::measure(|| {
         for _ in 0..1000 {
@@ -35,24 +35,25 @@ fn a_hit_allocates_nothing() {
 
 #[test]
 fn a_miss_without_an_entry_allocates_nothing() {
-    let tier = linked::<Kept>(500);
+    let tier = linked::<CachedBytes>(500);
     let miss = allocation_counter::measure(|| assert!(tier.get("k").is_none()));
     assert_eq!((miss.count_total, miss.bytes_total), (0, 0));
 }
 
-/// What a miss costs beside the request itself: one thing to wait at, and one more for a raw answer that is handed over.
+/// What a miss costs beside the request itself: one thing to wait at, and one more for a raw answer that is handed
+/// over.
 #[test]
 fn a_read_allocates_what_it_is_waited_for_at_and_its_raw_answer() {
-    let tier = linked::<Kept>(500);
+    let tier = linked::<CachedBytes>(500);
     let read = |hands_over: bool| {
         let (ticket, joiner) = lead_and_join(tier.read("k"));
-        let fill = |ticket: FillTicket<Kept, ()>| assert!(!ticket.fill(None, Digest::ABSENT, 0, None));
+        let fill = |ticket: FillTicket<CachedBytes, ()>| assert!(!ticket.fill(None, Digest::ABSENT, 0, None));
         if hands_over {
             ticket.arrived(fill);
         } else {
             fill(ticket);
         }
-        assert_eq!(told(joiner), Joined::Value(None));
+        assert_eq!(outcome(joiner), Joined::Value(None));
     };
     // Tables grow once.
     read(false);
@@ -62,7 +63,7 @@ fn a_read_allocates_what_it_is_waited_for_at_and_its_raw_answer() {
 
 #[test]
 fn nothing_is_left_of_answers_that_nobody_was_polled_for() {
-    let tier = linked::<Kept>(500);
+    let tier = linked::<CachedBytes>(500);
     let read = || {
         for round in 0..1000 {
             let raw = vec![b'x'; 1000];
@@ -81,7 +82,7 @@ fn nothing_is_left_of_answers_that_nobody_was_polled_for() {
 
 #[test]
 fn nothing_is_left_of_loads_that_have_ended_in_whatever_way() {
-    let tier = linked::<Kept>(500);
+    let tier = linked::<CachedBytes>(500);
     let load = || {
         for round in 0..1000 {
             let load = lead_load(tier.load("k"));
@@ -108,7 +109,7 @@ fn a_tier_that_keeps_nothing_takes_no_room_for_what_it_does_not_keep() {
     let mut tier = None;
     let made = allocation_counter::measure(|| {
         let options = LocalOptions::keep_nothing(Duration::from_secs(2)).eviction(Eviction::WTinyLfu);
-        tier = Some(LocalTier::<Kept, ()>::new(namespace(), options, Arc::new(ManualClock::new())));
+        tier = Some(LocalTier::<CachedBytes, ()>::new(namespace(), options, Arc::new(ManualClock::new())));
     });
     assert!(made.bytes_current < 64 * 1024, "{} bytes for nothing", made.bytes_current);
     let tier = tier.unwrap();
@@ -130,7 +131,7 @@ fn tracked_bytes_agree_with_the_heap_within_a_tenth() {
     for (eviction, bytes) in POLICIES.into_iter().flat_map(|eviction| [(eviction, 100), (eviction, 1000)]) {
         let mut tier = None;
         let heap = allocation_counter::measure(|| {
-            let filled = tier.insert(linked_by::<Kept>(eviction, 500));
+            let filled = tier.insert(linked_by::<CachedBytes>(eviction, 500));
             // Twice as many as there is room for: what a policy remembers of the others counts too.
             for key in 0..1000 {
                 assert!(put(filled, &format!("user:{key:06}"), bytes));
@@ -149,7 +150,7 @@ fn tracked_bytes_agree_with_the_heap_within_a_tenth() {
 /// Evicting, overwriting, changing and clearing give back what they take out.
 #[test]
 fn the_heap_does_not_grow_with_use_and_is_given_back_by_a_clear() {
-    let tier = linked::<Kept>(500);
+    let tier = linked::<CachedBytes>(500);
     let mut filled = 0;
     let use_it = |from: u32| {
         for key in from..from + 2000 {

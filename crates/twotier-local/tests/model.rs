@@ -31,13 +31,13 @@ enum Step {
     Read(u8),
     /// Somebody who waited in vain looks again.
     ReadAgain(Index),
-    Fill(Index, Answer),
+    Fill(Index, ReadResult),
     /// The raw answer is there; whoever waits makes the value.
-    Arrive(Index, Answer),
+    Arrive(Index, ReadResult),
     Fail(Index),
     DropFill(Index),
     BeginWrite(u8, u8),
-    Install(Index, Answer),
+    Install(Index, ReadResult),
     DropWrite(Index),
     Load(u8),
     /// Somebody who has waited for a load looks again.
@@ -47,9 +47,9 @@ enum Step {
     FinishLoad(Index, Option<u32>),
     DropLoad(Index),
     /// A read that is answered at once: how most values come in.
-    ReadThrough(u8, Answer),
+    ReadThrough(u8, ReadResult),
     /// A write that is answered at once.
-    WriteThrough(u8, Answer),
+    WriteThrough(u8, ReadResult),
     Changed(u8),
     Invalidate(u8),
     Clear,
@@ -62,7 +62,7 @@ enum Step {
 }
 
 #[derive(Clone, Debug)]
-struct Answer {
+struct ReadResult {
     value: u32,
     digest: u8,
     bytes: usize,
@@ -73,10 +73,15 @@ fn key() -> impl Strategy<Value = u8> {
     0..12u8
 }
 
-fn answer() -> impl Strategy<Value = Answer> {
+fn answer() -> impl Strategy<Value = ReadResult> {
     let bytes = prop_oneof![8 => 0..200usize, 1 => 200..3000usize];
     let life = prop_oneof![1 => Just(None), 8 => (0..5000u64).prop_map(Some)];
-    (any::<u32>(), 0..3u8, bytes, life).prop_map(|(value, digest, bytes, life)| Answer { value, digest, bytes, life })
+    (any::<u32>(), 0..3u8, bytes, life).prop_map(|(value, digest, bytes, life)| ReadResult {
+        value,
+        digest,
+        bytes,
+        life,
+    })
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -112,8 +117,8 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// The policies whose outcome does not depend on how keys are hashed. The other one is held against its model by the unit
-/// tests of `src/policy`, which know the hash.
+/// The policies whose outcome does not depend on how keys are hashed. The other one is held against its model by the
+/// unit tests of `src/policy`, which know the hash.
 fn settled() -> impl Strategy<Value = Eviction> {
     prop::sample::select(POLICIES.into_iter().filter(|policy| *policy != Eviction::WTinyLfu).collect::<Vec<_>>())
 }
@@ -315,13 +320,13 @@ impl Pair {
         }
     }
 
-    fn fill(&mut self, ticket: FillTicket<u32, ()>, number: u64, answer: &Answer) {
+    fn fill(&mut self, ticket: FillTicket<u32, ()>, number: u64, answer: &ReadResult) {
         let kept = ticket.fill(answer.value, digest(answer.digest), answer.bytes, answer.life());
         assert_eq!(kept, self.model.fill(number, answer.model()));
     }
 
     /// Hands a raw answer over: the first who waits for it makes the value when [`compare`](Self::compare) polls them.
-    fn arrive(&mut self, ticket: FillTicket<u32, ()>, number: u64, answer: &Answer) {
+    fn arrive(&mut self, ticket: FillTicket<u32, ()>, number: u64, answer: &ReadResult) {
         let waited_for = self.waiting.iter().any(|(_, modelled, _)| modelled.ticket == number);
         let kept = waited_for.then(|| self.model.fill(number, answer.model()));
         if !waited_for {
@@ -370,7 +375,7 @@ impl Pair {
     fn poll(&mut self) {
         let Self { model, in_vain, .. } = self;
         self.waiting.retain_mut(|(wait, modelled, key)| {
-            match (wait.as_mut().poll(&mut Context::from_waker(Waker::noop())), model.told(*modelled)) {
+            match (wait.as_mut().poll(&mut Context::from_waker(Waker::noop())), model.outcome(*modelled)) {
                 (Poll::Pending, None) => return true,
                 (Poll::Ready((Joined::Value(value), _)), Some(ModelJoined::Value(modelled))) if value == modelled => {}
                 (Poll::Ready((Joined::Failed(()), _)), Some(ModelJoined::Failed)) => {}
@@ -415,7 +420,7 @@ impl Pair {
     }
 }
 
-impl Answer {
+impl ReadResult {
     fn life(&self) -> Option<Duration> {
         self.life.map(Duration::from_millis)
     }

@@ -1,5 +1,5 @@
-//! Loads of rows that change, step by step in any order, and given up at any of their steps: what fails is shrunk to the
-//! few steps that it takes. See `common/origin.rs`.
+//! Loads of rows that change, step by step in any order, and given up at any of their steps: what fails is shrunk to
+//! the few steps that it takes. See `common/origin.rs`.
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use std::{

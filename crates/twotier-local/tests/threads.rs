@@ -189,20 +189,20 @@ fn no_copy_is_older_than_a_write_that_has_returned() {
     for eviction in POLICIES {
         let tier = sharded_by(eviction, 64, 8);
         let origin: Vec<AtomicU64> = (0..8).map(|_| AtomicU64::new(0)).collect();
-        let told: Vec<AtomicU64> = (0..8).map(|_| AtomicU64::new(0)).collect();
+        let reported: Vec<AtomicU64> = (0..8).map(|_| AtomicU64::new(0)).collect();
         let hits = AtomicU64::new(0);
         together(|thread| {
             for round in 0..ROUNDS * 5 {
                 let place = usize::try_from((round ^ thread) % 8).unwrap();
                 let key = place.to_string();
                 if thread == 0 && round % 4 == 0 {
-                    // Not a write of this tier: it is told of it by a push. Only this thread writes.
+                    // Not a write of this tier: a push reports it. Only this thread writes.
                     let version = origin[place].fetch_add(1, Ordering::SeqCst) + 1;
                     push(&tier, &key);
-                    told[place].store(version, Ordering::SeqCst);
+                    reported[place].store(version, Ordering::SeqCst);
                     continue;
                 }
-                let floor = told[place].load(Ordering::SeqCst);
+                let floor = reported[place].load(Ordering::SeqCst);
                 let seen = tier.get(&key).inspect(|_| _ = hits.fetch_add(1, Ordering::Relaxed));
                 let seen = seen.or_else(|| match tier.read(&key) {
                     Read::Hit(version) => Some(version),

@@ -1,5 +1,5 @@
-//! Policies on real traces and synthetic ones: those whose definition leaves nothing open equal the reference simulators
-//! hit for hit, the others reach what is promised of them.
+//! Policies on real traces and synthetic ones: those whose definition leaves nothing open equal the reference
+//! simulators hit for hit, the others reach what is promised of them.
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a panic is how a test fails, and figures go to stderr")]
 
 mod common;
@@ -123,7 +123,8 @@ fn one_shard_equals_the_reference_on_every_trace_at_hand() {
 /// 10 and 20 % of their keys.
 const REAL: [&str; 8] = ["oltp", "orm-busy", "web12", "adaptsize-cdn", "scarab-recs", "p3", "multi2", "sprite"];
 
-/// Replays the forty cells. Returns the hit ratios in percent by trace and capacity, or `None` where a trace is missing.
+/// Replays the forty cells. Returns the hit ratios in percent by trace and capacity, or `None` where a trace is
+/// missing.
 fn cells(eviction: Eviction) -> Option<BTreeMap<(&'static str, usize), f64>> {
     let folder = env::var_os("TWOTIER_TEST_TRACES").map(PathBuf::from)?;
     let mut ratios = BTreeMap::new();

@@ -2,14 +2,14 @@
 //!
 //! # The rules
 //!
-//! Each key has *one writing party*, so its versions are totally ordered by the calls: 1, 2, 3 … A version is a value or an
-//! absence (a deletion). A write ends in one of three ways ([`WriteOutcome`]):
+//! Each key has *one writing party*, so its versions are totally ordered by the calls: 1, 2, 3 … A version is a value
+//! or an absence (a deletion). A write ends in one of three ways ([`WriteOutcome`]):
 //!
 //! - *acknowledged*;
 //! - *not sent*: it failed before anything was handed to the server, or was refused. It never takes effect;
-//! - *unknown*: it was sent and not answered, or its caller went away. It takes effect before the next link of its party
-//!   is up, or never. So either is right until a later write of the party is acknowledged, and then it is over: the party
-//!   need not wait for anything before it writes again.
+//! - *unknown*: it was sent and not answered, or its caller went away. It takes effect before the next link of its
+//!   party is up, or never. So either is right until a later write of the party is acknowledged, and then it is over:
+//!   the party need not wait for anything before it writes again.
 //!
 //! Of a read that starts at `s` through a handle, this is checked:
 //!
@@ -24,14 +24,14 @@
 //! Where 2, 4 or 6 is broken by the version of a write that had failed, that write undid an acknowledged one, and the
 //! violation says so: [`Broken::Undone`].
 //!
-//! Servers may lose data on purpose (flush, eviction, a kill without persistence). A *loss* explains why a key is absent
-//! that was written before the loss was over, and nothing else: a lost value never comes back. A value that is read
-//! although a loss that took everything is over is as stale as that loss is long ago.
+//! Servers may lose data on purpose (flush, eviction, a kill without persistence). A *loss* explains why a key is
+//! absent that was written before the loss was over, and nothing else: a lost value never comes back. A value that is
+//! read although a loss that took everything is over is as stale as that loss is long ago.
 //!
-//! A key may have an *origin* ([`History::with_origin`]): a version is then a row, written before the key is, and whoever
-//! finds the key absent loads the row. It may be absent at any time, and a value that was lost may be loaded again, so
-//! nothing is asked of absences. A row that was loaded may be ahead of the key: until its write is acknowledged, what is
-//! read after it may be older ([`History::end_load`]).
+//! A key may have an *origin* ([`History::with_origin`]): a version is then a row, written before the key is, and
+//! whoever finds the key absent loads the row. It may be absent at any time, and a value that was lost may be loaded
+//! again, so nothing is asked of absences. A row that was loaded may be ahead of the key: until its write is
+//! acknowledged, what is read after it may be older ([`History::end_load`]).
 //!
 //! # What it costs
 //!
@@ -58,14 +58,14 @@ use std::{
 };
 
 pub use self::{
-    event::{Event, Moment, Outcome, WriteOutcome},
+    event::{Event, HistoryTime, Outcome, WriteOutcome},
     recorder::{Reading, Recorder, Writing},
     violation::{Broken, Violation},
 };
 use self::{key::Key, loss::Losses};
 
-/// How many violations are told with what happened around them.
-const TOLD_IN_FULL: usize = 5;
+/// How many violations are printed with the events around them.
+const IN_FULL: usize = 5;
 
 /// What one version of a key is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,7 +135,7 @@ impl History {
         }
     }
 
-    /// Says that this key has an origin.
+    /// Declares that this key has an origin.
     #[must_use]
     pub fn with_origin(mut self, key: usize) -> Self {
         self.keys[key].set_origin();
@@ -144,8 +144,8 @@ impl History {
 
     /// Returns the time.
     #[must_use]
-    pub fn now(&self) -> Moment {
-        Moment::from_nanos(u64::try_from(self.origin.elapsed().as_nanos()).expect("a run does not take 500 years"))
+    pub fn now(&self) -> HistoryTime {
+        HistoryTime::from_nanos(u64::try_from(self.origin.elapsed().as_nanos()).expect("a run does not take 500 years"))
     }
 
     /// Returns whether a rule was broken.
@@ -169,29 +169,29 @@ impl History {
         Worst { hit, calm_hit, read }
     }
 
-    /// Says whether no fault is in force, which only sorts the figures.
+    /// Records whether no fault is in force, which only sorts the figures.
     pub fn set_calm(&self, calm: bool) {
         self.calm.store(calm, SeqCst);
     }
 
-    /// Says that from now on the server may lose data, whatever was or is being written.
-    pub fn losing(&self, at: Moment) {
+    /// Records that from now on the server may lose data, whatever was or is being written.
+    pub fn losing(&self, at: HistoryTime) {
         self.losses.begin(at);
     }
 
-    /// Says that the server loses nothing any more. `everything` is whether nothing that had been acknowledged before
-    /// [`losing`](Self::losing) is left.
-    pub fn lost(&self, everything: bool, at: Moment) {
+    /// Records that the server loses nothing any more. `everything` is whether nothing that had been acknowledged
+    /// before [`losing`](Self::losing) is left.
+    pub fn lost(&self, everything: bool, at: HistoryTime) {
         self.losses.end(everything, at);
     }
 
     /// Begins a write: the next version of a key. To be called before anything is sent.
-    pub fn begin_write(&self, key: usize, change: Change, at: Moment) -> u64 {
+    pub fn begin_write(&self, key: usize, change: Change, at: HistoryTime) -> u64 {
         self.keys[key].issue(change, at)
     }
 
     /// Ends a write. A version that is never ended is one of an unknown outcome.
-    pub fn end_write(&self, key: usize, version: u64, outcome: WriteOutcome, at: Moment) {
+    pub fn end_write(&self, key: usize, version: u64, outcome: WriteOutcome, at: HistoryTime) {
         let log = &self.keys[key];
         match outcome {
             WriteOutcome::Acknowledged => log.acknowledge(version, at),
@@ -211,7 +211,7 @@ impl History {
     }
 
     /// Begins a read: notes what it may not fall behind. To be called before the read.
-    pub fn begin_read(&self, handle: usize, key: usize, at: Moment) -> Reading {
+    pub fn begin_read(&self, handle: usize, key: usize, at: HistoryTime) -> Reading {
         let log = &self.keys[key];
         let own = if log.owner() == Some(handle) { log.acknowledged() } else { 0 };
         Reading { key, start: at, own, seen: self.handles[handle].seen[key].load(SeqCst) }
@@ -244,7 +244,7 @@ impl History {
     }
 
     /// Checks what the server holds of a key while nobody writes.
-    pub fn end_of_writes(&self, key: usize, held: Option<u64>, at: Moment) {
+    pub fn end_of_writes(&self, key: usize, held: Option<u64>, at: HistoryTime) {
         let log = &self.keys[key];
         let acknowledged = log.acknowledged();
         let broken = match held {
@@ -263,7 +263,7 @@ impl History {
     }
 
     /// Checks what a handle reads at rest against what the server holds.
-    pub fn at_rest(&self, handle: usize, key: usize, read: Option<u64>, held: Option<u64>, at: Moment) {
+    pub fn at_rest(&self, handle: usize, key: usize, read: Option<u64>, held: Option<u64>, at: HistoryTime) {
         if read != held {
             self.report(Violation { broken: Broken::AtRest { held }, handle: Some(handle), key, version: read, at });
         }
@@ -383,7 +383,7 @@ impl History {
         let mut text = String::new();
         for (number, violation) in self.violations().iter().enumerate() {
             text += &format!("\nVIOLATION {violation}\n");
-            if number >= TOLD_IN_FULL {
+            if number >= IN_FULL {
                 continue;
             }
             text += &self.keys[violation.key].story(violation.at);

@@ -461,7 +461,7 @@ impl ModelTier {
     ///
     /// When there is no such ticket.
     #[must_use]
-    pub fn told(&self, joiner: ModelJoiner) -> Option<ModelJoined> {
+    pub fn outcome(&self, joiner: ModelJoiner) -> Option<ModelJoined> {
         let outcome = self.outcomes[usize::try_from(joiner.ticket).expect("tickets are few")];
         outcome.map(|outcome| match outcome {
             ModelOutcome::Answered(value, digest) if joiner.only.is_none_or(|only| only == digest) => {
@@ -557,7 +557,7 @@ impl ModelTier {
         self.flights.iter().find(|flight| flight.0 == key).map(|flight| flight.1)
     }
 
-    /// Nobody joins the read any more; those who did are told when it ends.
+    /// Nobody joins the read any more; those who did receive its end.
     fn kill_flight(&mut self, key: &str) {
         self.flights.retain(|flight| flight.0 != key);
     }

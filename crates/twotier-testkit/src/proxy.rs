@@ -104,7 +104,7 @@ impl Proxy {
         self.gate.change(|faults| (faults.requests_stopped, faults.replies_stopped) = (true, true));
     }
 
-    /// Lets requests through but no replies: commands take effect, and their senders never hear of it.
+    /// Lets requests through but no replies: commands take effect, and their senders never receive a reply.
     pub fn pause_replies(&self) {
         self.gate.change(|faults| faults.replies_stopped = true);
     }

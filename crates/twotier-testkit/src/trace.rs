@@ -1,7 +1,7 @@
 //! Access traces to hold an eviction policy against: a loader for the stored ones, generators for the synthetic ones,
 //! and a reader of the reference results.
 //!
-//! Format, provenance and licences are told in `benches/traces/README.md`.
+//! Format, provenance and licences are described in `benches/traces/README.md`.
 
 use std::{
     fs::File,

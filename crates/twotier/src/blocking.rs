@@ -259,8 +259,8 @@ impl<V: Send + Sync + 'static> Cache<V> {
         self.runtime.run(Operation::GetOrLoad, self.cache.get_or_load(key, |key| async { loader(key) }))
     }
 
-    /// See [`Cache::get_many_or_load`](crate::Cache::get_many_or_load). The loader is an ordinary function here, and runs
-    /// on the calling thread.
+    /// See [`Cache::get_many_or_load`](crate::Cache::get_many_or_load). The loader is an ordinary function here, and
+    /// runs on the calling thread.
     ///
     /// # Errors
     ///

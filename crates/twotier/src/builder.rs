@@ -134,14 +134,15 @@ impl<V, C> CacheBuilder<V, C> {
         self
     }
 
-    /// Sets the longest one run of a loader may take, between 1 ms and 1 h; then it is dropped, and the call is an error.
-    /// Default 30 s.
+    /// Sets the longest one run of a loader may take, between 1 ms and 1 h; then it is dropped, and the call is an
+    /// error. Default 30 s.
     pub fn load_timeout(mut self, timeout: Duration) -> Self {
         self.config.load_timeout = timeout;
         self
     }
 
-    /// Sets the longest a call waits for somebody else's loader before it runs its own, between 1 ms and 1 h. Default 2 s.
+    /// Sets the longest a call waits for somebody else's loader before it runs its own, between 1 ms and 1 h. Default 2
+    /// s.
     ///
     /// Of all who wait for a key only one runs its own loader then, and the others wait for that one.
     pub fn load_wait(mut self, patience: Duration) -> Self {

@@ -33,11 +33,11 @@ use crate::{
 /// - *bounded staleness*: where the backend reports changes, a local hit was not overwritten by any write acknowledged
 ///   longer than `max_staleness` ago, whoever wrote it; in practice the bound is the time a report takes to arrive;
 /// - a value is never returned after its time to live in the backend;
-/// - any future may be dropped at any point, or kept and never polled again: nothing leaks, nobody else waits, no permit is
-///   held. A write that was sent is finished in the background; one that was not sent yet never is;
+/// - any future may be dropped at any point, or kept and never polled again: nothing leaks, nobody else waits, no
+///   permit is held. A write that was sent is finished in the background; one that was not sent yet never is;
 /// - writes are sent in the order of the calls. One that failed says whether it may have been executed
-///   ([`Error::may_have_executed`](crate::Error::may_have_executed)): if so, it takes effect before the next link is up, or
-///   never; an acknowledged write is never undone by an older one of this cache;
+///   ([`Error::may_have_executed`](crate::Error::may_have_executed)): if so, it takes effect before the next link is
+///   up, or never; an acknowledged write is never undone by an older one of this cache;
 /// - a load never replaces anything newer than what it saw.
 ///
 /// Two caches with the same namespace, even in one process, are strangers to each other: coherent within the bound, but
@@ -110,17 +110,17 @@ impl<V> Cache<V> {
 }
 
 impl<V: Send + Sync + 'static> Cache<V> {
-    /// Reads a value. A local hit takes no round trip and no allocation; a miss takes one round trip and fills the local
-    /// tier. `None` is an absent key, which is remembered for the negative time to live.
+    /// Reads a value. A local hit takes no round trip and no allocation; a miss takes one round trip and fills the
+    /// local tier. `None` is an absent key, which is remembered for the negative time to live.
     ///
-    /// The local tier is looked at when `get` is called, the backend when the future is polled. Concurrent misses of one
-    /// key share one backend read, which belongs to none of the callers: whoever goes away, or is not polled, holds up
-    /// nobody.
+    /// The local tier is looked at when `get` is called, the backend when the future is polled. Concurrent misses of
+    /// one key share one backend read, which belongs to none of the callers: whoever goes away, or is not polled, holds
+    /// up nobody.
     ///
     /// # Errors
     ///
-    /// An invalid key, a backend that fails or does not answer within the operation timeout, too many calls that wait for
-    /// the backend already, a value that the codec cannot
+    /// An invalid key, a backend that fails or does not answer within the operation timeout, too many calls that wait
+    /// for the backend already, a value that the codec cannot
     /// decode or that is over `max_value_bytes`. Nothing is kept of a failed read.
     #[inline]
     pub fn get(&self, key: impl Key) -> Get<'_, V> {
@@ -151,8 +151,8 @@ impl<V: Send + Sync + 'static> Cache<V> {
         }
     }
 
-    /// Reads many values: same length and order as `keys`, duplicates allowed. Local hits first, then one round trip for
-    /// each 512 of the rest, several at a time where there is room; reads of single keys under way are shared.
+    /// Reads many values: same length and order as `keys`, duplicates allowed. Local hits first, then one round trip
+    /// for each 512 of the rest, several at a time where there is room; reads of single keys under way are shared.
     ///
     /// # Errors
     ///
@@ -166,8 +166,9 @@ impl<V: Send + Sync + 'static> Cache<V> {
     /// Reads many values as [`get_many`](Self::get_many) does, with a result for each: same length and order as `keys`,
     /// duplicates allowed. A key that fails does not fail the others.
     ///
-    /// Local hits first, then one round trip for each 512 of the rest, several at a time where there is room. When nothing
-    /// came for the operation timeout, what has come is returned and kept, and what was not asked for by then is not.
+    /// Local hits first, then one round trip for each 512 of the rest, several at a time where there is room. When
+    /// nothing came for the operation timeout, what has come is returned and kept, and what was not asked for by then
+    /// is not.
     ///
     /// # Errors
     ///
@@ -201,8 +202,8 @@ impl<V: Send + Sync + 'static> Cache<V> {
     /// # Errors
     ///
     /// An invalid key, a value that the codec cannot encode or that is over `max_value_bytes`: nothing was changed.
-    /// Too many calls that wait for the backend already, or a deadline that passed before the write could be sent: nothing
-    /// was changed either, and never will be.
+    /// Too many calls that wait for the backend already, or a deadline that passed before the write could be sent:
+    /// nothing was changed either, and never will be.
     /// A backend that fails or does not answer in time: the local copy is gone.
     /// [`Error::may_have_executed`](crate::Error::may_have_executed) returns whether the write may have taken effect.
     pub async fn set(&self, key: impl Key, value: impl IntoValue<V>) -> Result<()> {
@@ -218,14 +219,14 @@ impl<V: Send + Sync + 'static> Cache<V> {
         self.tiers.set(&text_of(&key), value.into_value(), options).await
     }
 
-    /// Writes many values through, in one round trip for each 512 or each MiB, several at a time where there is room. Of
-    /// two values for one key the later one wins. On return those that were written are local hits.
+    /// Writes many values through, in one round trip for each 512 or each MiB, several at a time where there is room.
+    /// Of two values for one key the later one wins. On return those that were written are local hits.
     ///
     /// # Errors
     ///
-    /// As [`set`](Self::set). Every key and value is checked before the first is written. When the backend fails for some
-    /// keys the others are written all the same, and the first failure is returned. The deadline is one of progress: when
-    /// nothing moved for the operation timeout, the rest is not sent.
+    /// As [`set`](Self::set). Every key and value is checked before the first is written. When the backend fails for
+    /// some keys the others are written all the same, and the first failure is returned. The deadline is one of
+    /// progress: when nothing moved for the operation timeout, the rest is not sent.
     pub async fn set_many<K, T>(&self, items: impl IntoIterator<Item = (K, T)>) -> Result<()>
     where
         K: Key,
@@ -235,9 +236,9 @@ impl<V: Send + Sync + 'static> Cache<V> {
         self.tiers.set_many(items).await
     }
 
-    /// Writes many values as [`set_many`](Self::set_many) does, with a result for each: same length and order as `items`.
-    /// An item that is refused or fails does not fail the others. Of two values for one key the later one wins, and what
-    /// becomes of it is the result of both.
+    /// Writes many values as [`set_many`](Self::set_many) does, with a result for each: same length and order as
+    /// `items`. An item that is refused or fails does not fail the others. Of two values for one key the later one
+    /// wins, and what becomes of it is the result of both.
     ///
     /// One round trip for each 512 or each MiB.
     ///
@@ -273,8 +274,8 @@ impl<V: Send + Sync + 'static> Cache<V> {
         self.tiers.delete_many(&texts.to_vec()).await
     }
 
-    /// Deletes many keys as [`delete_many`](Self::delete_many) does, and says for each whether it was there: same length
-    /// and order as `keys`, duplicates allowed. A key that fails does not fail the others.
+    /// Deletes many keys as [`delete_many`](Self::delete_many) does, and says for each whether it was there: same
+    /// length and order as `keys`, duplicates allowed. A key that fails does not fail the others.
     ///
     /// One round trip for each 512.
     ///
@@ -288,19 +289,20 @@ impl<V: Send + Sync + 'static> Cache<V> {
 
     /// Reads a value, or loads and stores it when the key is absent: one load per key at a time in this cache.
     ///
-    /// The loader is given the key. What it returns decides what this returns, see [`LoaderOutput`]: a loader of `Option<V>`
-    /// may find nothing, one of `(V, Duration)` says how long the value lives. Of an absent value nothing is stored.
+    /// The loader is given the key. What it returns decides what this returns, see [`LoaderOutput`]: a loader of
+    /// `Option<V>` may find nothing, one of `(V, Duration)` says how long the value lives. Of an absent value nothing
+    /// is stored.
     ///
     /// Everyone who asks while the loader runs waits for it and gets its value or its own error. When the future that
-    /// runs the loader is dropped, or takes longer than [`load_wait`](crate::CacheBuilder::load_wait), one of the others
-    /// runs theirs. A loader may ask for other keys of this cache; asking for its own is an error at once.
+    /// runs the loader is dropped, or takes longer than [`load_wait`](crate::CacheBuilder::load_wait), one of the
+    /// others runs theirs. A loader may ask for other keys of this cache; asking for its own is an error at once.
     ///
     /// The value is stored only while nothing newer is known, and only if the backend still holds what the load saw: a
-    /// write by anybody in the meantime stays. A value that is not stored for that reason is returned all the same. What
-    /// is left is a deletion by somebody else that is not reported to this cache before the value is stored.
+    /// write by anybody in the meantime stays. A value that is not stored for that reason is returned all the same.
+    /// What is left is a deletion by somebody else that is not reported to this cache before the value is stored.
     ///
-    /// When the backend does not answer, or refuses, the loader runs all the same. A loaded value that could not be stored
-    /// is returned; the failure is counted in [`stats`](Self::stats), and logged now and then.
+    /// When the backend does not answer, or refuses, the loader runs all the same. A loaded value that could not be
+    /// stored is returned; the failure is counted in [`stats`](Self::stats), and logged now and then.
     ///
     /// Costs no round trip on a local hit, one when the backend has the value, two when it is loaded.
     ///
@@ -309,8 +311,8 @@ impl<V: Send + Sync + 'static> Cache<V> {
     /// [`Error::Load`](crate::Error::Load) with the loader's own error as its source, which
     /// [`Error::loader_error`](crate::Error::loader_error) returns by its type;
     /// [`Error::Timeout`](crate::Error::Timeout) when the loader took longer than
-    /// [`load_timeout`](crate::CacheBuilder::load_timeout); [`Error::Usage`](crate::Error::Usage) when a loader asks for the
-    /// key that it loads; as [`get`](Self::get) for a key or a value in the backend that is not valid.
+    /// [`load_timeout`](crate::CacheBuilder::load_timeout); [`Error::Usage`](crate::Error::Usage) when a loader asks
+    /// for the key that it loads; as [`get`](Self::get) for a key or a value in the backend that is not valid.
     ///
     /// # Examples
     ///
@@ -344,8 +346,9 @@ impl<V: Send + Sync + 'static> Cache<V> {
         found.ok_or_else(|| self.tiers.abandoned(Operation::GetOrLoad))
     }
 
-    /// Reads a value as [`get_or_load`](Self::get_or_load) does, and says where it came from, how old the copy is, and how
-    /// fresh. [`Tier::Origin`](crate::Tier::Origin) is a value of this loader, or of a load that this call waited for.
+    /// Reads a value as [`get_or_load`](Self::get_or_load) does, and says where it came from, how old the copy is, and
+    /// how fresh. [`Tier::Origin`](crate::Tier::Origin) is a value of this loader, or of a load that this call waited
+    /// for.
     ///
     /// # Errors
     ///
@@ -366,31 +369,32 @@ impl<V: Send + Sync + 'static> Cache<V> {
         Box::pin(self.tiers.get_or_load(&text, || loader(key))).await
     }
 
-    /// Reads many values, and loads and stores those that are absent: same length and order as `keys`, duplicates allowed.
+    /// Reads many values, and loads and stores those that are absent: same length and order as `keys`, duplicates
+    /// allowed.
     ///
-    /// The loader is called once, with exactly the keys that neither tier has and nobody else is loading, each once; keys
-    /// that this call need not load are not among them, and if there are none it is not called. It returns the values it
-    /// found in any order; a key it does not return is absent, `None` in the result, and nothing is stored for it. Values
-    /// for keys it was not asked for are ignored.
+    /// The loader is called once, with exactly the keys that neither tier has and nobody else is loading, each once;
+    /// keys that this call need not load are not among them, and if there are none it is not called. It returns the
+    /// values it found in any order; a key it does not return is absent, `None` in the result, and nothing is stored
+    /// for it. Values for keys it was not asked for are ignored.
     ///
-    /// One load per key at a time, together with [`get_or_load`](Self::get_or_load): a key that somebody else is loading
-    /// is waited for, and who asks meanwhile for a key of ours gets our value or our error, as soon as it is there. A
-    /// `get_or_load` that waited for a key our loader has no value for runs its own loader. This call ends its own loads
-    /// before it waits for others, so that no two batches wait for each other. When somebody we waited for gives up,
-    /// because their future was dropped, or takes longer than [`load_wait`](crate::CacheBuilder::load_wait), the loader is
-    /// called again, with the keys they left behind.
+    /// One load per key at a time, together with [`get_or_load`](Self::get_or_load): a key that somebody else is
+    /// loading is waited for, and who asks meanwhile for a key of ours gets our value or our error, as soon as it is
+    /// there. A `get_or_load` that waited for a key our loader has no value for runs its own loader. This call ends its
+    /// own loads before it waits for others, so that no two batches wait for each other. When somebody we waited for
+    /// gives up, because their future was dropped, or takes longer than [`load_wait`](crate::CacheBuilder::load_wait),
+    /// the loader is called again, with the keys they left behind.
     ///
     /// Values are stored by one write for each 512, each under the conditions of [`get_or_load`](Self::get_or_load).
-    /// When the backend does not answer, or refuses, the loader runs all the same. A loaded value that could not be stored
-    /// is returned; the failure is counted in [`stats`](Self::stats), and logged now and then.
+    /// When the backend does not answer, or refuses, the loader runs all the same. A loaded value that could not be
+    /// stored is returned; the failure is counted in [`stats`](Self::stats), and logged now and then.
     ///
     /// Local hits cost no round trip; the rest costs one for each 512, and one more for each 512 that are loaded.
     ///
     /// # Errors
     ///
-    /// [`Error::Load`](crate::Error::Load) with the loader's own error as its source, which everyone who waits for one of
-    /// its keys is given too. As [`get_many`](Self::get_many) for keys, and for values in the backend, that are not valid:
-    /// then the loader is not called.
+    /// [`Error::Load`](crate::Error::Load) with the loader's own error as its source, which everyone who waits for one
+    /// of its keys is given too. As [`get_many`](Self::get_many) for keys, and for values in the backend, that are not
+    /// valid: then the loader is not called.
     ///
     /// # Examples
     ///
@@ -442,8 +446,8 @@ impl<V: Send + Sync + 'static> Cache<V> {
     /// between, `change` is called again with the newer value. It is given `None` for an absent key, and returns `None`
     /// to remove the key. The value lives for the cache's time to live; the next [`get`](Self::get) reads the backend.
     ///
-    /// Costs two round trips for each call of `change`; pauses drawn at random keep those who change one key at once from
-    /// meeting again and again.
+    /// Costs two round trips for each call of `change`; pauses drawn at random keep those who change one key at once
+    /// from meeting again and again.
     ///
     /// # Errors
     ///
@@ -474,8 +478,8 @@ impl<V: Send + Sync + 'static> Cache<V> {
         self.tiers.update(&text_of(&key), |held| change(held).map(T::into_value)).await
     }
 
-    /// Reads keys into the local tier, in one round trip for each 512, and says how many are there now, each once. Missing
-    /// keys are not counted; times to live are kept; nothing is counted as a hit or a miss.
+    /// Reads keys into the local tier, in one round trip for each 512, and says how many are there now, each once.
+    /// Missing keys are not counted; times to live are kept; nothing is counted as a hit or a miss.
     ///
     /// Keys that are held already are not read again. One batch is read at a time, and other tasks run between two.
     ///
@@ -520,12 +524,12 @@ impl<V: Send + Sync + 'static> Cache<V> {
         self.tiers.warm(&texts.to_vec(), Some(keys_per_second)).await
     }
 
-    /// Returns up to `n` of the keys held locally, the hottest first: those that would be evicted last. Never touches the
-    /// backend; counts nothing and leaves the order of eviction as it is.
+    /// Returns up to `n` of the keys held locally, the hottest first: those that would be evicted last. Never touches
+    /// the backend; counts nothing and leaves the order of eviction as it is.
     ///
-    /// A local tier of 2048 entries or more is split into shards, which take turns here: the order is exact within each.
-    /// Keys whose copies are outdated, after a flush or a lost link, are among them, and so are keys known to be absent.
-    /// The namespace is not part of them: they are what [`warm`](Self::warm) takes.
+    /// A local tier of 2048 entries or more is split into shards, which take turns here: the order is exact within
+    /// each. Keys whose copies are outdated, after a flush or a lost link, are among them, and so are keys known to be
+    /// absent. The namespace is not part of them: they are what [`warm`](Self::warm) takes.
     #[must_use]
     pub fn hot_keys(&self, n: usize) -> Vec<String> {
         self.tiers.hot_keys(n)
@@ -538,8 +542,8 @@ impl<V: Send + Sync + 'static> Cache<V> {
         key.with_text(|key| self.tiers.local.invalidate(key))
     }
 
-    /// Removes every local copy and says how many there were; never touches the backend. Counters stay. The values of many
-    /// copies are dropped aside, on a thread of the runtime that this is called in.
+    /// Removes every local copy and says how many there were; never touches the backend. Counters stay. The values of
+    /// many copies are dropped aside, on a thread of the runtime that this is called in.
     pub fn clear_local(&self) -> usize {
         let cleared = self.tiers.local.take_all();
         let entries = cleared.len();
@@ -549,9 +553,9 @@ impl<V: Send + Sync + 'static> Cache<V> {
 
     /// Removes every key of the namespace, on every instance, and says how many there were.
     ///
-    /// On Redis this is `SCAN` and `UNLINK` in batches, never `KEYS` or `FLUSHDB`: as many round trips as there are keys
-    /// in the database divided by 512, and no key of another namespace is touched. There is no deadline for the whole;
-    /// once started it goes on when the future is dropped. Keys written meanwhile may or may not be removed.
+    /// On Redis this is `SCAN` and `UNLINK` in batches, never `KEYS` or `FLUSHDB`: as many round trips as there are
+    /// keys in the database divided by 512, and no key of another namespace is touched. There is no deadline for the
+    /// whole; once started it goes on when the future is dropped. Keys written meanwhile may or may not be removed.
     ///
     /// # Errors
     ///

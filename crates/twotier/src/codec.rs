@@ -58,8 +58,8 @@ pub trait Codec<V>: Send + Sync + 'static {
         self.encode(value)
     }
 
-    /// Decodes a value found at a place, or returns `None` when these bytes are not this codec's: the key is then read as
-    /// absent, and counted in `stats().backend.foreign`. This is what the cache calls; provided as
+    /// Decodes a value found at a place, or returns `None` when these bytes are not this codec's: the key is then read
+    /// as absent, and counted in `stats().backend.foreign`. This is what the cache calls; provided as
     /// [`decode`](Self::decode), wherever that is.
     ///
     /// # Errors
@@ -69,14 +69,14 @@ pub trait Codec<V>: Send + Sync + 'static {
         self.decode(bytes).map(Some)
     }
 
-    /// Returns what a value weighs in the local tier where there is no weigher, derived from its valid encoding, in bytes.
-    /// Provided as the length of the encoding; a codec that compresses says what it was before.
+    /// Returns what a value weighs in the local tier where there is no weigher, derived from its valid encoding, in
+    /// bytes. Provided as the length of the encoding; a codec that compresses says what it was before.
     fn weight(&self, bytes: &Bytes) -> usize {
         bytes.len()
     }
 
-    /// Returns a number by which an envelope distinguishes the bytes of one codec from those of another. Those up to 255
-    /// belong to this crate; provided as 0, which distinguishes nothing.
+    /// Returns a number by which an envelope distinguishes the bytes of one codec from those of another. Those up to
+    /// 255 belong to this crate; provided as 0, which distinguishes nothing.
     fn id(&self) -> u16 {
         0
     }

@@ -1,4 +1,4 @@
-//! What `health` says.
+//! What `health` returns.
 
 use std::{fmt, time::Duration};
 
@@ -62,16 +62,16 @@ pub enum Reason {
     LeaseLapsed,
     /// The backend was built without the mode that reports every change, and nobody asked for less.
     WeakerCoherence(Coherence),
-    /// A proof of life takes so long that the staleness bound leaves no room for it: local copies are served only part of
-    /// the time, or never.
+    /// A proof of life takes so long that the staleness bound leaves no room for it: local copies are served only part
+    /// of the time, or never.
     BoundTooSmall {
         /// One round trip, as last measured.
         round_trip: Duration,
         /// The bound (`max_staleness`).
         bound: Duration,
     },
-    /// The user of this cache may not end its own former connections (on Redis: `CLIENT KILL`, and `INFO`): a write that
-    /// failed because its connection was given up may take effect after a later one was acknowledged.
+    /// The user of this cache may not end its own former connections (on Redis: `CLIENT KILL`, and `INFO`): a write
+    /// that failed because its connection was given up may take effect after a later one was acknowledged.
     Unfenced,
 }
 
@@ -114,7 +114,8 @@ impl Health {
             LinkState::Down { cause, .. } => reasons.push(Reason::LinkDown(cause.clone())),
             LinkState::Up { round_trip, fenced, .. } => {
                 if let Some(round_trip) = *round_trip {
-                    // A proof takes two round trips, counts from before the first, and comes a pause after the last one.
+                    // A proof takes two round trips, counts from before the first, and comes a pause after the last
+                    // one.
                     let needed = 2 * round_trip + HEARTBEAT.min(bound / 4);
                     if broadcast && needed >= bound {
                         reasons.push(Reason::BoundTooSmall { round_trip, bound });

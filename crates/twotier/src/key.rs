@@ -10,10 +10,10 @@ const INLINE: usize = 128;
 
 /// What a value is stored under: a string, an integer, a `Uuid` (feature `uuid`), a tuple of these, or a type of yours.
 ///
-/// The key in the backend is `<namespace>:<text>`, where the text is what [`write`](Self::write) writes: a string is its
-/// own text, an integer is written in decimal, a `Uuid` with hyphens in lower case. Those of a tuple stand in a row with `:`
-/// between them; inside a tuple a string's own `:` is written as `%3A` and its `%` as `%25`, so that no two tuples of one
-/// type have the same text. Values of different types may: `42`, `"42"` and `Id(42)` name the same value.
+/// The key in the backend is `<namespace>:<text>`, where the text is what [`write`](Self::write) writes: a string is
+/// its own text, an integer is written in decimal, a `Uuid` with hyphens in lower case. Those of a tuple stand in a row
+/// with `:` between them; inside a tuple a string's own `:` is written as `%3A` and its `%` as `%25`, so that no two
+/// tuples of one type have the same text. Values of different types may: `42`, `"42"` and `Id(42)` name the same value.
 ///
 /// A hit allocates nothing for a text of up to 128 bytes.
 ///

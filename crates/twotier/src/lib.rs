@@ -6,7 +6,7 @@
 //! - [`CacheConfig`] and [`RedisConfig`] configure it from TOML, JSON or the environment.
 //! - [`Backend`] is the trait behind it, with [`RedisBackend`], [`MemoryBackend`] and [`FaultyBackend`].
 //! - [`codec`] turns values into bytes; JSON is the default.
-//! - [`CacheStats`] and [`Health`] say what it does; [`Error`] says what failed.
+//! - [`CacheStats`] and [`Health`] report what it does; [`Error`] reports what failed.
 
 pub mod blocking;
 mod builder;

@@ -18,8 +18,8 @@ type Ticket<V> = LoadTicket<CachedValue<V>, Error>;
 impl<V: Send + Sync + 'static> Tiers<V> {
     /// Reads through both tiers and, when the key is absent, loads and stores it.
     ///
-    /// Whoever waits for somebody else's loader does so for at most the configured time: a leader that is not polled, or
-    /// whose loader waits for this very call, holds up nobody for longer.
+    /// Whoever waits for somebody else's loader does so for at most the configured time: a leader that is not polled,
+    /// or whose loader waits for this very call, holds up nobody for longer.
     pub(crate) async fn get_or_load<F, Fut, T, E>(&self, key: &str, loader: F) -> Result<Lookup<V>>
     where
         F: FnOnce() -> Fut,
@@ -48,7 +48,8 @@ impl<V: Send + Sync + 'static> Tiers<V> {
         self.lead_load(key, ticket, &loading, loader).await
     }
 
-    /// Asks the backend, then the loader, and stores what was loaded. Dropped on the way, it lets the others elect again.
+    /// Asks the backend, then the loader, and stores what was loaded. Dropped on the way, it lets the others elect
+    /// again.
     async fn lead_load<F, Fut, T, E>(
         &self,
         key: &str,

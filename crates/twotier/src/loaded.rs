@@ -72,8 +72,8 @@ pub trait LoaderOutput<V> {
     /// Returns what the call returns for a value.
     fn found(value: Arc<V>) -> Self::Found;
 
-    /// Returns what the call returns for an absent value, if it can return that. Else somebody else's absence is none for
-    /// this caller, whose own loader runs.
+    /// Returns what the call returns for an absent value, if it can return that. Else somebody else's absence is none
+    /// for this caller, whose own loader runs.
     fn absent() -> Option<Self::Found>;
 }
 

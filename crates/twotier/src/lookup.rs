@@ -1,4 +1,4 @@
-//! What `lookup` says beside the value.
+//! What `lookup` returns beside the value.
 
 use std::{fmt, sync::Arc, time::Duration};
 

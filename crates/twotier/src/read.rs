@@ -66,8 +66,8 @@ impl<V: Send + Sync + 'static> Tiers<V> {
     /// Reads a key that was just missed: joins the read under way, or starts one. One round trip.
     pub(crate) async fn read_through(&self, key: &str, operation: Operation) -> Result<Lookup<V>> {
         self.remote.open(operation)?;
-        // Pinned here, where it is made: handed over by value it would be stored once more at every step of the way, and
-        // a future of over a kilobyte is beyond what allocators keep at hand.
+        // Pinned here, where it is made: handed over by value it would be stored once more at every step of the way,
+        // and a future of over a kilobyte is beyond what allocators keep at hand.
         let read = pin!(self.read(key, operation));
         self.remote.within(operation, read).await
     }

@@ -84,8 +84,8 @@ impl<V: Send + Sync + 'static> Tiers<V> {
                 return Ok(value);
             }
             sent.store(false, Ordering::Release);
-            // Somebody else changed it in between. Of many who do so at once one succeeds in each round; pauses drawn at
-            // random keep the others from meeting again and again.
+            // Somebody else changed it in between. Of many who do so at once one succeeds in each round; pauses drawn
+            // at random keep the others from meeting again and again.
             self.remote.sleep(backoff.mul_f64(fastrand::f64())).await;
             backoff = (backoff * 2).min(LONGEST_BACKOFF);
         }
@@ -95,8 +95,8 @@ impl<V: Send + Sync + 'static> Tiers<V> {
     async fn held(&self, key: &str) -> Result<(Option<Arc<V>>, Option<Bytes>)> {
         let operation = Operation::Update;
         let Some(stored) = self.remote.read_stored(operation, key).await? else { return Ok((None, None)) };
-        // `change` sees bytes that are not ours as an absent key, and what it makes replaces these very bytes and no later
-        // ones.
+        // `change` sees bytes that are not ours as an absent key, and what it makes replaces these very bytes and no
+        // later ones.
         let value = self.remote.decode(operation, key, &stored.value)?;
         Ok((value.map(Arc::new), Some(stored.value)))
     }

@@ -190,7 +190,7 @@ impl<V: Send + Sync + 'static> Tiers<V> {
         self.remote.written(write).await
     }
 
-    /// Deletes many keys, and says how many were there.
+    /// Deletes many keys, and returns how many were there.
     pub(crate) async fn delete_many(&self, keys: &[&str]) -> Result<usize> {
         let operation = Operation::DeleteMany;
         self.check_keys(operation, keys).await?;
@@ -251,8 +251,8 @@ impl<V: Send + Sync + 'static> Tiers<V> {
         })
     }
 
-    /// Writes the parts of a batch, a few at a time, and waits for each as long as anything moves. What comes after a part
-    /// for which nothing moved is not sent.
+    /// Writes the parts of a batch, a few at a time, and waits for each as long as anything moves. What comes after a
+    /// part for which nothing moved is not sent.
     async fn in_parts<T>(
         &self,
         operation: Operation,
@@ -301,9 +301,9 @@ impl<V: Send + Sync + 'static> Tiers<V> {
 
     /// Removes every key of the namespace from both tiers.
     ///
-    /// The copies go before, so that none is served once the first key is gone, and after; and nothing is kept in between,
-    /// because removals by our own connection are not reported to us: a copy made before its key is reached would be
-    /// served until the end.
+    /// The copies go before, so that none is served once the first key is gone, and after; and nothing is kept in
+    /// between, because removals by our own connection are not reported to us: a copy made before its key is reached
+    /// would be served until the end.
     pub(crate) async fn clear(&self) -> Result<u64> {
         let operation = Operation::Clear;
         self.remote.open(operation)?;

@@ -1,5 +1,5 @@
-//! Rules that are taken out with the tests that guard them: promises of the facade and of the link to Redis of which the
-//! nets over the protocol tell nothing, or not all.
+//! Rules that are taken out with the tests that guard them: promises of the facade and of the link to Redis of which
+//! the nets over the protocol tell nothing, or not all.
 
 use super::rules::{Edit, Rule, edit};
 
@@ -15,6 +15,7 @@ const LOAD: &str = "crates/twotier/src/load.rs";
 const LOAD_MANY: &str = "crates/twotier/src/load/many.rs";
 const LOAD_STACK: &str = "crates/twotier/src/load/stack.rs";
 const READ: &str = "crates/twotier/src/read.rs";
+const ADMISSION: &str = "crates/twotier/src/remote/admission.rs";
 const REMOTE_READ: &str = "crates/twotier/src/remote/read.rs";
 const CALL: &str = "crates/twotier/src/remote/call.rs";
 const WRITE: &str = "crates/twotier/src/write.rs";
@@ -44,7 +45,7 @@ pub(super) const GUARDED: &[Guarded] = &[
     ),
     guarded(
         "the last look at a load is taken as its store is sent",
-        &[edit(SHARD, "if !is_up(epoch) || !self.loads.is_live(claim, epoch) {", "if !is_up(epoch) {")],
+        &[edit(SHARD, "if !is_up(epoch) || !self.loads.is_live(ticket, epoch) {", "if !is_up(epoch) {")],
         &[
             "loads_and_writes::an_own_write_or_delete_while_the_loader_runs_stays_in_every_mode",
             "loads_and_writes::a_foreign_change_that_nobody_reports_because_the_link_is_cut_stays",
@@ -88,7 +89,7 @@ pub(super) const GUARDED: &[Guarded] = &[
         "a read that found something else kills the load of its key",
         &[edit(
             SHARD,
-            "let overtaken = self.loads.see(claim.hash, claim.key, digest);\n        (self",
+            "let overtaken = self.loads.see(ticket.hash, ticket.key, digest);\n        (self",
             "let overtaken = None;\n        (self",
         )],
         &["loads_and_writes::whoever_asks_after_something_newer_was_returned_does_not_join_an_older_load"],
@@ -110,12 +111,12 @@ pub(super) const GUARDED: &[Guarded] = &[
     guarded(
         "a loader that asks for its own key is an error",
         &[edit(LOAD_STACK, "if running.cache == cache && keys", "if running.cache != running.cache && keys")],
-        &["loads_end::a_loader_that_asks_for_its_own_key_is_an_error_at_once_and_everybody_is_told"],
+        &["loads_end::a_loader_that_asks_for_its_own_key_fails_at_once_for_all_who_wait"],
     ),
     guarded(
         "so is one that asks for it through the loader of another key",
         &[edit(LOAD_STACK, "frame = running.outer.as_ref();", "frame = None;")],
-        &["loads_end::a_loader_that_asks_for_its_own_key_is_an_error_at_once_and_everybody_is_told"],
+        &["loads_end::a_loader_that_asks_for_its_own_key_fails_at_once_for_all_who_wait"],
     ),
     guarded(
         "a loader may ask another cache for its key",
@@ -195,8 +196,8 @@ pub(super) const GUARDED: &[Guarded] = &[
         "a write that was given up is never sent",
         &[edit(
             WRITE_QUEUE,
-            "if !claim.decide(if permit.is_ok() { SENT } else { GIVEN_UP }) && permit.is_ok() {",
-            "if !claim.decide(if permit.is_ok() { SENT } else { GIVEN_UP }) && permit.is_err() {",
+            "if !send_state.decide(if permit.is_ok() { SENT } else { GIVEN_UP }) && permit.is_ok() {",
+            "if !send_state.decide(if permit.is_ok() { SENT } else { GIVEN_UP }) && permit.is_err() {",
         )],
         &[
             "unsent_writes::a_write_that_is_dropped_before_it_was_sent_never_is",
@@ -216,8 +217,8 @@ pub(super) const GUARDED: &[Guarded] = &[
         "a write that was given up says that it was not sent",
         &[edit(
             WRITE_QUEUE,
-            "!self.claim.decide(GIVEN_UP) && self.was_sent()",
-            "!self.claim.decide(GIVEN_UP) || !self.was_sent()",
+            "!self.send_state.decide(GIVEN_UP) && self.was_sent()",
+            "!self.send_state.decide(GIVEN_UP) || !self.was_sent()",
         )],
         &[
             "unsent_writes::what_is_not_sent_by_its_deadline_never_is_and_its_error_says_so",
@@ -228,8 +229,8 @@ pub(super) const GUARDED: &[Guarded] = &[
         "what has to wait stands behind what waits already",
         &[edit(
             WRITE_QUEUE,
-            "return self.queue(terms, claim, start, VecDeque::push_back) };",
-            "return self.queue(terms, claim, start, VecDeque::push_front) };",
+            "return self.queue(terms, send_state, start, VecDeque::push_back) };",
+            "return self.queue(terms, send_state, start, VecDeque::push_front) };",
         )],
         &["unsent_writes::writes_of_every_kind_reach_the_backend_in_the_order_of_the_calls"],
     ),
@@ -278,40 +279,11 @@ pub(super) const GUARDED: &[Guarded] = &[
     guarded(
         "the permit of a read goes back with its answer",
         &[
+            edit(ADMISSION, "    remote: Option<Arc<Remote<V>>>,", "    pub(crate) remote: Option<Arc<Remote<V>>>,"),
             edit(
                 REMOTE_READ,
-                "move |answer| finisher.arrived(operation, ticket, answer));",
-                "move |answer, permit| finisher.arrived(operation, ticket, answer, Some(permit)));",
-            ),
-            edit(
-                REMOTE_READ,
-                "move |answer| _ = sender.send(answer)",
-                "move |answer, _permit| _ = sender.send(answer)",
-            ),
-            edit(
-                REMOTE_READ,
-                "then: impl FnOnce(BackendResult<Option<Stored>>) + Send + 'static,",
-                "then: impl FnOnce(BackendResult<Option<Stored>>, Permit) + Send + 'static,",
-            ),
-            edit(
-                REMOTE_READ,
-                "            drop(permit);\n            remote.meter.end(started, answer.is_err());\n            then(answer);",
-                "            remote.meter.end(started, answer.is_err());\n            then(answer, permit);",
-            ),
-            edit(
-                REMOTE_READ,
-                "                self.arrived(operation, ticket, answer);",
-                "                self.arrived(operation, ticket, answer, None);",
-            ),
-            edit(
-                REMOTE_READ,
-                "ticket: Fill<V>, answer: BackendResult<Option<Stored>>) {",
-                "ticket: Fill<V>, answer: BackendResult<Option<Stored>>, permit: Option<Permit>) {",
-            ),
-            edit(
-                REMOTE_READ,
-                "ticket.arrived(move |ticket| {\n",
-                "ticket.arrived(move |ticket| {\n            drop(permit);\n",
+                "let Some(permit) = self.permit.take() else { return };\n        let remote = permit.give_back();",
+                "let Some(remote) = self.permit.as_ref().and_then(|permit| permit.remote.clone()) else { return };",
             ),
         ],
         &[
@@ -324,33 +296,18 @@ pub(super) const GUARDED: &[Guarded] = &[
         &[
             edit(
                 REMOTE_READ,
-                "move |answer| finisher.arrived(operation, ticket, answer));",
-                "move |answer| finisher.arrived(operation, ticket, answer, None));",
-            ),
-            edit(
-                REMOTE_READ,
-                "                self.arrived(operation, ticket, answer);",
-                "                self.arrived(operation, ticket, answer, Some(Arc::clone(&permit)));",
-            ),
-            edit(
-                REMOTE_READ,
                 "        let failed = AtomicBool::new(false);\n",
                 "        let failed = AtomicBool::new(false);\n        let permit = Arc::new(permit);\n",
             ),
             edit(
                 REMOTE_READ,
+                "let remote = Arc::clone(self);\n                ticket.arrived(move |ticket| remote.finish(operation, ticket, answer));",
+                "let (remote, held) = (Arc::clone(self), Arc::clone(&permit));\n                ticket.arrived(move |ticket| {\n                    drop(held);\n                    remote.finish(operation, ticket, answer);\n                });",
+            ),
+            edit(
+                REMOTE_READ,
                 "        drop(permit);\n        self.meter.end(started, ended",
                 "        self.meter.end(started, ended",
-            ),
-            edit(
-                REMOTE_READ,
-                "ticket: Fill<V>, answer: BackendResult<Option<Stored>>) {",
-                "ticket: Fill<V>, answer: BackendResult<Option<Stored>>, permit: Option<Arc<Permit>>) {",
-            ),
-            edit(
-                REMOTE_READ,
-                "ticket.arrived(move |ticket| {\n",
-                "ticket.arrived(move |ticket| {\n            drop(permit);\n",
             ),
         ],
         &["slow_consumers::calls_that_are_polled_once_and_then_kept_give_their_permits_back"],
@@ -363,11 +320,15 @@ pub(super) const GUARDED: &[Guarded] = &[
                 "#[derive(Debug, Default)]\nstruct SendState(AtomicU8);",
                 "#[derive(Default)]\nstruct SendState(AtomicU8, Mutex<Option<Rest>>);",
             ),
-            edit(WRITE_QUEUE, "            self.runtime.spawn(rest);\n", "            *claim.1.lock() = Some(rest);\n"),
+            edit(
+                WRITE_QUEUE,
+                "            self.runtime.spawn(rest);\n",
+                "            *send_state.1.lock() = Some(rest);\n",
+            ),
             edit(
                 WRITE_QUEUE,
                 "        match self.timeout(self.settings.op_timeout, &mut write.outcome).await {",
-                "        let claim = Arc::clone(&write.claim);\n        let polled = std::future::poll_fn(|context| {\n            let rest = claim.1.lock().take();\n            if let Some(mut rest) = rest {\n                if rest.as_mut().poll(context).is_pending() {\n                    *claim.1.lock() = Some(rest);\n                }\n            }\n            Pin::new(&mut write.outcome).poll(context)\n        });\n        match self.timeout(self.settings.op_timeout, polled).await {",
+                "        let send_state = Arc::clone(&write.send_state);\n        let polled = std::future::poll_fn(|context| {\n            let rest = send_state.1.lock().take();\n            if let Some(mut rest) = rest {\n                if rest.as_mut().poll(context).is_pending() {\n                    *send_state.1.lock() = Some(rest);\n                }\n            }\n            Pin::new(&mut write.outcome).poll(context)\n        });\n        match self.timeout(self.settings.op_timeout, polled).await {",
             ),
         ],
         &["slow_consumers::calls_that_are_polled_once_and_then_kept_give_their_permits_back"],
@@ -444,7 +405,7 @@ pub(super) const GUARDED: &[Guarded] = &[
         &["far_away::live::a_link_over_300_ms_is_made_with_every_default_and_comes_back_after_a_cut"],
     ),
     guarded(
-        "a staleness bound that is too small is said",
+        "a staleness bound that is too small is reported",
         &[edit(HEALTH, "if broadcast && needed >= bound {", "if broadcast && needed >= bound && closed {")],
         &["far_away::live::a_staleness_bound_that_two_round_trips_use_up_is_said"],
     ),

@@ -38,8 +38,8 @@ const STAMP_ON_ARRIVAL: Edit = edit(
     "let Mark { at, .. } = self.mark;\n        let epoch = self.tier.link.epoch();",
 );
 
-/// The rule whose want shows for no longer than one cycle of a server's event loop, and only on servers that acknowledge
-/// before they report: the model sees it, and no net over the real code has yet.
+/// The rule whose want shows for no longer than one cycle of a server's event loop, and only on servers that
+/// acknowledge before they report: the model sees it, and no net over the real code has yet.
 pub(super) const SEEN_BY_THE_MODEL_ALONE: &str = "a lease needs the second reply";
 
 pub(super) const RULES: &[Rule] = &[
@@ -47,16 +47,16 @@ pub(super) const RULES: &[Rule] = &[
         name: "overlapping own writes install nothing",
         edits: &[edit(
             SHARD,
-            "*write = Pending { pending: write.pending + 1, live: None, digest };",
-            "*write = Pending { pending: write.pending + 1, live: write.live, digest };",
+            "*write = Pending { pending: write.pending + 1, live: None, digest },",
+            "*write = Pending { pending: write.pending + 1, live: write.live, digest },",
         )],
     },
     Rule {
         name: "nor does the one registered last",
         edits: &[edit(
             SHARD,
-            "*write = Pending { pending: write.pending + 1, live: None, digest };",
-            "*write = Pending { pending: write.pending + 1, live: Some(id), digest };",
+            "*write = Pending { pending: write.pending + 1, live: None, digest },",
+            "*write = Pending { pending: write.pending + 1, live: Some(id), digest },",
         )],
     },
     Rule {
@@ -68,7 +68,7 @@ pub(super) const RULES: &[Rule] = &[
         edits: &[
             edit(
                 SHARD,
-                "let coherent = live && is_up(epoch) && epoch == claim.epoch;",
+                "let coherent = live && is_up(epoch) && epoch == ticket.epoch;",
                 "let coherent = live && is_up(epoch);",
             ),
             STAMP_ON_ARRIVAL,
@@ -79,7 +79,7 @@ pub(super) const RULES: &[Rule] = &[
         edits: &[
             edit(
                 SHARD,
-                "if fits && is_up(epoch) && epoch == claim.epoch && write.is_none()",
+                "if fits && is_up(epoch) && epoch == ticket.epoch && write.is_none()",
                 "if fits && is_up(epoch) && write.is_none()",
             ),
             STAMP_ON_ARRIVAL,
@@ -87,14 +87,14 @@ pub(super) const RULES: &[Rule] = &[
     },
     Rule {
         name: "an entry is of the current epoch",
-        edits: &[edit(SHARD, "if origin.epoch(entry) != moment.epoch {", "if moment.epoch == 0 {")],
+        edits: &[edit(SHARD, "if origin.epoch(entry) != lookup.epoch {", "if lookup.epoch == 0 {")],
     },
     Rule {
         name: "no read is kept while a write is pending",
         edits: &[edit(
             SHARD,
-            "if fits && is_up(epoch) && epoch == claim.epoch && write.is_none()",
-            "if fits && is_up(epoch) && epoch == claim.epoch",
+            "if fits && is_up(epoch) && epoch == ticket.epoch && write.is_none()",
+            "if fits && is_up(epoch) && epoch == ticket.epoch",
         )],
     },
     Rule {
@@ -107,7 +107,7 @@ pub(super) const RULES: &[Rule] = &[
     },
     Rule {
         name: "an ending write kills the read",
-        edits: &[Edit { file: SHARD, from: "self.kill_flight(claim.hash, claim.key);", to: "", times: 2 }],
+        edits: &[Edit { file: SHARD, from: "self.kill_flight(ticket.hash, ticket.key);", to: "", times: 2 }],
     },
     Rule {
         name: "a refused read removes the entry",
@@ -119,7 +119,7 @@ pub(super) const RULES: &[Rule] = &[
     },
     Rule {
         name: "a refused read binds the next",
-        edits: &[edit(SHARD, "        self.bind_flight(claim, digest);\n", "")],
+        edits: &[edit(SHARD, "        self.bind_flight(ticket, digest);\n", "")],
     },
     Rule {
         name: "whoever joins a bound read is bound",
@@ -137,13 +137,13 @@ pub(super) const RULES: &[Rule] = &[
         name: "a dead read is not joined",
         edits: &[edit(
             SHARD,
-            "let _dead = self.take_flight_if(hash, key, |_| true);",
-            "let _dead = self.take_flight_if(hash, key, |_| false);",
+            "let _dead = self.flights.remove_if(hash, key, |_| true);",
+            "let _dead = self.flights.remove_if(hash, key, |_| false);",
         )],
     },
     Rule {
         name: "a read of another epoch is not joined",
-        edits: &[edit(SHARD, "if registered.epoch == epoch && now.since", "if now.since")],
+        edits: &[edit(SHARD, "            && registered.epoch == epoch\n", "")],
     },
     Rule {
         name: "a read that is dropped is taken down",
@@ -151,7 +151,7 @@ pub(super) const RULES: &[Rule] = &[
     },
     Rule {
         name: "a write that is dropped is taken down",
-        edits: &[edit(TICKET, "        shard.abandon_write(self.stub.claim());\n", "")],
+        edits: &[edit(TICKET, "        shard.abandon_write(self.state.id());\n", "")],
     },
     Rule {
         name: "nothing is kept while clearing",
@@ -175,14 +175,14 @@ pub(super) const RULES: &[Rule] = &[
     },
     Rule {
         name: "hits end with the lease",
-        edits: &[edit(SHARD, "if moment.now >= moment.lease {", "if moment.now > twotier_core::Timestamp::MAX {")],
+        edits: &[edit(SHARD, "if lookup.now >= lookup.lease {", "if lookup.now > twotier_core::Timestamp::MAX {")],
     },
     Rule {
         name: "hits end with the deadline",
         edits: &[edit(
             SHARD,
-            "if moment.now >= origin.deadline(entry) {",
-            "if moment.now > twotier_core::Timestamp::MAX {",
+            "if lookup.now >= origin.deadline(entry) {",
+            "if lookup.now > twotier_core::Timestamp::MAX {",
         )],
     },
     Rule {
@@ -200,26 +200,26 @@ pub(super) const RULES: &[Rule] = &[
         edits: &[edit(REDIS_PUSH, "None => self.listener.flushed(),", "None => {}")],
     },
     Rule {
-        name: "a lost link is told",
+        name: "a lost link is reported",
         edits: &[edit(
             REDIS_LINK,
             "            if let Some(watch) = watch.filter(reports) {\n                watch.listener.link_down();\n            }\n            *phase = Phase::Connecting;",
-            "            let _untold = watch;\n            *phase = Phase::Connecting;",
+            "            let _unnotified = watch;\n            *phase = Phase::Connecting;",
         )],
     },
     Rule {
         name: "an answer that nobody waits for is dropped",
-        edits: &[edit(FLIGHT, "if arrival.joiners == 0 { Some(finish) } else", "if false { Some(finish) } else")],
+        edits: &[edit(FLIGHT, "if waiting.joiners == 0 { Some(arrival) } else", "if false { Some(arrival) } else")],
     },
     Rule {
         name: "an answer goes with its last joiner",
-        edits: &[edit(FLIGHT, "if last { mem::take", "if false { mem::take")],
+        edits: &[edit(FLIGHT, "waiting.arrival.take()) } else", "None::<Box<dyn Arrival>>) } else")],
     },
     Rule {
         name: "an answer wakes those who wait",
-        edits: &[edit(FLIGHT, "        drop(unwanted);\n        self.outcome.wake();", "        drop(unwanted);")],
+        edits: &[edit(FLIGHT, "drop(unwanted);\n        wakers.for_each(Waker::wake);", "drop((unwanted, wakers));")],
     },
-    Rule { name: "whoever joins is counted", edits: &[edit(TIER, "                flight.join();\n", "")] },
+    Rule { name: "whoever joins is counted", edits: &[edit(FLIGHT, "        waiting.joiners += 1;\n", "")] },
     Rule {
         name: "a report kills the load",
         edits: &[edit(SHARD, "        let _dead = self.loads.kill(hash, key);\n        let held", "        let held")],
@@ -243,11 +243,15 @@ pub(super) const RULES: &[Rule] = &[
     Rule { name: "a clear kills the loads", edits: &[edit(SHARD, "        self.loads.clear();\n", "")] },
     Rule {
         name: "a load of another epoch is dead",
-        edits: &[edit(LOADS, "        epoch == claim.epoch && self.find", "        epoch < u64::MAX && self.find")],
+        edits: &[edit(
+            LOADS,
+            "        epoch == ticket.epoch && self.registered.find",
+            "        epoch < u64::MAX && self.registered.find",
+        )],
     },
     Rule {
         name: "a load of another epoch is not joined",
-        edits: &[edit(LOADS, "            && registered.epoch == claim.epoch\n", "")],
+        edits: &[edit(LOADS, "            && registered.epoch == ticket.epoch\n", "")],
     },
     Rule {
         name: "a load that took too long is not joined again",
@@ -257,7 +261,7 @@ pub(super) const RULES: &[Rule] = &[
         name: "a read that saw something else kills the load",
         edits: &[edit(
             SHARD,
-            "let overtaken = self.loads.see(claim.hash, claim.key, digest);\n        (self",
+            "let overtaken = self.loads.see(ticket.hash, ticket.key, digest);\n        (self",
             "let overtaken = None;\n        (self",
         )],
     },
@@ -265,7 +269,7 @@ pub(super) const RULES: &[Rule] = &[
         name: "a load is bound to what its leader saw",
         edits: &[edit(
             SHARD,
-            "let overtaken = self.loads.see(claim.hash, claim.key, digest);\n        (overtaken",
+            "let overtaken = self.loads.see(ticket.hash, ticket.key, digest);\n        (overtaken",
             "let overtaken: Option<L> = None;\n        (overtaken",
         )],
     },
@@ -279,14 +283,14 @@ pub(super) const RULES: &[Rule] = &[
     },
     Rule {
         name: "only a live load is stored",
-        edits: &[edit(SHARD, "if !is_up(epoch) || !self.loads.is_live(claim, epoch) {", "if !is_up(epoch) {")],
+        edits: &[edit(SHARD, "if !is_up(epoch) || !self.loads.is_live(ticket, epoch) {", "if !is_up(epoch) {")],
     },
     Rule {
         name: "no load is stored without a link",
         edits: &[edit(
             SHARD,
-            "if !is_up(epoch) || !self.loads.is_live(claim, epoch) {",
-            "if !self.loads.is_live(claim, epoch) {",
+            "if !is_up(epoch) || !self.loads.is_live(ticket, epoch) {",
+            "if !self.loads.is_live(ticket, epoch) {",
         )],
     },
     Rule {
@@ -297,21 +301,21 @@ pub(super) const RULES: &[Rule] = &[
         name: "no load is stored while a write is pending",
         edits: &[edit(
             SHARD,
-            "if find(&mut self.writes, claim.hash, claim.key).is_some() {\n            let _dead",
-            "if find(&mut self.writes, claim.hash, claim.key).is_none() && false {\n            let _dead",
+            "if self.writes.find(ticket.hash, ticket.key).is_some() {\n            let _dead",
+            "if self.writes.find(ticket.hash, ticket.key).is_none() && false {\n            let _dead",
         )],
     },
     Rule {
         name: "a load that ends leaves the next alone",
         edits: &[edit(
             LOADS,
-            "if self.find(claim.hash, claim.key).is_some_and(|load| load.id == claim.id) {\n            let _ended",
-            "if self.find(claim.hash, claim.key).is_some() {\n            let _ended",
+            "if self.registered.find(ticket.hash, ticket.key).is_some_and(|load| load.id == ticket.id) {\n            let _ended",
+            "if self.registered.find(ticket.hash, ticket.key).is_some() {\n            let _ended",
         )],
     },
     Rule {
         name: "an overtaken load that returns a value evicts",
-        edits: &[edit(SHARD, "            self.give_way(claim);\n", "")],
+        edits: &[edit(SHARD, "            self.give_way(ticket);\n", "")],
     },
     Rule {
         name: "an overtaken load binds the next one's joiners",

@@ -73,9 +73,9 @@ fn built_with(edges: &[Edge]) -> Vec<String> {
 }
 
 fn tested_with(edges: &[Edge]) -> Vec<String> {
-    let apart = [("twotier-local", "twotier-backend"), ("twotier-backend", "twotier-local")];
+    let unrelated = [("twotier-local", "twotier-backend"), ("twotier-backend", "twotier-local")];
     let together = |(user, used): &(&str, &str)| edges.iter().any(|edge| edge.0 == *user && edge.1 == *used);
-    apart
+    unrelated
         .iter()
         .filter(|pair| together(pair))
         .map(|(user, used)| format!("{user} must not depend on {used}, in its tests neither"))

@@ -1,8 +1,8 @@
-//! What every manifest says.
+//! What every manifest holds.
 
 use std::path::Path;
 
-use super::{files, read};
+use super::{files, read, shown};
 use crate::failure::Outcome;
 
 /// What is wrong with the manifests and what repeats them.
@@ -20,8 +20,7 @@ pub(super) fn check(root: &Path) -> Outcome<Vec<String>> {
     for folder in ["crates", "benches", "xtask"] {
         for path in files(&root.join(folder), "Cargo.toml")? {
             if value(&read(&path)?, "[lints]", "workspace") != Some("true") {
-                let path = path.strip_prefix(root).unwrap_or(&path).display().to_string();
-                broken.push(format!("{path}: does not take the lints of the workspace"));
+                broken.push(format!("{}: does not take the lints of the workspace", shown(root, &path)));
             }
         }
     }

@@ -2,22 +2,22 @@
 
 use std::path::Path;
 
-use super::{files, read};
+use super::{read, shown, sources};
 use crate::failure::Outcome;
 
 /// Marks of unfinished work, put together here so that this file does not hold them itself.
 const UNFINISHED: [&str; 3] = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("X", "XX")];
 
+/// The most characters of a line, as in `rustfmt.toml`.
+const WIDTH: usize = 120;
+
 /// What is wrong with the sources.
 pub(super) fn check(root: &Path) -> Outcome<Vec<String>> {
     let mut broken = Vec::new();
-    for folder in ["crates", "benches", "xtask"] {
-        for path in files(&root.join(folder), ".rs")? {
-            let shown = path.strip_prefix(root).unwrap_or(&path).display().to_string();
-            for (index, line) in read(&path)?.lines().enumerate() {
-                if let Some(rule) = broken_by(line) {
-                    broken.push(format!("{shown}:{}: {rule}", index + 1));
-                }
+    for path in sources(root)? {
+        for (index, line) in read(&path)?.lines().enumerate() {
+            if let Some(rule) = broken_by(line) {
+                broken.push(format!("{}:{}: {rule}", shown(root, &path), index + 1));
             }
         }
     }
@@ -30,6 +30,9 @@ fn broken_by(line: &str) -> Option<&'static str> {
     let words = || line.split(|c: char| !c.is_alphanumeric() && c != '_');
     if words().any(|word| UNFINISHED.contains(&word)) {
         return Some("unfinished work is finished, or described in an issue");
+    }
+    if code.starts_with("//") && line.chars().count() > WIDTH {
+        return Some("a comment is wrapped at 120 characters, which rustfmt leaves to us");
     }
     let attribute = code.starts_with("#[") || code.starts_with("#![");
     if attribute && words().any(|word| word == "ignore") {
@@ -72,7 +75,10 @@ mod tests {
     #[test]
     fn what_is_forbidden_is_found() {
         let unfinished = format!("// {}: later", UNFINISHED[0]);
+        let long = format!("/// {}", "é".repeat(WIDTH - 3));
+        assert_eq!(broken_by(&long[..long.len() - 2]), None);
         for line in [
+            long.as_str(),
             unfinished.as_str(),
             "    #[ignore]",
             "#[ignore = \"slow\"]",

@@ -35,9 +35,9 @@ impl Listening {
 
     /// Fails unless the key was reported since that point, by when it has to be.
     ///
-    /// A link whose word does not run out reports before the write returns. Any other reports before a proof of life whose
-    /// mark was taken after the write was acknowledged: the second one from now on is certain to be such.
-    pub(super) async fn must_have_heard(&self, key: &[u8], since: usize, what: &str) {
+    /// A link whose word does not run out reports before the write returns. Any other reports before a proof of life
+    /// whose mark was taken after the write was acknowledged: the second one from now on is certain to be such.
+    pub(super) async fn must_have_received(&self, key: &[u8], since: usize, what: &str) {
         if self.recorder.lease() != Some(Lease::Unlimited) {
             let proved = self.recorder.proofs() + 2;
             while !self.recorder.invalidated(key, since) && self.recorder.proofs() < proved {
@@ -85,7 +85,7 @@ pub async fn every_foreign_write_is_reported(fixture: &dyn Fixture) {
             }
             let since = ours.recorder.position();
             put(&theirs, &key, written.to_string(), None).await;
-            ours.must_have_heard(&key, since, what).await;
+            ours.must_have_received(&key, since, what).await;
         }
     }
 }
@@ -100,7 +100,7 @@ pub async fn every_foreign_delete_is_reported(fixture: &dyn Fixture) {
         put(&ours.backend, &key, "v", None).await;
         let since = ours.recorder.position();
         assert!(remove(&theirs, &key).await, "it was written by the other handle");
-        ours.must_have_heard(&key, since, "a delete").await;
+        ours.must_have_received(&key, since, "a delete").await;
     }
 }
 
@@ -116,7 +116,7 @@ pub async fn every_foreign_clear_is_reported(fixture: &dyn Fixture) {
     let since = ours.recorder.position();
     theirs.clear(scope.namespace.prefix().as_bytes()).await.expect("a prefix can be cleared");
     for key in &keys {
-        ours.must_have_heard(key, since, "a cleared key").await;
+        ours.must_have_received(key, since, "a cleared key").await;
     }
 }
 
@@ -130,12 +130,12 @@ pub async fn every_foreign_batch_is_reported(fixture: &dyn Fixture) {
     let since = ours.recorder.position();
     put_many(&theirs, &writes).await;
     for key in &keys {
-        ours.must_have_heard(key, since, "a key of a batch").await;
+        ours.must_have_received(key, since, "a key of a batch").await;
     }
     let since = ours.recorder.position();
     remove_many(&theirs, &keys).await;
     for key in &keys {
-        ours.must_have_heard(key, since, "a deleted key of a batch").await;
+        ours.must_have_received(key, since, "a deleted key of a batch").await;
     }
 }
 
@@ -149,13 +149,13 @@ pub async fn a_foreign_change_after_our_own_is_reported(fixture: &dyn Fixture) {
         put(&ours.backend, &key, "ours", None).await;
         let since = ours.recorder.position();
         put(&theirs, &key, round.to_string(), None).await;
-        ours.must_have_heard(&key, since, "a write after our own").await;
+        ours.must_have_received(&key, since, "a write after our own").await;
 
         // Both at once: whichever was last, what we then hold must be what is there, or be reported.
         let since = ours.recorder.position();
         join!(put(&ours.backend, &key, "ours", None), put(&theirs, &key, "theirs", None));
         if value(&theirs, &key).await.as_deref() == Some(b"theirs") {
-            ours.must_have_heard(&key, since, "a write that overtook our own").await;
+            ours.must_have_received(&key, since, "a write that overtook our own").await;
         }
     }
 }
@@ -168,7 +168,7 @@ pub async fn a_write_from_outside_is_reported(fixture: &dyn Fixture) {
     for round in 0..20 {
         let since = ours.recorder.position();
         fixture.write_outside(&key, round.to_string().as_bytes()).await;
-        ours.must_have_heard(&key, since, "a write from outside").await;
+        ours.must_have_received(&key, since, "a write from outside").await;
         assert_eq!(value(&ours.backend, &key).await, Some(Bytes::from(round.to_string())));
     }
 }
@@ -186,7 +186,7 @@ pub async fn a_fill_that_crosses_a_change_is_reported(fixture: &dyn Fixture) {
         let (filled, ()) = join!(value(&ours.backend, key), put(&theirs, key, &written, None));
         let what =
             if filled.as_ref() == Some(&written) { "a write before a fill" } else { "a write that crossed a fill" };
-        ours.must_have_heard(key, since, what).await;
+        ours.must_have_received(key, since, what).await;
     }
 }
 
@@ -204,14 +204,14 @@ pub async fn keys_of_other_namespaces_are_not_reported(fixture: &dyn Fixture) {
     }
     let (since, last) = (ours.recorder.position(), scope.key("last"));
     put(&theirs, &last, "v", None).await;
-    ours.must_have_heard(&last, since, "a write").await;
+    ours.must_have_received(&last, since, "a write").await;
     let events = ours.recorder.events();
-    let heard = |key: &String| events.iter().any(|event| *event == Event::Changed(Bytes::from(key.clone())));
-    assert!(!foreign.iter().any(heard), "{events:?}");
+    let received = |key: &String| events.iter().any(|event| *event == Event::Changed(Bytes::from(key.clone())));
+    assert!(!foreign.iter().any(received), "{events:?}");
 }
 
 /// Whoever asks for [`Coherence::None`] gets it, and is not called.
-pub async fn a_listener_that_asked_for_nothing_hears_nothing(fixture: &dyn Fixture) {
+pub async fn a_listener_that_asked_for_nothing_receives_nothing(fixture: &dyn Fixture) {
     let scope = Scope::new();
     let (ours, theirs, recorder) = (fixture.backend().await, ready(fixture).await, Recorder::new());
     let attached = attach(&*ours, &scope.namespace, &recorder, Some(Coherence::None)).await;
@@ -234,6 +234,6 @@ pub async fn a_handle_serves_one_listener_only(fixture: &dyn Fixture) {
 
     let (since, key) = (ours.recorder.position(), scope.key("k"));
     put(&ready(fixture).await, &key, "v", None).await;
-    ours.must_have_heard(&key, since, "a write after a refused attachment").await;
+    ours.must_have_received(&key, since, "a write after a refused attachment").await;
     assert_eq!(second.events(), []);
 }

@@ -103,7 +103,7 @@ async fn leave<T>(polls: usize, call: impl Future<Output = T>) {
     }
 }
 
-/// Polls once and says whether that was the end.
+/// Polls once and returns whether that was the end.
 async fn ends<T>(mut call: Pin<&mut impl Future<Output = T>>) -> bool {
     poll_fn(|context| Poll::Ready(call.as_mut().poll(context).is_ready())).await
 }

@@ -34,8 +34,10 @@ pub async fn the_remaining_ttl_is_true(fixture: &dyn Fixture) {
     for _ in 0..3 {
         let batch = backend.get_many(std::slice::from_ref(&key)).await;
         let in_batch = batch[0].as_ref().expect("the key can be read").as_ref().map(|stored| stored.ttl);
-        for told in [ttl(&backend, &key).await, in_batch] {
-            let Some(RemainingTtl::Expires(left)) = told else { panic!("after {passed:?} of a minute: {told:?}") };
+        for returned in [ttl(&backend, &key).await, in_batch] {
+            let Some(RemainingTtl::Expires(left)) = returned else {
+                panic!("after {passed:?} of a minute: {returned:?}")
+            };
             assert!(!left.is_zero(), "it lives for a minute");
             assert!(left <= MINUTE - passed + MILLISECOND, "{left:?} left of a minute after {passed:?}");
         }
@@ -87,11 +89,11 @@ pub async fn overwriting_replaces_the_ttl(fixture: &dyn Fixture) {
             put_many(&backend, &[write(&keys[1], "new", second)]).await;
             if second != Some(short) {
                 for key in &keys {
-                    let told = ttl(&backend, key).await;
+                    let returned = ttl(&backend, key).await;
                     assert_eq!(
-                        told == Some(RemainingTtl::Persistent),
+                        returned == Some(RemainingTtl::Persistent),
                         second.is_none(),
-                        "{first:?}, {second:?}: {told:?}"
+                        "{first:?}, {second:?}: {returned:?}"
                     );
                 }
             }
@@ -130,7 +132,7 @@ pub async fn each_write_of_a_batch_has_its_own_ttl(fixture: &dyn Fixture) {
             (Some(RemainingTtl::Persistent), None) => {}
             // Half of it is far more than any test takes.
             (Some(RemainingTtl::Expires(left)), Some(life)) => assert!(left <= life && left > life / 2 + MILLISECOND),
-            (told, life) => panic!("written with {life:?}, told {told:?}"),
+            (left, life) => panic!("written with {life:?}, returned {left:?}"),
         }
     }
 }

@@ -35,7 +35,7 @@ struct Log {
 }
 
 impl Recorder {
-    /// Makes a recorder that has heard nothing.
+    /// Makes a recorder without events.
     #[must_use]
     pub fn new() -> Arc<Self> {
         Arc::new(Self { clock: SystemClock::new(), log: Mutex::default() })

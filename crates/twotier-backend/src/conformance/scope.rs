@@ -1,4 +1,4 @@
-//! Keys of one check's own, and short ways to say what a check does.
+//! Keys of one check's own, and short ways to write what a check does.
 
 use std::time::Duration;
 

@@ -85,7 +85,7 @@ impl Faults {
         self.shared.hanging.send_replace(hang);
     }
 
-    /// Says on which side of the operations faults strike from now on.
+    /// Sets on which side of the operations faults strike from now on.
     pub fn strike(&self, point: FaultPoint) {
         self.shared.plan.lock().point = point;
     }

@@ -95,7 +95,7 @@ async fn a_hanging_call_goes_on_when_it_is_released() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_write_can_land_and_never_be_heard_of() {
+async fn a_write_can_land_without_a_reply() {
     let (backend, faults) = faulty();
     faults.strike(FaultPoint::After);
     faults.hang(true);

@@ -25,7 +25,7 @@ pub(super) struct Reports {
     subscriptions: RwLock<Vec<Arc<Subscription>>>,
 }
 
-/// One listener and what it wants to hear.
+/// One listener and what it is registered for.
 struct Subscription {
     owner: HandleId,
     namespace: Namespace,

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use twotier_core::{BackendError, BackendErrorKind, ChangeListener, Clock, Lease, LinkState, Namespace, Timestamp};
 
-/// Scripts the reports to one handle of a [`MemoryBackend`](crate::MemoryBackend): delays, repeats and loses them, cuts the
-/// link and restores it. Made by [`scripted_link`](crate::MemoryBackend::scripted_link).
+/// Scripts the reports to one handle of a [`MemoryBackend`](crate::MemoryBackend): delays, repeats and loses them, cuts
+/// the link and restores it. Made by [`scripted_link`](crate::MemoryBackend::scripted_link).
 ///
 /// Reports keep their order whatever is done to them, as on a connection. A scripted link has a lease like a real one:
 /// copies are served until the staleness bound has passed since the last [`heartbeat`](Self::heartbeat), which the test
@@ -19,14 +19,14 @@ use twotier_core::{BackendError, BackendErrorKind, ChangeListener, Clock, Lease,
 ///
 /// let backend = MemoryBackend::new();
 /// let link = backend.scripted_link();
-/// link.hold(); // give `backend` to a cache: it will hear of nothing before `link.release()`
+/// link.hold(); // give `backend` to a cache: no report reaches it before `link.release()`
 /// ```
 #[derive(Clone, Debug)]
 pub struct MemoryLink {
     script: Arc<Script>,
 }
 
-/// What one report says.
+/// What one report is about.
 #[derive(Clone, Debug)]
 pub(super) enum Report {
     Keys(Vec<Bytes>),
@@ -63,7 +63,7 @@ impl MemoryLink {
         self.script.state.lock().held = true;
     }
 
-    /// Delivers the oldest reports that are kept back, and says how many are left.
+    /// Delivers the oldest reports that are kept back, and returns how many are left.
     pub fn deliver(&self, reports: usize) -> usize {
         let mut state = self.script.state.lock();
         for _ in 0..reports {
@@ -84,13 +84,13 @@ impl MemoryLink {
         self.script.state.lock().repeated = repeat;
     }
 
-    /// Loses the next reports without a word, which no link that is up may do: a cache that receives nothing is stale until
-    /// the time to live of its copies ends.
+    /// Loses the next reports without a word, which no link that is up may do: a cache that receives nothing is stale
+    /// until the time to live of its copies ends.
     pub fn lose(&self, reports: u64) {
         self.script.state.lock().to_lose = reports;
     }
 
-    /// Makes a heartbeat, and says whether it was answered: not while reports are kept back or the link is down.
+    /// Makes a heartbeat, and returns whether it was answered: not while reports are kept back or the link is down.
     pub fn heartbeat(&self) -> bool {
         let state = self.script.state.lock();
         match &state.listener {

@@ -4,24 +4,24 @@ use twotier_core::{ChangeListener, Lease, ManualClock, Mark, Namespace, Remainin
 
 use super::*;
 
-/// Writes down what it hears. `store` is looked into at each change, to see what is true at that moment.
+/// Records what is reported to it. `store` is looked into at each change, to see what is true at that moment.
 #[derive(Default)]
-struct Ear {
-    heard: Mutex<Vec<String>>,
+struct Recorder {
+    events: Mutex<Vec<String>>,
     store: Option<MemoryBackend>,
 }
 
-impl Ear {
+impl Recorder {
     fn note(&self, what: impl Into<String>) {
-        self.heard.lock().push(what.into());
+        self.events.lock().push(what.into());
     }
 
-    fn heard(&self) -> Vec<String> {
-        std::mem::take(&mut *self.heard.lock())
+    fn events(&self) -> Vec<String> {
+        std::mem::take(&mut *self.events.lock())
     }
 }
 
-impl ChangeListener for Ear {
+impl ChangeListener for Recorder {
     fn mark(&self) -> Mark {
         Mark { epoch: 0, at: Timestamp::ZERO }
     }
@@ -47,22 +47,22 @@ impl ChangeListener for Ear {
     }
 }
 
-async fn attach(backend: &MemoryBackend, namespace: &str) -> Arc<Ear> {
-    attach_ear(backend, namespace, Ear::default()).await
+async fn attach(backend: &MemoryBackend, namespace: &str) -> Arc<Recorder> {
+    attach_recorder(backend, namespace, Recorder::default()).await
 }
 
-async fn attach_ear(backend: &MemoryBackend, namespace: &str, ear: Ear) -> Arc<Ear> {
-    let ear = Arc::new(ear);
-    let attached = backend.attach(watch(namespace, &ear, None)).await.unwrap();
+async fn attach_recorder(backend: &MemoryBackend, namespace: &str, listener: Recorder) -> Arc<Recorder> {
+    let listener = Arc::new(listener);
+    let attached = backend.attach(watch(namespace, &listener, None)).await.unwrap();
     assert_eq!(attached, Attachment { coherence: Coherence::Broadcast });
-    assert_eq!(ear.heard(), ["UP"]);
-    ear
+    assert_eq!(listener.events(), ["UP"]);
+    listener
 }
 
-fn watch(namespace: &str, ear: &Arc<Ear>, coherence: Option<Coherence>) -> Watch {
+fn watch(namespace: &str, listener: &Arc<Recorder>, coherence: Option<Coherence>) -> Watch {
     Watch {
         namespace: Namespace::new(namespace).unwrap(),
-        listener: Arc::<Ear>::clone(ear),
+        listener: Arc::<Recorder>::clone(listener),
         max_staleness: Duration::from_secs(2),
         coherence,
         max_value_bytes: usize::MAX,
@@ -77,91 +77,94 @@ async fn set(backend: &MemoryBackend, key: &str) {
 async fn a_change_is_reported_to_every_other_handle_of_its_namespace() {
     let a = MemoryBackend::new();
     let (b, c, other) = (a.clone(), a.clone(), a.clone());
-    let (ear_a, ear_b, ear_c) = (attach(&a, "n").await, attach(&b, "n").await, attach(&c, "n").await);
-    let ear_other = attach(&other, "nn").await;
+    let (listener_a, listener_b, listener_c) = (attach(&a, "n").await, attach(&b, "n").await, attach(&c, "n").await);
+    let listener_other = attach(&other, "nn").await;
 
     set(&a, "n:1").await;
-    assert_eq!((ear_a.heard(), ear_b.heard(), ear_c.heard()), (vec![], vec!["n:1".into()], vec!["n:1".into()]));
+    assert_eq!(
+        (listener_a.events(), listener_b.events(), listener_c.events()),
+        (vec![], vec!["n:1".into()], vec!["n:1".into()])
+    );
     // A handle that no cache has is a writer like any other.
     a.clone().delete(b"n:1").await.unwrap();
-    assert_eq!((ear_a.heard(), ear_b.heard()), (vec!["n:1".to_owned()], vec!["n:1".to_owned()]));
-    assert_eq!(ear_other.heard(), Vec::<String>::new());
+    assert_eq!((listener_a.events(), listener_b.events()), (vec!["n:1".to_owned()], vec!["n:1".to_owned()]));
+    assert_eq!(listener_other.events(), Vec::<String>::new());
 }
 
 #[tokio::test]
 async fn what_changed_nothing_is_not_reported() {
     let a = MemoryBackend::new();
     let b = a.clone();
-    let ear = attach(&a, "n").await;
+    let listener = attach(&a, "n").await;
     b.delete(b"n:1").await.unwrap();
     b.delete_many(&["n:1".into(), "n:2".into()]).await;
     b.clear(b"n:").await.unwrap();
     b.get(b"n:1").await.unwrap();
-    assert_eq!(ear.heard(), Vec::<String>::new());
+    assert_eq!(listener.events(), Vec::<String>::new());
 }
 
 #[tokio::test]
 async fn a_change_is_reported_after_it_was_made_and_outside_the_lock() {
     let a = MemoryBackend::new();
     let b = a.clone();
-    let ear = attach_ear(&a, "n", Ear { store: Some(a.clone()), ..Ear::default() }).await;
+    let listener = attach_recorder(&a, "n", Recorder { store: Some(a.clone()), ..Recorder::default() }).await;
     let writes = ["n:1", "n:2"].map(|key| Write::new(key, "v", None));
     b.set_many(&writes).await;
-    assert_eq!(ear.heard(), ["n:1 of 2", "n:2 of 2"]);
+    assert_eq!(listener.events(), ["n:1 of 2", "n:2 of 2"]);
     assert_eq!(b.clear(b"n:").await.unwrap(), 2);
-    assert_eq!(ear.heard(), ["n:1 of 0", "n:2 of 0"]);
+    assert_eq!(listener.events(), ["n:1 of 0", "n:2 of 0"]);
 }
 
 #[tokio::test]
 async fn a_flush_by_somebody_reaches_everyone() {
     let a = MemoryBackend::new();
     let b = a.clone();
-    let (ear_a, ear_b) = (attach(&a, "n").await, attach(&b, "m").await);
+    let (listener_a, listener_b) = (attach(&a, "n").await, attach(&b, "m").await);
     set(&b, "m:1").await;
     assert!(!a.is_empty());
     a.flush_all();
     assert!(a.is_empty());
-    assert_eq!((ear_a.heard(), ear_b.heard()), (vec!["FLUSHED".into()], vec!["FLUSHED".into()]));
+    assert_eq!((listener_a.events(), listener_b.events()), (vec!["FLUSHED".into()], vec!["FLUSHED".into()]));
 }
 
 #[tokio::test]
 async fn a_handle_serves_one_cache_and_its_clone_another() {
     let a = MemoryBackend::new();
-    let _ear = attach(&a, "n").await;
-    let ear = Arc::new(Ear::default());
-    let error = a.attach(watch("n", &ear, None)).await.unwrap_err();
+    let _listener = attach(&a, "n").await;
+    let listener = Arc::new(Recorder::default());
+    let error = a.attach(watch("n", &listener, None)).await.unwrap_err();
     assert_eq!(error.kind(), BackendErrorKind::Unsupported);
     assert_eq!(error.to_string(), "this handle already serves a cache; give each cache a clone of its own");
-    assert_eq!(ear.heard(), Vec::<String>::new());
+    assert_eq!(listener.events(), Vec::<String>::new());
     attach(&a.clone(), "n").await;
 }
 
 #[tokio::test]
 async fn a_listener_that_asked_for_no_reports_is_never_called() {
     let a = MemoryBackend::new();
-    let ear = Arc::new(Ear::default());
-    let attached = a.attach(watch("n", &ear, Some(Coherence::None))).await.unwrap();
+    let listener = Arc::new(Recorder::default());
+    let attached = a.attach(watch("n", &listener, Some(Coherence::None))).await.unwrap();
     assert_eq!(attached, Attachment { coherence: Coherence::None });
     assert!(matches!(a.link(), LinkState::Unlinked));
     set(&a.clone(), "n:1").await;
     a.flush_all();
-    assert!(a.attach(watch("n", &ear, None)).await.is_err());
+    assert!(a.attach(watch("n", &listener, None)).await.is_err());
     a.close().await;
-    assert_eq!(ear.heard(), Vec::<String>::new());
+    assert_eq!(listener.events(), Vec::<String>::new());
 }
 
 #[tokio::test]
-async fn a_closed_or_dropped_handle_hears_that_and_nothing_more() {
+async fn a_closed_or_dropped_handle_receives_that_and_nothing_more() {
     let a = MemoryBackend::new();
     let (b, c) = (a.clone(), a.clone());
-    let (ear_b, ear_c) = (attach(&b, "n").await, attach(&c, "n").await);
+    let (listener_b, listener_c) = (attach(&b, "n").await, attach(&c, "n").await);
     b.close().await;
     b.close().await;
     drop(c);
     set(&a, "n:1").await;
     a.flush_all();
-    assert_eq!((ear_b.heard(), ear_c.heard()), (vec!["DOWN".into()], vec!["DOWN".into()]));
-    assert_eq!((Arc::strong_count(&ear_b), Arc::strong_count(&ear_c)), (1, 1), "the listeners are let go");
+    assert_eq!((listener_b.events(), listener_c.events()), (vec!["DOWN".into()], vec!["DOWN".into()]));
+    assert_eq!((Arc::strong_count(&listener_b), Arc::strong_count(&listener_c)), (1, 1), "the listeners are let go");
 }
 
 #[tokio::test]
@@ -181,7 +184,7 @@ async fn the_link_is_as_old_as_the_attachment() {
     let a = MemoryBackend::with_clock(clock.clone());
     clock.advance(Duration::from_secs(5));
     assert!(matches!(a.link(), LinkState::Unlinked));
-    let _ear = attach(&a, "n").await;
+    let _listener = attach(&a, "n").await;
     clock.advance(Duration::from_secs(7));
     assert!(matches!(a.link(), LinkState::Up { age, .. } if age == Duration::from_secs(7)));
 }
@@ -223,7 +226,9 @@ async fn a_clock_that_lags_makes_no_value_live_too_long() {
         for age in 0..30 {
             let left = ttl.saturating_sub(Duration::from_millis(age));
             match a.get(b"n:1").await.unwrap().map(|stored| stored.ttl) {
-                Some(RemainingTtl::Expires(told)) => assert!(told <= left, "{told:?} told, {left:?} true"),
+                Some(RemainingTtl::Expires(returned)) => {
+                    assert!(returned <= left, "{returned:?} returned, {left:?} true")
+                }
                 Some(other) => panic!("{other:?}"),
                 None => assert!(left <= Duration::from_millis(8), "gone {left:?} too early"),
             }

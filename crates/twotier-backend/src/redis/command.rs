@@ -1,4 +1,4 @@
-//! What is said over the connections of a link: reads, writes, and how their replies are read.
+//! The commands that go over the connections of a link: reads, writes, and how their replies are read.
 
 mod batch;
 mod channel;

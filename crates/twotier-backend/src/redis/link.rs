@@ -35,8 +35,8 @@ use super::{
 const HEARTBEAT: Duration = Duration::from_millis(500);
 /// The longest first pause between two attempts to connect.
 const FIRST_BACKOFF: Duration = Duration::from_millis(10);
-/// A link that lived this long was a good one: the pauses start over after it. One that is taken away at once, again and
-/// again, is not asked for at full speed.
+/// A link that lived this long was a good one: the pauses start over after it. One that is taken away at once, again
+/// and again, is not asked for at full speed.
 const GOOD_LIFE: Duration = Duration::from_millis(100);
 
 /// The link of one handle. Dropping it ends the connections and the task that watches them.
@@ -55,8 +55,8 @@ struct Control {
 
 struct LinkInner {
     target: Arc<Target>,
-    /// Every change of phase, and the listener's word of it, happens inside this lock, so that the listener receives ups
-    /// and downs in the order in which they happened.
+    /// Every change of phase, and the listener's word of it, happens inside this lock, so that the listener receives
+    /// ups and downs in the order in which they happened.
     state: Mutex<State>,
     /// Wakes those who wait for another phase, first come, first served.
     changed: Notify,
@@ -213,7 +213,7 @@ impl Link {
         let Some(generation) = generation else { return };
         let (shared, watch) = (Arc::clone(&self.shared), control.watch.clone());
         let gone = Gone { shared: Arc::clone(&shared), generation, watch: watch.clone() };
-        // Without a runtime it is gone before it began, which is said to whoever waits.
+        // Without a runtime it is gone before it began, which is reported to whoever waits.
         if let Ok(runtime) = Handle::try_current() {
             let task = async move {
                 let _gone = gone;
@@ -242,7 +242,7 @@ impl LinkInner {
     /// Returns what an operation gets without waiting, `None` when it has to wait.
     fn known(&self) -> Option<BackendResult<Connections>> {
         match &self.state.lock().phase {
-            // Lost, but the supervisor has not said so yet: as good as connecting.
+            // Lost, but the supervisor has not reported it yet: as good as connecting.
             Phase::Up(up) if up.connections.loss().is_declared() => None,
             Phase::Up(up) => Some(Ok(up.connections.clone())),
             Phase::Down { cause, .. } => Some(Err(cause.clone())),
@@ -282,8 +282,8 @@ impl LinkInner {
         result
     }
 
-    /// Publishes a link. The connections are in place before the listener is notified, so no command that is marked with
-    /// the new epoch can go to older ones.
+    /// Publishes a link. The connections are in place before the listener is notified, so no command that is marked
+    /// with the new epoch can go to older ones.
     fn up(&self, generation: u64, opened: Opened, watch: Option<&Watch>) -> Arc<AtomicU64> {
         let Opened { connections, reported_since, invalidation_lag, round_trip, fenced, run_id } = opened;
         let ids = [connections.tracked(), connections.data()].map(|connection| connection.hello().id);
@@ -320,8 +320,8 @@ impl LinkInner {
     }
 }
 
-/// The end of a supervisor, however it comes: with its runtime, or by a panic. One that was stopped has another generation
-/// than the state, and nothing to say any more.
+/// The end of a supervisor, however it comes: with its runtime, or by a panic. One that was stopped has another
+/// generation than the state, and nothing to report any more.
 struct Gone {
     shared: Arc<LinkInner>,
     generation: u64,
@@ -383,8 +383,8 @@ async fn supervise(shared: Arc<LinkInner>, generation: u64, mut watch: Option<Wa
                 shared.down(generation, cause);
             }
         }
-        // As long as it has been down already, so that pauses grow exponentially and a short outage costs no more than its
-        // own length; and full jitter: a fleet that lost its server together does not come back together.
+        // As long as it has been down already, so that pauses grow exponentially and a short outage costs no more than
+        // its own length; and full jitter: a fleet that lost its server together does not come back together.
         let longest = down_since.elapsed().clamp(FIRST_BACKOFF, shared.target.max_backoff.max(FIRST_BACKOFF));
         sleep(longest.mul_f64(fastrand::f64())).await;
     }
@@ -431,8 +431,9 @@ async fn heartbeats(
     }
 }
 
-/// Asks for the server's role, and then for a second reply, which alone is a fence; returns how long that took. A refusal
-/// of either is a reply like any other: it says nothing about the role, and nothing about the stream but that it lives.
+/// Asks for the server's role, and then for a second reply, which alone is a fence; returns how long that took. A
+/// refusal of either is a reply like any other: it says nothing about the role, and nothing about the stream but that
+/// it lives.
 async fn heartbeat(tracked: &Connection) -> BackendResult<Duration> {
     let hello = tracked.one(cmd("HELLO").arg(3).to_owned()).await?.hello()?;
     if let Some(hello) = hello {

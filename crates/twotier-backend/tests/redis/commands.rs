@@ -1,4 +1,4 @@
-//! How the operations are said to a server.
+//! How the operations are sent to a server.
 
 mod live {
     use std::time::Duration;

@@ -112,7 +112,7 @@ mod live {
                 let backend = RedisBackend::new(relay.url()).unwrap();
                 match backend.attach(watch(&Arc::default(), STALENESS, None)).await {
                     Ok(attached) => assert_eq!(attached.coherence, Coherence::Broadcast, "after {after} replies"),
-                    Err(_told) => refused += 1,
+                    Err(_refusal) => refused += 1,
                 }
             }
         }

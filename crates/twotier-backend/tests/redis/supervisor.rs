@@ -1,4 +1,4 @@
-//! What is said of a link is true, also when nobody keeps it any more.
+//! What is reported of a link is true, also when nobody keeps it any more.
 
 mod live {
     use std::{

@@ -42,14 +42,14 @@ pub(crate) enum Requests {
     Deliver,
 }
 
-struct Shared {
+struct RelayState {
     requests: watch::Sender<Requests>,
     /// In bytes a second, 0 for as many as there are.
     request_bandwidth: AtomicU32,
     /// The reply to be struck, counted from when it was armed over all connections, pushes left out.
     armed: Mutex<Option<(usize, Fault)>>,
     struck: AtomicU64,
-    /// What every client is sent out of turn.
+    /// What every client is sent unasked.
     injected: broadcast::Sender<&'static [u8]>,
 }
 
@@ -57,14 +57,14 @@ struct Shared {
 #[derive(Clone)]
 pub(crate) struct Relay {
     addr: SocketAddr,
-    shared: Arc<Shared>,
+    shared: Arc<RelayState>,
 }
 
 impl Relay {
     pub(crate) async fn start(upstream: SocketAddr) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let addr = listener.local_addr().unwrap();
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(RelayState {
             requests: watch::Sender::new(Requests::Forward),
             request_bandwidth: AtomicU32::new(0),
             armed: Mutex::default(),
@@ -204,7 +204,7 @@ fn frame(bytes: &[u8]) -> Option<usize> {
     (0..elements).try_fold(end, |length, _| Some(length + frame(&bytes[length..])?))
 }
 
-/// Counts what it hears.
+/// Counts what is reported to it.
 #[derive(Default)]
 pub(crate) struct Counter {
     pub(crate) changed: AtomicU64,

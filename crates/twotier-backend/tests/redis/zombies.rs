@@ -17,8 +17,8 @@ mod live {
         }
     }
 
-    /// Writes `old`, which the network keeps until the link is given up and the next has written `new`. Returns what is there
-    /// once `old` was delivered, and whether the link was fenced.
+    /// Writes `old`, which the network keeps until the link is given up and the next has written `new`. Returns what is
+    /// there once `old` was delivered, and whether the link was fenced.
     async fn undone(server: &RedisServer, url: impl Fn(&Relay) -> String) -> (String, bool) {
         let relay = Relay::start(server.addr()).await;
         let mut config = RedisConfig::new(url(&relay));
@@ -56,7 +56,7 @@ mod live {
     }
 
     #[tokio::test]
-    async fn a_user_who_may_not_end_connections_is_told_that_the_link_is_not_fenced() {
+    async fn without_the_right_to_end_connections_a_link_reports_itself_unfenced() {
         for lacks in ["-client +client|tracking +client|trackinginfo", "-info"] {
             let server = RedisServer::builder().acl_user(&format!("app on >p ~n:* +@all {lacks}")).start();
             let (held, fenced) = undone(&server, |relay| relay.url_as("app", "p")).await;

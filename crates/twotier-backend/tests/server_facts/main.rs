@@ -1,5 +1,5 @@
-//! What the servers really do: the facts that the coherence of local copies rests on, each in a test of its own, so that a
-//! server that behaves otherwise is noticed.
+//! What the servers really do: the facts that the coherence of local copies rests on, each in a test of its own, so
+//! that a server that behaves otherwise is noticed.
 //!
 //! Nothing of this library is under test here, only the server, spoken to byte by byte.
 

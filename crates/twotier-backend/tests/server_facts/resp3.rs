@@ -11,9 +11,9 @@ use twotier_testkit::RedisServer;
 /// How long to wait for what must come.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Anything a server says.
+/// Anything a server sends.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Said {
+pub(crate) enum Message {
     Text(String),
     Error(String),
     Number(i64),
@@ -22,7 +22,7 @@ pub(crate) enum Said {
     Push(Vec<Self>),
 }
 
-impl Said {
+impl Message {
     /// Reads an invalidation: its keys, `None` for everything.
     #[track_caller]
     pub(crate) fn invalidated(&self) -> Option<Vec<String>> {
@@ -76,7 +76,7 @@ impl Raw {
     pub(crate) fn tracked(server: &RedisServer) -> Self {
         let mut raw = Self::connect(server);
         let on = raw.ask(&["CLIENT", "TRACKING", "ON", "BCAST", "PREFIX", "n:", "NOLOOP"]);
-        assert_eq!(on, Said::text("OK"));
+        assert_eq!(on, Message::text("OK"));
         raw
     }
 
@@ -94,31 +94,31 @@ impl Raw {
 
     /// Waits for whatever comes next.
     #[track_caller]
-    pub(crate) fn next(&mut self) -> Said {
+    pub(crate) fn next(&mut self) -> Message {
         match read(&mut self.stream) {
-            Ok(said) => said,
+            Ok(message) => message,
             Err(error) => panic!("the server did not answer: {error}"),
         }
     }
 
     /// Sends a command and returns its reply. Nothing may be pushed before it.
     #[track_caller]
-    pub(crate) fn ask(&mut self, words: &[&str]) -> Said {
+    pub(crate) fn ask(&mut self, words: &[&str]) -> Message {
         self.send(&[words]);
-        let said = self.next();
-        assert!(!matches!(said, Said::Push(_)), "pushed before the reply to {words:?}: {said:?}");
-        said
+        let message = self.next();
+        assert!(!matches!(message, Message::Push(_)), "pushed before the reply to {words:?}: {message:?}");
+        message
     }
 
     /// Sends a command and returns everything it pushes, before its reply or after. The reply is no error.
     #[track_caller]
-    pub(crate) fn pushed_by(&mut self, words: &[&str]) -> Vec<Said> {
+    pub(crate) fn pushed_by(&mut self, words: &[&str]) -> Vec<Message> {
         self.send(&[words]);
         let mut pushes = Vec::new();
         loop {
             match self.next() {
-                push @ Said::Push(_) => pushes.push(push),
-                Said::Error(error) => panic!("{words:?}: {error}"),
+                push @ Message::Push(_) => pushes.push(push),
+                Message::Error(error) => panic!("{words:?}: {error}"),
                 _reply => break,
             }
         }
@@ -128,15 +128,15 @@ impl Raw {
 
     /// Returns everything pushed so far: two requests, one after the other, and what comes before their replies.
     #[track_caller]
-    pub(crate) fn pushed(&mut self) -> Vec<Said> {
+    pub(crate) fn pushed(&mut self) -> Vec<Message> {
         let mut pushes = Vec::new();
         for fence in ["first fence", "second fence"] {
             self.send(&[&["PING", fence]]);
             loop {
                 match self.next() {
-                    push @ Said::Push(_) => pushes.push(push),
+                    push @ Message::Push(_) => pushes.push(push),
                     reply => {
-                        assert_eq!(reply, Said::text(fence));
+                        assert_eq!(reply, Message::text(fence));
                         break;
                     }
                 }
@@ -153,32 +153,32 @@ impl Raw {
     }
 }
 
-fn read(stream: &mut impl BufRead) -> io::Result<Said> {
+fn read(stream: &mut impl BufRead) -> io::Result<Message> {
     let mut line = String::new();
     stream.read_line(&mut line)?;
     let line = line.strip_suffix("\r\n").ok_or(io::ErrorKind::UnexpectedEof)?;
     let (kind, rest) = line.split_at_checked(1).ok_or(io::ErrorKind::InvalidData)?;
     let number = || rest.parse::<i64>().map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error));
     Ok(match kind {
-        "+" | "," | "#" | "(" => Said::text(rest),
-        "-" => Said::Error(rest.to_owned()),
-        ":" => Said::Number(number()?),
-        "_" => Said::Nothing,
+        "+" | "," | "#" | "(" => Message::text(rest),
+        "-" => Message::Error(rest.to_owned()),
+        ":" => Message::Number(number()?),
+        "_" => Message::Nothing,
         "$" | "=" | "!" => match usize::try_from(number()?) {
-            Err(_negative) => Said::Nothing,
+            Err(_negative) => Message::Nothing,
             Ok(length) => {
                 let mut bytes = vec![0; length + 2];
                 stream.read_exact(&mut bytes)?;
                 bytes.truncate(length);
-                Said::Text(String::from_utf8_lossy(&bytes).into_owned())
+                Message::Text(String::from_utf8_lossy(&bytes).into_owned())
             }
         },
         "*" | "~" | ">" | "%" => match usize::try_from(number()?) {
-            Err(_negative) => Said::Nothing,
+            Err(_negative) => Message::Nothing,
             Ok(length) => {
                 let length = if kind == "%" { 2 * length } else { length };
                 let parts = (0..length).map(|_| read(stream)).collect::<io::Result<_>>()?;
-                if kind == ">" { Said::Push(parts) } else { Said::Many(parts) }
+                if kind == ">" { Message::Push(parts) } else { Message::Many(parts) }
             }
         },
         other => return Err(io::Error::new(io::ErrorKind::InvalidData, format!("type byte {other}"))),

@@ -74,14 +74,15 @@ pub struct CacheConfig {
     /// The longest a call waits for somebody else's loader before it runs its own. Default 2 s.
     #[serde(with = "duration::required")]
     pub load_wait: Duration,
-    /// The largest encoded value that is written or kept, in bytes. Default 16 MiB. A larger one in Redis is an error of its
-    /// own key; from 64 KiB on it takes no memory.
+    /// The largest encoded value that is written or kept, in bytes. Default 16 MiB. A larger one in Redis is an error
+    /// of its own key; from 64 KiB on it takes no memory.
     pub max_value_bytes: usize,
     /// The most keys that are under way to the backend at once, between 1 and 1 000 000. Default 4096: more than a
     /// network of 40 ms needs to keep a server busy that answers 100 000 keys a second.
     pub max_in_flight: usize,
-    /// The most calls that wait while so many keys are under way; one more is refused as overloaded. Default 65 536: about
-    /// as many as a server answers within the default `op_timeout`, so that more would only wait for their timeout.
+    /// The most calls that wait while so many keys are under way; one more is refused as overloaded. Default 65 536:
+    /// about as many as a server answers within the default `op_timeout`, so that more would only wait for their
+    /// timeout.
     pub max_waiting: usize,
 }
 

@@ -46,8 +46,9 @@ pub(super) fn read<T: DeserializeOwned>(
 }
 
 /// Whether Kubernetes puts this variable into every container of a namespace that has a service called `twotier` or
-/// `twotier-…`, as it does for [Docker links](https://kubernetes.io/docs/tutorials/services/connect-applications-service/).
-/// No field of ours is called like one.
+/// `twotier-…`, as it does for
+/// [Docker links](https://kubernetes.io/docs/tutorials/services/connect-applications-service/). No field of ours is
+/// called like one.
 fn is_service_variable(name: &str) -> bool {
     let is_port = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
     let parts: Vec<&str> = name.split('_').collect();

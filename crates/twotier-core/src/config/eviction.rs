@@ -24,13 +24,13 @@ pub enum Eviction {
     /// `lru`: the least recently used, exactly, within a shard. The one whose outcome can be predicted.
     #[default]
     Lru,
-    /// `lfu`: the one hit least often since it came in; of several, the least recently used. It forgets nothing while an
-    /// entry stays, so what was popular once is kept for long.
+    /// `lfu`: the one hit least often since it came in; of several, the least recently used. It forgets nothing while
+    /// an entry stays, so what was popular once is kept for long.
     Lfu,
     /// `fifo`: the one that came in first, whether or not it was used.
     Fifo,
-    /// `random` or `random:SEED`: any, with equal chances. Equal seeds and equal calls choose equal victims in a tier of
-    /// one shard. `random` alone is seed 0.
+    /// `random` or `random:SEED`: any, with equal chances. Equal seeds and equal calls choose equal victims in a tier
+    /// of one shard. `random` alone is seed 0.
     Random {
         /// Where the generator starts.
         seed: u64,
@@ -38,9 +38,9 @@ pub enum Eviction {
     /// `s3-fifo`: three queues that keep one-time keys from displacing the rest, where a hit only marks its entry: the
     /// fastest. Yang et al., "FIFO queues are all you need for cache eviction", SOSP 2023.
     S3Fifo,
-    /// `w-tinylfu`: a window of recent keys, and a main part into which those go that were hit in the window or are asked
-    /// for more often than the one they would displace. It keeps a part of a loop longer than the cache, of which the
-    /// others keep nothing. Einziger, Friedman and Manes, "TinyLFU: A highly efficient cache admission policy", ACM
+    /// `w-tinylfu`: a window of recent keys, and a main part into which those go that were hit in the window or are
+    /// asked for more often than the one they would displace. It keeps a part of a loop longer than the cache, of which
+    /// the others keep nothing. Einziger, Friedman and Manes, "TinyLFU: A highly efficient cache admission policy", ACM
     /// Transactions on Storage 2017.
     WTinyLfu,
 }

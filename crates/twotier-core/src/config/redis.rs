@@ -46,8 +46,8 @@ pub struct RedisConfig {
     /// Where the server is, and who we are.
     pub url: RedisUrl,
     /// An attempt to connect is given up when the server is silent for this long, name service, TLS and authentication
-    /// included; after ten times as long in any case. It is about silence: an attempt takes three round trips beside those
-    /// of TCP and TLS, each of which may take nearly as long. Default 1 s.
+    /// included; after ten times as long in any case. It is about silence: an attempt takes three round trips beside
+    /// those of TCP and TLS, each of which may take nearly as long. Default 1 s.
     #[serde(default = "default_connect_timeout", with = "duration::required")]
     pub connect_timeout: Duration,
     /// A connection without any sign of life for this long, while a command waits, is given up and made anew. Whatever

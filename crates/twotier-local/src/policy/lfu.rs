@@ -86,7 +86,8 @@ impl<T> Lfu<T> {
 /// Stands for "nobody", in links.
 const NONE: u32 = u32::MAX;
 
-/// The order of eviction. Members and levels are named by their places in two vectors, whose free places are linked too.
+/// The order of eviction. Members and levels are named by their places in two vectors, whose free places are linked
+/// too.
 #[derive(Debug)]
 struct Order {
     members: Vec<Member>,

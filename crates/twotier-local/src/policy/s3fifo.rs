@@ -6,15 +6,15 @@
 //!
 //! Four rules differ from the paper's:
 //!
-//! - One hit in the small part earns a place in the main one, where the paper asks for two. In a shard of 32 entries three
-//!   keys make up the small part, and who waits there for a second hit has gone before it comes; and where recency is all
-//!   there is, one hit is what LRU would have honoured too.
+//! - One hit in the small part earns a place in the main one, where the paper asks for two. In a shard of 32 entries
+//!   three keys make up the small part, and who waits there for a second hit has gone before it comes; and where
+//!   recency is all there is, one hit is what LRU would have honoured too.
 //! - While nothing has to go, what the small part cannot hold moves to the main part. The small part thus never grows
 //!   beyond its share, and its nodes are not left over when the main part has filled.
 //! - An entry that had earned its place in the main part and is removed because its value changed or expired is
 //!   remembered like one that went, so that its next value need not earn the place again.
-//! - An eviction spares at most [`SPARED`] entries for their hits and then takes the next: where everything was hit, the
-//!   shard would else be locked for as long as it takes to look at all of it three times.
+//! - An eviction spares at most [`SPARED`] entries for their hits and then takes the next: where everything was hit,
+//!   the shard would else be locked for as long as it takes to look at all of it three times.
 
 use smol_str::SmolStr;
 

@@ -7,13 +7,13 @@ const ROWS: usize = 4;
 /// A block has 128 counters: 16 for each of so many entries, which keeps keys apart well enough at a tenth of what an
 /// entry weighs.
 const ENTRIES_PER_BLOCK: usize = 8;
-/// After so many counts for each entry all counters are halved, so that what was popular once is forgotten. The value of
-/// the paper: with counters up to 15 it sees differences of popularity, and a longer memory would saturate them.
+/// After so many counts for each entry all counters are halved, so that what was popular once is forgotten. The value
+/// of the paper: with counters up to 15 it sees differences of popularity, and a longer memory would saturate them.
 const SAMPLE: usize = 10;
 const MOST: u64 = 15;
 
-/// A count-min sketch of four-bit counters: Cormode and Muthukrishnan, "An improved data stream summary", 2005, with the
-/// aging of Einziger, Friedman and Manes, "TinyLFU", 2017. All counters of a key lie in one cache line.
+/// A count-min sketch of four-bit counters: Cormode and Muthukrishnan, "An improved data stream summary", 2005, with
+/// the aging of Einziger, Friedman and Manes, "TinyLFU", 2017. All counters of a key lie in one cache line.
 #[derive(Debug)]
 pub(super) struct Sketch {
     blocks: Vec<Block>,
@@ -30,8 +30,8 @@ impl Sketch {
         Self { blocks: vec![Block::default()], counted: 0 }
     }
 
-    /// Grows until there is room for so many entries. Every key keeps its estimate: the half that is new begins as a copy
-    /// of the other.
+    /// Grows until there is room for so many entries. Every key keeps its estimate: the half that is new begins as a
+    /// copy of the other.
     pub(super) fn grow(&mut self, entries: usize) {
         while self.blocks.len() * ENTRIES_PER_BLOCK < entries {
             self.blocks.extend_from_within(..);

@@ -156,8 +156,8 @@ proptest! {
     }
 }
 
-/// Each of a hundred entries goes about as often as the others: chi-squared with 99 degrees of freedom passes 160 once in
-/// ten thousand seeds, and this one is fixed.
+/// Each of a hundred entries goes about as often as the others: chi-squared with 99 degrees of freedom passes 160 once
+/// in ten thousand seeds, and this one is fixed.
 #[test]
 fn random_victims_are_uniform_and_a_seed_repeats_them() {
     let victims = |seed| {

@@ -7,9 +7,9 @@
 //!
 //! That a hit in the window admits without a contest is what makes the policy follow the load: where recency counts, as
 //! in a sequence of short bursts, keys pass through the window on their hits alone; in a scan or a loop longer than the
-//! cache nobody is hit there, the contest decides every time, and a tie leaves those who are in, in. A window whose size
-//! climbs after the hit ratio does the same a thousand requests late, and one that is split into many shards has too few
-//! requests to climb by.
+//! cache nobody is hit there, the contest decides every time, and a tie leaves those who are in, in. A window whose
+//! size climbs after the hit ratio does the same a thousand requests late, and one that is split into many shards has
+//! too few requests to climb by.
 
 use std::hash::BuildHasher;
 

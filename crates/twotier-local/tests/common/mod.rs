@@ -78,13 +78,13 @@ pub(crate) fn join<T>(read: Read<T, ()>) -> Joiner<T, ()> {
     joiner
 }
 
-/// Returns what a joiner is told by now. A read that has ended, in whatever way, must have told its joiners before the
+/// Returns what a joiner receives by now. A read that has ended, in whatever way, has notified its joiners before the
 /// call that ended it returned, so a test that would wait fails instead.
 #[track_caller]
-pub(crate) fn told<T: Clone>(joiner: impl Borrow<Joiner<T, ()>>) -> Joined<T, ()> {
+pub(crate) fn outcome<T: Clone>(joiner: impl Borrow<Joiner<T, ()>>) -> Joined<T, ()> {
     match pin!(joiner.borrow().wait()).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(outcome) => outcome,
-        Poll::Pending => panic!("nobody told the joiner that the read has ended"),
+        Poll::Pending => panic!("the joiner was not woken by the end of the read"),
     }
 }
 
@@ -100,7 +100,7 @@ pub(crate) fn join_load<T>(load: Load<T, ()>) -> LoadJoiner<T, ()> {
     joiner
 }
 
-/// Returns the outcome of a load that has ended by now, as [`told`] does for a read.
+/// Returns the outcome of a load that has ended by now, as [`outcome`] does for a read.
 #[track_caller]
 pub(crate) fn loaded<T: Clone>(joiner: impl Borrow<LoadJoiner<T, ()>>) -> Loaded<T, ()> {
     match pin!(joiner.borrow().wait()).poll(&mut Context::from_waker(Waker::noop())) {

@@ -6,7 +6,8 @@
 //
 // What no cache without leases closes is left out: somebody else's delete between a load and its store.
 //
-// Every step is a future that pauses where a command is sent or a reply is waited for. `crate::kit` says what that means.
+// Every step is a future that pauses where a command is sent or a reply is waited for. `crate::kit` says what that
+// means.
 
 use std::sync::{
     Arc, Mutex,
@@ -39,7 +40,7 @@ struct Place {
     writing: bool,
     /// Whether an own write is registered and not executed: they reach the backend in the order of registration.
     queued: bool,
-    /// Whether the link is being lost. Told by the first key.
+    /// Whether the link is being lost. Kept in the place of the first key.
     losing: bool,
 }
 
@@ -93,7 +94,7 @@ impl Origin {
         self.at(key, |place| place.floor = place.floor.max(version));
     }
 
-    async fn turn(&self, key: usize, whose: fn(&mut Place) -> &mut bool) -> Permit<'_> {
+    async fn acquire(&self, key: usize, whose: fn(&mut Place) -> &mut bool) -> Permit<'_> {
         while self.at(key, |place| std::mem::replace(whose(place), true)) {
             pause().await;
         }
@@ -216,7 +217,7 @@ impl Origin {
     async fn store(&self, key: usize, load: &LoadTicket, version: u64, reply_lost: bool) {
         let link = self.at(key, |place| place.link);
         let (write, executed) = {
-            let _next = self.turn(key, |place| &mut place.queued).await;
+            let _next = self.acquire(key, |place| &mut place.queued).await;
             let Some(write) = load.begin_store(digest(version)) else { return };
             pause().await;
             let executed = self.at(key, |place| {
@@ -245,9 +246,9 @@ impl Origin {
 
     pub(crate) async fn own_write(&self, key: usize, deletes: bool, reply_lost: bool) {
         let (write, version) = {
-            let _writer = self.turn(key, |place| &mut place.writing).await;
+            let _writer = self.acquire(key, |place| &mut place.writing).await;
             let version = self.write_row(key).await;
-            let _next = self.turn(key, |place| &mut place.queued).await;
+            let _next = self.acquire(key, |place| &mut place.queued).await;
             let write = self.tier.begin_write(KEYS[key], if deletes { Digest::ABSENT } else { digest(version) });
             pause().await;
             self.at(key, |place| (place.held, place.published) = (if deletes { 0 } else { version }, version));
@@ -264,7 +265,7 @@ impl Origin {
 
     pub(crate) async fn foreign_write(&self, key: usize) {
         let version = {
-            let _writer = self.turn(key, |place| &mut place.writing).await;
+            let _writer = self.acquire(key, |place| &mut place.writing).await;
             let version = self.write_row(key).await;
             self.at(key, |place| (place.held, place.published) = (version, version));
             version
@@ -281,11 +282,11 @@ impl Origin {
 
     /// The link is lost, everything is written meanwhile, and it comes back.
     pub(crate) async fn lose_the_link(&self) {
-        let _alone = self.turn(0, |place| &mut place.losing).await;
+        let _alone = self.acquire(0, |place| &mut place.losing).await;
         self.tier.link_down();
         pause().await;
         for key in 0..KEYS.len() {
-            let _writer = self.turn(key, |place| &mut place.writing).await;
+            let _writer = self.acquire(key, |place| &mut place.writing).await;
             let version = self.write_row(key).await;
             self.at(key, |place| (place.held, place.published) = (version, version));
         }
@@ -303,7 +304,7 @@ impl Origin {
         let (clearing, _cleared) = self.tier.begin_clear();
         for key in 0..KEYS.len() {
             pause().await;
-            let _next = self.turn(key, |place| &mut place.queued).await;
+            let _next = self.acquire(key, |place| &mut place.queued).await;
             self.at(key, |place| place.held = 0);
         }
         pause().await;

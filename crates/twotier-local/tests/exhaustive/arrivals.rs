@@ -1,5 +1,5 @@
-//! Raw answers: whoever is polled makes the value, once, for everybody; nobody waits for somebody who is not polled, and
-//! nothing of an answer that nobody waits for is left.
+//! Raw answers: whoever is polled makes the value, once, for everybody; nobody waits for somebody who is not polled,
+//! and nothing of an answer that nobody waits for is left.
 
 use std::sync::{Arc, Weak};
 
@@ -124,7 +124,7 @@ fn an_answer_is_not_kept_when_a_change_is_reported_before_it_is_made_a_value() {
 }
 
 #[test]
-fn whoever_waits_for_a_key_that_is_forgotten_is_told() {
+fn forgetting_a_key_ends_the_wait_of_its_joiners() {
     explore_under_lru(None, || {
         let tier = linked();
         let (ticket, joiner) = lead_and_join(&tier);

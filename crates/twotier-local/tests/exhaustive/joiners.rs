@@ -1,4 +1,4 @@
-//! Those who wait for somebody else's read: they are always told, once, and never by a read that was dead.
+//! Those who wait for somebody else's read: each receives one outcome, and never that of a read that was dead.
 
 use loom::thread;
 use twotier_core::ChangeListener;
@@ -70,7 +70,7 @@ fn an_overtaken_read_that(
         );
         assert!(matches!(later, Read::Lead(..)), "given what was read before the change: {later:?}");
         let outcome = wait(joiner);
-        assert!(expected.contains(&outcome), "told {outcome:?}");
+        assert!(expected.contains(&outcome), "received {outcome:?}");
     });
 }
 
@@ -108,7 +108,7 @@ fn whoever_joins_after_a_newer_answer_was_returned_is_given_nothing_older() {
         let Read::Join(joiner) = later else { panic!("the second read was dead: {later:?}") };
         assert!(!fill(second, 1));
         let outcome = wait(joiner);
-        assert!(outcome == Joined::ElectAgain || floor == 0, "told {outcome:?} after version {floor}");
+        assert!(outcome == Joined::ElectAgain || floor == 0, "received {outcome:?} after version {floor}");
     });
 }
 

@@ -32,7 +32,7 @@ fn an_unlimited_lease_does_not_outlive_its_link() {
             move || linking.link_up(Lease::Renewed),
             || {
                 if filled_now(&tier, 1) {
-                    // Nothing was heard since: somebody may have written the key in the first of these steps.
+                    // Nothing was reported since: somebody may have written the key in the first of these steps.
                     time.advance(BOUND + 1);
                     assert_eq!(tier.get("k"), None, "a hit without proof of life");
                 }
@@ -49,11 +49,11 @@ fn nothing_is_served_once_a_lost_link_was_reported() {
         tier.link_up(Lease::Unlimited);
         put(&tier, 1);
         let lost = Arc::new(AtomicU64::new(0));
-        let (linking, told) = (tier.clone(), Arc::clone(&lost));
+        let (linking, observed) = (tier.clone(), Arc::clone(&lost));
         both(
             move || {
                 linking.link_down();
-                told.store(1, Ordering::Release);
+                observed.store(1, Ordering::Release);
                 linking.link_up(Lease::Unlimited);
             },
             || {
@@ -81,7 +81,8 @@ fn a_late_proof_of_the_last_link_lets_no_hit_through_that_owes_a_write() {
                 tier.link_down();
                 tier.link_up(Lease::Renewed);
                 if filled_now(&tier, 1) {
-                    // Written by somebody else in the step in which we read it, and never reported: the new link is dead.
+                    // Written by somebody else in the step in which we read it, and never reported: the new link is
+                    // dead.
                     let written = time.steps();
                     time.advance(BOUND - 1);
                     let _may_be_served = tier.get("k");

@@ -156,20 +156,20 @@ fn put_again(tier: &crate::setting::Tier) {
 
 /// Race 4: two reads that may be answered in either order, the first of them dead.
 #[test]
-fn nobody_sees_less_than_a_refused_read_has_told_its_caller() {
+fn nobody_sees_less_than_a_refused_read_has_returned() {
     explore(|| {
         let (tier, backend) = (linked(), Backend::default());
         let dead = lead(&tier);
         push(&tier);
         let seen = Arc::new(AtomicU64::new(0));
-        let (reading, origin, told) = (tier.clone(), backend.clone(), Arc::clone(&seen));
+        let (reading, origin, returned) = (tier.clone(), backend.clone(), Arc::clone(&seen));
         both(
             move || {
                 // Written by somebody else; the news of it is still on its way.
                 origin.write(1);
                 let version = origin.read();
                 let _refused = fill(dead, version);
-                told.store(version, Ordering::Release);
+                returned.store(version, Ordering::Release);
                 drop(reading);
             },
             || {

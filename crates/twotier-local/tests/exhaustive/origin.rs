@@ -126,10 +126,10 @@ fn a_load_against(news: impl Fn(&Tier, &Origin) + Copy + Send + Sync + 'static) 
         let (tier, origin) = (linked(), Origin::default());
         let load = load(&tier);
         let known = Arc::new(AtomicU64::new(0));
-        let (storing, told) = (origin.clone(), Arc::clone(&known));
+        let (storing, ended) = (origin.clone(), Arc::clone(&known));
         both(
             move || {
-                let after = told.load(Ordering::Acquire) == 1;
+                let after = ended.load(Ordering::Acquire) == 1;
                 let may = load.is_live();
                 assert!(!(after && may), "live after the news");
                 let held_before = storing.held();
@@ -480,7 +480,7 @@ fn of_two_who_load_at_once_both_are_given_the_value_and_it_is_kept() {
 }
 
 #[test]
-fn those_who_wait_for_a_load_are_told_when_its_leader_goes_away() {
+fn a_leader_that_goes_away_ends_the_wait_of_its_joiners() {
     explore_under_lru(None, || {
         let tier = linked();
         let load = load(&tier);
@@ -498,10 +498,10 @@ fn a_load_that_somebody_has_waited_for_long_enough_is_not_stored_after_the_next_
         let old = load(&tier);
         let Load::Join(impatient) = tier.load("k") else { panic!("nobody loads") };
         let known = Arc::new(AtomicU64::new(0));
-        let told = Arc::clone(&known);
+        let ended = Arc::clone(&known);
         both(
             move || {
-                let after = told.load(Ordering::Acquire) == 1;
+                let after = ended.load(Ordering::Acquire) == 1;
                 store_and_finish(old, &origin, 1);
                 assert!(!after || origin.held() != 1, "stored though another one leads");
             },
@@ -542,20 +542,20 @@ fn nobody_is_given_less_than_an_overtaken_load_has_returned() {
         push(&tier);
         let next = load(&tier);
         let returned = Arc::new(AtomicU64::new(0));
-        let (source, told) = (origin.clone(), Arc::clone(&returned));
+        let (source, newest) = (origin.clone(), Arc::clone(&returned));
         both(
             move || {
                 // Written by somebody else; the news of it is still on its way.
                 source.write(2);
                 overtaken.finish(Ok(2));
-                told.store(2, Ordering::Release);
+                newest.store(2, Ordering::Release);
             },
             || {
                 let floor = returned.load(Ordering::Acquire);
                 let Load::Join(joiner) = tier.load("k") else { panic!("nobody loads") };
                 store_and_finish(next, &origin, 1);
                 let outcome = block_on(joiner.wait());
-                assert!(outcome == Loaded::ElectAgain || floor == 0, "told {outcome:?} after version {floor}");
+                assert!(outcome == Loaded::ElectAgain || floor == 0, "received {outcome:?} after version {floor}");
                 let floor = returned.load(Ordering::Acquire);
                 assert!(tier.get("k").is_none_or(|version| version >= floor), "went back in time");
             },
@@ -624,7 +624,7 @@ fn whoever_joins_after_something_newer_was_read_is_not_given_what_the_leader_rea
             },
             || {
                 let outcome = block_on(joiner.wait());
-                assert!(outcome == Loaded::ElectAgain || floor == 0, "told {outcome:?} after version {floor}");
+                assert!(outcome == Loaded::ElectAgain || floor == 0, "received {outcome:?} after version {floor}");
             },
         );
     });

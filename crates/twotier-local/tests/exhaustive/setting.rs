@@ -47,8 +47,8 @@ pub(crate) fn explore_up_to(preemptions: usize, race: impl Fn() + Send + Sync + 
     explore_under(&POLICIES, Some(preemptions), race);
 }
 
-/// Explores a race that has many executions and is not about entries: under one eviction policy, all executions or those
-/// with so many preemptions.
+/// Explores a race that has many executions and is not about entries: under one eviction policy, all executions or
+/// those with so many preemptions.
 pub(crate) fn explore_under_lru(preemptions: Option<usize>, race: impl Fn() + Send + Sync + 'static) {
     explore_under(&[Eviction::Lru], preemptions, race);
 }
@@ -205,7 +205,7 @@ pub(crate) fn read(tier: &Tier, backend: &Backend) -> u64 {
     })
 }
 
-/// Goes on from what the tier said, until there is an answer.
+/// Goes on from what the tier returned, until there is an answer.
 pub(crate) fn go_on(tier: &Tier, mut next: Read<u64, &'static str>, fetch: impl Fn(Ticket) -> u64) -> u64 {
     loop {
         match next {

@@ -14,7 +14,7 @@ use std::{
 use twotier_core::{ChangeListener, Lease, ManualClock};
 use twotier_local::{Joined, LocalOptions, Read};
 
-use crate::common::{Text, Tier, join, lead, lead_and_join, linked_by, namespace, push, told, waits};
+use crate::common::{Text, Tier, join, lead, lead_and_join, linked_by, namespace, push, outcome, waits};
 
 type Texts = Tier<&'static str>;
 
@@ -29,7 +29,7 @@ fn whoever_registered_a_read_waits_for_its_answer_as_everybody_does() {
     assert!(waits(&joiner));
     ticket.arrived(|ticket| assert!(ticket.fill_text("v")));
     assert_eq!(tier.get("k"), None, "an answer is raw until somebody is polled");
-    assert_eq!(told(joiner), Joined::Value("v"));
+    assert_eq!(outcome(joiner), Joined::Value("v"));
     assert_eq!(tier.get("k"), Some("v"));
 }
 
@@ -44,9 +44,9 @@ fn the_first_joiner_polled_finishes_the_read_for_those_who_are_not() {
         counter.fetch_add(1, Ordering::Relaxed);
         assert!(ticket.fill_text("v"));
     });
-    assert_eq!(told(polled), Joined::Value("v"));
+    assert_eq!(outcome(polled), Joined::Value("v"));
     assert_eq!(tier.get("k"), Some("v"), "somebody who is not polled held it up");
-    assert_eq!(told(unpolled), Joined::Value("v"));
+    assert_eq!(outcome(unpolled), Joined::Value("v"));
     assert_eq!(decoded.load(Ordering::Relaxed), 1, "decoded more than once");
 }
 
@@ -55,7 +55,7 @@ fn a_read_that_arrived_and_was_not_finished_is_finished_by_whoever_comes_next() 
     let tier = linked();
     let (ticket, _unpolled) = lead_and_join(tier.read("k"));
     ticket.arrived(|ticket| assert!(ticket.fill_text("v")));
-    assert_eq!(told(join(tier.read("k"))), Joined::Value("v"));
+    assert_eq!(outcome(join(tier.read("k"))), Joined::Value("v"));
     assert_eq!(tier.get("k"), Some("v"));
 }
 
@@ -79,14 +79,14 @@ fn an_answer_wakes_everybody_who_waits_since_any_of_them_may_never_be_polled() {
 }
 
 #[test]
-fn a_wait_that_was_dropped_is_begun_again() {
+fn a_wait_that_was_dropped_starts_again() {
     let tier = linked();
     let (ticket, joiner) = lead_and_join(tier.read("k"));
     assert!(waits(&joiner));
     assert!(waits(&joiner));
     ticket.arrived(|ticket| assert!(ticket.fill_text("v")));
-    assert_eq!(told(&joiner), Joined::Value("v"));
-    assert_eq!(told(&joiner), Joined::Value("v"));
+    assert_eq!(outcome(&joiner), Joined::Value("v"));
+    assert_eq!(outcome(&joiner), Joined::Value("v"));
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn a_request_outlives_those_who_wait_for_it_and_serves_those_who_join_later() {
     drop(gone);
     let later = join(tier.read("k"));
     ticket.arrived(|ticket| assert!(ticket.fill_text("v")));
-    assert_eq!(told(later), Joined::Value("v"));
+    assert_eq!(outcome(later), Joined::Value("v"));
 }
 
 #[test]
@@ -128,11 +128,11 @@ fn a_panic_while_decoding_is_one_joiners_and_the_others_elect_again() {
     let (ticket, first) = lead_and_join(tier.read("k"));
     let second = join(tier.read("k"));
     ticket.arrived(|_ticket| resume_unwind(Box::new("the codec dies")));
-    assert!(catch_unwind(AssertUnwindSafe(|| told(&first))).is_err());
-    assert_eq!(told(&second), Joined::ElectAgain);
+    assert!(catch_unwind(AssertUnwindSafe(|| outcome(&first))).is_err());
+    assert_eq!(outcome(&second), Joined::ElectAgain);
     let (ticket, joiner) = lead_and_join(tier.read_again("k", &second));
     ticket.arrived(|ticket| assert!(ticket.fill_text("v")));
-    assert_eq!(told(joiner), Joined::Value("v"));
+    assert_eq!(outcome(joiner), Joined::Value("v"));
 }
 
 #[test]
@@ -142,7 +142,7 @@ fn an_answer_that_arrived_before_a_change_is_given_and_not_kept() {
     ticket.arrived(|ticket| assert!(!ticket.fill_text("v0")));
     push(&tier, "k");
     let after = lead(tier.read("k"));
-    assert_eq!(told(joiner), Joined::Value("v0"), "it began before the change was reported");
+    assert_eq!(outcome(joiner), Joined::Value("v0"), "it began before the change was reported");
     assert_eq!(tier.get("k"), None);
     drop(after);
 }
@@ -153,7 +153,7 @@ fn an_answer_to_a_key_that_was_forgotten_is_not_decoded() {
     let (ticket, joiner) = lead_and_join(tier.read("k"));
     ticket.arrived(|_ticket| panic!("decoded for nobody"));
     tier.invalidate("k");
-    assert_eq!(told(joiner), Joined::ElectAgain);
+    assert_eq!(outcome(joiner), Joined::ElectAgain);
 }
 
 #[test]
@@ -162,7 +162,7 @@ fn whoever_reads_while_the_link_is_down_is_given_the_answer() {
     tier.link_down();
     let Read::Bypass(ticket, joiner) = tier.read("k") else { panic!("the link is down") };
     ticket.arrived(|ticket| assert!(!ticket.fill_text("v")));
-    assert_eq!(told(joiner), Joined::Value("v"));
+    assert_eq!(outcome(joiner), Joined::Value("v"));
 }
 
 /// A tier that keeps nothing has all else: reads are joined, and nothing of them stays.
@@ -174,7 +174,7 @@ fn a_tier_that_keeps_nothing_joins_reads_and_has_nothing_to_show() {
     let (ticket, first) = lead_and_join(tier.read("k"));
     let second = join(tier.read("k"));
     ticket.arrived(|ticket| assert!(!ticket.fill_text("v")));
-    assert_eq!([told(first), told(second)], [Joined::Value("v"), Joined::Value("v")]);
+    assert_eq!([outcome(first), outcome(second)], [Joined::Value("v"), Joined::Value("v")]);
     assert!(!tier.begin_write("k", twotier_local::Digest::of(b"w")).install("w", 1, crate::common::LIFE));
     assert_eq!(tier.get("k"), None);
     assert!(matches!(tier.read("k"), Read::Lead(..)));
@@ -196,6 +196,6 @@ fn a_tier_that_keeps_nothing_refuses_reads_that_were_overtaken_as_any_tier_does(
     assert!(!first.fill_text("new"));
     let joiner = join(tier.read("k"));
     assert!(!second.fill_text("old"));
-    assert_eq!(told(joiner), Joined::ElectAgain, "it began after something newer was returned");
+    assert_eq!(outcome(joiner), Joined::ElectAgain, "it began after something newer was returned");
     assert_eq!(tier.counters().refused_fills, 2);
 }

@@ -1,5 +1,5 @@
-//! Each race between reads, writes and news of changes that the local tier has to close, by hand and in one order, under
-//! every eviction policy.
+//! Each race between reads, writes and news of changes that the local tier has to close, by hand and in one order,
+//! under every eviction policy.
 //!
 //! The numbers are those of the races in the design of the protocol; every test fails when the rule it is about is
 //! taken out.

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use twotier_core::{ChangeListener, Clock, Lease, ManualClock, Mark, Timestamp};
 use twotier_local::{Digest, Joined, LocalOptions, Read};
 
-use crate::common::{LIFE, Text, Tier, join, lead, linked_by, namespace, push, told};
+use crate::common::{LIFE, Text, Tier, join, lead, linked_by, namespace, push, outcome};
 
 type Texts = Tier<&'static str>;
 
@@ -59,7 +59,7 @@ fn those_who_joined_a_read_that_crosses_a_change_are_given_its_answer_and_nobody
     push(&tier, "k");
     let after = lead(tier.read("k"));
     assert!(!ticket.fill_text("v0"));
-    assert_eq!(told(joiner), Joined::Value("v0"), "they had begun before the change was reported");
+    assert_eq!(outcome(joiner), Joined::Value("v0"), "they had begun before the change was reported");
     assert_eq!(tier.get("k"), None);
     drop(after);
 }
@@ -75,7 +75,7 @@ fn a_read_under_way_for_longer_than_copies_may_be_stale_is_not_joined() {
     clock.advance(SECOND);
     let after = lead(tier.read("k"));
     assert!(!hanging.fill_text("v"));
-    assert_eq!(told(joiner), Joined::Value("v"));
+    assert_eq!(outcome(joiner), Joined::Value("v"));
     assert!(after.fill_text("v"));
 }
 
@@ -308,7 +308,7 @@ fn a_value_without_life_left_answers_its_readers_and_is_not_kept() {
         let joiner = join(tier.read(key));
         clock.advance(SECOND);
         assert!(!ticket.fill("v", of("v"), 1, life), "{key}");
-        assert_eq!(told(joiner), Joined::Value("v"), "{key}");
+        assert_eq!(outcome(joiner), Joined::Value("v"), "{key}");
         assert_eq!(tier.get(key), None, "{key}");
     }
     assert!(!tier.begin_write("k", of("v")).install("v", 1, None));
@@ -388,11 +388,11 @@ fn a_leader_that_goes_away_leaves_the_read_to_those_who_wait() {
     let ticket = lead(tier.read("k"));
     let (first, second) = (join(tier.read("k")), join(tier.read("k")));
     drop(ticket);
-    assert_eq!((told(first), told(second)), (Joined::ElectAgain, Joined::ElectAgain));
+    assert_eq!((outcome(first), outcome(second)), (Joined::ElectAgain, Joined::ElectAgain));
     let elected = lead(tier.read("k"));
     let joiner = join(tier.read("k"));
     assert!(elected.fill_text("v"));
-    assert_eq!(told(joiner), Joined::Value("v"));
+    assert_eq!(outcome(joiner), Joined::Value("v"));
 }
 
 // 17
@@ -414,16 +414,16 @@ fn an_error_reaches_everybody_who_joined_and_nobody_else() {
     let ticket = lead(tier.read("k"));
     let joiner = join(tier.read("k"));
     ticket.fail(());
-    assert_eq!(told(joiner), Joined::Failed(()));
+    assert_eq!(outcome(joiner), Joined::Failed(()));
     let killed = lead(tier.read("k"));
     let joiner = join(tier.read("k"));
     push(&tier, "k");
     let alive = lead(tier.read("k"));
     let waiting = join(tier.read("k"));
     killed.fail(());
-    assert_eq!(told(joiner), Joined::ElectAgain, "a dead read's error is not theirs");
+    assert_eq!(outcome(joiner), Joined::ElectAgain, "a dead read's error is not theirs");
     drop(alive);
-    assert_eq!(told(waiting), Joined::ElectAgain);
+    assert_eq!(outcome(waiting), Joined::ElectAgain);
 }
 
 // 20, the local half
@@ -465,7 +465,7 @@ fn nothing_read_or_written_before_a_clear_is_kept_after_it() {
     let joiner = join(tier.read("read"));
     let write = tier.begin_write("write", of("v"));
     assert_eq!(tier.clear(), 1);
-    assert_eq!(told(joiner), Joined::ElectAgain);
+    assert_eq!(outcome(joiner), Joined::ElectAgain);
     assert!(!read.fill_text("v"));
     assert!(!write.install("v", 1, LIFE));
     assert_eq!(tier.keys(), Vec::<String>::new());
@@ -574,8 +574,8 @@ fn an_older_answer_is_not_kept_after_a_newer_one_that_was_refused() {
     let joiner = join(tier.read("k"));
     // The second read's command was executed first: registering and sending are two steps.
     assert!(!first.fill_text("new"), "the first was killed");
-    assert!(!second.fill_text("old"), "somebody was already told something newer");
-    assert_eq!(told(joiner), Joined::Value("old"), "this one began before anybody was told something newer");
+    assert!(!second.fill_text("old"), "something newer was already returned to somebody");
+    assert_eq!(outcome(joiner), Joined::Value("old"), "this one began before something newer was returned to anybody");
     assert_eq!(tier.get("k"), None);
 }
 
@@ -590,7 +590,7 @@ fn an_older_answer_is_not_handed_on_to_whoever_began_after_a_newer_one_was_retur
         assert!(!first.fill_text("new"));
         let joiner = join(tier.read("k"));
         second.fill_text(brought);
-        assert_eq!(told(joiner), expected);
+        assert_eq!(outcome(joiner), expected);
     }
 }
 
@@ -606,12 +606,12 @@ fn whoever_waited_in_vain_is_served_by_the_next_read_whatever_binds_it() {
     push(&tier, "k");
     let third = lead(tier.read("k"));
     assert!(!second.fill_text("b"), "which binds the third");
-    assert_eq!(told(&joiner), Joined::ElectAgain);
+    assert_eq!(outcome(&joiner), Joined::ElectAgain);
     let again = join(tier.read_again("k", &joiner));
     let later = join(tier.read("k"));
     assert!(!third.fill_text("c"));
-    assert_eq!(told(again), Joined::Value("c"), "it began before the third read was sent");
-    assert_eq!(told(later), Joined::ElectAgain, "this one began after somebody was told b, which may be newer");
+    assert_eq!(outcome(again), Joined::Value("c"), "it began before the third read was sent");
+    assert_eq!(outcome(later), Joined::ElectAgain, "this one began after b was returned to somebody, which may be newer");
 }
 
 #[test]
@@ -620,7 +620,7 @@ fn whoever_waits_for_a_read_that_hangs_looks_again_when_the_key_is_forgotten() {
     let hanging = lead(tier.read("k"));
     let waiting = join(tier.read("k"));
     tier.invalidate("k");
-    assert_eq!(told(waiting), Joined::ElectAgain);
+    assert_eq!(outcome(waiting), Joined::ElectAgain);
     assert!(!hanging.fill_text("v"));
 }
 
@@ -651,7 +651,7 @@ fn a_read_bound_to_two_different_answers_is_dead_at_once() {
     assert!(!second.fill_text("b"));
     let after = lead(tier.read("k"));
     assert!(!third.fill_text("b"));
-    assert_eq!(told(joiner), Joined::Value("b"));
+    assert_eq!(outcome(joiner), Joined::Value("b"));
     drop(after);
 }
 

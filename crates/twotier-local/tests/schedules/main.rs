@@ -1,4 +1,5 @@
-//! Many threads in hundreds of thousands of orders: all that a tier has to do at once, on a few keys in too little room.
+//! Many threads in hundreds of thousands of orders: all that a tier has to do at once, on a few keys in too little
+//! room.
 //!
 //! The files under test are the crate's own, built here once more with a [`sync`] whose locks and atomics are those of
 //! [shuttle](https://docs.rs/shuttle), which draws who runs next at each of them. What `tests/exhaustive` shows for two

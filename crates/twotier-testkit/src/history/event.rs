@@ -4,16 +4,16 @@ use std::{fmt, time::Duration};
 
 /// A time: nanoseconds since the history began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Moment(u64);
+pub struct HistoryTime(u64);
 
-impl Moment {
-    /// Makes a moment.
+impl HistoryTime {
+    /// Makes a time from nanoseconds.
     #[must_use]
     pub const fn from_nanos(nanos: u64) -> Self {
         Self(nanos)
     }
 
-    /// Makes a moment.
+    /// Makes a time from milliseconds.
     #[must_use]
     pub const fn from_millis(millis: u64) -> Self {
         Self(millis * 1_000_000)
@@ -25,14 +25,14 @@ impl Moment {
         self.0
     }
 
-    /// Returns the time from `earlier` to this moment, zero when `earlier` is later.
+    /// Returns the time from `earlier` to this one, zero when `earlier` is later.
     #[must_use]
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 }
 
-impl fmt::Display for Moment {
+impl fmt::Display for HistoryTime {
     #[allow(clippy::cast_precision_loss, reason = "for people")]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:.3} ms", self.0 as f64 / 1e6)
@@ -59,8 +59,8 @@ pub enum WriteOutcome {
     Acknowledged,
     /// It failed before it was sent, or was refused: it has no effect, now or later.
     NotSent,
-    /// It failed after it was sent, or nobody waited for its end: it takes effect before its party's next link is up, or
-    /// never.
+    /// It failed after it was sent, or nobody waited for its end: it takes effect before its party's next link is up,
+    /// or never.
     Unknown,
 }
 
@@ -83,9 +83,9 @@ pub struct Event {
     /// The key, by number.
     pub key: usize,
     /// Before it was asked for.
-    pub start: Moment,
+    pub start: HistoryTime,
     /// After it was answered or given up.
-    pub end: Moment,
+    pub end: HistoryTime,
     /// The version read or written, `None` for absence.
     pub version: Option<u64>,
     /// How it ended.
@@ -95,8 +95,8 @@ pub struct Event {
 impl Event {
     /// Returns whether two events differ only in their times.
     pub(super) fn is_like(&self, other: &Self) -> bool {
-        let told = |event: &Self| (event.operation, event.key, event.version, event.outcome);
-        told(self) == told(other)
+        let untimed = |event: &Self| (event.operation, event.key, event.version, event.outcome);
+        untimed(self) == untimed(other)
     }
 }
 

@@ -5,7 +5,7 @@ use std::{
     sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
 };
 
-use super::{Change, WriteOutcome, event::Moment};
+use super::{Change, WriteOutcome, event::HistoryTime};
 
 /// How many versions are remembered. Staleness is looked for among these, so a key must not be written more often than
 /// this within a few bounds.
@@ -39,8 +39,8 @@ struct Slot {
 /// A copy of a slot.
 #[derive(Clone, Copy)]
 struct Version {
-    began: Moment,
-    acknowledged: Option<Moment>,
+    began: HistoryTime,
+    acknowledged: Option<HistoryTime>,
     outcome: WriteOutcome,
     change: Change,
 }
@@ -68,7 +68,7 @@ impl Key {
         self.origin
     }
 
-    /// Returns the last version that was begun.
+    /// Returns the last version that was issued.
     pub(super) fn issued(&self) -> u64 {
         self.issued.load(SeqCst)
     }
@@ -78,7 +78,7 @@ impl Key {
         self.acknowledged.load(SeqCst)
     }
 
-    pub(super) fn issue(&self, change: Change, at: Moment) -> u64 {
+    pub(super) fn issue(&self, change: Change, at: HistoryTime) -> u64 {
         let version = self.issued() + 1;
         let slot = self.slot(version);
         slot.version.store(0, SeqCst);
@@ -91,7 +91,7 @@ impl Key {
         version
     }
 
-    pub(super) fn acknowledge(&self, version: u64, at: Moment) {
+    pub(super) fn acknowledge(&self, version: u64, at: HistoryTime) {
         self.slot(version).acknowledged.store(at.as_nanos(), SeqCst);
         self.acknowledged.fetch_max(version, SeqCst);
     }
@@ -104,7 +104,7 @@ impl Key {
         slot.seen.load(SeqCst)
     }
 
-    /// Notes that a read returned a version, and says how its write ended as far as that is known.
+    /// Notes that a read returned a version, and returns how its write ended as far as that is known.
     pub(super) fn see(&self, version: u64) -> WriteOutcome {
         let outcome = |version| self.version(version).map_or(WriteOutcome::Acknowledged, |version| version.outcome);
         if outcome(version) == WriteOutcome::Acknowledged {
@@ -124,18 +124,18 @@ impl Key {
         self.version(version).map(|version| version.change)
     }
 
-    /// Returns when a version was begun, `None` when it is not remembered.
-    pub(super) fn began(&self, version: u64) -> Option<Moment> {
+    /// Returns when a version was issued, `None` when it is not remembered.
+    pub(super) fn began(&self, version: u64) -> Option<HistoryTime> {
         self.version(version).map(|version| version.began)
     }
 
     /// Returns when a version was acknowledged, if it was.
-    pub(super) fn acknowledged_at(&self, version: u64) -> Option<Moment> {
+    pub(super) fn acknowledged_at(&self, version: u64) -> Option<HistoryTime> {
         self.version(version)?.acknowledged
     }
 
     /// Returns when the next acknowledged version was acknowledged: a lower bound, if that is long forgotten.
-    pub(super) fn overwritten(&self, version: u64) -> Option<Moment> {
+    pub(super) fn overwritten(&self, version: u64) -> Option<HistoryTime> {
         let last = self.acknowledged();
         (self.first_remembered().max(version + 1)..=last).find_map(|next| self.acknowledged_at(next))
     }
@@ -147,8 +147,8 @@ impl Key {
             .filter(move |&next| self.version(next).is_some_and(deletes))
     }
 
-    /// Returns whether the last deletion before this version failed though it may have been executed: an absence that is
-    /// read after this version is then its work.
+    /// Returns whether the last deletion before this version failed though it may have been executed: an absence that
+    /// is read after this version is then its work.
     pub(super) fn is_undone_by_deletion(&self, version: u64) -> bool {
         let deletes = |version: &Version| version.change == Change::Absence && version.outcome != WriteOutcome::NotSent;
         let mut before = (self.first_remembered()..version).rev().filter_map(|earlier| self.version(earlier));
@@ -157,7 +157,7 @@ impl Key {
 
     /// Returns the last version after which the key may have been absent: a deletion, or one that may have been lost.
     /// `None` when the key was never written.
-    pub(super) fn last_absence(&self, may_be_lost: impl Fn(Moment) -> bool) -> Option<u64> {
+    pub(super) fn last_absence(&self, may_be_lost: impl Fn(HistoryTime) -> bool) -> Option<u64> {
         let versions = (self.first_remembered()..=self.issued()).rev();
         let sent = |version: &Version| version.outcome != WriteOutcome::NotSent;
         let absence =
@@ -171,8 +171,8 @@ impl Key {
         }
     }
 
-    /// Describes the versions around a moment.
-    pub(super) fn story(&self, at: Moment) -> String {
+    /// Describes the versions around a time.
+    pub(super) fn story(&self, at: HistoryTime) -> String {
         let mut text = String::new();
         let numbers = self.first_remembered()..=self.issued();
         let around = numbers.clone().find(|&number| self.began(number).is_some_and(|began| began > at));
@@ -204,9 +204,9 @@ impl Key {
         let (outcome, acknowledged) = match acknowledged {
             UNKNOWN => (WriteOutcome::Unknown, None),
             NOT_SENT => (WriteOutcome::NotSent, None),
-            at => (WriteOutcome::Acknowledged, Some(Moment::from_nanos(at))),
+            at => (WriteOutcome::Acknowledged, Some(HistoryTime::from_nanos(at))),
         };
-        let began = Moment::from_nanos(began);
+        let began = HistoryTime::from_nanos(began);
         (slot.version.load(SeqCst) == version).then_some(Version { began, acknowledged, outcome, change })
     }
 

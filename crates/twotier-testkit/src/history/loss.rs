@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering::SeqCst},
 };
 
-use super::event::Moment;
+use super::event::HistoryTime;
 
 /// The losses so far. One at a time.
 #[derive(Default)]
@@ -16,32 +16,32 @@ pub(super) struct Losses {
     last_of_everything: AtomicU64,
     began: AtomicU64,
     /// Begin and end of each loss of everything.
-    of_everything: RwLock<Vec<(Moment, Moment)>>,
+    of_everything: RwLock<Vec<(HistoryTime, HistoryTime)>>,
 }
 
 impl Losses {
-    pub(super) fn begin(&self, at: Moment) {
+    pub(super) fn begin(&self, at: HistoryTime) {
         self.began.store(at.as_nanos(), SeqCst);
         self.until.store(u64::MAX, SeqCst);
     }
 
-    pub(super) fn end(&self, everything: bool, at: Moment) {
+    pub(super) fn end(&self, everything: bool, at: HistoryTime) {
         self.until.store(at.as_nanos().max(1), SeqCst);
         if everything {
             let began = self.began.load(SeqCst);
-            self.of_everything.write().unwrap().push((Moment::from_nanos(began), at));
+            self.of_everything.write().unwrap().push((HistoryTime::from_nanos(began), at));
             self.last_of_everything.store(began, SeqCst);
         }
     }
 
     /// Returns whether something written from this moment on may have been lost since.
-    pub(super) fn may_include(&self, began: Moment) -> bool {
+    pub(super) fn may_include(&self, began: HistoryTime) -> bool {
         let until = self.until.load(SeqCst);
         until > 0 && until >= began.as_nanos()
     }
 
-    /// Returns the end of the first loss of everything that began after a moment.
-    pub(super) fn everything_after(&self, at: Moment) -> Option<Moment> {
+    /// Returns the end of the first loss of everything that began after a time.
+    pub(super) fn everything_after(&self, at: HistoryTime) -> Option<HistoryTime> {
         if self.last_of_everything.load(SeqCst) <= at.as_nanos() {
             return None;
         }

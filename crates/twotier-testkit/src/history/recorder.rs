@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     Change, History,
-    event::{Event, Moment, Outcome, WriteOutcome},
+    event::{Event, HistoryTime, Outcome, WriteOutcome},
 };
 
 /// How many events a task remembers.
@@ -15,7 +15,7 @@ const REMEMBERED: usize = 4096;
 #[must_use = "a read that is not ended is not checked"]
 pub struct Reading {
     pub(super) key: usize,
-    pub(super) start: Moment,
+    pub(super) start: HistoryTime,
     /// What the own party had acknowledged.
     pub(super) own: u64,
     /// What the handle had seen.
@@ -30,7 +30,7 @@ pub struct Writing {
     pub key: usize,
     /// The version written.
     pub version: u64,
-    start: Moment,
+    start: HistoryTime,
     change: Change,
 }
 

@@ -10,9 +10,9 @@ const OWNER: usize = 0;
 const OTHER: usize = 1;
 
 /// One key, written by the party of the first of two handles.
-struct Told(History);
+struct OneKey(History);
 
-impl Told {
+impl OneKey {
     fn new() -> Self {
         Self(History::new(&[Some(OWNER)], &[BOUND, BOUND]))
     }
@@ -26,7 +26,7 @@ impl Told {
 
     fn end(&self, version: u64, outcome: WriteOutcome, at: u64) -> Option<Broken> {
         let before = self.0.violations().len();
-        self.0.end_write(0, version, outcome, Moment::from_millis(at));
+        self.0.end_write(0, version, outcome, HistoryTime::from_millis(at));
         self.0.violations().get(before).map(|violation| violation.broken)
     }
 
@@ -36,7 +36,7 @@ impl Told {
 
     /// A write of which nobody knows how it ended.
     fn open(&self, change: Change, from: u64) -> u64 {
-        self.0.begin_write(0, change, Moment::from_millis(from))
+        self.0.begin_write(0, change, HistoryTime::from_millis(from))
     }
 
     /// A hit that takes no time.
@@ -46,7 +46,7 @@ impl Told {
     }
 
     fn begin(&self, handle: usize, at: u64) -> Reading {
-        self.0.begin_read(handle, 0, Moment::from_millis(at))
+        self.0.begin_read(handle, 0, HistoryTime::from_millis(at))
     }
 
     fn end_read(&self, handle: usize, reading: Reading, version: Option<u64>) -> Option<Broken> {
@@ -57,315 +57,315 @@ impl Told {
 
     fn held(&self, held: Option<u64>) -> Option<Broken> {
         let before = self.0.violations().len();
-        self.0.end_of_writes(0, held, Moment::from_millis(9999));
+        self.0.end_of_writes(0, held, HistoryTime::from_millis(9999));
         self.0.violations().get(before).map(|violation| violation.broken)
     }
 
     fn lose(&self, from: u64, to: u64, everything: bool) {
-        self.0.losing(Moment::from_millis(from));
-        self.0.lost(everything, Moment::from_millis(to));
+        self.0.losing(HistoryTime::from_millis(from));
+        self.0.lost(everything, HistoryTime::from_millis(to));
     }
 }
 
 #[test]
 fn a_version_that_nobody_wrote_is_made_up() {
-    let told = Told::new();
-    assert_eq!(told.hit(OTHER, 0, None), None);
-    assert_eq!(told.hit(OTHER, 0, Some(1)), Some(Broken::MadeUp));
-    told.set(1, 2);
-    assert_eq!(told.hit(OTHER, 3, Some(0)), Some(Broken::MadeUp));
-    let deletion = told.write(Change::Absence, 4, 5);
-    assert_eq!(told.hit(OTHER, 6, Some(deletion)), Some(Broken::MadeUp));
+    let history = OneKey::new();
+    assert_eq!(history.hit(OTHER, 0, None), None);
+    assert_eq!(history.hit(OTHER, 0, Some(1)), Some(Broken::MadeUp));
+    history.set(1, 2);
+    assert_eq!(history.hit(OTHER, 3, Some(0)), Some(Broken::MadeUp));
+    let deletion = history.write(Change::Absence, 4, 5);
+    assert_eq!(history.hit(OTHER, 6, Some(deletion)), Some(Broken::MadeUp));
 }
 
 #[test]
 fn a_read_that_misses_an_own_acknowledged_write_is_found() {
-    let told = Told::new();
-    let first = told.set(0, 1);
-    let during = told.begin(OWNER, 2);
-    let second = told.set(2, 3);
-    assert_eq!(told.end_read(OWNER, during, Some(first)), None, "it began before the acknowledgement");
-    assert_eq!(told.hit(OWNER, 4, Some(first)), Some(Broken::OwnWriteUnseen { acknowledged: second }));
-    assert_eq!(told.hit(OTHER, 4, Some(first)), None, "another handle may be late");
-    assert_eq!(told.hit(OWNER, 4, None), Some(Broken::OwnWriteUnseen { acknowledged: second }));
-    assert_eq!(told.hit(OWNER, 4, Some(second)), None);
+    let history = OneKey::new();
+    let first = history.set(0, 1);
+    let during = history.begin(OWNER, 2);
+    let second = history.set(2, 3);
+    assert_eq!(history.end_read(OWNER, during, Some(first)), None, "it began before the acknowledgement");
+    assert_eq!(history.hit(OWNER, 4, Some(first)), Some(Broken::OwnWriteUnseen { acknowledged: second }));
+    assert_eq!(history.hit(OTHER, 4, Some(first)), None, "another handle may be late");
+    assert_eq!(history.hit(OWNER, 4, None), Some(Broken::OwnWriteUnseen { acknowledged: second }));
+    assert_eq!(history.hit(OWNER, 4, Some(second)), None);
 }
 
 #[test]
 fn a_read_after_an_own_deletion_does_not_see_the_value() {
-    let told = Told::new();
-    let value = told.set(0, 1);
-    let deletion = told.write(Change::Absence, 2, 3);
-    assert_eq!(told.hit(OWNER, 4, Some(value)), Some(Broken::OwnWriteUnseen { acknowledged: deletion }));
-    assert_eq!(told.hit(OWNER, 4, None), None);
+    let history = OneKey::new();
+    let value = history.set(0, 1);
+    let deletion = history.write(Change::Absence, 2, 3);
+    assert_eq!(history.hit(OWNER, 4, Some(value)), Some(Broken::OwnWriteUnseen { acknowledged: deletion }));
+    assert_eq!(history.hit(OWNER, 4, None), None);
 }
 
 #[test]
 fn a_handle_that_goes_back_in_time_is_found() {
-    let told = Told::new();
-    let (first, second) = (told.set(0, 1), told.set(2, 3));
-    let during = told.begin(OTHER, 4);
-    assert_eq!(told.hit(OTHER, 4, Some(second)), None);
-    assert_eq!(told.end_read(OTHER, during, Some(first)), None, "it began before the newer one was seen");
-    assert_eq!(told.hit(OTHER, 5, Some(first)), Some(Broken::WentBack { seen: second }));
-    assert_eq!(told.hit(OTHER, 5, None), Some(Broken::WentBack { seen: second }));
+    let history = OneKey::new();
+    let (first, second) = (history.set(0, 1), history.set(2, 3));
+    let during = history.begin(OTHER, 4);
+    assert_eq!(history.hit(OTHER, 4, Some(second)), None);
+    assert_eq!(history.end_read(OTHER, during, Some(first)), None, "it began before the newer one was seen");
+    assert_eq!(history.hit(OTHER, 5, Some(first)), Some(Broken::WentBack { seen: second }));
+    assert_eq!(history.hit(OTHER, 5, None), Some(Broken::WentBack { seen: second }));
 }
 
 #[test]
 fn a_handle_that_saw_a_deletion_does_not_see_the_value_again() {
-    let told = Told::new();
-    let value = told.set(0, 1);
-    let deletion = told.write(Change::Absence, 2, 3);
-    assert_eq!(told.hit(OTHER, 4, Some(value)), None);
-    assert_eq!(told.hit(OTHER, 5, None), None);
-    assert_eq!(told.hit(OTHER, 6, Some(value)), Some(Broken::WentBack { seen: deletion }));
+    let history = OneKey::new();
+    let value = history.set(0, 1);
+    let deletion = history.write(Change::Absence, 2, 3);
+    assert_eq!(history.hit(OTHER, 4, Some(value)), None);
+    assert_eq!(history.hit(OTHER, 5, None), None);
+    assert_eq!(history.hit(OTHER, 6, Some(value)), Some(Broken::WentBack { seen: deletion }));
 }
 
 #[test]
 fn a_hit_older_than_the_bound_is_found_and_the_worst_one_is_kept() {
-    let told = Told::new();
-    let first = told.set(0, 10);
-    told.set(20, 30);
-    told.set(40, 50);
-    assert_eq!(told.hit(OTHER, 90, Some(first)), None);
-    assert_eq!(told.0.worst(OTHER).hit, Duration::from_millis(60), "since the next version, not the last");
+    let history = OneKey::new();
+    let first = history.set(0, 10);
+    history.set(20, 30);
+    history.set(40, 50);
+    assert_eq!(history.hit(OTHER, 90, Some(first)), None);
+    assert_eq!(history.0.worst(OTHER).hit, Duration::from_millis(60), "since the next version, not the last");
     let staleness = Duration::from_millis(101);
-    assert_eq!(told.hit(OTHER, 131, Some(first)), Some(Broken::TooStale { staleness, bound: BOUND, hit: true }));
-    assert_eq!(told.0.worst(OTHER).hit, staleness);
+    assert_eq!(history.hit(OTHER, 131, Some(first)), Some(Broken::TooStale { staleness, bound: BOUND, hit: true }));
+    assert_eq!(history.0.worst(OTHER).hit, staleness);
 }
 
 #[test]
 fn an_absence_is_stale_like_a_value() {
-    let told = Told::new();
-    told.set(10, 20);
-    assert_eq!(told.hit(OTHER, 120, None), None, "the key was absent before its first version");
+    let history = OneKey::new();
+    history.set(10, 20);
+    assert_eq!(history.hit(OTHER, 120, None), None, "the key was absent before its first version");
     let staleness = Duration::from_millis(101);
-    assert_eq!(told.hit(OTHER, 121, None), Some(Broken::TooStale { staleness, bound: BOUND, hit: true }));
-    told.write(Change::Absence, 130, 140);
-    assert_eq!(told.hit(OTHER, 500, None), None);
-    told.set(500, 510);
-    assert_eq!(told.hit(OTHER, 610, None), None);
-    assert_eq!(told.hit(OTHER, 611, None), Some(Broken::TooStale { staleness, bound: BOUND, hit: true }));
+    assert_eq!(history.hit(OTHER, 121, None), Some(Broken::TooStale { staleness, bound: BOUND, hit: true }));
+    history.write(Change::Absence, 130, 140);
+    assert_eq!(history.hit(OTHER, 500, None), None);
+    history.set(500, 510);
+    assert_eq!(history.hit(OTHER, 610, None), None);
+    assert_eq!(history.hit(OTHER, 611, None), Some(Broken::TooStale { staleness, bound: BOUND, hit: true }));
 }
 
 #[test]
 fn an_open_write_may_have_taken_effect_or_not_until_a_later_one_is_acknowledged() {
-    let told = Told::new();
-    let first = told.set(0, 1);
-    let open = told.open(Change::Value, 2);
-    assert_eq!(told.hit(OWNER, 300, Some(first)), None, "it is not acknowledged, so nothing is stale");
-    assert_eq!(told.hit(OWNER, 300, Some(open)), None);
-    assert_eq!(told.hit(OWNER, 301, Some(first)), Some(Broken::WentBack { seen: open }));
-    assert_eq!(told.held(Some(first)), None);
-    assert_eq!(told.held(Some(open)), None);
-    let last = told.set(302, 303);
-    assert_eq!(told.hit(OWNER, 304, Some(open)), Some(Broken::Undone { acknowledged: last }));
-    assert_eq!(told.held(Some(open)), Some(Broken::Undone { acknowledged: last }));
+    let history = OneKey::new();
+    let first = history.set(0, 1);
+    let open = history.open(Change::Value, 2);
+    assert_eq!(history.hit(OWNER, 300, Some(first)), None, "it is not acknowledged, so nothing is stale");
+    assert_eq!(history.hit(OWNER, 300, Some(open)), None);
+    assert_eq!(history.hit(OWNER, 301, Some(first)), Some(Broken::WentBack { seen: open }));
+    assert_eq!(history.held(Some(first)), None);
+    assert_eq!(history.held(Some(open)), None);
+    let last = history.set(302, 303);
+    assert_eq!(history.hit(OWNER, 304, Some(open)), Some(Broken::Undone { acknowledged: last }));
+    assert_eq!(history.held(Some(open)), Some(Broken::Undone { acknowledged: last }));
 }
 
 #[test]
 fn a_write_that_was_not_sent_is_never_seen() {
-    let told = Told::new();
-    let (first, unsent) = (told.set(0, 1), told.open(Change::Value, 2));
-    assert_eq!(told.end(unsent, WriteOutcome::NotSent, 3), None);
-    assert_eq!(told.hit(OTHER, 4, Some(first)), None);
-    assert_eq!(told.hit(OTHER, 4, Some(unsent)), Some(Broken::NotSentSeen));
-    assert_eq!(told.hit(OWNER, 4, Some(unsent)), Some(Broken::NotSentSeen));
-    assert_eq!(told.held(Some(unsent)), Some(Broken::NotSentSeen));
-    assert_eq!(told.held(Some(first)), None);
+    let history = OneKey::new();
+    let (first, unsent) = (history.set(0, 1), history.open(Change::Value, 2));
+    assert_eq!(history.end(unsent, WriteOutcome::NotSent, 3), None);
+    assert_eq!(history.hit(OTHER, 4, Some(first)), None);
+    assert_eq!(history.hit(OTHER, 4, Some(unsent)), Some(Broken::NotSentSeen));
+    assert_eq!(history.hit(OWNER, 4, Some(unsent)), Some(Broken::NotSentSeen));
+    assert_eq!(history.held(Some(unsent)), Some(Broken::NotSentSeen));
+    assert_eq!(history.held(Some(first)), None);
 }
 
 #[test]
 fn a_write_that_was_seen_cannot_have_failed_unsent() {
-    let told = Told::new();
-    let (_, unsent) = (told.set(0, 1), told.open(Change::Value, 2));
-    assert_eq!(told.hit(OTHER, 3, Some(unsent)), None, "it may still be acknowledged");
-    assert_eq!(told.end(unsent, WriteOutcome::NotSent, 4), Some(Broken::NotSentSeen));
+    let history = OneKey::new();
+    let (_, unsent) = (history.set(0, 1), history.open(Change::Value, 2));
+    assert_eq!(history.hit(OTHER, 3, Some(unsent)), None, "it may still be acknowledged");
+    assert_eq!(history.end(unsent, WriteOutcome::NotSent, 4), Some(Broken::NotSentSeen));
 }
 
 #[test]
 fn a_deletion_that_was_not_sent_explains_no_absence() {
-    let told = Told::new();
-    let (value, unsent) = (told.set(0, 1), told.open(Change::Absence, 2));
-    assert_eq!(told.end(unsent, WriteOutcome::NotSent, 3), None);
-    assert_eq!(told.hit(OWNER, 4, None), Some(Broken::OwnWriteUnseen { acknowledged: value }));
+    let history = OneKey::new();
+    let (value, unsent) = (history.set(0, 1), history.open(Change::Absence, 2));
+    assert_eq!(history.end(unsent, WriteOutcome::NotSent, 3), None);
+    assert_eq!(history.hit(OWNER, 4, None), Some(Broken::OwnWriteUnseen { acknowledged: value }));
     assert_eq!(
-        told.hit(OTHER, 200, None),
+        history.hit(OTHER, 200, None),
         Some(Broken::TooStale { staleness: Duration::from_millis(199), bound: BOUND, hit: true })
     );
-    assert_eq!(told.held(None), Some(Broken::Lost { acknowledged: value }));
-    let unsent = told.open(Change::Absence, 300);
-    assert_eq!(told.hit(OWNER, 301, None), None, "it may still be acknowledged");
-    assert_eq!(told.end(unsent, WriteOutcome::NotSent, 302), Some(Broken::NotSentSeen));
+    assert_eq!(history.held(None), Some(Broken::Lost { acknowledged: value }));
+    let unsent = history.open(Change::Absence, 300);
+    assert_eq!(history.hit(OWNER, 301, None), None, "it may still be acknowledged");
+    assert_eq!(history.end(unsent, WriteOutcome::NotSent, 302), Some(Broken::NotSentSeen));
 }
 
 /// Race 21: the write that waited for a connection past its deadline is sent after a newer one was acknowledged.
 #[test]
-fn a_late_write_is_found_whatever_its_caller_was_told() {
+fn a_late_write_is_found_whatever_its_caller_received() {
     for outcome in [WriteOutcome::NotSent, WriteOutcome::Unknown] {
-        let told = Told::new();
-        let late = told.open(Change::Value, 0);
-        told.end(late, outcome, 50);
-        let last = told.set(60, 61);
-        assert_eq!(told.hit(OTHER, 62, Some(last)), None);
+        let history = OneKey::new();
+        let late = history.open(Change::Value, 0);
+        history.end(late, outcome, 50);
+        let last = history.set(60, 61);
+        assert_eq!(history.hit(OTHER, 62, Some(last)), None);
         let expected = match outcome {
             WriteOutcome::NotSent => Broken::NotSentSeen,
             _ => Broken::Undone { acknowledged: last },
         };
-        assert_eq!(told.hit(OWNER, 70, Some(late)), Some(expected));
-        assert_eq!(told.held(Some(late)), Some(expected));
-        assert!(told.hit(OTHER, 70, Some(late)).is_some(), "it saw the newer one");
+        assert_eq!(history.hit(OWNER, 70, Some(late)), Some(expected));
+        assert_eq!(history.held(Some(late)), Some(expected));
+        assert!(history.hit(OTHER, 70, Some(late)).is_some(), "it saw the newer one");
     }
 }
 
 /// Race 24: a write of a link that was given up arrives after a newer one over the next link was acknowledged.
 #[test]
 fn a_zombie_write_undoes_what_was_acknowledged_for_everyone() {
-    let told = Told::new();
-    told.set(0, 1);
-    let zombie = told.open(Change::Value, 2);
-    told.end(zombie, WriteOutcome::Unknown, 500);
-    let last = told.set(600, 601);
-    assert_eq!(told.hit(OTHER, 650, Some(zombie)), None, "a copy may be as old as the bound");
-    assert_eq!(told.hit(OTHER, 702, Some(zombie)), Some(Broken::Undone { acknowledged: last }));
-    assert_eq!(told.hit(OWNER, 602, Some(zombie)), Some(Broken::Undone { acknowledged: last }));
-    assert_eq!(told.held(Some(zombie)), Some(Broken::Undone { acknowledged: last }));
-    assert_eq!(told.hit(OTHER, 99_999, Some(zombie)), Some(Broken::Undone { acknowledged: last }), "for good");
+    let history = OneKey::new();
+    history.set(0, 1);
+    let zombie = history.open(Change::Value, 2);
+    history.end(zombie, WriteOutcome::Unknown, 500);
+    let last = history.set(600, 601);
+    assert_eq!(history.hit(OTHER, 650, Some(zombie)), None, "a copy may be as old as the bound");
+    assert_eq!(history.hit(OTHER, 702, Some(zombie)), Some(Broken::Undone { acknowledged: last }));
+    assert_eq!(history.hit(OWNER, 602, Some(zombie)), Some(Broken::Undone { acknowledged: last }));
+    assert_eq!(history.held(Some(zombie)), Some(Broken::Undone { acknowledged: last }));
+    assert_eq!(history.hit(OTHER, 99_999, Some(zombie)), Some(Broken::Undone { acknowledged: last }), "for good");
 }
 
 #[test]
 fn a_zombie_deletion_undoes_what_was_acknowledged() {
-    let told = Told::new();
-    told.set(0, 1);
-    let zombie = told.open(Change::Absence, 2);
-    told.end(zombie, WriteOutcome::Unknown, 500);
-    let last = told.set(600, 601);
-    assert_eq!(told.hit(OWNER, 602, None), Some(Broken::Undone { acknowledged: last }));
-    assert!(matches!(told.hit(OTHER, 702, None), Some(Broken::TooStale { .. })));
-    assert_eq!(told.held(None), Some(Broken::Undone { acknowledged: last }));
+    let history = OneKey::new();
+    history.set(0, 1);
+    let zombie = history.open(Change::Absence, 2);
+    history.end(zombie, WriteOutcome::Unknown, 500);
+    let last = history.set(600, 601);
+    assert_eq!(history.hit(OWNER, 602, None), Some(Broken::Undone { acknowledged: last }));
+    assert!(matches!(history.hit(OTHER, 702, None), Some(Broken::TooStale { .. })));
+    assert_eq!(history.held(None), Some(Broken::Undone { acknowledged: last }));
 }
 
 #[test]
 fn staleness_is_counted_from_the_next_acknowledged_version() {
-    let told = Told::new();
-    let first = told.set(0, 1);
-    told.open(Change::Value, 2);
-    told.set(50, 60);
-    assert_eq!(told.hit(OTHER, 100, Some(first)), None);
-    assert_eq!(told.0.worst(OTHER).hit, Duration::from_millis(40));
+    let history = OneKey::new();
+    let first = history.set(0, 1);
+    history.open(Change::Value, 2);
+    history.set(50, 60);
+    assert_eq!(history.hit(OTHER, 100, Some(first)), None);
+    assert_eq!(history.0.worst(OTHER).hit, Duration::from_millis(40));
 }
 
 #[test]
 fn an_acknowledged_write_that_the_server_does_not_hold_is_lost() {
-    let told = Told::new();
-    let (first, second) = (told.set(0, 1), told.set(2, 3));
-    assert_eq!(told.held(Some(second)), None);
-    assert_eq!(told.held(Some(first)), Some(Broken::Lost { acknowledged: second }));
-    assert_eq!(told.held(None), Some(Broken::Lost { acknowledged: second }));
-    let deletion = told.write(Change::Absence, 4, 5);
-    assert_eq!(told.held(None), None);
-    assert_eq!(told.held(Some(second)), Some(Broken::Lost { acknowledged: deletion }));
+    let history = OneKey::new();
+    let (first, second) = (history.set(0, 1), history.set(2, 3));
+    assert_eq!(history.held(Some(second)), None);
+    assert_eq!(history.held(Some(first)), Some(Broken::Lost { acknowledged: second }));
+    assert_eq!(history.held(None), Some(Broken::Lost { acknowledged: second }));
+    let deletion = history.write(Change::Absence, 4, 5);
+    assert_eq!(history.held(None), None);
+    assert_eq!(history.held(Some(second)), Some(Broken::Lost { acknowledged: deletion }));
 }
 
 #[test]
 fn a_handle_that_differs_from_the_server_at_rest_is_found() {
-    let told = Told::new();
-    let (first, second) = (told.set(0, 1), told.set(2, 3));
-    told.0.at_rest(OTHER, 0, Some(second), Some(second), Moment::from_millis(500));
-    assert!(!told.0.is_broken());
+    let history = OneKey::new();
+    let (first, second) = (history.set(0, 1), history.set(2, 3));
+    history.0.at_rest(OTHER, 0, Some(second), Some(second), HistoryTime::from_millis(500));
+    assert!(!history.0.is_broken());
     for (read, held) in [(Some(first), Some(second)), (None, Some(second)), (Some(second), None)] {
-        let before = told.0.violations().len();
-        told.0.at_rest(OTHER, 0, read, held, Moment::from_millis(500));
-        assert_eq!(told.0.violations()[before].broken, Broken::AtRest { held });
+        let before = history.0.violations().len();
+        history.0.at_rest(OTHER, 0, read, held, HistoryTime::from_millis(500));
+        assert_eq!(history.0.violations()[before].broken, Broken::AtRest { held });
     }
 }
 
 #[test]
 fn a_loss_explains_an_absence_of_what_was_written_before_its_end_and_no_other() {
-    let told = Told::new();
-    told.set(0, 1);
-    told.lose(10, 20, true);
-    assert_eq!(told.hit(OWNER, 30, None), None);
-    assert_eq!(told.held(None), None);
-    told.0.losing(Moment::from_millis(40));
-    told.set(41, 42);
-    assert_eq!(told.hit(OWNER, 43, None), None, "while data is being lost");
-    told.0.lost(false, Moment::from_millis(50));
-    assert_eq!(told.hit(OWNER, 60, None), None, "it was written before the end of the loss");
-    let third = told.set(61, 62);
-    assert_eq!(told.hit(OWNER, 63, None), Some(Broken::OwnWriteUnseen { acknowledged: third }));
-    assert_eq!(told.held(None), Some(Broken::Lost { acknowledged: third }));
+    let history = OneKey::new();
+    history.set(0, 1);
+    history.lose(10, 20, true);
+    assert_eq!(history.hit(OWNER, 30, None), None);
+    assert_eq!(history.held(None), None);
+    history.0.losing(HistoryTime::from_millis(40));
+    history.set(41, 42);
+    assert_eq!(history.hit(OWNER, 43, None), None, "while data is being lost");
+    history.0.lost(false, HistoryTime::from_millis(50));
+    assert_eq!(history.hit(OWNER, 60, None), None, "it was written before the end of the loss");
+    let third = history.set(61, 62);
+    assert_eq!(history.hit(OWNER, 63, None), Some(Broken::OwnWriteUnseen { acknowledged: third }));
+    assert_eq!(history.held(None), Some(Broken::Lost { acknowledged: third }));
 }
 
 #[test]
 fn a_loss_brings_no_older_value_back() {
-    let told = Told::new();
-    let (first, second) = (told.set(0, 1), told.set(2, 3));
-    assert_eq!(told.hit(OTHER, 4, Some(second)), None);
-    told.lose(10, 20, true);
-    assert_eq!(told.hit(OTHER, 30, Some(first)), Some(Broken::WentBack { seen: second }));
-    assert_eq!(told.held(Some(first)), Some(Broken::Lost { acknowledged: second }));
+    let history = OneKey::new();
+    let (first, second) = (history.set(0, 1), history.set(2, 3));
+    assert_eq!(history.hit(OTHER, 4, Some(second)), None);
+    history.lose(10, 20, true);
+    assert_eq!(history.hit(OTHER, 30, Some(first)), Some(Broken::WentBack { seen: second }));
+    assert_eq!(history.held(Some(first)), Some(Broken::Lost { acknowledged: second }));
 }
 
 #[test]
 fn a_value_from_before_a_loss_of_everything_is_as_stale_as_that_is_long_ago() {
-    let told = Told::new();
-    let first = told.set(0, 1);
-    told.lose(10, 20, false);
-    assert_eq!(told.hit(OTHER, 500, Some(first)), None, "it may have been spared");
-    told.lose(510, 520, true);
-    assert_eq!(told.hit(OTHER, 620, Some(first)), None);
+    let history = OneKey::new();
+    let first = history.set(0, 1);
+    history.lose(10, 20, false);
+    assert_eq!(history.hit(OTHER, 500, Some(first)), None, "it may have been spared");
+    history.lose(510, 520, true);
+    assert_eq!(history.hit(OTHER, 620, Some(first)), None);
     let staleness = Duration::from_millis(101);
-    told.lose(621, 621, true);
-    assert_eq!(told.hit(OTHER, 621, Some(first)), Some(Broken::TooStale { staleness, bound: BOUND, hit: true }));
-    let second = told.set(630, 631);
-    assert_eq!(told.hit(OTHER, 990, Some(second)), None, "it was written after the loss");
+    history.lose(621, 621, true);
+    assert_eq!(history.hit(OTHER, 621, Some(first)), Some(Broken::TooStale { staleness, bound: BOUND, hit: true }));
+    let second = history.set(630, 631);
+    assert_eq!(history.hit(OTHER, 990, Some(second)), None, "it was written after the loss");
 }
 
 #[test]
 fn a_row_is_loaded_again_after_a_loss_and_no_older_one_is() {
-    let told = Told(History::new(&[Some(OWNER)], &[BOUND, BOUND]).with_origin(0));
-    let (first, second) = (told.set(0, 1), told.set(2, 3));
-    told.lose(10, 20, true);
-    assert_eq!(told.hit(OWNER, 30, None), None);
-    assert_eq!(told.held(None), None);
-    assert_eq!(told.hit(OWNER, 500, Some(second)), None, "it was loaded again");
-    assert_eq!(told.hit(OWNER, 500, Some(first)), Some(Broken::OwnWriteUnseen { acknowledged: second }));
-    assert!(matches!(told.hit(OTHER, 500, Some(first)), Some(Broken::TooStale { .. })));
-    assert_eq!(told.held(Some(first)), Some(Broken::Lost { acknowledged: second }));
+    let history = OneKey(History::new(&[Some(OWNER)], &[BOUND, BOUND]).with_origin(0));
+    let (first, second) = (history.set(0, 1), history.set(2, 3));
+    history.lose(10, 20, true);
+    assert_eq!(history.hit(OWNER, 30, None), None);
+    assert_eq!(history.held(None), None);
+    assert_eq!(history.hit(OWNER, 500, Some(second)), None, "it was loaded again");
+    assert_eq!(history.hit(OWNER, 500, Some(first)), Some(Broken::OwnWriteUnseen { acknowledged: second }));
+    assert!(matches!(history.hit(OTHER, 500, Some(first)), Some(Broken::TooStale { .. })));
+    assert_eq!(history.held(Some(first)), Some(Broken::Lost { acknowledged: second }));
 }
 
 #[test]
 fn a_loaded_row_may_be_ahead_of_its_key_until_its_write_is_acknowledged() {
-    let told = Told(History::new(&[Some(OWNER)], &[BOUND, BOUND]).with_origin(0));
-    let (first, second) = (told.set(0, 1), told.open(Change::Value, 2));
+    let history = OneKey(History::new(&[Some(OWNER)], &[BOUND, BOUND]).with_origin(0));
+    let (first, second) = (history.set(0, 1), history.open(Change::Value, 2));
     let load = |at, version| {
-        let before = told.0.violations().len();
-        told.0.end_load(OWNER, told.begin(OWNER, at), version);
-        told.0.violations().get(before).map(|violation| violation.broken)
+        let before = history.0.violations().len();
+        history.0.end_load(OWNER, history.begin(OWNER, at), version);
+        history.0.violations().get(before).map(|violation| violation.broken)
     };
     assert_eq!(load(3, second), None);
-    assert_eq!(told.hit(OWNER, 4, Some(first)), None, "the key may hold less");
-    told.end(second, WriteOutcome::Acknowledged, 5);
+    assert_eq!(history.hit(OWNER, 4, Some(first)), None, "the key may hold less");
+    history.end(second, WriteOutcome::Acknowledged, 5);
     assert_eq!(load(6, second), None);
     assert_eq!(load(7, first), Some(Broken::OwnWriteUnseen { acknowledged: second }));
 }
 
 #[test]
 fn many_versions_are_forgotten_and_the_rules_still_hold() {
-    let told = Told::new();
-    let first = told.set(0, 1);
+    let history = OneKey::new();
+    let first = history.set(0, 1);
     let mut last = first;
     for at in 1..10_000 {
-        last = told.set(at, at);
+        last = history.set(at, at);
     }
-    assert_eq!(told.hit(OTHER, 10_000, Some(last)), None);
-    assert!(matches!(told.hit(OWNER, 10_000, Some(first)), Some(Broken::OwnWriteUnseen { .. })));
-    let told = Told(History::new(&[None], &[BOUND]));
+    assert_eq!(history.hit(OTHER, 10_000, Some(last)), None);
+    assert!(matches!(history.hit(OWNER, 10_000, Some(first)), Some(Broken::OwnWriteUnseen { .. })));
+    let history = OneKey(History::new(&[None], &[BOUND]));
     for at in 0..10_000 {
-        told.set(at, at);
+        history.set(at, at);
     }
-    assert!(matches!(told.hit(OWNER, 10_000, Some(1)), Some(Broken::TooStale { .. })));
+    assert!(matches!(history.hit(OWNER, 10_000, Some(1)), Some(Broken::TooStale { .. })));
 }
 
 #[test]

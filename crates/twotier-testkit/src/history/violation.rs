@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use super::event::Moment;
+use super::event::HistoryTime;
 
 /// A rule that was broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,8 +11,8 @@ pub enum Broken {
     MadeUp,
     /// A version was seen whose write had failed before it was sent.
     NotSentSeen,
-    /// A read returned the version of a write that had failed, after a later one of the same party was acknowledged: for
-    /// the own handle at once, for others beyond the bound, and at rest in the server itself.
+    /// A read returned the version of a write that had failed, after a later one of the same party was acknowledged:
+    /// for the own handle at once, for others beyond the bound, and at rest in the server itself.
     Undone {
         /// The version that was acknowledged.
         acknowledged: u64,
@@ -64,7 +64,7 @@ pub struct Violation {
     /// What was read.
     pub version: Option<u64>,
     /// When the read began.
-    pub at: Moment,
+    pub at: HistoryTime,
 }
 
 impl fmt::Display for Violation {

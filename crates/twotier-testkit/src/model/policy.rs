@@ -15,7 +15,7 @@ pub trait ModelPolicy: Debug {
     /// Somebody is about to come in, who is not there.
     fn coming(&mut self, _key: &str) {}
 
-    /// Says who goes to make room, and lets them go.
+    /// Returns who goes to make room, and lets them go.
     fn victim(&mut self) -> String;
 
     /// Somebody came in.

@@ -34,8 +34,8 @@ pub enum Rule {
     DropGuard,
     /// Only live reads are joined.
     JoinOnlyLive,
-    /// Whoever joined a read while it was live is given its answer, also when it was killed or its answer refused since.
-    /// Without it they look again, and one of them is served for each round trip.
+    /// Whoever joined a read while it was live is given its answer, also when it was killed or its answer refused
+    /// since. Without it they look again, and one of them is served for each round trip.
     JoinersStay,
     /// Whoever joins a bound read takes the bytes it is bound to, or looks again.
     JoinersOfBoundAreBound,
@@ -80,8 +80,8 @@ pub enum Rule {
     /// A value that the leader of a load finds in the backend is handed on only while the load is live: else those who
     /// joined look for themselves. What was loaded is handed on all the same.
     FoundIsHandedOnByLiveLoads,
-    /// A loaded value that is returned without being stored takes the entry with it, and the right of the registered read
-    /// and load to be kept and joined: they may be older.
+    /// A loaded value that is returned without being stored takes the entry with it, and the right of the registered
+    /// read and load to be kept and joined: they may be older.
     UnstoredLoadForgets,
 }
 

@@ -13,7 +13,7 @@ use super::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Promise {
-    /// I1: a get returns nothing older than what the handle was told is written.
+    /// I1: a get returns nothing older than what the handle knows is written.
     ReadYourWrites,
     /// I2: a get returns nothing older than what a get of the handle returned before it began.
     MonotonicReads,
@@ -38,8 +38,8 @@ pub enum Promise {
     NothingUndone,
     /// Own writes of a key take effect in the order of their calls.
     CallOrder,
-    /// No loaded value is stored over a newer one: over anything that is there, over the row of an own write once that is
-    /// acknowledged, nor over one of somebody else's that was announced before the store began.
+    /// No loaded value is stored over a newer one: over anything that is there, over the row of an own write once that
+    /// is acknowledged, nor over one of somebody else's that was announced before the store began.
     FreshLoads,
     /// No read returns an older row than what the handle has seen, whether it was loaded or not.
     MonotonicLoads,

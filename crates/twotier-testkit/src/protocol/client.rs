@@ -50,8 +50,8 @@ pub(super) fn begin_fill(state: &mut State, config: &Config, getter: usize) -> F
     FillStart::Lead(state.epoch)
 }
 
-/// Whether a read is younger than the staleness bound, so that its answer cannot be older. With a lease the bound is the
-/// lease's mark; without one there is none in the model, but in the real code it is the clock that tells.
+/// Whether a read is younger than the staleness bound, so that its answer cannot be older. With a lease the bound is
+/// the lease's mark; without one there is none in the model, but in the real code it is the clock that tells.
 fn is_young(state: &State, config: &Config, getter: usize, flight: Flight) -> bool {
     !state.lease
         || flight.since >= state.proven
@@ -167,7 +167,7 @@ impl Getting {
 /// Ends a read that brought nothing. Returns whether it was still registered.
 pub(super) fn abandon_fill(state: &mut State, getter: usize) -> bool {
     let registered = take_flight(state, getter).is_some();
-    // Those who joined before it was killed are told as well.
+    // Those who joined before it was killed receive the outcome as well.
     wake(state, getter);
     registered
 }
@@ -329,7 +329,7 @@ pub(super) fn proof(state: &mut State, mark: Version, row_mark: Row, epoch: u8) 
     }
 }
 
-/// Makes the registered read worthless: nobody joins it any more, and its answer is not inserted. Those who joined it
+/// Kills the registered read: nobody joins it any more, and its answer is not inserted. Those who joined it
 /// are still given it: nothing that happens after a get has begun obliges it to return something newer.
 fn kill_flight(state: &mut State, config: &Config) {
     let Some(flight) = state.flight else { return };

@@ -64,13 +64,13 @@ pub struct Config {
     pub unfenced: bool,
     /// Whether the server reports nothing.
     pub unreported: bool,
-    /// How many of the getters load what is absent from an origin, whose row every write changes first. The key is absent
-    /// in the beginning then, and writes happen one after the other.
+    /// How many of the getters load what is absent from an origin, whose row every write changes first. The key is
+    /// absent in the beginning then, and writes happen one after the other.
     pub loaders: usize,
     /// How many loads there are.
     pub loads: u8,
-    /// Whether the row of an own deletion may change as late as just before the deletion is acknowledged. Without it the
-    /// row changes before the deletion begins.
+    /// Whether the row of an own deletion may change as late as just before the deletion is acknowledged. Without it
+    /// the row changes before the deletion begins.
     pub late_rows: bool,
     /// How often somebody else changes the row and deletes the key, instead of writing it.
     pub foreign_deletes: u8,

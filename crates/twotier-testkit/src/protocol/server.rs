@@ -27,7 +27,7 @@ pub(super) fn execute(state: &mut State, config: &Config) {
         }
         Item::Write(writer) => {
             run_write(state, config, writer, Origin::Own);
-            // Nobody hears of the reply to a write whose caller has gone.
+            // Nobody receives the reply to a write whose caller has gone.
             if state.writers[writer].put == Put::Queued {
                 state.writers[writer].put = Put::Executed;
                 state.stream.push(item);

@@ -250,8 +250,8 @@ pub(super) struct State {
     pub(super) own_row: Row,
     /// The newest row that the handle has seen.
     pub(super) seen_row: Row,
-    /// One bit for each version that is an older row, stored after a change that was not announced in time: what a lease at
-    /// the server is for. No row is promised to whoever reads these.
+    /// One bit for each version that is an older row, stored after a change that was not announced in time: what a
+    /// lease at the server is for. No row is promised to whoever reads these.
     pub(super) excused: u16,
     // The server.
     pub(super) version: Version,

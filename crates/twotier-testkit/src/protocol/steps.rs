@@ -82,7 +82,7 @@ impl fmt::Display for Action {
             Self::OwnRow(writer) => write!(f, "write {writer} changes its row"),
             Self::MissDeadline(writer) => write!(f, "write {writer} misses its deadline before it is queued"),
             Self::QueueLate(writer) => {
-                write!(f, "write {writer} is queued after its caller was told that it was not sent")
+                write!(f, "write {writer} is queued after its caller received that it was not sent")
             }
             Self::Load(getter) => write!(f, "the loader of get {getter} reads the row"),
             Self::LoadUnreached(getter) => write!(f, "get {getter} cannot ask the backend and runs its loader"),
@@ -100,7 +100,7 @@ impl fmt::Display for Action {
             Self::StartBeat => f.write_str("the supervisor takes a mark and sends HELLO"),
             Self::LeaseLapses => f.write_str("the lease runs out"),
             Self::EvictLocally => f.write_str("the local tier evicts the entry"),
-            Self::Break => f.write_str("the connection is lost, and those who wait on it are told"),
+            Self::Break => f.write_str("the connection is lost, and those who wait on it are notified"),
             Self::LinkDown => f.write_str("the supervisor takes the epoch down"),
             Self::Connect => f.write_str("a new connection is made and tracked"),
             Self::ConnectUntracked => f.write_str("a new connection is made and published before tracking is on"),

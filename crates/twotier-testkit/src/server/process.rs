@@ -111,8 +111,8 @@ impl Process {
 
     pub(super) fn pause(&self) {
         let pid = self.signal(Signal::STOP);
-        // The signal may still be under way when `kill` returns; the process counts as stopped when its parent hears.
-        // NOWAIT leaves the news, and the end of the process, for `Child` to hear too.
+        // The signal may still be under way when `kill` returns; the process counts as stopped when its parent is
+        // notified. NOWAIT leaves the news, and the end of the process, for `Child` to receive too.
         let options = WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
         waitid(WaitId::Pid(pid), options).expect("the server is a child of this process");
     }

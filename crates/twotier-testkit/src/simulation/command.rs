@@ -11,7 +11,7 @@ use super::{
     transaction,
 };
 
-/// The version that the server says it is.
+/// The version that the server reports.
 const VERSION: &str = "7.2.0";
 
 /// Executes one command of a client; the reply goes to the client's output.

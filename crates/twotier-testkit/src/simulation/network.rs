@@ -273,7 +273,7 @@ impl Network {
         })
     }
 
-    /// Reads what has arrived, and says whether the connection goes on. One that does not is forgotten.
+    /// Reads what has arrived, and returns whether the connection goes on. One that does not is forgotten.
     pub(super) fn receive(&self, id: u64, into: &mut Vec<u8>) -> bool {
         let now = Instant::now();
         self.with(|state| {

@@ -1,4 +1,4 @@
-//! What each script of the library does, told by what it begins with.
+//! What each script of the library does, recognised by what it begins with.
 
 use std::time::Duration;
 

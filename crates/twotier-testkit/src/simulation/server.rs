@@ -28,8 +28,8 @@ pub struct Cycles {
     pub early_replies: bool,
     /// The longest pause between two clients of one cycle, in milliseconds: a cycle takes time.
     pub pause: u64,
-    /// Whether the expiry of a key that a command finds is pushed before that command's reply, as on Redis 8, and not at
-    /// the end of the cycle.
+    /// Whether the expiry of a key that a command finds is pushed before that command's reply, as on Redis 8, and not
+    /// at the end of the cycle.
     pub expiry_at_once: bool,
 }
 
@@ -260,7 +260,7 @@ impl Server {
 
 /// One cycle.
 impl Server {
-    /// Serves whoever has something to say, each at most once, and pushes what changed.
+    /// Serves whoever has sent something, each at most once, and pushes what changed.
     async fn cycle(&self, requests: Vec<Request>) {
         let (life, cycle) = self.with(|state| {
             state.cycle += 1;
@@ -282,7 +282,7 @@ impl Server {
                 return;
             }
             if self.cycles.early_replies {
-                // Whoever has spoken up since may have a turn in this cycle too.
+                // Whoever has sent something since may be served in this cycle too.
                 for id in self.network.ready() {
                     let waits = requests.iter().any(|turn| matches!(turn, Request::Client(other) if *other == id));
                     if !waits && !served.contains(&id) {
@@ -294,7 +294,7 @@ impl Server {
         self.push(cycle);
     }
 
-    /// Lets time pass between two requests, and says whether the server still lives.
+    /// Lets time pass between two requests, and returns whether the server still lives.
     async fn goes_on(&self, life: u64) -> bool {
         let pause = self.with(|state| match self.cycles.pause {
             _ if state.quick => 0,
@@ -495,7 +495,7 @@ impl State {
         }
     }
 
-    /// Removes every key; told to every tracked client at once, by one push without keys.
+    /// Removes every key; reported to every tracked client at once, by one push without keys.
     fn flush_all(&mut self, now: Duration) {
         for key in self.store.keys_after("", None, now) {
             let index = self.store.change(&key, None, None, Writer::Foreign, now);

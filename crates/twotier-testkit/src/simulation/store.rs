@@ -62,7 +62,7 @@ impl Store {
         history.len() - 1
     }
 
-    /// Says when the reply to the command that made a version left.
+    /// Records when the reply to the command that made a version left.
     pub(super) fn acknowledge(&mut self, key: &str, index: usize, now: Duration) {
         if let Some(version) = self.histories.get_mut(key).and_then(|history| history.get_mut(index)) {
             version.acknowledged = Some(now);
@@ -91,7 +91,8 @@ impl Store {
             let (value, expires) = if old.is_expired(now) { (None, None) } else { (old.value.clone(), old.expires) };
             let present = history.last().expect("a history is never empty");
             if (&present.value, present.expires) != (&value, expires) {
-                // Nobody was told, but nobody may be served the old value for longer than after a write at this moment.
+                // Nobody was notified, but nobody may be served the old value for longer than after a write at this
+                // moment.
                 let (acknowledged, by) = (Some(now), Writer::Server);
                 history.push(Version { value, at: now, acknowledged, expires, by });
             }

@@ -1,4 +1,4 @@
-//! Who wrote which key last in a cycle, and who is told at its end.
+//! Who wrote which key last in a cycle, and who is notified at its end.
 
 use std::collections::BTreeMap;
 

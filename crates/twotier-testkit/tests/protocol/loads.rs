@@ -123,8 +123,8 @@ fn a_lost_link_kills_the_load() {
     needed(Rule::LoadChecksEpoch, Promise::FreshLoads, config);
 }
 
-/// A load that began before the write is kept from its store while the write is pending, and killed as it ends; or killed
-/// as it begins.
+/// A load that began before the write is kept from its store while the write is pending, and killed as it ends; or
+/// killed as it begins.
 #[test]
 fn an_own_write_kills_the_load_as_it_begins() {
     let config = Config { writes: &[Write::Delete], ..LOADER };

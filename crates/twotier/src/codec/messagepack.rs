@@ -21,8 +21,8 @@ impl<V: Serialize + DeserializeOwned> Codec<V> for MessagePack {
     }
 
     fn decode(&self, bytes: &Bytes) -> Result<V, CodecError> {
-        // Once over the bytes with nothing kept: a length that is announced and not there is an error before room is made
-        // for it.
+        // Once over the bytes with nothing kept: a length that is announced and not there is an error before room is
+        // made for it.
         if rmp_serde::from_slice::<IgnoredAny>(bytes).is_err() {
             return Err(CodecError::decoding("messagepack", "the bytes are no MessagePack"));
         }

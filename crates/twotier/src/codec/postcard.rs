@@ -5,12 +5,12 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{Codec, CodecError};
 
-/// [Postcard](https://postcard.jamesmunns.com) by serde: the smallest and fastest, but not self-describing. A type whose
-/// fields change needs a namespace of its own.
+/// [Postcard](https://postcard.jamesmunns.com) by serde: the smallest and fastest, but not self-describing. A type
+/// whose fields change needs a namespace of its own.
 ///
-/// A sequence whose announced length is not there takes no room. A `HashMap` does, a few megabytes at each level of nesting
-/// until the bytes end: serde bounds what it reserves, and nothing here can lower that. Where somebody who means harm may
-/// write to the backend, prefer `BTreeMap`, or another codec.
+/// A sequence whose announced length is not there takes no room. A `HashMap` does, a few megabytes at each level of
+/// nesting until the bytes end: serde bounds what it reserves, and nothing here can lower that. Where somebody who
+/// means harm may write to the backend, prefer `BTreeMap`, or another codec.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Postcard;
 

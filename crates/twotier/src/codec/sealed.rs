@@ -15,7 +15,8 @@ use super::{
 /// counted in `stats().backend.foreign` and stay as they are until the next write, or `get_or_load`, replaces them.
 ///
 /// The price is 21 bytes for each value, and that other programs have to know the envelope to read or write them.
-/// Its checksum (XXH3, 64 bits) holds against accidents; against somebody who may write to the server nothing here does.
+/// Its checksum (XXH3, 64 bits) holds against accidents; against somebody who may write to the server nothing here
+/// does.
 ///
 /// # Examples
 ///
@@ -75,7 +76,8 @@ impl<C> Sealed<C> {
     }
 }
 
-/// [`encode`](Codec::encode) and [`decode`](Codec::decode) know no place, and seal for the empty key, which no cache has.
+/// [`encode`](Codec::encode) and [`decode`](Codec::decode) know no place, and seal for the empty key, which no cache
+/// has.
 impl<V, C: Codec<V>> Codec<V> for Sealed<C> {
     fn encode(&self, value: &V) -> Result<Bytes, CodecError> {
         self.encode_at(nowhere(), value)

@@ -31,8 +31,9 @@ struct Absent<'k, V> {
 impl<V: Send + Sync + 'static> Tiers<V> {
     /// Reads through both tiers, then loads and stores what is absent: same length and order as `keys`.
     ///
-    /// What this call leads it ends before it waits for others, so two batches cannot wait for each other. When somebody
-    /// it waited for gave up, or took too long, it takes part in the next election, and may call its loader again.
+    /// What this call leads it ends before it waits for others, so two batches cannot wait for each other. When
+    /// somebody it waited for gave up, or took too long, it takes part in the next election, and may call its loader
+    /// again.
     pub(crate) async fn get_many_or_load<F, Fut, I, Q, T, E>(
         &self,
         keys: &[&str],

@@ -28,8 +28,8 @@ impl Loading {
     ///
     /// # Errors
     ///
-    /// When a loader that runs in this task is loading one of them. A loader that asks from a task that it spawned is not
-    /// seen here; it waits for as long as anybody waits for a load.
+    /// When a loader that runs in this task is loading one of them. A loader that asks from a task that it spawned is
+    /// not seen here; it waits for as long as anybody waits for a load.
     pub(super) fn enter<'k, V>(
         remote: &Arc<Remote<V>>,
         operation: Operation,

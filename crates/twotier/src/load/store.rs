@@ -72,7 +72,8 @@ impl<V: Send + Sync + 'static> Tiers<V> {
     ///
     /// The caller asked for the values and has them: one that cannot be stored is counted, and logged now and then.
     pub(super) async fn store_loaded(&self, operation: Operation, loaded: Vec<(&str, LoadedValue<V>)>) {
-        // The values go to the callers when this returns, though their writes may still be under way: the loads end before.
+        // The values go to the callers when this returns, though their writes may still be under way: the loads end
+        // before.
         let _ended: Vec<LoadedValue<V>> = loaded.iter().map(|(_, loaded)| loaded.handle()).collect();
         let mut storing = Vec::with_capacity(loaded.len());
         for (key, loaded) in loaded {
@@ -140,8 +141,8 @@ impl<V: Send + Sync + 'static> Tiers<V> {
         }
     }
 
-    /// The backend holds something although the key was read as absent: a newer value, which stays, or bytes that are not
-    /// this cache's, which are replaced if they are still the same.
+    /// The backend holds something although the key was read as absent: a newer value, which stays, or bytes that are
+    /// not this cache's, which are replaced if they are still the same.
     async fn replace_foreign(&self, operation: Operation, refused: Option<Storing<V>>) {
         let Some(refused) = refused else { return };
         let Ok(Some(held)) = self.remote.read_stored(operation, &refused.key).await else { return };

@@ -54,8 +54,8 @@ fn counted(size: usize) -> usize {
 
 /// The door between a cache and its backend. Keys are counted, so that a batch weighs what it asks for.
 ///
-/// Whoever waits is let in in the order in which they came, batches and single keys alike, so neither starves the other.
-/// A permit belongs to a request, and never to the future of a caller: a future that nobody polls would keep it.
+/// Whoever waits is let in in the order in which they came, batches and single keys alike, so neither starves the
+/// other. A permit belongs to a request, and never to the future of a caller: a future that nobody polls would keep it.
 pub(crate) struct Admission {
     keys: Semaphore,
     kibibytes: Semaphore,

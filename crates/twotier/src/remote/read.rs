@@ -99,8 +99,8 @@ impl<V: Send + Sync + 'static> Remote<V> {
         }
     }
 
-    /// Waits for a permit, in a task of its own, so that no caller's future ever holds one; `None` once nobody wants the
-    /// answer any more.
+    /// Waits for a permit, in a task of its own, so that no caller's future ever holds one; `None` once nobody wants
+    /// the answer any more.
     async fn admit_wanted(
         self: &Arc<Self>,
         cost: Cost,

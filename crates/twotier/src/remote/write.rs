@@ -31,10 +31,10 @@ type Rest = Pin<Box<dyn Future<Output = ()> + Send>>;
 /// Writes that were asked for and not sent yet, in the order of the calls.
 ///
 /// Writes are sent by one at a time, so that a ticket is registered and its command handed over with no other write in
-/// between: a delete that was registered after the store of a load reaches the backend after it. A write that can be sent
-/// at once is, on the stack of its caller, unless somebody else sends or waits. What has to wait, for its turn, for a permit
-/// or for a connection, waits here and not in the futures of callers: one that is never polled again would keep its place
-/// for good. A task sends them in order, and ends when nothing waits.
+/// between: a delete that was registered after the store of a load reaches the backend after it. A write that can be
+/// sent at once is, on the stack of its caller, unless somebody else sends or waits. What has to wait, for its turn,
+/// for a permit or for a connection, waits here and not in the futures of callers: one that is never polled again would
+/// keep its place for good. A task sends them in order, and ends when nothing waits.
 pub(crate) struct WriteQueue<V> {
     state: Mutex<State<V>>,
 }
@@ -48,7 +48,7 @@ struct State<V> {
 struct Waiting<V> {
     terms: Terms,
     deadline: Instant,
-    claim: Arc<SendState>,
+    send_state: Arc<SendState>,
     /// Counted among those who wait for the backend.
     _counted: super::admission::Waiting,
     start: Start<V>,
@@ -89,7 +89,7 @@ impl SendState {
 /// A write that was asked for. Dropped before it was sent, it never is; afterwards it goes on to its end.
 #[must_use = "a write that is dropped before it was sent never is"]
 pub(crate) struct PendingWrite<T> {
-    claim: Arc<SendState>,
+    send_state: Arc<SendState>,
     outcome: oneshot::Receiver<Result<T>>,
     operation: Operation,
 }
@@ -97,11 +97,11 @@ pub(crate) struct PendingWrite<T> {
 impl<T> PendingWrite<T> {
     /// Gives the write up, unless it was sent already: returns whether it was.
     fn give_up(&self) -> bool {
-        !self.claim.decide(GIVEN_UP) && self.was_sent()
+        !self.send_state.decide(GIVEN_UP) && self.was_sent()
     }
 
     pub(crate) fn was_sent(&self) -> bool {
-        self.claim.0.load(Ordering::Acquire) == SENT
+        self.send_state.0.load(Ordering::Acquire) == SENT
     }
 
     /// Takes the outcome if it is there, and else gives the write up.
@@ -133,7 +133,7 @@ impl<V: Send + Sync + 'static> Remote<V> {
         Fut: Future<Output = Result<T>> + Send + 'static,
     {
         let (sender, outcome) = oneshot::channel();
-        let claim = Arc::<SendState>::default();
+        let send_state = Arc::<SendState>::default();
         let start = move |permit: Result<Permit<V>>| match permit {
             Ok(permit) => {
                 let sent = send(permit);
@@ -145,8 +145,8 @@ impl<V: Send + Sync + 'static> Remote<V> {
                 None
             }
         };
-        self.send_or_queue(Terms { operation, cost, patient }, Arc::clone(&claim), Box::new(start));
-        PendingWrite { claim, outcome, operation }
+        self.send_or_queue(Terms { operation, cost, patient }, Arc::clone(&send_state), Box::new(start));
+        PendingWrite { send_state, outcome, operation }
     }
 
     /// Waits for the outcome of a write, but not longer than the operation timeout.
@@ -189,17 +189,17 @@ impl<V: Send + Sync + 'static> Remote<V> {
         })
     }
 
-    fn send_or_queue(self: &Arc<Self>, terms: Terms, claim: Arc<SendState>, start: Start<V>) {
+    fn send_or_queue(self: &Arc<Self>, terms: Terms, send_state: Arc<SendState>, start: Start<V>) {
         let role = {
             let mut state = self.writes.state.lock();
             let free = !std::mem::replace(&mut state.sending, true);
             free.then(|| Sender(Arc::clone(self)))
         };
-        let Some(role) = role else { return self.queue(terms, claim, start, VecDeque::push_back) };
+        let Some(role) = role else { return self.queue(terms, send_state, start, VecDeque::push_back) };
         match self.permit_at_once(terms) {
-            Some(permit) => self.send(&claim, permit, start),
+            Some(permit) => self.send(&send_state, permit, start),
             // Whoever came meanwhile stands behind.
-            None => self.queue(terms, claim, start, VecDeque::push_front),
+            None => self.queue(terms, send_state, start, VecDeque::push_front),
         }
         // Passed on to a task if anything waits by now, when this is dropped: also by a panic of the backend.
         drop(role);
@@ -220,16 +220,16 @@ impl<V: Send + Sync + 'static> Remote<V> {
     fn queue(
         self: &Arc<Self>,
         terms: Terms,
-        claim: Arc<SendState>,
+        send_state: Arc<SendState>,
         start: Start<V>,
         place: impl FnOnce(&mut VecDeque<Waiting<V>>, Waiting<V>),
     ) {
         let Some(counted) = self.admission.wait() else {
             let refused = self.overloaded(terms.operation);
-            return self.send(&claim, Err(refused), start);
+            return self.send(&send_state, Err(refused), start);
         };
         let deadline = Instant::now() + self.settings.op_timeout;
-        let waiting = Waiting { terms, deadline, claim, _counted: counted, start };
+        let waiting = Waiting { terms, deadline, send_state, _counted: counted, start };
         let nobody_sends = {
             let mut state = self.writes.state.lock();
             place(&mut state.waiting, waiting);
@@ -241,8 +241,8 @@ impl<V: Send + Sync + 'static> Remote<V> {
     }
 
     /// Sends a write unless it was given up, and leaves the rest of it to a task of its own.
-    fn send(&self, claim: &SendState, permit: Result<Permit<V>>, start: Start<V>) {
-        if !claim.decide(if permit.is_ok() { SENT } else { GIVEN_UP }) && permit.is_ok() {
+    fn send(&self, send_state: &SendState, permit: Result<Permit<V>>, start: Start<V>) {
+        if !send_state.decide(if permit.is_ok() { SENT } else { GIVEN_UP }) && permit.is_ok() {
             return;
         }
         let Some(mut rest) = start(permit) else { return };
@@ -254,7 +254,7 @@ impl<V: Send + Sync + 'static> Remote<V> {
     }
 
     /// Waits until a write may be sent, but not past its deadline.
-    async fn turn(self: &Arc<Self>, terms: Terms, mut deadline: Instant) -> Result<Permit<V>> {
+    async fn acquire(self: &Arc<Self>, terms: Terms, mut deadline: Instant) -> Result<Permit<V>> {
         let Terms { operation, cost, patient } = terms;
         let mut before = self.backend.progress();
         let mut admitted = pin!(async {
@@ -296,8 +296,8 @@ impl<V: Send + Sync + 'static> Drop for Sender<V> {
     }
 }
 
-/// The task that sends what waits. Dropped early, by the end of the runtime, it lets go of everything that waits: nothing
-/// of it is ever sent.
+/// The task that sends what waits. Dropped early, by the end of the runtime, it lets go of everything that waits:
+/// nothing of it is ever sent.
 struct SenderTask<V> {
     remote: Arc<Remote<V>>,
     ended: bool,
@@ -306,10 +306,10 @@ struct SenderTask<V> {
 impl<V: Send + Sync + 'static> SenderTask<V> {
     async fn run(mut self) {
         while let Some(waiting) = self.next() {
-            let permit = self.remote.turn(waiting.terms, waiting.deadline).await;
-            let Waiting { claim, start, .. } = waiting;
+            let permit = self.remote.acquire(waiting.terms, waiting.deadline).await;
+            let Waiting { send_state, start, .. } = waiting;
             // A backend that panics ends this write, and not those that wait behind it.
-            let sent = catch_unwind(AssertUnwindSafe(|| self.remote.send(&claim, permit, start)));
+            let sent = catch_unwind(AssertUnwindSafe(|| self.remote.send(&send_state, permit, start)));
             if sent.is_err() {
                 tracing::error!(namespace = %self.remote.namespace, "a write panicked as it was sent");
             }
@@ -327,7 +327,7 @@ impl<V: Send + Sync + 'static> SenderTask<V> {
                 next?
             };
             // One that was given up is dropped here, outside the lock, with the value that it would have written.
-            if waiting.claim.0.load(Ordering::Acquire) == UNDECIDED {
+            if waiting.send_state.0.load(Ordering::Acquire) == UNDECIDED {
                 return Some(waiting);
             }
         }

@@ -1,7 +1,7 @@
 //! What lies in the backend may be anything: bytes nobody meant for us, and bytes somebody meant to look like ours.
 //!
-//! Property tests of envelopes and codecs, and of configuration, which anybody may have written too. `PROPTEST_CASES` says how many cases there are; without it few enough for
-//! every run.
+//! Property tests of envelopes and codecs, and of configuration, which anybody may have written too. `PROPTEST_CASES`
+//! says how many cases there are; without it few enough for every run.
 
 #![allow(clippy::unwrap_used, reason = "a panic with a message is how a test fails")]
 

@@ -48,7 +48,7 @@ async fn a_failed_batch_leaves_no_local_copy_and_no_one_waiting() {
     assert_eq!(cache.stats().local.size, 2, "and they are kept again");
 }
 
-/// Says of each result what it is, in one word.
+/// Returns of each result what it is, in one word.
 fn outcomes<T: std::fmt::Debug>(results: &[twotier::Result<T>]) -> Vec<String> {
     let word = |result: &twotier::Result<T>| match result {
         Ok(value) => format!("{value:?}"),
@@ -130,9 +130,9 @@ async fn a_backend_that_hangs_is_waited_for_once_and_not_for_each_chunk() {
     let cache = text().build(backend).await.unwrap();
     faults.hang(true);
     let keys: Vec<String> = (0..1200).map(|key| key.to_string()).collect();
-    let begun = tokio::time::Instant::now();
+    let start = tokio::time::Instant::now();
     let found = cache.get_each(&keys).await;
-    assert_eq!(begun.elapsed().as_millis(), 500);
+    assert_eq!(start.elapsed().as_millis(), 500);
     assert!(found.len() == 1200 && outcomes(&found).iter().all(|outcome| outcome == "Timeout"));
     assert_eq!(cache.stats().backend.reads, 3, "its chunks go together, and none is tried again");
 }

@@ -1,4 +1,5 @@
-//! A server at the other end of the world: links are made, batches make progress, and a bound that is too small is said.
+//! A server at the other end of the world: links are made, batches make progress, and a bound that is too small is
+//! reported.
 
 mod live {
     use std::time::Duration;

@@ -14,7 +14,7 @@ mod live {
 
     use crate::support::{ends, eventually, over_redis, read};
 
-    /// Reads and writes until told to stop; returns the longest any call took.
+    /// Reads and writes until it is stopped; returns the longest any call took.
     async fn load(cache: Cache<String>, stop: Arc<AtomicBool>, errors: Arc<AtomicUsize>) -> Duration {
         let mut longest = Duration::ZERO;
         for round in 0_u64.. {

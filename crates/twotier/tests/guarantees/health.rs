@@ -74,14 +74,14 @@ mod live {
 
     use crate::support::{eventually, read, text};
 
-    /// A cache of the user `app`, who may do everything but what is said here.
+    /// A cache of the user `app`, who may do everything but what is named here.
     async fn with_user(lacks: &str) -> (RedisServer, Cache<String>) {
         let server = RedisServer::builder().acl_user(&format!("app on >p ~t:* &* +@all {lacks}")).start();
         let cache = text().build(RedisBackend::new(server.url_as("app", "p")).unwrap()).await.unwrap();
         (server, cache)
     }
 
-    /// Takes the link away, and says what health is when it is back.
+    /// Takes the link away, and returns what health is when it is back.
     async fn after_a_lost_link(server: &RedisServer, cache: &Cache<String>) -> Health {
         let links = cache.stats().coherence.links;
         server.command(&["CLIENT", "KILL", "USER", "app"]);

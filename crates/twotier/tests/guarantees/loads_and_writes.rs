@@ -15,7 +15,7 @@ use twotier::{
 
 use crate::support::{ends, read, text};
 
-/// Every way in which a cache may hear of changes, or not.
+/// Every way in which a cache may receive changes, or not.
 fn settings() -> Vec<(&'static str, CacheBuilder<String, Text>)> {
     vec![
         ("broadcast", text()),
@@ -131,7 +131,7 @@ async fn a_reported_delete_while_the_loader_runs_is_not_undone() {
     }
 }
 
-/// Encodes "old" only when it is told to.
+/// Encodes "old" only when it is asked to.
 struct SlowToEncode {
     started: Mutex<Option<mpsc::Sender<()>>>,
     go: Mutex<mpsc::Receiver<()>>,

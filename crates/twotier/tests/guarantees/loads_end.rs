@@ -15,7 +15,7 @@ fn loaded(value: &str) -> Loaded {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_loader_that_asks_for_its_own_key_is_an_error_at_once_and_everybody_is_told() {
+async fn a_loader_that_asks_for_its_own_key_fails_at_once_for_all_who_wait() {
     let cache = over_memory(&MemoryBackend::new()).await;
     let began = Instant::now();
     let own = async || cache.get_or_load("k", async |_| loaded("inner")).await.map(|value| (*value).clone());

@@ -1,4 +1,5 @@
-//! A server that refuses one command has not gone away: reads and hits go on, loads run, and each error says what it means.
+//! A server that refuses one command has not gone away: reads and hits go on, loads run, and each error says what it
+//! means.
 
 mod live {
     use std::{error::Error as _, io, time::Duration};
@@ -92,7 +93,7 @@ mod live {
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        assert!(refused > 0, "the server said so");
+        assert!(refused > 0, "the server refused");
         eventually("it serves again", async || cache.get("other").await.is_ok()).await;
         assert!(cache.get_if_local("k").is_some(), "the copy is still one");
         assert_eq!(cache.stats().coherence.links, links);
@@ -161,22 +162,22 @@ mod live {
         let url = server.url_as("sekret", "p");
         let cache = text().build(RedisBackend::new(url).unwrap()).await.unwrap();
         let secret = || "sekret".to_owned();
-        let said = |error: &Error| format!("{error:?} {error} {}", causes(error));
+        let shown = |error: &Error| format!("{error:?} {error} {}", causes(error));
         cache.set("sekret", secret()).await.unwrap();
         let error = cache.update("sekret", |_| Some(secret())).await.unwrap_err();
         assert!(causes(&error).contains("EVAL was refused: ERR"), "{}", causes(&error));
-        assert!(!said(&error).contains("sekret") && !said(&error).contains("redis.call"), "{}", said(&error));
+        assert!(!shown(&error).contains("sekret") && !shown(&error).contains("redis.call"), "{}", shown(&error));
         server.command(&["ACL", "SETUSER", "sekret", "-set", "-unlink", "-mget", "-get"]);
         let error = cache.set("sekret", secret()).await.unwrap_err();
         assert!(causes(&error).contains("SET") && causes(&error).contains("NOPERM"), "{}", causes(&error));
-        assert!(!said(&error).contains("sekret"), "{}", said(&error));
+        assert!(!shown(&error).contains("sekret"), "{}", shown(&error));
         let error = cache.delete("sekret").await.unwrap_err();
         assert!(causes(&error).contains("UNLINK"), "{}", causes(&error));
-        assert!(!said(&error).contains("sekret"), "{}", said(&error));
+        assert!(!shown(&error).contains("sekret"), "{}", shown(&error));
         let _copy = cache.invalidate_local("sekret");
         let error = cache.get("sekret").await.unwrap_err();
         assert!(causes(&error).contains("GET"), "{}", causes(&error));
-        assert!(!said(&error).contains("sekret"), "{}", said(&error));
+        assert!(!shown(&error).contains("sekret"), "{}", shown(&error));
     }
 
     #[tokio::test]

@@ -79,7 +79,7 @@ mod live {
                                 );
                             }
                             left = rest;
-                            // The rest is read anew, so that lives that are nearly over are told too.
+                            // The rest is read anew, so that lives that are nearly over are returned too.
                             if fastrand::usize(0..20) == 0 {
                                 for (name, _) in left {
                                     let _held = cache.invalidate_local(name);

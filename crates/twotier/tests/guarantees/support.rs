@@ -49,7 +49,7 @@ pub(crate) async fn eventually(what: &str, condition: impl AsyncFn() -> bool) {
     panic!("{what} did not happen within 10 s");
 }
 
-/// Runs a command by another client, and waits until the cache has heard of the change it makes.
+/// Runs a command by another client, and waits until the cache has received the change it makes.
 ///
 /// A read that begins before the report arrives answers rightly, but keeps nothing.
 pub(crate) async fn foreign(server: &RedisServer, cache: &Cache<String>, command: &[&str]) {

@@ -1,4 +1,5 @@
-//! I9: a write that is not sent by its deadline never is, its error says so, and writes are sent in the order of the calls.
+//! I9: a write that is not sent by its deadline never is, its error says so, and writes are sent in the order of the
+//! calls.
 
 use std::{
     pin::Pin,

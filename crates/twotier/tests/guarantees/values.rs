@@ -1,4 +1,4 @@
-//! Values of any kind survive both tiers, and are told apart.
+//! Values of any kind survive both tiers, and are distinguished.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};

@@ -90,14 +90,14 @@ async fn a_key_is_counted_once_and_what_is_held_is_not_read_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_paced_warm_up_reads_small_batches_no_faster_than_it_is_told() {
+async fn a_paced_warm_up_reads_small_batches_no_faster_than_its_pace() {
     let store = MemoryBackend::new();
     over_memory(&store).await.set_many(keys(500).into_iter().map(|key| (key, String::new()))).await.unwrap();
     let cache = over_memory(&store).await;
-    let begun = tokio::time::Instant::now();
+    let start = tokio::time::Instant::now();
     assert_eq!(cache.warm_paced(&keys(500), NonZeroU32::new(500).unwrap()).await.unwrap(), 500);
     assert_eq!(cache.stats().backend.reads, 10);
-    let took = begun.elapsed();
+    let took = start.elapsed();
     assert!((900..1000).contains(&took.as_millis()), "nine pauses between ten batches: {took:?}");
     assert_eq!(cache.stats().local.size, 500);
 }
@@ -137,7 +137,7 @@ mod live {
         let items = super::keys(200).into_iter().map(|key| (key, "v".to_owned()));
         cache.set_many(items).await.unwrap();
         let exported = cache.hot_keys(150);
-        // Everybody is told of it, and nothing of this database is lost.
+        // Everybody is notified, and nothing of this database is lost.
         let flushes = cache.stats().coherence.flushes;
         server.command(&["SWAPDB", "0", "1"]);
         server.command(&["FLUSHDB"]);

@@ -35,7 +35,7 @@ pub(crate) struct Floor {
 
 /// Which tier answered, as far as that is known from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Answer {
+pub(crate) enum ServedBy {
     Local,
     Remote,
     Either,
@@ -133,8 +133,8 @@ impl Checker {
     }
 
     /// Judges the answer of a read.
-    pub(crate) fn read(&self, span: Span, key: &str, floor: Floor, value: Option<&str>, answer: Answer) {
-        self.seen().hits += usize::from(answer == Answer::Local);
+    pub(crate) fn read(&self, span: Span, key: &str, floor: Floor, value: Option<&str>, answer: ServedBy) {
+        self.seen().hits += usize::from(answer == ServedBy::Local);
         if let Some(value) = value {
             self.row_read(span, key, floor, value, None);
         }
@@ -169,16 +169,16 @@ impl Checker {
         index: usize,
         version: &Version,
         floor: Floor,
-        answer: Answer,
+        answer: ServedBy,
     ) -> Result<(), (&'static str, String)> {
         if index < floor.index {
             let promise = if floor.written { "read your writes" } else { "monotonic reads" };
             return Err((promise, format!("version {index}, but version {} was seen before", floor.index)));
         }
         let bound = match answer {
-            Answer::Local => self.max_staleness,
+            ServedBy::Local => self.max_staleness,
             // A read may join one that was sent before it, but not one that is older than the bound.
-            Answer::Remote | Answer::Either => self.max_staleness.max(self.op_timeout),
+            ServedBy::Remote | ServedBy::Either => self.max_staleness.max(self.op_timeout),
         };
         let overwritten = history[index + 1..].iter().filter_map(|next| next.acknowledged).min();
         if let Some(overwritten) = overwritten
@@ -187,15 +187,15 @@ impl Checker {
             let stale = span.start - overwritten;
             return Err(("bounded staleness", format!("version {index} is stale since {stale:?}, bound {bound:?}")));
         }
-        if answer == Answer::Local && version.is_expired(span.start) {
+        if answer == ServedBy::Local && version.is_expired(span.start) {
             let promise = "time to live";
             return Err((promise, format!("version {index} expired at {:?}", version.expires.unwrap_or_default())));
         }
         Ok(())
     }
 
-    /// Judges the row that a read of a key with an origin returned. One that loads may have waited for a loader of somebody
-    /// else for so long.
+    /// Judges the row that a read of a key with an origin returned. One that loads may have waited for a loader of
+    /// somebody else for so long.
     pub(crate) fn row_read(&self, span: Span, key: &str, floor: Floor, value: &str, loader: Option<Duration>) {
         let Some(row) = row_in(value) else { return };
         let bound = self.max_staleness.max(self.op_timeout) + loader.unwrap_or_default();

@@ -43,7 +43,7 @@ impl Party {
     /// Writes the next row, and then what follows it.
     async fn write_row(&mut self, key: &str, following: Following) {
         let checker = Arc::clone(&self.checker);
-        let _turn = checker.origin.turn(key).await;
+        let _permit = checker.origin.acquire(key).await;
         let row = checker.origin.write(key);
         let cache = self.cache.clone();
         let deletes = following == Following::OwnDeletions && self.rng.bool();

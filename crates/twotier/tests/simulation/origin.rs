@@ -22,8 +22,8 @@ use crate::{
 pub(crate) enum Following {
     /// The new row is set under its key, which is never removed. Every cache loads.
     Sets,
-    /// Sets and deletions. Of each key only the cache that writes it loads it: what somebody else loads after a deletion
-    /// is for a lease at the server to order. In return the server may evict and flush.
+    /// Sets and deletions. Of each key only the cache that writes it loads it: what somebody else loads after a
+    /// deletion is for a lease at the server to order. In return the server may evict and flush.
     OwnDeletions,
 }
 
@@ -42,7 +42,7 @@ struct State {
 #[derive(Default)]
 struct Rows {
     /// Whoever writes the row does it alone, until the write of the key has ended too.
-    turn: Arc<tokio::sync::Mutex<()>>,
+    permit: Arc<tokio::sync::Mutex<()>>,
     /// The writes that followed the rows from the second on, as far as they have ended. There always is a first row.
     followed: Vec<Option<Tried>>,
 }
@@ -65,9 +65,9 @@ impl Origin {
     }
 
     /// Waits for the right to write a row and its key.
-    pub(crate) async fn turn(&self, key: &str) -> OwnedMutexGuard<()> {
-        let turn = Arc::clone(&self.state().keys.entry(key.to_owned()).or_default().turn);
-        turn.lock_owned().await
+    pub(crate) async fn acquire(&self, key: &str) -> OwnedMutexGuard<()> {
+        let permit = Arc::clone(&self.state().keys.entry(key.to_owned()).or_default().permit);
+        permit.lock_owned().await
     }
 
     /// Writes the next row.
@@ -136,7 +136,8 @@ impl Origin {
             ));
         }
         let complete = rows.acknowledged().next_back().map_or(1, |(row, _)| row);
-        // A loader may be ahead of the key: until the write that follows the row has ended, the key may go on holding less.
+        // A loader may be ahead of the key: until the write that follows the row has ended, the key may go on holding
+        // less.
         let seen = if loads { row.min(complete) } else { row };
         let floor = state.floors.entry((span.cache, key.to_owned())).or_default();
         *floor = (*floor).max(seen);

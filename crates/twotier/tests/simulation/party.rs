@@ -9,13 +9,13 @@ use twotier::{Cache, Error, SetOptions, Tier};
 use twotier_testkit::history::WriteOutcome;
 
 use crate::{
-    checker::{Answer, Checker, Floor, Span},
+    checker::{Checker, Floor, ServedBy, Span},
     scenario::{Scenario, key, pick},
     writes::Tried,
 };
 
-/// Longer than any call may take that has no deadline of its own: loads, whose leaders change, `clear`, and batches, whose
-/// deadline is one of progress.
+/// Longer than any call may take that has no deadline of its own: loads, whose leaders change, `clear`, and batches,
+/// whose deadline is one of progress.
 pub(crate) const LONG: Duration = Duration::from_secs(60);
 /// What timers round up.
 const TICK: Duration = Duration::from_millis(2);
@@ -84,13 +84,13 @@ impl Party {
 
     pub(crate) async fn get(&mut self, key: &str) {
         let floor = self.checker.floor(self.number, key);
-        let mut answer = Answer::Remote;
+        let mut answer = ServedBy::Remote;
         let cache = self.cache.clone();
         let call = async {
             let mut get = Box::pin(cache.get(key));
             // Only the local tier answers at once.
             if let std::task::Poll::Ready(result) = poll!(&mut get) {
-                answer = Answer::Local;
+                answer = ServedBy::Local;
                 return result;
             }
             get.await
@@ -106,15 +106,15 @@ impl Party {
         let cache = self.cache.clone();
         let ended = self.call(format!("lookup {key}"), self.deadline(), cache.lookup(key)).await;
         if let Some((span, Ok(found))) = ended {
-            let answer = if found.tier == Tier::Local { Answer::Local } else { Answer::Remote };
+            let answer = if found.tier == Tier::Local { ServedBy::Local } else { ServedBy::Remote };
             // A hit that came in while this call looked again was looked up at its start too, as nothing was awaited.
-            let answer = if answer == Answer::Local && span.start != span.end { Answer::Either } else { answer };
+            let answer = if answer == ServedBy::Local && span.start != span.end { ServedBy::Either } else { answer };
             self.checker.read(span, key, floor, found.value.as_deref().map(String::as_str), answer);
             let longest = match found.value {
                 Some(_) => self.scenario.local_ttl,
                 None => self.scenario.negative_ttl.unwrap_or_default(),
             };
-            if answer == Answer::Local && found.age >= longest {
+            if answer == ServedBy::Local && found.age >= longest {
                 self.checker.violation("local time to live", format!("{key} was a hit at the age of {:?}", found.age));
             }
         }
@@ -127,7 +127,7 @@ impl Party {
         let ended = self.call(format!("get_many {keys:?}"), LONG, cache.get_many(&keys)).await;
         if let Some((span, Ok(values))) = ended {
             for ((key, floor), value) in keys.iter().zip(floors).zip(values) {
-                self.checker.read(span, key, floor, value.as_deref().map(String::as_str), Answer::Either);
+                self.checker.read(span, key, floor, value.as_deref().map(String::as_str), ServedBy::Either);
             }
         }
     }
@@ -166,7 +166,7 @@ impl Party {
         if let Some((span, Ok(_written))) = ended {
             // What it was shown is a read like any other.
             if let Some(held) = seen {
-                self.checker.read(span, key, floor, held.as_deref(), Answer::Remote);
+                self.checker.read(span, key, floor, held.as_deref(), ServedBy::Remote);
             }
             self.checker.wrote(span, key, &value);
         }
@@ -242,7 +242,7 @@ impl Party {
             if self.checker.is_loaded(&value) {
                 return;
             }
-            self.checker.read(span, key, floor, Some(&value), Answer::Either);
+            self.checker.read(span, key, floor, Some(&value), ServedBy::Either);
         }
     }
 

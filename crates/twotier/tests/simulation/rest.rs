@@ -71,7 +71,8 @@ async fn judge_key(cache: &Cache<String>, number: usize, key: &str, checker: &Ch
     if checker.history(key).last().is_some_and(|version| version.expires.is_some()) {
         return;
     }
-    // The first read may have been what told the server that the key expired, and the report of that comes after it.
+    // The first read may have been what made the server notice that the key expired, and the report of that comes after
+    // it.
     if let Err(error) = cache.get(key).await {
         checker.violation("at rest", format!("cache {number} cannot read {key} again: {error}"));
     }

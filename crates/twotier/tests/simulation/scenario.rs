@@ -20,7 +20,8 @@ pub(crate) enum Family {
     SmallBound,
     /// Several writing parties for each key.
     ManyWriters,
-    /// A server so far away that there are always reports on their way when a link hangs, and much to be seen just then.
+    /// A server so far away that there are always reports on their way when a link hangs, and much to be seen just
+    /// then.
     Distant,
     /// What was sent over a connection that was given up arrives once the next one is in use.
     LateDelivery,

@@ -59,7 +59,8 @@ impl Writes {
             }
         }
         for write in &*tried {
-            // Of a value that was written more than once nobody knows which write made a version; a row may have been loaded.
+            // Of a value that was written more than once nobody knows which write made a version; a row may have been
+            // loaded.
             let Some(value) = write.value.as_deref() else { continue };
             if times[&(write.key.as_str(), value)] > 1 || row_in(value).is_some() {
                 continue;

@@ -12,7 +12,7 @@ use std::{
 use twotier::{Cache, RedisBackend, RedisConfig};
 use twotier_testkit::{
     Proxy, RedisServer,
-    history::{History, Moment},
+    history::{History, HistoryTime},
 };
 
 use crate::{
@@ -24,8 +24,8 @@ use crate::{
 /// All keys: those that are only cached come first, then those whose rows are in the origin.
 pub(crate) const KEYS: usize = CACHED_KEYS + ROW_KEYS;
 pub(crate) const CACHED_KEYS: usize = 64;
-/// How many keys have an origin, each read through every cache, but written and loaded through one alone: what others load
-/// after a deletion is for a lease at the server to order.
+/// How many keys have an origin, each read through every cache, but written and loaded through one alone: what others
+/// load after a deletion is for a lease at the server to order.
 pub(crate) const ROW_KEYS: usize = 16;
 const NAMESPACE: &str = "t";
 /// How many keys the foreign clients write, the last of those that are only cached.
@@ -84,7 +84,7 @@ pub(crate) struct Instance {
     /// Every write through this cache that had failed by this moment has taken effect or never will.
     pub(crate) settled: AtomicU64,
     /// Faults that were healed and after which nothing has succeeded yet.
-    pub(crate) healed: Mutex<Vec<(Moment, Fault)>>,
+    pub(crate) healed: Mutex<Vec<(HistoryTime, Fault)>>,
     pub(crate) always_split: Option<usize>,
     /// Whether a known absence may be forgotten between two calls.
     pub(crate) forgets_absences: bool,
@@ -194,7 +194,7 @@ impl Instance {
         Self { proxy, cache, settled: AtomicU64::new(0), healed: Mutex::default(), always_split, forgets_absences }
     }
 
-    pub(crate) fn settled(&self) -> Moment {
-        Moment::from_nanos(self.settled.load(SeqCst))
+    pub(crate) fn settled(&self) -> HistoryTime {
+        HistoryTime::from_nanos(self.settled.load(SeqCst))
     }
 }

@@ -2,11 +2,12 @@
 //!
 //! Two groups of caches run at once, each with a server of its own, through a proxy for each cache:
 //!
-//! - the *lossy* one, whose server keeps nothing on disk: it is also flushed, made to evict, and killed with what it holds;
+//! - the *lossy* one, whose server keeps nothing on disk: it is also flushed, made to evict, and killed with what it
+//!   holds;
 //! - the *durable* one, whose server writes every command to disk before it answers: nothing acknowledged may be lost.
 //!
-//! Each of 64 keys has one writing party: one of the caches, or a foreign client. Another 16 keys have an origin in memory,
-//! whose rows are written before their keys and loaded slowly. Every read is checked against the rules
+//! Each of 64 keys has one writing party: one of the caches, or a foreign client. Another 16 keys have an origin in
+//! memory, whose rows are written before their keys and loaded slowly. Every read is checked against the rules
 //! of [`twotier_testkit::history`]. Faults come from a script that the seed decides.
 //!
 //! `cargo xtask stress` runs this for longer and in release. Environment: `TWOTIER_TEST_STRESS_SECONDS` (of load),

@@ -62,7 +62,7 @@ pub(crate) async fn local(group: Arc<Group>, instance: usize) {
         for key in 0..KEYS {
             let reading = recorder.begin_read(key);
             operations += 1;
-            // Nothing is a miss or a known absence: not to be told apart.
+            // Nothing is a miss or a known absence: not to be distinguished.
             if let Some(value) = cache.get_if_local(&group.keys[key]) {
                 recorder.end_read("get_if_local", reading, Some(value.version), true);
             }

@@ -1,4 +1,4 @@
-//! What is stored: a version, told from a twin that was written at the same time, behind padding.
+//! What is stored: a version, distinguished from a twin that was written at the same time, behind padding.
 
 use bytes::Bytes;
 use twotier::{Codec, CodecError};

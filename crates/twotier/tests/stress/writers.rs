@@ -15,7 +15,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 use twotier::{Cache, Error};
-use twotier_testkit::history::{Broken, Change, Moment, Recorder, Violation, WriteOutcome, Writing};
+use twotier_testkit::history::{Broken, Change, HistoryTime, Recorder, Violation, WriteOutcome, Writing};
 
 use crate::{group::Group, value::Value};
 
@@ -49,12 +49,12 @@ struct Writer {
     keys: Vec<usize>,
     recorder: Recorder,
     random: fastrand::Rng,
-    /// When a write through another cache failed that may have been executed, by key, and through which cache. That one's
-    /// next link ends it, not ours: the key is not written again before.
-    rivalled: HashMap<usize, (Moment, usize)>,
-    /// When the last write through our cache failed that may have been executed, by key. Our next link ends it: no rival
-    /// writes the key before.
-    unknown: HashMap<usize, Moment>,
+    /// When a write through another cache failed that may have been executed, by key, and through which cache. That
+    /// one's next link ends it, not ours: the key is not written again before.
+    rivalled: HashMap<usize, (HistoryTime, usize)>,
+    /// When the last write through our cache failed that may have been executed, by key. Our next link ends it: no
+    /// rival writes the key before.
+    unknown: HashMap<usize, HistoryTime>,
     done: Done,
 }
 
@@ -182,8 +182,8 @@ impl Writer {
         }
     }
 
-    /// Writes one version twice at once, as two values, the second through this cache or a rival. Which of them stays is
-    /// up to the server, but it is one: reads that begin when every report has arrived must agree.
+    /// Writes one version twice at once, as two values, the second through this cache or a rival. Which of them stays
+    /// is up to the server, but it is one: reads that begin when every report has arrived must agree.
     async fn twins(&mut self, key: usize, rival: Option<usize>) {
         let (writing, value) = self.begin(key, Change::Value);
         let name = self.group.keys[key].clone();

@@ -11,8 +11,8 @@ use super::{
     read::{self, BatchRead, BatchReply, ReadResult},
 };
 
-/// The most keys in one part. The parts of a call go together; a larger one would be answered later and hold up whatever is
-/// read over the connection at the same time.
+/// The most keys in one part. The parts of a call go together; a larger one would be answered later and hold up
+/// whatever is read over the connection at the same time.
 const PART: usize = 128;
 /// The most bytes that one part is expected to bring.
 const PART_BYTES: usize = 1024 * 1024;

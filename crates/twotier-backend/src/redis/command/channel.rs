@@ -2,9 +2,9 @@
 
 use twotier_core::Namespace;
 
-/// What a message says.
+/// The content of a message.
 pub(in crate::redis) enum Message<'m> {
-    /// We said it ourselves, of these keys.
+    /// Published by ourselves, about these keys.
     Own(Vec<&'m [u8]>),
     /// These keys changed.
     Keys(Vec<&'m [u8]>),
@@ -14,8 +14,8 @@ pub(in crate::redis) enum Message<'m> {
 
 /// A channel and our own name on it.
 ///
-/// Each write is one transaction of the write and a `PUBLISH`, so messages come in the order of the writes. We hear our
-/// own messages too, and know them by the name: the cache keeps track of its own writes.
+/// Each write is one transaction of the write and a `PUBLISH`, so messages come in the order of the writes. We receive
+/// our own messages too, and know them by the name: the cache keeps track of its own writes.
 pub(in crate::redis) struct Channel {
     name: Vec<u8>,
     /// Random, chosen anew for each connection: what an older connection of ours still had under way is foreign to this
@@ -23,7 +23,7 @@ pub(in crate::redis) struct Channel {
     sender: [u8; 16],
 }
 
-/// Says that keys follow.
+/// Announces that keys follow.
 const KEYS: u8 = b'k';
 
 impl Channel {
@@ -47,7 +47,7 @@ impl Channel {
         message
     }
 
-    /// Reads a message. What is not one is taken as "everything": whoever wrote it meant to say something.
+    /// Reads a message. What is not one is taken as "everything": whoever wrote it meant to report something.
     pub(in crate::redis) fn read<'m>(&self, message: &'m [u8]) -> Message<'m> {
         let Some((sender, rest)) = message.split_first_chunk::<16>() else { return Message::Everything };
         let Some(keys) = split(rest) else { return Message::Everything };

@@ -21,8 +21,8 @@ use super::{
 };
 
 /// While no more reads than this are in flight each goes by itself. Together they would take less processor time, but
-/// client and server would take turns instead of working at once: eight readers get up to a third less that way, in halves
-/// too.
+/// client and server would take turns instead of working at once: eight readers get up to a third less that way, in
+/// halves too.
 const ALONE: usize = 8;
 /// The most keys in one batch. Twice as many save nothing more that can be measured, and half as many cost nothing.
 const BATCH: usize = 128;
@@ -33,14 +33,15 @@ const BYTES: usize = 1024 * 1024;
 
 /// The reads in flight on one link.
 ///
-/// The first read that is not sent by itself opens a batch and hands it to a task; the task lets everybody who is ready to
-/// run go first, once, and sends what has gathered by then. There is no timer: a batch is as large as the load makes it.
+/// The first read that is not sent by itself opens a batch and hands it to a task; the task lets everybody who is ready
+/// to run go first, once, and sends what has gathered by then. There is no timer: a batch is as large as the load makes
+/// it.
 ///
 /// A batch that has half of all the keys in flight is sent at once: the server works on it while the other half is put
 /// together here, and the other way round. All of them in one batch would have the two take turns.
 ///
-/// The batch belongs to the task and not to the read that opened it, so whoever waits may go away at any point, and nobody
-/// else notices.
+/// The batch belongs to the task and not to the read that opened it, so whoever waits may go away at any point, and
+/// nobody else notices.
 pub(super) struct Coalescer {
     state: Mutex<State>,
     /// The user may not run `MGET`: every read goes by itself.
@@ -54,8 +55,8 @@ struct State {
     in_flight: usize,
     /// The batch that still takes keys.
     open: Option<Arc<Batch>>,
-    /// When the last batch was sent, more was in flight than goes alone: so it will be again. Without this the first reads
-    /// after each batch, when little is in flight, would go by themselves every time.
+    /// When the last batch was sent, more was in flight than goes alone: so it will be again. Without this the first
+    /// reads after each batch, when little is in flight, would go by themselves every time.
     busy: bool,
 }
 
@@ -91,8 +92,8 @@ impl Coalescer {
         let opened = state.open.is_none();
         let half = (state.in_flight / 2).clamp(LEAST, BATCH);
         let batch = Arc::clone(state.open.get_or_insert_with(|| Arc::new(Batch::new(half))));
-        let seats = batch.seat(key, reply);
-        let full = seats >= connections.sizes().keys_within(BYTES, half);
+        let slots = batch.add(key, reply);
+        let full = slots >= connections.sizes().keys_within(BYTES, half);
         if full {
             state.open = None;
         }
@@ -144,7 +145,8 @@ impl Lone {
 
     fn answer(&mut self, result: ReadResult) {
         if let Some(reply) = self.reply.take() {
-            // Counted as ended before anybody acts on the result: whoever reads next in step with this one goes alone too.
+            // Counted as ended before anybody acts on the result: whoever reads next in step with this one goes alone
+            // too.
             drop(Counted { connections: &self.connections, keys: 1 });
             hand_over(reply, result);
         }
@@ -176,8 +178,8 @@ impl Batch {
     }
 
     /// Takes a key into a batch that is open, and returns how many there are. An open batch was not sent: it is closed
-    /// first, under the lock that whoever takes a seat holds.
-    fn seat(&self, key: &[u8], reply: GetReply) -> usize {
+    /// first, under the lock that whoever takes a slot holds.
+    fn add(&self, key: &[u8], reply: GetReply) -> usize {
         let mut gathered = self.gathered.lock();
         if let Some(read) = &mut gathered.read {
             read.add(key);
@@ -242,8 +244,8 @@ impl Drop for BatchSender {
     }
 }
 
-/// Those who wait for the results of a batch that is being sent. Dropped early, by a panic or by the end of the runtime, it
-/// is an error for everyone who still waits.
+/// Those who wait for the results of a batch that is being sent. Dropped early, by a panic or by the end of the
+/// runtime, it is an error for everyone who still waits.
 struct Waiting<'c> {
     connections: &'c Connections,
     replies: Vec<Option<GetReply>>,

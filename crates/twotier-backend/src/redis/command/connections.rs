@@ -14,8 +14,8 @@ use super::{channel::Channel, coalesce::Coalescer, order::WriteOrder, sizes::Siz
 
 /// The connections of a link. They are made together and end together.
 ///
-/// - The *tracked* one is where changes are reported. It carries heartbeats and, where the server reports every write but
-///   those of the connection itself, small writes.
+/// - The *tracked* one is where changes are reported. It carries heartbeats and, where the server reports every write
+///   but those of the connection itself, small writes.
 /// - The *data* one carries everything else, so that reports and heartbeats do not wait behind it.
 ///
 /// Where nothing is reported one connection is both.
@@ -40,7 +40,7 @@ pub(in crate::redis) enum Reporting {
     None,
     /// The server pushes every change, in the order of its execution.
     Broadcast,
-    /// Writers say so on a channel: so do we, with each write.
+    /// Writers publish their writes on a channel: so do we, with each write.
     Channel(Arc<Channel>),
 }
 
@@ -81,8 +81,8 @@ impl Connections {
 
     /// The connection for reads: the data connection, unless a large write occupies it.
     ///
-    /// A read over either needs no order with reports: only the registered ticket of its key keeps it, a report kills the
-    /// ticket whichever comes first, and while an own write is pending nothing is kept.
+    /// A read over either needs no order with reports: only the registered ticket of its key keeps it, a report kills
+    /// the ticket whichever comes first, and while an own write is pending nothing is kept.
     pub(super) fn reading(&self) -> &Connection {
         match self.0.reporting {
             Reporting::Broadcast if self.0.large_writes.load(Ordering::Relaxed) > 0 => &self.0.tracked,

@@ -14,8 +14,8 @@ use super::inline::Inline;
 /// The most futures that are kept for later reads.
 const IDLE: usize = 32;
 
-/// Futures that take one job after the other: what a read over a connection needs is more than a kilobyte, which allocators
-/// do not keep at hand, least of all from one thread to another.
+/// Futures that take one job after the other: what a read over a connection needs is more than a kilobyte, which
+/// allocators do not keep at hand, least of all from one thread to another.
 ///
 /// They run where they are woken, see [`Inline`], and end with this.
 pub(super) struct Lanes<J>(Arc<Mutex<State<J>>>);

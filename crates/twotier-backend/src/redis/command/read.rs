@@ -1,7 +1,7 @@
 //! The reads: value and remaining time to live, from one round trip.
 //!
-//! Values come first and the times after them: a reply too many or too few before a value makes one of these replies the
-//! wrong shape, which ends the connection before the value is returned.
+//! Values come first and the times after them: a reply too many or too few before a value makes one of these replies
+//! the wrong shape, which ends the connection before the value is returned.
 
 use bytes::Bytes;
 use redis::{Arg, Cmd, Pipeline, Value};
@@ -25,9 +25,9 @@ pub(super) type ReadResult = BackendResult<Option<Stored>>;
 /// Where the server reports every write, one between the two is reported, and the reader keeps nothing; otherwise the
 /// two are one transaction.
 pub(super) async fn get(connections: &Connections, key: &[u8]) -> ReadResult {
-    let mut question = Pipeline::with_capacity(5);
+    let mut pipeline = Pipeline::with_capacity(5);
     let names = |index| if index == 0 { "GET" } else { "PTTL" };
-    let mut replies = ask(connections, &mut question, 2, names, |commands| {
+    let mut replies = ask(connections, &mut pipeline, 2, names, |commands| {
         commands.add_command(of_key("GET", key)).add_command(of_key("PTTL", key));
     })
     .await?;
@@ -107,8 +107,8 @@ impl BatchRead {
 
     /// Sends it, once, in one round trip.
     ///
-    /// `MGET` answers nil for a key of another type too: when its `PTTL` says that it exists, or did a moment ago, `GET`
-    /// tells. And a user may be allowed `GET` where `MGET` is refused.
+    /// `MGET` answers nil for a key of another type too: when its `PTTL` says that it exists, or did a moment ago,
+    /// `GET` tells. And a user may be allowed `GET` where `MGET` is refused.
     pub(super) async fn ask(&mut self, connections: &Connections) -> BatchReply {
         match self.replies(connections).await {
             Ok((values, mut replies)) => {

@@ -1,4 +1,4 @@
-//! The writes: how each operation is said in Redis, and how its replies are read.
+//! The writes: the commands of each operation, and how its replies are read.
 
 use std::{future::poll_fn, pin::pin, task::Poll, time::Duration};
 
@@ -59,7 +59,7 @@ impl Change {
             }
     }
 
-    fn say(&self, commands: &mut Pipeline) {
+    fn encode(&self, commands: &mut Pipeline) {
         let key = &self.key[..];
         match &self.action {
             Action::Set { value, ttl } => {
@@ -107,7 +107,8 @@ impl Change {
     }
 }
 
-/// Replaces a value if it still is the expected one: [scripts are executed atomically](https://redis.io/docs/latest/develop/programmability/).
+/// Replaces a value if it still is the expected one:
+/// [scripts are executed atomically](https://redis.io/docs/latest/develop/programmability/).
 ///
 /// The script is sent each time: it is shorter than the round trip that a server without it would cost.
 const REPLACE: &str = "local held = redis.call('GET', KEYS[1]) \
@@ -190,8 +191,8 @@ impl Later {
     }
 }
 
-/// Accepts parts, to be sent by a task one after the other when it is their turn. What is not sent yet when nobody waits
-/// for it any more is never sent.
+/// Accepts parts, to be sent by a task one after the other when it is their turn. What is not sent yet when nobody
+/// waits for it any more is never sent.
 fn later(connections: &Connections, parts: Vec<Vec<Change>>) -> Later {
     if parts.is_empty() {
         return Later(None);
@@ -239,13 +240,13 @@ fn is_large(part: &[Change]) -> bool {
     part.iter().any(|change| change.bytes() >= LARGE)
 }
 
-/// Sends changes over a connection. Where writers notify each other of their writes, the notice is part of one transaction
-/// with them, so that messages come in the order of the writes.
+/// Sends changes over a connection. Where writers notify each other of their writes, the notice is part of one
+/// transaction with them, so that messages come in the order of the writes.
 async fn dispatch(connections: &Connections, over: &Connection, part: &[Change]) -> Vec<BackendResult<bool>> {
     let mut commands = Pipeline::with_capacity(part.len() + 3);
     let replies = if let Reporting::Channel(channel) = connections.reporting() {
         transaction::begin(&mut commands);
-        part.iter().for_each(|change| change.say(&mut commands));
+        part.iter().for_each(|change| change.encode(&mut commands));
         commands.cmd("PUBLISH").arg(channel.name()).arg(channel.keys(part.iter().map(|change| &change.key[..])));
         commands.cmd("EXEC");
         let asked = over.ask(&commands, part.len() + 3).await;
@@ -253,7 +254,7 @@ async fn dispatch(connections: &Connections, over: &Connection, part: &[Change])
             transaction::end(&mut replies, part.len() + 1, |index| part.get(index).map_or("PUBLISH", Change::command))
         })
     } else {
-        part.iter().for_each(|change| change.say(&mut commands));
+        part.iter().for_each(|change| change.encode(&mut commands));
         over.ask(&commands, part.len()).await
     };
     match replies {

@@ -14,7 +14,7 @@ const FLAPPING: Duration = Duration::from_secs(10);
 pub(super) struct Journal {
     namespace: String,
     /// Whether an attempt has ended, so that whoever asked for the link first knows how.
-    begun: bool,
+    started: bool,
     /// When a loss was last logged.
     lost_at: Option<Instant>,
     /// How many losses were not logged since.
@@ -27,7 +27,7 @@ impl Journal {
     pub(super) fn new(namespace: Option<Namespace>) -> Self {
         // Operations without a cache have no namespace.
         let namespace = namespace.map_or_else(|| "-".to_owned(), |namespace| namespace.to_string());
-        Self { namespace, begun: false, lost_at: None, unlogged: 0, outage: None }
+        Self { namespace, started: false, lost_at: None, unlogged: 0, outage: None }
     }
 
     pub(super) fn up(&mut self, mode: Coherence, fenced: bool) {
@@ -37,7 +37,7 @@ impl Journal {
         } else {
             tracing::debug!(%namespace, coherence = %mode, fenced, "link up");
         }
-        self.begun = true;
+        self.started = true;
     }
 
     pub(super) fn lost(&mut self, cause: &BackendError) {
@@ -53,10 +53,10 @@ impl Journal {
     /// An attempt failed. The first one ever is an error to whoever asked for the link.
     pub(super) fn still_down(&mut self, cause: &BackendError) {
         let now = Instant::now();
-        let said = self.outage.is_some_and(|last| now - last < STILL);
-        if said || !self.begun {
+        let logged = self.outage.is_some_and(|last| now - last < STILL);
+        if logged || !self.started {
             tracing::debug!(namespace = %self.namespace, %cause, "no link");
-            self.begun = true;
+            self.started = true;
             self.outage.get_or_insert(now);
             return;
         }

@@ -29,8 +29,8 @@ impl Canary {
         &self.key
     }
 
-    /// Takes the report if it is that of a canary: of this one, or of another link, which concerns nobody else. Called in
-    /// the connection's reader.
+    /// Takes the report if it is that of a canary: of this one, or of another link, which concerns nobody else. Called
+    /// in the connection's reader.
     pub(super) fn matches(&self, key: &[u8]) -> bool {
         if key == self.key {
             self.seen.send_if_modified(|seen| seen.replace(Instant::now()).is_none());

@@ -5,11 +5,11 @@ use parking_lot::Mutex;
 /// The most earlier links that are remembered: each is of another server, so there are never many.
 const MOST: usize = 32;
 
-/// The connections of earlier links of a handle, which may still have writes under way to their servers: in the network, in
-/// a proxy, in the server's own socket.
+/// The connections of earlier links of a handle, which may still have writes under way to their servers: in the
+/// network, in a proxy, in the server's own socket.
 ///
-/// The next link to the same server ends them there before it is used. A link to another one leaves them alone: its numbers
-/// are those of strangers.
+/// The next link to the same server ends them there before it is used. A link to another one leaves them alone: its
+/// numbers are those of strangers.
 #[derive(Debug, Default)]
 pub(in crate::redis) struct Fences(Mutex<Vec<Earlier>>);
 
@@ -44,8 +44,8 @@ impl Fences {
             .retain(|earlier| earlier.run_id.as_deref() != run_id || !earlier.ids.iter().all(|id| ids.contains(id)));
     }
 
-    /// Returns whether every earlier link to this server is known to have ended there. Of one to a server that cannot be
-    /// identified nobody knows.
+    /// Returns whether every earlier link to this server is known to have ended there. Of one to a server that cannot
+    /// be identified nobody knows.
     pub(super) fn is_clear(&self, run_id: Option<&str>) -> bool {
         let other =
             |earlier: &Earlier| earlier.run_id.is_some() && run_id.is_some() && earlier.run_id.as_deref() != run_id;

@@ -1,7 +1,7 @@
 //! Making a link: from the socket to the proof that changes are reported on it.
 //!
-//! Three round trips beside those of TCP and TLS: greetings; tracking and what is needed of the server; the proof. Each is
-//! one pipeline on both connections at the same time.
+//! Three round trips beside those of TCP and TLS: greetings; tracking and what is needed of the server; the proof. Each
+//! is one pipeline on both connections at the same time.
 
 use std::{sync::Arc, time::Duration};
 
@@ -205,8 +205,8 @@ enum Tracking {
     Refused(BackendError),
 }
 
-/// Asks the server to report every change under the prefix, except those made on this connection, and asks it whether it
-/// understood; or subscribes to the channel.
+/// Asks the server to report every change under the prefix, except those made on this connection, and asks it whether
+/// it understood; or subscribes to the channel.
 async fn begin_reports(tracked: &Connection, watch: &Watch, channel: &Channel) -> BackendResult<TrackingStart> {
     let mut commands = Pipeline::new();
     commands.cmd("INFO").arg("server");
@@ -317,7 +317,7 @@ fn may_write(replies: &mut Reply, namespace: &Namespace) -> BackendResult<Option
     }
 }
 
-/// Says what a user lacks.
+/// Describes what a user lacks.
 fn with_cure(cause: BackendError, command: &str, namespace: &Namespace) -> BackendError {
     if cause.code() != Some("NOPERM") {
         return cause;
@@ -385,8 +385,8 @@ struct Draft<'d> {
 }
 
 impl Draft<'_> {
-    /// Makes a change over the data connection, which is foreign to the other one, and where writers notify each other of
-    /// their writes announces it. Returns why it could not be made for the moment.
+    /// Makes a change over the data connection, which is foreign to the other one, and where writers notify each other
+    /// of their writes announces it. Returns why it could not be made for the moment.
     async fn probe(&self, channel: Option<&Channel>) -> BackendResult<Option<BackendError>> {
         let mut commands = Pipeline::new();
         let mut count = add_write(&mut commands, self.canary);
@@ -404,9 +404,9 @@ impl Draft<'_> {
         Ok(no_room)
     }
 
-    /// Waits for the report of that change over the tracked connection: it proves that changes are reported, and that both
-    /// connections end at one server. Returns when it came, `None` where no change could be made and the server says that
-    /// it is one.
+    /// Waits for the report of that change over the tracked connection: it proves that changes are reported, and that
+    /// both connections end at one server. Returns when it came, `None` where no change could be made and the server
+    /// says that it is one.
     async fn seen(
         &self,
         no_room: Option<BackendError>,

@@ -160,13 +160,13 @@ mod tests {
     fn the_canary_in_a_message_of_our_own_is_seen_and_other_messages_of_our_own_are_passed_over() {
         let canary = Arc::new(Canary::new(&Namespace::new("n").unwrap()));
         let (handler, seen) = handler(&canary);
-        let say = |keys: [&[u8]; 1]| PushInfo {
+        let invalidation = |keys: [&[u8]; 1]| PushInfo {
             kind: PushKind::Message,
             data: vec![bulk("channel"), Value::BulkString(handler.channel.keys(keys))],
         };
-        handler.apply(&say([b"n:own"]));
+        handler.apply(&invalidation([b"n:own"]));
         assert!(canary.seen().is_none());
-        handler.apply(&say([canary.key()]));
+        handler.apply(&invalidation([canary.key()]));
         assert!(canary.seen().is_some() && seen.0.lock().unwrap().is_empty());
     }
 

@@ -81,8 +81,8 @@ impl Hello {
 }
 
 impl Connection {
-    /// Dials, authenticates, and asks for RESP3. What is pushed goes to `pushed`, inside the connection's reader. A larger
-    /// value than this is not read into memory: an error is in its place.
+    /// Dials, authenticates, and asks for RESP3. What is pushed goes to `pushed`, inside the connection's reader. A
+    /// larger value than this is not read into memory: an error is in its place.
     pub(in crate::redis) async fn open(
         target: &Target,
         progress: &Arc<Progress>,
@@ -98,8 +98,8 @@ impl Connection {
             Watched::new(stream, Arc::clone(&traffic), Arc::clone(&loss), Arc::clone(&greeting), max_value_bytes);
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(None)
-            // An operation ends at its reply or at the loss of the connection, which the heartbeat declares; the deadline
-            // of a call is its caller's.
+            // An operation ends at its reply or at the loss of the connection, which the heartbeat declares; the
+            // deadline of a call is its caller's.
             .set_response_timeout(None)
             .set_pipeline_buffer_size(QUEUE)
             .set_push_sender(move |push| {
@@ -150,8 +150,8 @@ impl Connection {
         self.0.traffic.progress().last().elapsed() >= time
     }
 
-    /// Waits for an answer for as long as there are signs of life, in either direction: dead is a connection without any
-    /// for so long.
+    /// Waits for an answer for as long as there are signs of life, in either direction: dead is a connection without
+    /// any for so long.
     pub(in crate::redis) async fn alive<T>(
         &self,
         dead_after: Duration,
@@ -163,8 +163,8 @@ impl Connection {
         })
     }
 
-    /// Sends commands together and returns their replies in order. They are queued when this is polled for the first time,
-    /// or never. Ends at the last reply or when the connection is lost.
+    /// Sends commands together and returns their replies in order. They are queued when this is polled for the first
+    /// time, or never. Ends at the last reply or when the connection is lost.
     pub(in crate::redis) async fn ask(&self, commands: &Pipeline, count: usize) -> BackendResult<Reply> {
         // Not held up by the runtime's budget for a task, which would be a first poll that queues nothing.
         unconstrained(async {
@@ -189,7 +189,8 @@ impl Connection {
         .await
     }
 
-    /// The end of the connection, as its reader returns it to those whose replies do not come. Mostly the cause is known.
+    /// The end of the connection, as its reader returns it to those whose replies do not come. Mostly the cause is
+    /// known.
     fn ended(&self, failed: &RedisError) -> BackendError {
         let cause = match failed.kind() {
             ErrorKind::Parse => error::not_resp(),
@@ -244,8 +245,8 @@ impl Connection {
         cause
     }
 
-    /// Reads a refusal. A primary that was demoted keeps its sockets and notifies nobody but those who write: `READONLY` ends
-    /// the connection.
+    /// Reads a refusal. A primary that was demoted keeps its sockets and notifies nobody but those who write:
+    /// `READONLY` ends the connection.
     pub(in crate::redis) fn refused(&self, command: &str, refused: &ServerError) -> BackendError {
         if refused.code() == "READONLY" {
             self.0.loss.declare(BackendError::new(BackendErrorKind::Unavailable, "the server is no longer a primary"));
@@ -259,8 +260,8 @@ pub(in crate::redis) fn nonce() -> String {
     format!("{:016x}", fastrand::u64(..))
 }
 
-/// Replies in the order of their commands, each of which must have the shape that its command returns: the first that has
-/// not ends the connection.
+/// Replies in the order of their commands, each of which must have the shape that its command returns: the first that
+/// has not ends the connection.
 pub(in crate::redis) struct Reply {
     connection: Connection,
     values: vec::IntoIter<Value>,

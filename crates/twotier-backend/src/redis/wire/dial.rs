@@ -17,8 +17,8 @@ use super::{error, progress::Progress, stream::Stream};
 
 /// How long an idle connection rests between two signs of life of the operating system's.
 const KEEPALIVE: Duration = Duration::from_secs(15);
-/// How much of what is written may wait to be sent. What waits in the operating system holds up whatever is written after
-/// it, and hides from us whether the peer takes anything.
+/// How much of what is written may wait to be sent. What waits in the operating system holds up whatever is written
+/// after it, and hides from us whether the peer takes anything.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const UNSENT: u32 = 128 * 1024;
 

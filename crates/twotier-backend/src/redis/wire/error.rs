@@ -22,7 +22,7 @@ const EXPLAINED: [&str; 12] = [
     "EXECABORT",
 ];
 
-/// Says that the server refused this command of ours.
+/// Reports that the server refused this command of ours.
 pub(in crate::redis) fn from_server(command: &str, error: &ServerError) -> BackendError {
     from_code(command, error.code(), error.details())
 }
@@ -32,7 +32,7 @@ pub(in crate::redis) fn out_of_step(command: &str) -> BackendError {
     BackendError::new(BackendErrorKind::Protocol, format!("unexpected reply to {command}"))
 }
 
-/// What the operating system said; its messages hold no credentials.
+/// The cause that the operating system gave; its messages hold no credentials.
 pub(super) fn from_io(error: &io::Error) -> BackendError {
     let message = match error.raw_os_error() {
         Some(code) => io::Error::from_raw_os_error(code).to_string().to_lowercase(),

@@ -75,10 +75,11 @@ impl Framing {
 
     /// Follows some bytes, and moves those that the parser gets to their beginning.
     ///
-    /// In messages of the server's it replaces what is not ASCII: they may quote what was sent, cut off anywhere, and the
-    /// parser takes no text that is not UTF-8. In the place of a value that is too large it puts an error whose code is the
-    /// length of the value, which takes just the room of the line that says the length: `$70000\r\n` becomes `-70000\r\n`.
-    /// The line must not have gone to the parser before it is known, so one that is not whole is to be followed again.
+    /// In messages of the server's it replaces what is not ASCII: they may quote what was sent, cut off anywhere, and
+    /// the parser takes no text that is not UTF-8. In the place of a value that is too large it puts an error whose
+    /// code is the length of the value, which takes just the room of the line that says the length: `$70000\r\n`
+    /// becomes `-70000\r\n`. The line must not have gone to the parser before it is known, so one that is not whole is
+    /// to be followed again.
     pub(super) fn follow(&mut self, bytes: &mut [u8]) -> Result<Followed, Broken> {
         let (mut next, mut kept) = (0, 0);
         // Where the line that is being followed begins, among what is kept.

@@ -6,8 +6,8 @@ use parking_lot::Mutex;
 use tokio::{sync::Notify, task::AbortHandle};
 use twotier_core::{BackendError, BackendErrorKind};
 
-/// The end of a link: declared once, seen by everyone who waits on it. The connections of a link share one, so that none
-/// outlives another by a moment in which a write could overtake one that is lost.
+/// The end of a link: declared once, seen by everyone who waits on it. The connections of a link share one, so that
+/// none outlives another by a moment in which a write could overtake one that is lost.
 #[derive(Debug, Default)]
 pub(in crate::redis) struct Loss {
     cause: OnceLock<BackendError>,

@@ -37,7 +37,7 @@ impl Progress {
         self.moved.load(Ordering::Relaxed) / UNIT
     }
 
-    /// Says what is waited for next. Having come so far is a sign of life itself.
+    /// Records what is waited for next. Having come so far is a sign of life itself.
     pub(in crate::redis) fn begin(&self, step: &'static str) {
         *self.step.lock() = step;
         self.sign(0);

@@ -89,7 +89,8 @@ impl Watched {
         }
     }
 
-    /// Reads once. `None` when nothing of what arrived is for the reader: it is the reader that knows 0 bytes for the end.
+    /// Reads once. `None` when nothing of what arrived is for the reader: it is the reader that knows 0 bytes for the
+    /// end.
     fn read(&mut self, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<Option<()>>> {
         if !self.followed.is_empty() {
             let fits = self.followed.len().min(into.remaining());

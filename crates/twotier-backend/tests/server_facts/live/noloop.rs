@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use twotier_testkit::RedisServer;
 
-use crate::resp3::{Raw, Said};
+use crate::resp3::{Message, Raw};
 
 #[test]
 fn an_own_write_alone_is_not_pushed() {
@@ -22,12 +22,12 @@ fn an_own_write_alone_is_not_pushed() {
         &["MSET", "n:a", "1", "n:b", "2"],
         &["GETDEL", "n:a"],
     ] {
-        assert!(!matches!(own.ask(command), Said::Error(_)), "{command:?}");
+        assert!(!matches!(own.ask(command), Message::Error(_)), "{command:?}");
         assert_eq!(own.pushed(), [], "{command:?}");
     }
     own.send(&[&["MULTI"], &["SET", "n:a", "1"], &["DEL", "n:b"], &["EXEC"]]);
     for _ in 0..4 {
-        assert!(!matches!(own.next(), Said::Push(_) | Said::Error(_)));
+        assert!(!matches!(own.next(), Message::Push(_) | Message::Error(_)));
     }
     assert_eq!(own.pushed(), []);
 }
@@ -68,8 +68,8 @@ fn of_two_writes_in_one_cycle_the_last_writer_decides() {
             own.send(&[&["SET", "n:k", "own"]]);
         }
         server.resume();
-        assert_eq!(own.next(), Said::text("OK"));
-        assert_eq!(foreign.next(), Said::text("OK"));
+        assert_eq!(own.next(), Message::text("OK"));
+        assert_eq!(foreign.next(), Message::text("OK"));
         let keys = own.keys_pushed();
         match own.ask(&["GET", "n:k"]).as_text() {
             "foreign" => {
@@ -108,9 +108,9 @@ fn every_eviction_caused_by_our_own_writes_is_pushed() {
     server.command(&["CONFIG", "SET", "maxmemory", &(used + 300_000).to_string()]);
     let value = "v".repeat(1000);
     let mut pushed = BTreeSet::new();
-    let mut collect = |said: Said| {
-        let Said::Push(_) = said else { return true };
-        for key in said.invalidated().expect("nothing was flushed") {
+    let mut collect = |message: Message| {
+        let Message::Push(_) = message else { return true };
+        for key in message.invalidated().expect("nothing was flushed") {
             assert!(pushed.insert(key), "a key that is never written again is evicted once");
         }
         false

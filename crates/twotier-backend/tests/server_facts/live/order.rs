@@ -2,7 +2,7 @@
 
 use twotier_testkit::RedisServer;
 
-use crate::resp3::{Raw, Said};
+use crate::resp3::{Message, Raw};
 
 #[test]
 fn pushes_come_after_the_replies_of_their_cycle() {
@@ -13,9 +13,9 @@ fn pushes_come_after_the_replies_of_their_cycle() {
         own.send(&[&["SET", "n:own", "v"], &["GET", "n:own"], &["PING"]]);
         foreign.send(&[&["SET", "n:foreign", "v"]]);
         server.resume();
-        let said: Vec<Said> = (0..4).map(|_| own.next()).collect();
-        let [ok, value, pong, push] = &said[..] else { unreachable!() };
-        assert_eq!([ok, value, pong].map(Said::as_text), ["OK", "v", "PONG"]);
+        let received: Vec<Message> = (0..4).map(|_| own.next()).collect();
+        let [ok, value, pong, push] = &received[..] else { unreachable!() };
+        assert_eq!([ok, value, pong].map(Message::as_text), ["OK", "v", "PONG"]);
         assert_eq!(push.invalidated().as_deref(), Some(&["n:foreign".to_owned()][..]));
     }
 }
@@ -25,22 +25,27 @@ fn a_message_that_we_publish_to_ourselves_may_come_inside_the_reply_to_our_trans
     let server = RedisServer::start();
     let mut own = Raw::connect(&server);
     own.send(&[&["SUBSCRIBE", "channel"]]);
-    assert!(matches!(own.next(), Said::Push(_)));
-    let message = Said::Push(["message", "channel", "text"].map(Said::text).to_vec());
+    assert!(matches!(own.next(), Message::Push(_)));
+    let message = Message::Push(["message", "channel", "text"].map(Message::text).to_vec());
     own.send(&[&["MULTI"], &["SET", "k", "v"], &["PUBLISH", "channel", "text"], &["EXEC"], &["PING"]]);
-    let said: Vec<Said> = (0..6).map(|_| own.next()).collect();
-    let result = Said::Number(1);
-    let (inside, after) =
-        (Said::Many(vec![said[0].clone(), message.clone()]), Said::Many(vec![said[0].clone(), result.clone()]));
+    let received: Vec<Message> = (0..6).map(|_| own.next()).collect();
+    let result = Message::Number(1);
+    let (inside, after) = (
+        Message::Many(vec![received[0].clone(), message.clone()]),
+        Message::Many(vec![received[0].clone(), result.clone()]),
+    );
     // Inside, one reply is left over: a reader that takes the push for an element gives every later reply to the wrong
     // command.
-    assert!(said[3..5] == [inside, result] || said[3..5] == [after, message.clone()], "{said:?}");
-    assert_eq!(said[5], Said::text("PONG"));
+    assert!(received[3..5] == [inside, result] || received[3..5] == [after, message.clone()], "{received:?}");
+    assert_eq!(received[5], Message::text("PONG"));
     let script = "redis.call('PUBLISH', 'channel', 'text') return 'done'";
     own.send(&[&["EVAL", script, "0"]]);
-    let said = [own.next(), own.next()];
-    let done = Said::text("done");
-    assert!(said == [message.clone(), done.clone()] || said == [done, message], "around that to a script: {said:?}");
+    let received = [own.next(), own.next()];
+    let done = Message::text("done");
+    assert!(
+        received == [message.clone(), done.clone()] || received == [done, message],
+        "around that to a script: {received:?}"
+    );
 }
 
 /// Lets a foreign client write again and again; after each acknowledgement asks twice, the second time after the first
@@ -74,18 +79,21 @@ fn a_message_from_another_connection_never_comes_inside_the_reply_to_our_transac
     let server = RedisServer::start();
     let (mut own, mut foreign) = (Raw::connect(&server), Raw::connect(&server));
     own.send(&[&["SUBSCRIBE", "channel"]]);
-    assert!(matches!(own.next(), Said::Push(_)));
-    let message = Said::Push(["message", "channel", "text"].map(Said::text).to_vec());
+    assert!(matches!(own.next(), Message::Push(_)));
+    let message = Message::Push(["message", "channel", "text"].map(Message::text).to_vec());
     for _ in 0..200 {
         server.pause();
         own.send(&[&["MULTI"], &["PING", "one"], &["PING", "two"], &["EXEC"], &["PING", "end"]]);
         foreign.send(&[&["MULTI"], &["SET", "k", "v"], &["PUBLISH", "channel", "text"], &["EXEC"]]);
         server.resume();
-        let mut replies: Vec<Said> = (0..6).map(|_| own.next()).collect();
-        let place = replies.iter().position(|said| *said == message).expect("the message comes, and whole");
+        let mut replies: Vec<Message> = (0..6).map(|_| own.next()).collect();
+        let place = replies.iter().position(|reply| *reply == message).expect("the message comes, and whole");
         replies.remove(place);
-        let both = Said::Many(vec![Said::text("one"), Said::text("two")]);
-        assert_eq!(replies, [Said::text("OK"), Said::text("QUEUED"), Said::text("QUEUED"), both, Said::text("end")]);
+        let both = Message::Many(vec![Message::text("one"), Message::text("two")]);
+        assert_eq!(
+            replies,
+            [Message::text("OK"), Message::text("QUEUED"), Message::text("QUEUED"), both, Message::text("end")]
+        );
         for _ in 0..4 {
             foreign.next();
         }

@@ -1,4 +1,4 @@
-//! Primaries, replicas, and what a connection hears of their changes.
+//! Primaries, replicas, and what a connection receives of their changes.
 
 use std::{
     thread,
@@ -7,14 +7,14 @@ use std::{
 
 use twotier_testkit::RedisServer;
 
-use crate::resp3::{Raw, Said};
+use crate::resp3::{Message, Raw};
 
 fn role(raw: &mut Raw) -> String {
     // Pushes may come first, since a replica changes what it holds.
     raw.send(&[&["HELLO", "3"]]);
     loop {
         match raw.next() {
-            Said::Push(_) => {}
+            Message::Push(_) => {}
             hello => return hello.field("role").as_text().to_owned(),
         }
     }
@@ -47,12 +47,12 @@ fn a_demoted_primary_keeps_its_sockets_and_only_hello_and_readonly_tell() {
     until_synchronised(&server);
     own.pushed();
     match own.ask(&["SET", "n:k", "v"]) {
-        Said::Error(error) => assert!(error.starts_with("READONLY"), "{error}"),
+        Message::Error(error) => assert!(error.starts_with("READONLY"), "{error}"),
         other => panic!("a replica took a write: {other:?}"),
     }
     let info = own.ask(&["CLIENT", "TRACKINGINFO"]);
-    let Said::Many(flags) = info.field("flags") else { panic!("{info:?}") };
-    assert!(flags.contains(&Said::text("on")), "tracking stays on");
+    let Message::Many(flags) = info.field("flags") else { panic!("{info:?}") };
+    assert!(flags.contains(&Message::text("on")), "tracking stays on");
     server.command(&["REPLICAOF", "NO", "ONE"]);
     assert_eq!(role(&mut own), "master");
 }

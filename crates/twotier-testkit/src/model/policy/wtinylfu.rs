@@ -11,7 +11,7 @@ struct Held {
     mark: u8,
 }
 
-/// The model of W-TinyLFU. It must be told the hash by which the real one counts.
+/// The model of W-TinyLFU. It takes the hash by which the real one counts.
 pub struct WTinyLfuModel {
     window: Vec<Held>,
     main: Vec<Held>,

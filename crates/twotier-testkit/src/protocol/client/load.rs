@@ -47,7 +47,7 @@ pub(in crate::protocol) fn end_load(state: &mut State, getter: usize) {
     state.load.take_if(|load| load.getter == getter);
 }
 
-/// Makes the registered load worthless: nobody joins it any more, and what it brings is not stored. Those who joined it
+/// Kills the registered load: nobody joins it any more, and what it brings is not stored. Those who joined it
 /// are still given it.
 pub(in crate::protocol) fn kill_load(state: &mut State, config: &Config) {
     if config.keeps(Rule::JoinOnlyLiveLoads) {
@@ -57,7 +57,8 @@ pub(in crate::protocol) fn kill_load(state: &mut State, config: &Config) {
     }
 }
 
-/// A read has brought these bytes. What has read something else may be older, and whoever comes now may have seen these.
+/// A read has brought these bytes. What has read something else may be older, and whoever comes now may have seen
+/// these.
 pub(in crate::protocol) fn bind_load(state: &mut State, config: &Config, version: Version) {
     let Some(load) = state.load else { return };
     match load.saw {

@@ -132,16 +132,16 @@ proptest! {
         keys in vec(bytes(), 1..6), cut in any::<prop::sample::Index>(), more in vec(any::<u8>(), 0..4),
     ) {
         let message = Channel::new(&namespace()).keys(keys.iter().map(Vec::as_slice));
-        let hears = |message: &[u8]| {
+        let received = |message: &[u8]| {
             let data = vec![Value::BulkString(b"channel".to_vec()), Value::BulkString(message.to_vec())];
             received(PushKind::Message, data)
         };
         let expected: Vec<_> = keys.into_iter().map(Some).collect();
-        prop_assert_eq!(hears(&message), (expected.clone(), false));
-        let (cut, lost) = hears(&message[..cut.index(message.len())]);
+        prop_assert_eq!(received(&message), (expected.clone(), false));
+        let (cut, lost) = received(&message[..cut.index(message.len())]);
         // Cut between two keys it is a message still, of the keys before.
         prop_assert!(!lost && (cut == [None] || expected.starts_with(&cut)), "{:?}", cut);
-        let longer = hears(&[&message[..], &more].concat());
+        let longer = received(&[&message[..], &more].concat());
         prop_assert_eq!(longer, (if more.is_empty() { expected } else { vec![None] }, false));
     }
 }
