@@ -16,12 +16,13 @@ type Check = fn() -> Outcome;
 
 /// Runs every check, also after one has failed, and fails if one did.
 pub(crate) fn run() -> Outcome {
-    let checks: [(&str, Check); 5] = [
+    let checks: [(&str, Check); 6] = [
         ("format", format),
         ("tidy", tidy::run),
         ("lints", lints),
         ("lints without features", lints_without_features),
         ("documentation", documentation),
+        ("documentation without features", documentation_without_features),
     ];
     let mut failed = Vec::new();
     for (name, check) in checks {
@@ -59,6 +60,14 @@ fn lints_without_features() -> Outcome {
 }
 
 fn documentation() -> Outcome {
-    let mut cargo = command::cargo("doc");
-    command::run(cargo.args(["--workspace", "--no-deps", "--all-features"]).env("RUSTDOCFLAGS", "-Dwarnings"))
+    doc(&["--workspace", "--all-features"])
+}
+
+/// Links to what is not there without a feature are broken, and a crate's own examples of them too.
+fn documentation_without_features() -> Outcome {
+    PUBLISHED.iter().try_for_each(|krate| doc(&["--package", krate, "--no-default-features"]))
+}
+
+fn doc(arguments: &[&str]) -> Outcome {
+    command::run(command::cargo("doc").arg("--no-deps").args(arguments).env("RUSTDOCFLAGS", "-Dwarnings"))
 }

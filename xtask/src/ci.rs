@@ -5,14 +5,14 @@ use std::time::Duration;
 use crate::{
     bench, check, command,
     failure::Outcome,
-    prop,
+    package, prop,
     stopwatch::{Stopwatch, spoken},
     stress, test,
     totals::Totals,
 };
 
 pub(crate) const USAGE: &str =
-    "  ci      check, test, prop with few cases, stress and bench --smoke, with the time of each
+    "  ci      check, test, package, prop with few cases, stress and bench --smoke, with the time of each
 ";
 
 /// Enough to catch a broken policy; the nightly run looks harder.
@@ -22,9 +22,10 @@ type Step = fn() -> Outcome<Totals>;
 
 /// Runs every step, also after one has failed. A step that fails without counting a test counts as one failure.
 pub(crate) fn run() -> Outcome<Totals> {
-    let steps: [(&str, Step); 5] = [
+    let steps: [(&str, Step); 6] = [
         ("check", || check::run().map(|()| Totals::default())),
         ("test", || test::run(&test::Options::default())),
+        ("package", package::run),
         ("prop", || prop::run(&prop::Options { cases: PROPERTY_CASES, traces: None })),
         ("stress", || stress::run(&stress::Options::default())),
         ("bench --smoke", || {

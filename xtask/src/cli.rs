@@ -2,7 +2,7 @@
 
 use lexopt::prelude::*;
 
-use crate::{ablate, bench, check, ci, prop, stress, test};
+use crate::{ablate, bench, check, ci, package, prop, stress, test};
 
 /// A task with its options.
 #[derive(Debug, PartialEq, Eq)]
@@ -13,6 +13,7 @@ pub(crate) enum Task {
     Prop(prop::Options),
     Stress(stress::Options),
     Check,
+    Package,
     Ci,
     Bench(bench::Options),
     Ablate(ablate::Options),
@@ -31,6 +32,7 @@ pub(crate) fn parse(mut parser: lexopt::Parser) -> Result<Task, lexopt::Error> {
         "prop" => (prop::Options::parse(&mut parser)?.map(Task::Prop), prop::USAGE),
         "stress" => (stress::Options::parse(&mut parser)?.map(Task::Stress), stress::USAGE),
         "check" => (no_options(&mut parser)?.map(|()| Task::Check), check::USAGE),
+        "package" => (no_options(&mut parser)?.map(|()| Task::Package), package::USAGE),
         "ci" => (no_options(&mut parser)?.map(|()| Task::Ci), ci::USAGE),
         "bench" => (bench::Options::parse(&mut parser)?.map(Task::Bench), bench::USAGE),
         "ablate" => (ablate::Options::parse(&mut parser)?.map(Task::Ablate), ablate::USAGE),
@@ -49,7 +51,8 @@ fn no_options(parser: &mut lexopt::Parser) -> Result<Option<()>, lexopt::Error> 
 
 fn help() -> String {
     let tasks =
-        [test::USAGE, bench::USAGE, check::USAGE, prop::USAGE, stress::USAGE, ablate::USAGE, ci::USAGE].concat();
+        [test::USAGE, bench::USAGE, check::USAGE, package::USAGE, prop::USAGE, stress::USAGE, ablate::USAGE, ci::USAGE]
+            .concat();
     format!("The tasks of this repository.\n\nUsage: cargo xtask <task> [options]\n\n{}", tasks.trim_end())
 }
 
@@ -65,7 +68,7 @@ mod tests {
     fn nothing_and_help_print_every_task() {
         for line in ["", "--help", "-h", "help"] {
             let Ok(Task::Help(text)) = parsed(line) else { panic!("`{line}` is no help") };
-            for task in ["test", "prop", "stress", "check", "ci", "bench", "ablate"] {
+            for task in ["test", "prop", "stress", "check", "package", "ci", "bench", "ablate"] {
                 assert!(text.contains(&format!("\n  {task} ")), "`{line}` does not name {task}");
             }
         }
@@ -73,7 +76,7 @@ mod tests {
 
     #[test]
     fn help_of_one_task_is_about_that_task() {
-        for task in ["test", "prop", "stress", "check", "ci", "bench", "ablate"] {
+        for task in ["test", "prop", "stress", "check", "package", "ci", "bench", "ablate"] {
             let Ok(Task::Help(text)) = parsed(&format!("{task} --help")) else { panic!("{task} has no help") };
             assert!(text.contains(&format!("\n  {task} ")), "{text}");
             assert_eq!(text.lines().filter(|line| line.starts_with("  ") && !line.starts_with("   ")).count(), 1);
@@ -89,6 +92,7 @@ mod tests {
             ("test filter", "cargo xtask test -- filter"),
             ("check --fix", "'--fix'"),
             ("ci now", "\"now\""),
+            ("package --no-verify", "'--no-verify'"),
             ("prop --cases", "'--cases'"),
             ("prop --cases many", "many"),
             ("prop --cases 0", "--cases"),

@@ -2,7 +2,7 @@
 
 use std::{
     env,
-    ffi::OsStr,
+    ffi::{OsStr, OsString},
     io::{Read, Write},
     path::{Path, PathBuf},
     process::{Command, ExitStatus, Stdio},
@@ -16,9 +16,19 @@ pub(crate) fn root() -> &'static Path {
 }
 
 /// Returns the cargo that runs this task, with one subcommand.
+///
+/// It does not see what `cargo run` tells this program about its own manifest: some build scripts run again when that
+/// changes, so everything behind them would be built twice, by tasks and by people.
 pub(crate) fn cargo(subcommand: &str) -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root()).arg(subcommand);
+    let is_ours = |name: &OsString| {
+        let name = name.to_string_lossy();
+        name.starts_with("CARGO_MANIFEST_") || name.starts_with("CARGO_PKG_")
+    };
+    for (name, _) in env::vars_os().filter(|(name, _)| is_ours(name)) {
+        command.env_remove(name);
+    }
     command
 }
 
@@ -117,6 +127,15 @@ fn cannot_start(command: &Command, error: &std::io::Error) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cargo_does_not_see_the_manifest_of_this_program() {
+        let cargo = cargo("build");
+        let removed: Vec<_> = cargo.get_envs().filter(|(_, value)| value.is_none()).map(|(name, _)| name).collect();
+        assert!(removed.contains(&OsStr::new("CARGO_MANIFEST_DIR")), "{removed:?}");
+        assert!(removed.contains(&OsStr::new("CARGO_PKG_VERSION")), "{removed:?}");
+        assert!(cargo.get_envs().all(|(_, value)| value.is_none()));
+    }
 
     #[test]
     fn a_command_is_shown_as_it_would_be_typed() {

@@ -9,6 +9,7 @@ mod cli;
 mod command;
 mod failure;
 mod libtest;
+mod package;
 mod prop;
 mod server;
 mod stopwatch;
@@ -47,6 +48,7 @@ fn run(task: Task) -> Outcome {
         Task::Prop(options) => close(prop::run(&options)?),
         Task::Stress(options) => close(stress::run(&options)?),
         Task::Check => check::run(),
+        Task::Package => close(package::run()?),
         Task::Ci => close(ci::run()?),
         Task::Bench(options) => bench::run(&options),
         Task::Ablate(options) => ablate::run(&options),

@@ -12,8 +12,6 @@ mod random;
 mod s3fifo;
 mod sketch;
 mod table;
-#[cfg(test)]
-mod tests;
 mod wtinylfu;
 
 use smol_str::SmolStr;
