@@ -1,7 +1,7 @@
 //! `cargo xtask check`: what the compiler, its lints and the rules of this repository say.
 
 use crate::{
-    command,
+    command, diagnostics,
     failure::{Failure, Outcome},
     tidy,
 };
@@ -16,11 +16,12 @@ type Check = fn() -> Outcome;
 
 /// Runs every check, also after one has failed, and fails if one did.
 pub(crate) fn run() -> Outcome {
-    let checks: [(&str, Check); 6] = [
+    let checks: [(&str, Check); 7] = [
         ("format", format),
         ("tidy", tidy::run),
         ("lints", lints),
         ("lints without features", lints_without_features),
+        ("diagnostics", diagnostics::run),
         ("documentation", documentation),
         ("documentation without features", documentation_without_features),
     ];

@@ -7,6 +7,7 @@ mod check;
 mod ci;
 mod cli;
 mod command;
+mod diagnostics;
 mod failure;
 mod libtest;
 mod package;

@@ -159,6 +159,11 @@ pub struct Attachment {
 ///   it says [`Coherence::None`].
 ///
 /// The suite `conformance` checks all of this that can be checked from outside.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a backend",
+    label = "not a backend",
+    note = "a backend is a `RedisBackend::new(url)?`, a `MemoryBackend::new()`, or a type that implements `twotier::Backend`"
+)]
 #[async_trait]
 pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// Waits until a command can be sent at once, or returns why none can.
