@@ -211,7 +211,7 @@ async fn statistics(play: &Play<'_>) -> Result<()> {
                 equal("second read", cache.get(&key).await?.is_some(), true)?;
             }
             for key in 0..ABSENT {
-                equal("read of nothing", cache.get(&format!("absent-{task}-{key}")).await?.is_some(), false)?;
+                equal("read of nothing", cache.get(format!("absent-{task}-{key}")).await?.is_some(), false)?;
             }
             Ok(())
         });

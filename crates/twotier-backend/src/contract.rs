@@ -162,7 +162,7 @@ pub struct Attachment {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a backend",
     label = "not a backend",
-    note = "a backend is a `RedisBackend::new(url)?`, a `MemoryBackend::new()`, or a type that implements `twotier::Backend`"
+    note = "a backend is `RedisBackend::new(url)?`, `MemoryBackend::new()`, or what implements `twotier::Backend`"
 )]
 #[async_trait]
 pub trait Backend: fmt::Debug + Send + Sync + 'static {

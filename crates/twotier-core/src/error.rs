@@ -193,6 +193,7 @@ enum Shared {
 
 impl SharedError {
     /// Wraps an error. An `anyhow::Error` is kept as it is (feature `anyhow`).
+    #[allow(clippy::missing_panics_doc, reason = "it takes out what it put in")]
     pub fn new<E: Into<Box<dyn StdError + Send + Sync>> + 'static>(error: E) -> Self {
         #[cfg(feature = "anyhow")]
         let error = {

@@ -135,7 +135,7 @@ impl Key for str {
     }
 
     #[inline]
-    fn with_text<R>(&self, read: impl FnOnce(&str) -> R) -> R {
+    fn with_text<R>(&self, read: impl FnOnce(&Self) -> R) -> R {
         read(self)
     }
 }
@@ -184,7 +184,7 @@ integers!(u8, u16, u32, u64, u128, usize, i8, i16, i32, i64, i128, isize);
 impl Key for uuid::Uuid {
     #[inline]
     fn write(&self, text: &mut KeyText) {
-        text.push(self.hyphenated().encode_lower(&mut uuid::Uuid::encode_buffer()));
+        text.push(self.hyphenated().encode_lower(&mut Self::encode_buffer()));
     }
 }
 
@@ -255,7 +255,7 @@ mod tests {
         assert_eq!(text(String::from("é")), "é");
         assert_eq!(text(Cow::Borrowed("x")), "x");
         assert_eq!(text(Arc::<str>::from("x")), "x");
-        assert_eq!(text(&&42_u8), "42");
+        assert_eq!(text(42_u8), "42");
         assert_eq!(text(i128::MIN), i128::MIN.to_string());
         assert_eq!(text(u128::MAX), u128::MAX.to_string());
         assert_eq!(text(num::NonZero::new(7_u32).unwrap()), "7");

@@ -41,7 +41,7 @@ impl<V: Send + Sync + 'static> Remote<V> {
     fn send_fill(&self, operation: Operation, ticket: Fill<V>, permit: Permit<V>) {
         let qualified = self.namespace.qualify(ticket.key());
         let started = self.meter.start(Call::Read);
-        let request = FillRequest { operation, ticket, started, permit: Some(permit), answer: None };
+        let request = FillRequest { operation, ticket, started, permit: Some(permit), answered: None };
         self.send_read(&qualified, GetReply::to(Box::new(request)));
     }
 
@@ -180,7 +180,12 @@ struct FillRequest<V> {
     /// Until the answer is there.
     permit: Option<Permit<V>>,
     /// From then on.
-    answer: Option<(Arc<Remote<V>>, BackendResult<Option<Stored>>)>,
+    answered: Option<Answered<V>>,
+}
+
+struct Answered<V> {
+    remote: Arc<Remote<V>>,
+    answer: BackendResult<Option<Stored>>,
 }
 
 impl<V: Send + Sync + 'static> AnswerTaker for FillRequest<V> {
@@ -189,15 +194,15 @@ impl<V: Send + Sync + 'static> AnswerTaker for FillRequest<V> {
         let Some(permit) = self.permit.take() else { return };
         let remote = permit.give_back();
         remote.meter.end(self.started, answer.is_err());
-        self.answer = Some((remote, answer));
+        self.answered = Some(Answered { remote, answer });
         FillTicket::arrive(self, |request| &request.ticket);
     }
 }
 
 impl<V: Send + Sync + 'static> Arrival for FillRequest<V> {
     fn finish(self: Box<Self>) {
-        let Self { operation, ticket, answer, .. } = *self;
-        if let Some((remote, answer)) = answer {
+        let Self { operation, ticket, answered, .. } = *self;
+        if let Some(Answered { remote, answer }) = answered {
             remote.finish(operation, ticket, answer);
         }
     }

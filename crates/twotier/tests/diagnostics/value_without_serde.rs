@@ -1,5 +1,5 @@
-//! error[E0277]: `Json` is not a codec for `User`
-//! = note: derive `serde::Serialize` and `serde::Deserialize` for the value, or set another codec by `.codec(…)`
+//! error[E0277]: the trait bound `User: serde_core::ser::Serialize` is not satisfied
+//! = note: for local types consider adding `#[derive(serde::Serialize)]` to your `User` type
 
 struct User;
 

@@ -127,7 +127,7 @@ async fn a_batch_that_stalls_ends_one_timeout_later_and_keeps_what_has_come() {
     assert!(found.iter().flat_map(|found| found.as_ref().err()).all(|error| error.kind() == ErrorKind::Timeout));
     let took = began.elapsed();
     assert!(took >= Duration::from_millis(500) && took <= Duration::from_millis(1600), "{took:?}");
-    assert!((0..7).all(|key| cache.get_if_local(&key.to_string()).is_some()), "what has come is a local copy");
+    assert!((0..7).all(|key| cache.get_if_local(key.to_string()).is_some()), "what has come is a local copy");
     assert_eq!(backend.calls.load(SeqCst), 2);
 }
 

@@ -79,7 +79,7 @@ async fn a_value_is_given_as_it_is_in_an_arc_or_as_a_string() {
 async fn a_loader_is_given_the_key_as_the_caller_has_it() {
     let cache = names().await;
     assert_eq!(*cache.get_or_load(42, row).await.unwrap(), "row 42");
-    assert_eq!(*cache.get_or_load(43, |id| row(id)).await.unwrap(), "row 43");
+    assert_eq!(*cache.get_or_load(43, row).await.unwrap(), "row 43");
     let owned = String::from("owned");
     let found = cache.get_or_load(&owned, async |key: &String| Ok::<_, io::Error>(key.clone())).await.unwrap();
     assert_eq!(*found, "owned");
@@ -96,7 +96,7 @@ async fn a_loader_is_given_the_key_as_the_caller_has_it() {
 async fn a_loader_may_find_nothing_or_say_how_long_its_value_lives() {
     let backend = MemoryBackend::new();
     let cache: Cache<String> = Cache::builder().namespace("n").build(backend.clone()).await.unwrap();
-    let optional = async |id: u64| row(id).await.map(Some).or_else(|_none| Ok::<_, io::Error>(None));
+    let optional = async |id: u64| row(id).await.map(Some).or(Ok::<_, io::Error>(None));
     assert_eq!(cache.get_or_load(1, optional).await.unwrap().as_deref(), Some(&"row 1".to_owned()));
     let absent: Option<Arc<String>> = cache.get_or_load(100, optional).await.unwrap();
     assert_eq!((absent, backend.get(b"n:100").await.unwrap()), (None, None), "nothing is stored of an absence");

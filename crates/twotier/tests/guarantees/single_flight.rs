@@ -167,7 +167,7 @@ mod live {
         let reads: Vec<_> = (0..512)
             .map(|key: usize| {
                 let cache = cache.clone();
-                tokio::spawn(async move { cache.get(&key.to_string()).await.unwrap() })
+                tokio::spawn(async move { cache.get(key.to_string()).await.unwrap() })
             })
             .collect();
         for read in reads {

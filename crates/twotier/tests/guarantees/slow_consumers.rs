@@ -26,7 +26,7 @@ async fn others(cache: &Cache<String>) -> Duration {
     let mut longest = Duration::ZERO;
     for number in 0..50 {
         let began = Instant::now();
-        ends(cache.get(&format!("other{number}"))).await.unwrap();
+        ends(cache.get(format!("other{number}"))).await.unwrap();
         longest = longest.max(began.elapsed());
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
