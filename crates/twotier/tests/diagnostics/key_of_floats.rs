@@ -2,7 +2,7 @@
 //! = note: keys are strings, integers, `Uuid` (feature `uuid`), and tuples of up to 4 of these
 
 fn reads(cache: &twotier::Cache<String>) {
-    let _ = cache.get(1.5);
+    let _ = cache.get(1.5_f64);
 }
 
 fn main() {}
