@@ -10,7 +10,9 @@ use std::{
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::runtime::Handle;
 use twotier_backend::{Backend, Watch};
-use twotier_core::{CacheConfig, ChangeListener, Clock, Coherence, Error, Eviction, Lease, OnUndecodable, Operation, SystemClock};
+use twotier_core::{
+    CacheConfig, ChangeListener, Clock, Coherence, Error, Eviction, Lease, OnUndecodable, Operation, SystemClock,
+};
 use twotier_local::{LocalOptions, LocalTier};
 
 use crate::{

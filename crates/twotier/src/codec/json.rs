@@ -58,8 +58,9 @@ fn unwritable(error: &serde_json::Error) -> String {
 /// Says what is wrong and where, without the words of serde's message, which may quote the value.
 fn unreadable(error: &serde_json::Error) -> String {
     let what = match error.classify() {
+        // The parser's own words, of which none are the value's.
+        Category::Syntax => return error.to_string(),
         Category::Io => "it could not be read",
-        Category::Syntax => "the syntax is wrong",
         Category::Data => "the type does not fit",
         Category::Eof => "it ends too early",
     };
@@ -75,6 +76,8 @@ mod tests {
         let error = Codec::<u32>::decode(&Json, &Bytes::from_static(b"\"sekret\"")).unwrap_err();
         let text = error.to_string();
         assert!(text.contains("line 1") && !text.contains("sekret"), "{text}");
+        let error = Codec::<u32>::decode(&Json, &Bytes::from_static(b"[sekret")).unwrap_err();
+        assert!(!error.to_string().contains("sekret"), "{error}");
         assert!(Codec::<u32>::decode(&Json, &Bytes::new()).unwrap_err().to_string().contains("too early"));
     }
 
