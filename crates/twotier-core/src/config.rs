@@ -5,12 +5,14 @@ mod duration;
 mod env;
 mod eviction;
 mod redis;
+mod undecodable;
 
 use std::{borrow::Cow, time::Duration};
 
 pub use cache::CacheConfig;
 pub use eviction::Eviction;
 pub use redis::{RedisConfig, RedisUrl};
+pub use undecodable::OnUndecodable;
 
 /// The longest time to live, 100 years: anything longer is a mistake in the unit, and Redis refuses much longer ones.
 pub const MAX_TIME_TO_LIVE: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);

@@ -106,7 +106,8 @@ pub struct BackendStats {
     pub timeouts: u64,
     /// Calls that were refused because too many others waited. Nothing was asked of the backend.
     pub overloaded: u64,
-    /// Values from the backend that the codec could not decode: each was an error.
+    /// Values from the backend that the codec could not decode: each was an error, or read as an absent key, as
+    /// `on_undecodable` has it.
     pub undecodable: u64,
     /// Values from the backend that a codec which knows its own found to be somebody else's, or damaged: each was read
     /// as an absent key.

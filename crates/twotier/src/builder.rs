@@ -10,7 +10,9 @@ use std::{
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::runtime::Handle;
 use twotier_backend::{Backend, Watch};
-use twotier_core::{CacheConfig, ChangeListener, Clock, Coherence, Error, Eviction, Lease, Operation, SystemClock};
+use twotier_core::{
+    CacheConfig, ChangeListener, Clock, Coherence, Error, Eviction, Lease, OnUndecodable, Operation, SystemClock,
+};
 use twotier_local::{LocalOptions, LocalTier};
 
 use crate::{
@@ -156,6 +158,25 @@ impl<V, C> CacheBuilder<V, C> {
         self
     }
 
+    /// Sets what bytes in the backend are to a read when they do not decode: an error, or an absent key, which loads
+    /// and updates replace. Default [`OnUndecodable::Error`].
+    pub fn on_undecodable(mut self, reaction: OnUndecodable) -> Self {
+        self.config.on_undecodable = reaction;
+        self
+    }
+
+    /// Sets whether each encoding is decoded and compared before it is written: a value that would not be read back
+    /// equal is
+    /// [`Error::Codec`](crate::Error::Codec), and changes nothing. Default true where debug assertions are on, else
+    /// false.
+    ///
+    /// Costs a decoding for each write. Without it a codec still refuses what its format has no word for, but not what
+    /// a type writes one way and reads in another ([`Codec::verify_at`]).
+    pub fn verify_writes(mut self, verify: bool) -> Self {
+        self.config.verify_writes = verify;
+        self
+    }
+
     /// Sets the most keys that are under way to the backend at once, between 1 and 1 000 000. Default 4096.
     ///
     /// Single keys and batches wait for their turn in the order in which they came.
@@ -240,6 +261,8 @@ where
             load_timeout: config.load_timeout,
             load_wait: config.load_wait,
             max_value_bytes: config.max_value_bytes,
+            on_undecodable: config.on_undecodable,
+            verify_writes: config.verify_writes,
             coherence,
             coherence_asked: config.coherence == Some(coherence),
             max_staleness: config.max_staleness,

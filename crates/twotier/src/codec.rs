@@ -5,6 +5,8 @@
 //! namespaces where something else may come to lie under our keys.
 
 mod envelope;
+mod fingerprint;
+mod guard;
 mod json;
 #[cfg(feature = "messagepack")]
 mod messagepack;
@@ -29,7 +31,10 @@ pub use self::sealed::Sealed;
 ///
 /// # Contract
 ///
-/// - `decode(encode(v))` is equal to `v`.
+/// - `decode(encode(v))` is equal to `v`, or `encode(v)` is an error. The codecs of this crate refuse what is nested
+/// deeper
+///   than 127 levels on both ways; what a type's own `Serialize` and `Deserialize` disagree about is found by
+///   [`verify_at`](Self::verify_at).
 /// - Bytes that are no encoding of a value are an error, never a panic: other programs write to the same backend.
 /// - Errors hold no part of the value.
 /// - Neither method is called under a lock of the cache, and a panic in one leaves nothing behind.
@@ -67,6 +72,20 @@ pub trait Codec<V>: Send + Sync + 'static {
     /// As [`decode`](Self::decode).
     fn decode_at(&self, _place: Place<'_>, bytes: &Bytes) -> Result<Option<V>, CodecError> {
         self.decode(bytes).map(Some)
+    }
+
+    /// Refuses an encoding that does not read back as its value. The cache calls it before it writes, where
+    /// [`verify_writes`](crate::CacheBuilder::verify_writes) is set. Provided as a decoding that must not fail; the
+    /// codecs by serde compare both values in what they serialize to, in whatever order their items come.
+    ///
+    /// # Errors
+    ///
+    /// When the bytes cannot be read, or are another value.
+    fn verify_at(&self, place: Place<'_>, _value: &V, bytes: &Bytes) -> Result<(), CodecError> {
+        match self.decode_at(place, bytes)? {
+            Some(_) => Ok(()),
+            None => Err(CodecError::encoding("bytes", "the codec does not recognise them as its own")),
+        }
     }
 
     /// Returns what a value weighs in the local tier where there is no weigher, derived from its valid encoding, in

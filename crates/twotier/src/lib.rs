@@ -41,8 +41,8 @@ pub use twotier_backend::{
 pub use twotier_core::{
     BackendError, BackendErrorKind, BackendStats, CacheConfig, CacheStats, ChangeListener, Clock, CodecError,
     Coherence, CoherenceStats, ConfigError, Error, ErrorKind, Eviction, KeyError, LatencyStats, Lease, LinkState,
-    LocalStats, MAX_KEY_BYTES, MAX_NAMESPACE_BYTES, ManualClock, Mark, Namespace, Operation, RedisConfig, RedisUrl,
-    RemainingTtl, SharedError, SystemClock, Timestamp,
+    LocalStats, MAX_KEY_BYTES, MAX_NAMESPACE_BYTES, ManualClock, Mark, Namespace, OnUndecodable, Operation,
+    RedisConfig, RedisUrl, RemainingTtl, SharedError, SystemClock, Timestamp,
 };
 
 pub use crate::{

@@ -17,7 +17,8 @@ use std::sync::{
 use tokio::runtime::Handle;
 use twotier_backend::{Backend, Stored};
 use twotier_core::{
-    BackendError, BackendErrorKind, Error, KeyError, Namespace, Operation, check_key, check_time_to_live,
+    BackendError, BackendErrorKind, CodecError, Error, KeyError, Namespace, OnUndecodable, Operation, check_key,
+    check_time_to_live,
 };
 use twotier_local::{Digest, FillTicket, LocalTier};
 
@@ -116,19 +117,39 @@ impl<V: Send + Sync + 'static> Remote<V> {
         }
     }
 
-    /// Decodes what the backend holds; `None` when these bytes are not this cache's.
+    /// Decodes what the backend holds; `None` when these bytes are to be read as an absent key.
     pub(crate) fn decode(&self, operation: Operation, key: &str, bytes: &bytes::Bytes) -> Result<Option<V>> {
         if bytes.len() > self.settings.max_value_bytes {
             return Err(self.too_large(operation, bytes.len()));
         }
-        let decoded = self.codec.decode_at(self.place(key), bytes).map_err(|source| {
-            self.meter.undecodable();
-            Error::Codec { operation, namespace: self.namespace.clone(), source }
-        })?;
-        if decoded.is_none() {
-            self.meter.foreign();
+        match self.codec.decode_at(self.place(key), bytes) {
+            Ok(Some(value)) => Ok(Some(value)),
+            Ok(None) => {
+                self.meter.foreign();
+                Ok(None)
+            }
+            Err(source) => {
+                self.meter.undecodable();
+                if self.undecodable_is_absent() { Ok(None) } else { Err(self.codec_failed(operation, source)) }
+            }
         }
-        Ok(decoded)
+    }
+
+    /// Returns whether [`decode`](Self::decode) reads these bytes as an absent key. They were counted when that was
+    /// done.
+    pub(crate) fn reads_as_absent(&self, key: &str, bytes: &bytes::Bytes) -> bool {
+        match self.codec.decode_at(self.place(key), bytes) {
+            Ok(decoded) => decoded.is_none(),
+            Err(_undecodable) => self.undecodable_is_absent(),
+        }
+    }
+
+    fn undecodable_is_absent(&self) -> bool {
+        self.settings.on_undecodable == OnUndecodable::Miss
+    }
+
+    fn codec_failed(&self, operation: Operation, source: CodecError) -> Error {
+        Error::Codec { operation, namespace: self.namespace.clone(), source }
     }
 
     /// Decodes the answer to a read, outside every lock.
@@ -167,13 +188,13 @@ impl<V: Send + Sync + 'static> Remote<V> {
                 Some(ttl)
             }
         };
-        let bytes = self.codec.encode_at(self.place(key), &value).map_err(|source| Error::Codec {
-            operation,
-            namespace: self.namespace.clone(),
-            source,
-        })?;
+        let place = self.place(key);
+        let bytes = self.codec.encode_at(place, &value).map_err(|source| self.codec_failed(operation, source))?;
         if bytes.len() > self.settings.max_value_bytes {
             return Err(self.too_large(operation, bytes.len()));
+        }
+        if self.settings.verify_writes {
+            self.codec.verify_at(place, &value, &bytes).map_err(|source| self.codec_failed(operation, source))?;
         }
         let weight = self.weigh(key, &value, self.codec.weight(&bytes));
         let local = self.settings.local_ttl();

@@ -4,7 +4,7 @@ use std::{ffi::OsString, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{ConfigError, Eviction, check_time_to_live, duration, env};
+use super::{ConfigError, Eviction, OnUndecodable, check_time_to_live, duration, env};
 use crate::{Coherence, Namespace};
 
 /// What an entry may weigh on average before the bound on bytes, where it was left out, is felt before that on entries.
@@ -77,6 +77,13 @@ pub struct CacheConfig {
     /// The largest encoded value that is written or kept, in bytes. Default 16 MiB. A larger one in Redis is an error
     /// of its own key; from 64 KiB on it takes no memory.
     pub max_value_bytes: usize,
+    /// What bytes in the backend that do not decode are to a read: `error`, or `miss`, an absent key, which loads and
+    /// updates replace. Default `error`.
+    pub on_undecodable: OnUndecodable,
+    /// Whether each encoding is decoded and compared before it is written, so that a value that would not be read back
+    /// equal is an error and changes nothing. Costs a decoding for each write. Default true where debug assertions are
+    /// on, else false.
+    pub verify_writes: bool,
     /// The most keys that are under way to the backend at once, between 1 and 1 000 000. Default 4096: more than a
     /// network of 40 ms needs to keep a server busy that answers 100 000 keys a second.
     pub max_in_flight: usize,
@@ -104,6 +111,8 @@ impl Default for CacheConfig {
             load_timeout: Duration::from_secs(30),
             load_wait: Duration::from_secs(2),
             max_value_bytes: 16 * 1024 * 1024,
+            on_undecodable: OnUndecodable::Error,
+            verify_writes: cfg!(debug_assertions),
             max_in_flight: 4096,
             max_waiting: 65_536,
         }
@@ -290,6 +299,8 @@ mod tests {
             ("TWOTIER_LOAD_TIMEOUT", "10s"),
             ("TWOTIER_LOAD_WAIT", "3s"),
             ("TWOTIER_MAX_VALUE_BYTES", "4096"),
+            ("TWOTIER_ON_UNDECODABLE", "miss"),
+            ("TWOTIER_VERIFY_WRITES", "off"),
             ("TWOTIER_MAX_IN_FLIGHT", "64"),
             ("TWOTIER_MAX_WAITING", "0"),
             ("TWOTIER_REDIS_URL", "redis://elsewhere"),
@@ -312,6 +323,8 @@ mod tests {
             load_timeout: Duration::from_secs(10),
             load_wait: Duration::from_secs(3),
             max_value_bytes: 4096,
+            on_undecodable: OnUndecodable::Miss,
+            verify_writes: false,
             max_in_flight: 64,
             max_waiting: 0,
         };
@@ -353,6 +366,8 @@ mod tests {
             ("TWOTIER_TIME_TO_LIVE", "0s", "time_to_live"),
             ("TWOTIER_TIME_TO_LIVE", "300", "time_to_live"),
             ("TWOTIER_LOCAL_ENABLED", "sekret", "local_enabled"),
+            ("TWOTIER_ON_UNDECODABLE", "sekret", "on_undecodable"),
+            ("TWOTIER_VERIFY_WRITES", "sekret", "verify_writes"),
             ("TWOTIER_TTL_JITTER", "sekret", "ttl_jitter"),
             ("TWOTIER_TTL_JITTER", "NaN", "ttl_jitter"),
         ] {
@@ -392,6 +407,7 @@ mod tests {
             (r#"{"max_entries": -17}"#, "expected usize"),
             (r#"{"eviction": "sekret"}"#, "expected"),
             (r#"{"coherence": "sekret"}"#, "expected one of"),
+            (r#"{"on_undecodable": "sekret"}"#, "expected `error` or `miss`"),
             (r#"{"time_to_live": "sekret"}"#, "a duration with its unit"),
             (r#"{"local_enabled": "sekret"}"#, "a boolean"),
             (r#"{"namespace": ["sekret"]}"#, "expected a string"),

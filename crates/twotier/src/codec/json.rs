@@ -1,25 +1,41 @@
 //! JSON by serde.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::error::Category;
 
-use super::{Codec, CodecError};
+use super::{Codec, CodecError, Place, fingerprint, guard::Guard};
 
 /// Plain JSON by serde, the default: what `redis-cli GET` shows is what any other client would have written.
+///
+/// Numbers survive bit by bit. What JSON has no word for is an error as it is written: a float that is infinite or not
+/// a number, and a map whose keys are neither strings nor numbers, booleans, characters or bare variants.
+///
+/// JSON does not tell `Some(None)` from `None`, nor `Some(())`: of an `Option` within an `Option` the inner one is
+/// lost, and only [`verify_writes`](crate::CacheBuilder::verify_writes) sees that.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Json;
 
 impl<V: Serialize + DeserializeOwned> Codec<V> for Json {
     fn encode(&self, value: &V) -> Result<Bytes, CodecError> {
-        match serde_json::to_vec(value) {
+        let guard = Guard::of_finite_floats();
+        match serde_json::to_vec(&guard.around(value)) {
             Ok(bytes) => Ok(bytes.into()),
-            Err(error) => Err(CodecError::encoding("json", explain(&error))),
+            Err(error) => Err(CodecError::encoding("json", reason(&guard, || unwritable(&error)))),
         }
     }
 
     fn decode(&self, bytes: &Bytes) -> Result<V, CodecError> {
-        serde_json::from_slice(bytes).map_err(|error| CodecError::decoding("json", explain(&error)))
+        let guard = Guard::default();
+        let mut json = serde_json::Deserializer::from_slice(bytes);
+        let value = guard.read(&mut json).and_then(|value| json.end().map(|()| value));
+        value.map_err(|error| CodecError::decoding("json", reason(&guard, || unreadable(&error))))
+    }
+
+    fn verify_at(&self, _place: Place<'_>, value: &V, bytes: &Bytes) -> Result<(), CodecError> {
+        fingerprint::compare(self, "json", true, value, bytes)
     }
 
     fn id(&self) -> u16 {
@@ -27,18 +43,28 @@ impl<V: Serialize + DeserializeOwned> Codec<V> for Json {
     }
 }
 
+fn reason(guard: &Guard, otherwise: impl FnOnce() -> String) -> Cow<'static, str> {
+    guard.refused().map_or_else(|| otherwise().into(), Cow::Borrowed)
+}
+
+/// Says what JSON has no word for. What a type's own code says may quote the value.
+fn unwritable(error: &serde_json::Error) -> String {
+    match error.classify() {
+        Category::Syntax => error.to_string(),
+        Category::Io | Category::Data | Category::Eof => "its type refuses to be written".to_owned(),
+    }
+}
+
 /// Says what is wrong and where, without the words of serde's message, which may quote the value.
-fn explain(error: &serde_json::Error) -> String {
+fn unreadable(error: &serde_json::Error) -> String {
     let what = match error.classify() {
-        Category::Io => "it could not be written",
-        Category::Syntax => "the syntax is wrong",
+        // The parser's own words, of which none are the value's.
+        Category::Syntax => return error.to_string(),
+        Category::Io => "it could not be read",
         Category::Data => "the type does not fit",
         Category::Eof => "it ends too early",
     };
-    match (error.line(), error.column()) {
-        (0, _) => what.to_owned(),
-        (line, column) => format!("{what} at line {line} column {column}"),
-    }
+    format!("{what} at line {} column {}", error.line(), error.column())
 }
 
 #[cfg(test)]
@@ -50,6 +76,8 @@ mod tests {
         let error = Codec::<u32>::decode(&Json, &Bytes::from_static(b"\"sekret\"")).unwrap_err();
         let text = error.to_string();
         assert!(text.contains("line 1") && !text.contains("sekret"), "{text}");
+        let error = Codec::<u32>::decode(&Json, &Bytes::from_static(b"[sekret")).unwrap_err();
+        assert!(!error.to_string().contains("sekret"), "{error}");
         assert!(Codec::<u32>::decode(&Json, &Bytes::new()).unwrap_err().to_string().contains("too early"));
     }
 

@@ -6,7 +6,7 @@ use serde::{
     de::{DeserializeOwned, IgnoredAny},
 };
 
-use super::{Codec, CodecError};
+use super::{Codec, CodecError, Place, fingerprint, guard::Guard};
 
 /// [MessagePack](https://msgpack.org) by serde, structs as maps with their field names, so that fields may be added.
 #[derive(Clone, Copy, Debug, Default)]
@@ -14,24 +14,34 @@ pub struct MessagePack;
 
 impl<V: Serialize + DeserializeOwned> Codec<V> for MessagePack {
     fn encode(&self, value: &V) -> Result<Bytes, CodecError> {
-        match rmp_serde::to_vec_named(value) {
+        let guard = Guard::default();
+        match rmp_serde::to_vec_named(&guard.around(value)) {
             Ok(bytes) => Ok(bytes.into()),
-            Err(_may_quote_the_value) => Err(CodecError::encoding("messagepack", "the value has no encoding")),
+            Err(_may_quote_the_value) => {
+                Err(CodecError::encoding("messagepack", guard.refused().unwrap_or("the value has no encoding")))
+            }
         }
     }
 
     fn decode(&self, bytes: &Bytes) -> Result<V, CodecError> {
+        let guard = Guard::default();
+        let refused = |otherwise| CodecError::decoding("messagepack", guard.refused().unwrap_or(otherwise));
         // Once over the bytes with nothing kept: a length that is announced and not there is an error before room is
         // made for it.
-        if rmp_serde::from_slice::<IgnoredAny>(bytes).is_err() {
-            return Err(CodecError::decoding("messagepack", "the bytes are no MessagePack"));
+        let mut whole = rmp_serde::Deserializer::from_read_ref(bytes);
+        if guard.read::<IgnoredAny, _>(&mut whole).is_err() {
+            return Err(refused("the bytes are no MessagePack"));
         }
         let mut rest: &[u8] = bytes;
-        match rmp_serde::from_read(&mut rest) {
+        match guard.read(&mut rmp_serde::Deserializer::new(&mut rest)) {
             Ok(value) if rest.is_empty() => Ok(value),
             Ok(_) => Err(CodecError::decoding("messagepack", format!("{} bytes are left over", rest.len()))),
-            Err(_may_quote_the_value) => Err(CodecError::decoding("messagepack", "the bytes do not fit the type")),
+            Err(_may_quote_the_value) => Err(refused("the bytes do not fit the type")),
         }
+    }
+
+    fn verify_at(&self, _place: Place<'_>, value: &V, bytes: &Bytes) -> Result<(), CodecError> {
+        fingerprint::compare(self, "messagepack", false, value, bytes)
     }
 
     fn id(&self) -> u16 {

@@ -1,9 +1,11 @@
 //! Postcard by serde.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Codec, CodecError};
+use super::{Codec, CodecError, Place, fingerprint, guard::Guard};
 
 /// [Postcard](https://postcard.jamesmunns.com) by serde: the smallest and fastest, but not self-describing. A type
 /// whose fields change needs a namespace of its own.
@@ -16,23 +18,35 @@ pub struct Postcard;
 
 impl<V: Serialize + DeserializeOwned> Codec<V> for Postcard {
     fn encode(&self, value: &V) -> Result<Bytes, CodecError> {
-        match ::postcard::to_stdvec(value) {
+        let guard = Guard::default();
+        match ::postcard::to_stdvec(&guard.around(value)) {
             Ok(bytes) => Ok(bytes.into()),
-            Err(error) => Err(CodecError::encoding("postcard", error.to_string())),
+            Err(error) => Err(CodecError::encoding("postcard", reason(&guard, &error))),
         }
     }
 
     fn decode(&self, bytes: &Bytes) -> Result<V, CodecError> {
-        match ::postcard::take_from_bytes(bytes) {
+        let guard = Guard::default();
+        let mut postcard = ::postcard::Deserializer::from_bytes(bytes);
+        match guard.read(&mut postcard).and_then(|value| Ok((value, postcard.finalize()?))) {
             Ok((value, [])) => Ok(value),
             Ok((_, rest)) => Err(CodecError::decoding("postcard", format!("{} bytes are left over", rest.len()))),
-            Err(error) => Err(CodecError::decoding("postcard", error.to_string())),
+            Err(error) => Err(CodecError::decoding("postcard", reason(&guard, &error))),
         }
+    }
+
+    fn verify_at(&self, _place: Place<'_>, value: &V, bytes: &Bytes) -> Result<(), CodecError> {
+        fingerprint::compare(self, "postcard", false, value, bytes)
     }
 
     fn id(&self) -> u16 {
         5
     }
+}
+
+/// The words of postcard's errors are its own: it keeps none of a type's.
+fn reason(guard: &Guard, error: &::postcard::Error) -> Cow<'static, str> {
+    guard.refused().map_or_else(|| error.to_string().into(), Cow::Borrowed)
 }
 
 #[cfg(test)]

@@ -100,6 +100,12 @@ impl<V, C: Codec<V>> Codec<V> for Sealed<C> {
         Ok(self.codec.decode_at(place, &plain).unwrap_or_default())
     }
 
+    fn verify_at(&self, place: Place<'_>, value: &V, bytes: &Bytes) -> Result<(), CodecError> {
+        let plain = envelope::open(place, self.kind(), bytes);
+        let plain = plain.ok_or_else(|| CodecError::encoding("sealed", "the envelope cannot be opened again"))?;
+        self.codec.verify_at(place, value, &plain)
+    }
+
     fn weight(&self, bytes: &Bytes) -> usize {
         envelope::plain_size(bytes).unwrap_or(bytes.len())
     }

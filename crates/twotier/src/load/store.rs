@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use parking_lot::Mutex;
 use twotier_backend::{Write, WriteCondition};
 use twotier_core::{Error, Operation};
@@ -42,6 +41,11 @@ impl<V: Send + Sync + 'static> LoadedValue<V> {
 
     fn begin_store(&self, digest: Digest) -> Option<WriteTicket<CachedValue<V>, Error>> {
         self.ticket.lock().as_ref()?.begin_store(digest)
+    }
+
+    /// Binds the load to what the backend holds now, and returns whether that is what it saw before.
+    fn saw(&self, digest: Digest) -> bool {
+        self.ticket.lock().as_ref().is_some_and(|ticket| ticket.saw(digest))
     }
 
     /// Returns another handle: the value counts as loaded as soon as one of them is dropped.
@@ -141,12 +145,12 @@ impl<V: Send + Sync + 'static> Tiers<V> {
         }
     }
 
-    /// The backend holds something although the key was read as absent: a newer value, which stays, or bytes that are
-    /// not this cache's, which are replaced if they are still the same.
+    /// The backend holds something although the key was read as absent: a newer value, which stays, or bytes that read
+    /// as an absent key, which are replaced if they are still those that the load saw.
     async fn replace_foreign(&self, operation: Operation, refused: Option<Storing<V>>) {
         let Some(refused) = refused else { return };
         let Ok(Some(held)) = self.remote.read_stored(operation, &refused.key).await else { return };
-        if !self.remote.codec_refuses(&refused.key, &held.value) {
+        if !refused.loaded.saw(Digest::of(&held.value)) || !self.remote.reads_as_absent(&refused.key, &held.value) {
             return;
         }
         let again = Storing { condition: WriteCondition::Holds(held.value), ..refused };
@@ -166,12 +170,5 @@ impl<V: Send + Sync + 'static> Remote<V> {
             let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
             tracing::warn!(namespace = %self.namespace, values, %error, cause, "loaded values were not stored");
         }
-    }
-
-    /// Returns whether bytes in the backend are none of this cache's, as a codec that knows its own says.
-    ///
-    /// They were counted when the key was read as absent.
-    fn codec_refuses(&self, key: &str, bytes: &Bytes) -> bool {
-        matches!(self.codec.decode_at(self.place(key), bytes), Ok(None))
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use twotier_core::Coherence;
+use twotier_core::{Coherence, OnUndecodable};
 
 pub(crate) struct Settings {
     pub(crate) time_to_live: Option<Duration>,
@@ -13,6 +13,8 @@ pub(crate) struct Settings {
     pub(crate) load_timeout: Duration,
     pub(crate) load_wait: Duration,
     pub(crate) max_value_bytes: usize,
+    pub(crate) on_undecodable: OnUndecodable,
+    pub(crate) verify_writes: bool,
     pub(crate) coherence: Coherence,
     /// Whether the mode in force was asked for, and is not what the backend had to offer.
     pub(crate) coherence_asked: bool,
