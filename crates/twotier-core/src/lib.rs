@@ -21,8 +21,11 @@ mod namespace;
 mod stats;
 
 pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
-pub use coherence::{ChangeListener, Coherence, IgnoreChanges, Lease, LinkState, Mark};
-pub use config::{CacheConfig, ConfigError, Eviction, MAX_TIME_TO_LIVE, RedisConfig, RedisUrl, check_time_to_live};
+pub use coherence::{ChangeListener, Coherence, IgnoreChanges, Lease, LinkState, LinkUp, Mark};
+pub use config::{
+    CacheConfig, CacheLayer, ConfigError, Eviction, MAX_TIME_TO_LIVE, RedisConfig, RedisLayer, RedisUrl,
+    check_time_to_live,
+};
 pub use error::{BackendError, BackendErrorKind, CodecError, Error, ErrorKind, Operation, SharedError};
 pub use expiry::RemainingTtl;
 pub use namespace::{KeyError, MAX_KEY_BYTES, MAX_NAMESPACE_BYTES, Namespace, check_key};

@@ -23,7 +23,7 @@ impl Ear {
 
 impl ChangeListener for Ear {
     fn mark(&self) -> Mark {
-        Mark { epoch: 0, at: Timestamp::ZERO }
+        Mark::new(0, Timestamp::ZERO)
     }
 
     fn proof_of_life(&self, _mark: Mark) {}
@@ -54,19 +54,13 @@ async fn attach(backend: &MemoryBackend, namespace: &str) -> Arc<Ear> {
 async fn attach_ear(backend: &MemoryBackend, namespace: &str, ear: Ear) -> Arc<Ear> {
     let ear = Arc::new(ear);
     let attached = backend.attach(watch(namespace, &ear, None)).await.unwrap();
-    assert_eq!(attached, Attachment { coherence: Coherence::Broadcast });
+    assert_eq!(attached, Attachment::new(Coherence::Broadcast));
     assert_eq!(ear.heard(), ["UP"]);
     ear
 }
 
 fn watch(namespace: &str, ear: &Arc<Ear>, coherence: Option<Coherence>) -> Watch {
-    Watch {
-        namespace: Namespace::new(namespace).unwrap(),
-        listener: Arc::<Ear>::clone(ear),
-        max_staleness: Duration::from_secs(2),
-        coherence,
-        max_value_bytes: usize::MAX,
-    }
+    Watch::new(Namespace::new(namespace).unwrap(), Arc::<Ear>::clone(ear)).coherence(coherence)
 }
 
 async fn set(backend: &MemoryBackend, key: &str) {
@@ -141,7 +135,7 @@ async fn a_listener_that_asked_for_no_reports_is_never_called() {
     let a = MemoryBackend::new();
     let ear = Arc::new(Ear::default());
     let attached = a.attach(watch("n", &ear, Some(Coherence::None))).await.unwrap();
-    assert_eq!(attached, Attachment { coherence: Coherence::None });
+    assert_eq!(attached, Attachment::new(Coherence::None));
     assert!(matches!(a.link(), LinkState::Unlinked));
     set(&a.clone(), "n:1").await;
     a.flush_all();
@@ -183,7 +177,7 @@ async fn the_link_is_as_old_as_the_attachment() {
     assert!(matches!(a.link(), LinkState::Unlinked));
     let _ear = attach(&a, "n").await;
     clock.advance(Duration::from_secs(7));
-    assert!(matches!(a.link(), LinkState::Up { age, .. } if age == Duration::from_secs(7)));
+    assert!(matches!(a.link(), LinkState::Up(up) if up.age == Duration::from_secs(7)));
 }
 
 #[tokio::test]
@@ -276,7 +270,7 @@ struct Copy {
 
 impl ChangeListener for Copy {
     fn mark(&self) -> Mark {
-        Mark { epoch: 0, at: Timestamp::ZERO }
+        Mark::new(0, Timestamp::ZERO)
     }
 
     fn proof_of_life(&self, _mark: Mark) {}
@@ -298,19 +292,33 @@ impl ChangeListener for Copy {
     }
 }
 
+#[tokio::test]
+async fn an_overlapping_namespace_is_refused_where_it_is_attached_until_the_other_is_gone() {
+    let (first, second) = (MemoryBackend::new(), "app:users");
+    let silent = Some(Coherence::None);
+    for (held, mode) in [("app", None), ("app:users:old", None), ("app", silent)] {
+        let holder = first.clone();
+        holder.attach(watch(held, &Arc::default(), mode)).await.unwrap();
+        for mode in [None, silent] {
+            let backend = first.clone();
+            let error = backend.attach(watch(second, &Arc::default(), mode)).await.unwrap_err();
+            assert_eq!(error.kind(), BackendErrorKind::Rejected);
+            assert!(error.to_string().contains(&format!("`{second}` and `{held}`")), "{error}");
+            backend.attach(watch("apps", &Arc::default(), mode)).await.expect("the handle is as free as before");
+        }
+        first.clone().attach(watch(held, &Arc::default(), mode)).await.expect("the same one is no overlap");
+        holder.close().await;
+        first.clone().attach(watch(second, &Arc::default(), None)).await.expect("nobody has the other any more");
+    }
+}
+
 #[test]
 fn no_copy_outlives_the_return_of_the_write_that_replaced_it() {
     let runtime = || tokio::runtime::Builder::new_current_thread().build().unwrap();
     let writer = MemoryBackend::new();
     let reader = writer.clone();
     let copy = Arc::new(Copy::default());
-    let watch = Watch {
-        namespace: Namespace::new("n").unwrap(),
-        listener: Arc::<Copy>::clone(&copy),
-        max_staleness: Duration::from_secs(2),
-        coherence: None,
-        max_value_bytes: usize::MAX,
-    };
+    let watch = Watch::new(Namespace::new("n").unwrap(), Arc::<Copy>::clone(&copy));
     runtime().block_on(reader.attach(watch)).unwrap();
 
     let done = AtomicBool::new(false);
