@@ -60,13 +60,7 @@ impl Client {
             Kind::RedisRsAtOnce => Self::RedisRsAtOnce(redis_rs(server.url(), true).await?),
             Kind::Backend => {
                 let backend = RedisBackend::new(server.url())?;
-                let watch = Watch {
-                    namespace: Namespace::new(namespace)?,
-                    listener: Arc::new(Ignored),
-                    max_staleness: Duration::from_secs(2),
-                    coherence: Some(Coherence::Broadcast),
-                    max_value_bytes: usize::MAX,
-                };
+                let watch = Watch::new(Namespace::new(namespace)?, Arc::new(Ignored)).coherence(Coherence::Broadcast);
                 backend.attach(watch).await?;
                 Self::Backend(Arc::new(backend))
             }
@@ -168,7 +162,7 @@ struct Ignored;
 
 impl ChangeListener for Ignored {
     fn mark(&self) -> Mark {
-        Mark { epoch: 1, at: Timestamp::ZERO }
+        Mark::new(1, Timestamp::ZERO)
     }
     fn proof_of_life(&self, _mark: Mark) {}
     fn changed(&self, _key: &[u8]) {}

@@ -11,11 +11,20 @@ pub type BackendResult<T> = Result<T, BackendError>;
 
 /// A value as the backend holds it, with its remaining time to live, read in one round trip.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Stored {
     /// The encoded value. Empty is a value like any other.
     pub value: Bytes,
     /// How long it still lives.
     pub ttl: RemainingTtl,
+}
+
+impl Stored {
+    /// Puts a value and its remaining time to live together. For the latter an `Option<Duration>` will do, where `None`
+    /// is for ever.
+    pub fn new(value: impl Into<Bytes>, ttl: impl Into<RemainingTtl>) -> Self {
+        Self { value: value.into(), ttl: ttl.into() }
+    }
 }
 
 /// One value to be written.
@@ -102,6 +111,7 @@ pub type AnswerSink<'a> = &'a (dyn Fn(usize, BackendResult<Option<Stored>>) + Se
 
 /// What a cache subscribes to: given to [`Backend::attach`] once.
 #[derive(Clone)]
+#[non_exhaustive]
 pub struct Watch {
     /// The namespace whose keys are watched.
     pub namespace: Namespace,
@@ -117,6 +127,35 @@ pub struct Watch {
     pub max_value_bytes: usize,
 }
 
+impl Watch {
+    /// Makes a watch over a namespace: with a bound of 2 s, the best mode the backend has, and values of any size.
+    pub fn new(namespace: Namespace, listener: Arc<dyn ChangeListener>) -> Self {
+        let max_staleness = Duration::from_secs(2);
+        Self { namespace, listener, max_staleness, coherence: None, max_value_bytes: usize::MAX }
+    }
+
+    /// Sets the longest a local copy may be served after the last proof of life.
+    #[must_use]
+    pub fn max_staleness(mut self, bound: Duration) -> Self {
+        self.max_staleness = bound;
+        self
+    }
+
+    /// Asks for a mode; `None` is the best the backend has.
+    #[must_use]
+    pub fn coherence(mut self, coherence: impl Into<Option<Coherence>>) -> Self {
+        self.coherence = coherence.into();
+        self
+    }
+
+    /// Sets the largest value that is of any use to the reader, in bytes.
+    #[must_use]
+    pub fn max_value_bytes(mut self, bytes: usize) -> Self {
+        self.max_value_bytes = bytes;
+        self
+    }
+}
+
 impl fmt::Debug for Watch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Watch")
@@ -130,9 +169,18 @@ impl fmt::Debug for Watch {
 
 /// What [`Backend::attach`] achieved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Attachment {
     /// The mode in force. With [`Coherence::None`] the backend calls the listener never.
     pub coherence: Coherence,
+}
+
+impl Attachment {
+    /// Makes an attachment in this mode.
+    #[must_use]
+    pub fn new(coherence: Coherence) -> Self {
+        Self { coherence }
+    }
 }
 
 /// The tier behind the local copies: a key-value store with expiry.
@@ -294,9 +342,19 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
         results
     }
 
+    /// Returns what stands before the namespace of every cache on this backend. The cache puts it there: keys, prefixes
+    /// and the namespace of a [`Watch`] come with it.
+    ///
+    /// Provided as nothing.
+    fn key_prefix(&self) -> Option<&Namespace> {
+        None
+    }
+
     /// Starts reporting changes to a listener, and returns once they are reported for certain.
     ///
-    /// A handle serves one cache: a second call on the same handle is an error of kind `Unsupported`.
+    /// A handle serves one cache: a second call on the same handle is an error of kind `Unsupported`. A namespace that
+    /// [overlaps](Namespace::overlaps) another one is `Rejected` wherever a backend sees both: over one link, or in one
+    /// store of this process.
     /// Provided as "nobody reports changes".
     ///
     /// # Errors
@@ -304,7 +362,7 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// When the backend cannot be reached, or cannot do the mode that was asked for.
     async fn attach(&self, watch: Watch) -> BackendResult<Attachment> {
         match watch.coherence {
-            None | Some(Coherence::None) => Ok(Attachment { coherence: Coherence::None }),
+            None | Some(Coherence::None) => Ok(Attachment::new(Coherence::None)),
             Some(asked) => Err(BackendError::new(
                 BackendErrorKind::Unsupported,
                 format!("this backend does not report changes, so coherence `{asked}` is not to be had"),
@@ -382,6 +440,10 @@ macro_rules! forward {
 
             async fn delete_many(&self, keys: &[Bytes]) -> Vec<BackendResult<bool>> {
                 (**self).delete_many(keys).await
+            }
+
+            fn key_prefix(&self) -> Option<&Namespace> {
+                (**self).key_prefix()
             }
 
             async fn attach(&self, watch: Watch) -> BackendResult<Attachment> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use twotier_core::{BackendError, LinkState};
+use twotier_core::{BackendError, LinkState, Namespace};
 
 use crate::{AnswerSink, Attachment, Backend, BackendResult, GetReply, Stored, Watch, Write};
 
@@ -124,6 +124,10 @@ impl<B: Backend> Backend for FaultyBackend<B> {
 
     async fn delete_many(&self, keys: &[Bytes]) -> Vec<BackendResult<bool>> {
         self.faults.call(self.inner.delete_many(keys), |error| for_each(keys, &error)).await
+    }
+
+    fn key_prefix(&self) -> Option<&Namespace> {
+        self.inner.key_prefix()
     }
 
     async fn attach(&self, watch: Watch) -> BackendResult<Attachment> {

@@ -11,7 +11,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
-use twotier_core::{BackendError, BackendErrorKind, Clock, Coherence, LinkState, Timestamp};
+use twotier_core::{BackendError, BackendErrorKind, Clock, Coherence, LinkState, LinkUp, Namespace, Timestamp};
 
 use crate::{AnswerSink, Attachment, Backend, BackendResult, GetReply, Stored, Watch, Write, WriteCondition};
 
@@ -36,6 +36,9 @@ pub use script::MemoryLink;
 /// Every change made through one handle is reported to the listeners of all others whose namespace it concerns, before
 /// the call that made it returns. So the word of its link is [`Lease::Unlimited`](twotier_core::Lease): another cache
 /// of this process never serves what was overwritten by a call that has returned.
+///
+/// Two caches on one store have the same namespace, or two that do not [overlap](Namespace::overlaps): an overlapping
+/// one is an error where it is attached, until the other cache was closed.
 ///
 /// Expiry is not reported: every copy carries its own deadline. Expired values are freed by the next write.
 /// All calls complete at once, and none fails but on a closed handle; [`FaultyBackend`](crate::FaultyBackend) is there
@@ -165,6 +168,16 @@ impl MemoryBackend {
         // The clock is read under the lock, here and below: no value lives longer because of the wait for it.
         let store = self.shared.store.lock();
         Ok(store.get(key, self.shared.latest_now()))
+    }
+
+    fn claim(&self, namespace: &Namespace) -> BackendResult<()> {
+        self.shared.reports.claim(self.id, namespace).map_err(|other| {
+            let message = format!(
+                "the namespaces `{namespace}` and `{other}`, which another cache on this store has, overlap: keys of one \
+                 would be keys of the other"
+            );
+            BackendError::new(BackendErrorKind::Rejected, message)
+        })
     }
 
     fn detach(&self) {
@@ -340,6 +353,10 @@ impl Backend for MemoryBackend {
         results
     }
 
+    fn key_prefix(&self) -> Option<&Namespace> {
+        None
+    }
+
     async fn attach(&self, watch: Watch) -> BackendResult<Attachment> {
         let coherence = watch.coherence.unwrap_or(Coherence::Broadcast);
         let mut state = self.state.lock();
@@ -350,14 +367,16 @@ impl Backend for MemoryBackend {
                 "this handle already serves a cache; give each cache a clone of its own",
             )),
             (State::Free, Coherence::None) => {
+                self.claim(&watch.namespace)?;
                 *state = State::Silent;
-                Ok(Attachment { coherence })
+                Ok(Attachment::new(coherence))
             }
             (State::Free, Coherence::Broadcast) => {
+                self.claim(&watch.namespace)?;
                 let script = self.link.lock().as_ref().map(MemoryLink::script);
                 self.shared.reports.add(self.id, watch.namespace, watch.listener, script);
                 *state = State::Attached(self.shared.clock.now());
-                Ok(Attachment { coherence })
+                Ok(Attachment::new(coherence))
             }
             (State::Free, other) => Err(BackendError::new(
                 BackendErrorKind::Unsupported,
@@ -373,7 +392,7 @@ impl Backend for MemoryBackend {
                 let age = self.shared.clock.now().since(since);
                 match &*self.link.lock() {
                     Some(link) => link.script().link(age),
-                    None => LinkState::Up { age, invalidation_lag: None, round_trip: None, fenced: true },
+                    None => LinkState::Up(LinkUp::new(age)),
                 }
             }
             State::Closed => LinkState::Closed,

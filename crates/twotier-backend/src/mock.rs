@@ -28,7 +28,7 @@ mock! {
     ///     .expect_get()
     ///     .withf(|key| key == b"users:42")
     ///     .times(1)
-    ///     .returning(|_key| Ok(Some(Stored { value: "Ada".into(), ttl: RemainingTtl::Persistent })));
+    ///     .returning(|_key| Ok(Some(Stored::new("Ada", RemainingTtl::Persistent))));
     /// backend.expect_set().times(0);
     ///
     /// let stored = backend.get(b"users:42").await?;

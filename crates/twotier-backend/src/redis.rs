@@ -12,7 +12,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use twotier_core::{ConfigError, LinkState, RedisConfig};
+use twotier_core::{ConfigError, LinkState, Namespace, RedisConfig};
 
 use crate::{AnswerSink, Attachment, Backend, BackendResult, GetReply, Stored, Watch, Write, WriteCondition};
 
@@ -40,8 +40,8 @@ use self::{
 /// the other one, so that reports and heartbeats do not wait behind them. A large write of our own is therefore
 /// reported back like that of anybody else.
 /// As the link comes up it tests itself: a key of the namespace is written and removed over the one connection, and the
-/// report of it must arrive over the other; how long that took is in [`LinkState::Up`]. Whatever the user lacks for it
-/// is an error that names the command and the cure.
+/// report of it must arrive over the other; how long that took is in [`LinkUp`](twotier_core::LinkUp). Whatever the
+/// user lacks for it is an error that names the command and the cure.
 /// Where tracking is refused, and no mode was asked for, caches notify each other of their writes over a channel
 /// instead ([`Coherence::PubSub`](twotier_core::Coherence)): each write is then a transaction with a `PUBLISH`, which
 /// is tested in the same way.
@@ -50,8 +50,8 @@ use self::{
 /// another role, and a reply of another shape than was asked for end a link.
 ///
 /// Before a new link is used it ends the one before at the server, by `CLIENT KILL ID`: a write that failed takes
-/// effect before that, or never. Where the user may not run that or `INFO`, [`LinkState::Up`] says that the link is not
-/// fenced.
+/// effect before that, or never. Where the user may not run that or `INFO`, [`LinkUp`](twotier_core::LinkUp) says that
+/// the link is not fenced.
 ///
 /// # Permissions
 ///
@@ -95,7 +95,6 @@ impl RedisBackend {
     ///
     /// A [`ConfigError`] that names the field.
     pub fn with_config(config: &RedisConfig) -> Result<Self, ConfigError> {
-        config.validate()?;
         Ok(Self::to(Arc::new(Target::parse(config)?)))
     }
 
@@ -213,6 +212,10 @@ impl Backend for RedisBackend {
 
     async fn delete_many(&self, keys: &[Bytes]) -> Vec<BackendResult<bool>> {
         self.change_many(keys.iter().map(|key| Change { key: key.clone(), action: Action::Remove })).await
+    }
+
+    fn key_prefix(&self) -> Option<&Namespace> {
+        self.target.key_prefix.as_ref()
     }
 
     async fn attach(&self, watch: Watch) -> BackendResult<Attachment> {

@@ -36,11 +36,20 @@ impl fmt::Display for Coherence {
 /// Take it with [`ChangeListener::mark`] *before* taking the connection and queueing the command; a mark taken later
 /// could vouch for a copy that was already stale.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Mark {
     /// The link's epoch.
     pub epoch: u64,
     /// The time on the listener's clock.
     pub at: Timestamp,
+}
+
+impl Mark {
+    /// Puts epoch and time together, as a listener does.
+    #[must_use]
+    pub fn new(epoch: u64, at: Timestamp) -> Self {
+        Self { epoch, at }
+    }
 }
 
 /// Whether the word of a link that is up runs out.
@@ -96,7 +105,7 @@ pub struct IgnoreChanges;
 
 impl ChangeListener for IgnoreChanges {
     fn mark(&self) -> Mark {
-        Mark { epoch: 0, at: Timestamp::ZERO }
+        Mark::new(0, Timestamp::ZERO)
     }
 
     fn proof_of_life(&self, _mark: Mark) {}
@@ -117,21 +126,11 @@ pub enum LinkState {
     /// There is no standing link to watch: every operation stands for itself.
     Unlinked,
     /// The link is up.
-    Up {
-        /// Since when, as an age.
-        age: Duration,
-        /// How long a change of our own making took from being sent to being reported, when the link tested itself as
-        /// it came up; `None` where it does not test itself.
-        invalidation_lag: Option<Duration>,
-        /// How long a round trip took at the last sign of life; `None` where none was measured.
-        round_trip: Option<Duration>,
-        /// Whether what an earlier connection of ours still had under way was ended at the backend before this one was
-        /// used. If not, a write that failed may take effect later than the next link.
-        fenced: bool,
-    },
+    Up(LinkUp),
     /// The link is being made.
     Connecting,
     /// The link is down; it is tried again in the background.
+    #[non_exhaustive]
     Down {
         /// Since when, as an age.
         age: Duration,
@@ -142,11 +141,62 @@ pub enum LinkState {
     Closed,
 }
 
+/// What is known of a link that is up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LinkUp {
+    /// Since when, as an age.
+    pub age: Duration,
+    /// How long a change of our own making took from being sent to being reported, when the link tested itself as it
+    /// came up; `None` where it does not test itself.
+    pub invalidation_lag: Option<Duration>,
+    /// How long a round trip took at the last sign of life; `None` where none was measured.
+    pub round_trip: Option<Duration>,
+    /// Whether what an earlier connection of ours still had under way was ended at the backend before this one was
+    /// used. If not, a write that failed may take effect later than the next link.
+    pub fenced: bool,
+}
+
+impl LinkUp {
+    /// Makes a link that has been up for so long, of which nothing was measured, and that outlives none of its writes.
+    #[must_use]
+    pub fn new(age: Duration) -> Self {
+        Self { age, invalidation_lag: None, round_trip: None, fenced: true }
+    }
+
+    /// Sets how long a change of our own making took to be reported.
+    #[must_use]
+    pub fn invalidation_lag(mut self, lag: impl Into<Option<Duration>>) -> Self {
+        self.invalidation_lag = lag.into();
+        self
+    }
+
+    /// Sets how long a round trip takes.
+    #[must_use]
+    pub fn round_trip(mut self, round_trip: impl Into<Option<Duration>>) -> Self {
+        self.round_trip = round_trip.into();
+        self
+    }
+
+    /// Sets whether earlier connections of ours were ended at the backend before this one was used.
+    #[must_use]
+    pub fn fenced(mut self, fenced: bool) -> Self {
+        self.fenced = fenced;
+        self
+    }
+}
+
 impl LinkState {
+    /// Makes the state of a link that has been down for so long, for this cause.
+    #[must_use]
+    pub fn down(age: Duration, cause: BackendError) -> Self {
+        Self::Down { age, cause }
+    }
+
     /// Returns whether operations can be expected to work.
     #[must_use]
     pub fn is_up(&self) -> bool {
-        matches!(self, Self::Up { .. } | Self::Unlinked)
+        matches!(self, Self::Up(_) | Self::Unlinked)
     }
 }
 
@@ -154,10 +204,12 @@ impl fmt::Display for LinkState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unlinked => f.write_str("no standing link"),
-            Self::Up { age, invalidation_lag: None, .. } => write!(f, "up for {:.1} s", age.as_secs_f64()),
-            Self::Up { age, invalidation_lag: Some(lag), .. } => {
-                let (age, lag) = (age.as_secs_f64(), lag.as_secs_f64() * 1e3);
-                write!(f, "up for {age:.1} s, a change reported after {lag:.3} ms")
+            Self::Up(up) => {
+                write!(f, "up for {:.1} s", up.age.as_secs_f64())?;
+                match up.invalidation_lag {
+                    Some(lag) => write!(f, ", a change reported after {:.3} ms", lag.as_secs_f64() * 1e3),
+                    None => Ok(()),
+                }
             }
             Self::Connecting => f.write_str("connecting"),
             Self::Down { age, cause } => write!(f, "down for {:.1} s: {cause}", age.as_secs_f64()),

@@ -4,14 +4,15 @@ mod cache;
 mod duration;
 mod env;
 mod eviction;
+mod layer;
 mod redis;
 mod undecodable;
 
 use std::{borrow::Cow, time::Duration};
 
-pub use cache::CacheConfig;
+pub use cache::{CacheConfig, CacheLayer};
 pub use eviction::Eviction;
-pub use redis::{RedisConfig, RedisUrl};
+pub use redis::{RedisConfig, RedisLayer, RedisUrl};
 pub use undecodable::OnUndecodable;
 
 /// The longest time to live, 100 years: anything longer is a mistake in the unit, and Redis refuses much longer ones.
@@ -19,11 +20,15 @@ pub const MAX_TIME_TO_LIVE: Duration = Duration::from_secs(100 * 365 * 24 * 60 *
 
 /// A configuration was refused, before anything was changed.
 ///
-/// The message names the field. It never holds a credential or a URL.
+/// The message names the field, or the environment variable that sets it. It never holds a credential or a URL.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("configuration field `{field}` {reason}")]
+#[error("{} `{}` {reason}",
+    if .variable.is_some() { "environment variable" } else { "configuration field" },
+    .variable.as_deref().unwrap_or(.field),
+)]
 pub struct ConfigError {
     field: Cow<'static, str>,
+    variable: Option<Box<str>>,
     reason: Cow<'static, str>,
 }
 
@@ -31,13 +36,29 @@ impl ConfigError {
     /// Makes an error from the field's name and what is wrong with it, so that the two read as one sentence:
     /// "`max_entries` must be at least 1".
     pub fn new(field: impl Into<Cow<'static, str>>, reason: impl Into<Cow<'static, str>>) -> Self {
-        Self { field: field.into(), reason: reason.into() }
+        Self { field: field.into(), variable: None, reason: reason.into() }
     }
 
     /// Returns the name of the field.
     #[must_use]
     pub fn field(&self) -> &str {
         &self.field
+    }
+
+    /// Returns the name of the environment variable that sets the field, when the field was read from one.
+    #[must_use]
+    pub fn variable(&self) -> Option<&str> {
+        self.variable.as_deref()
+    }
+
+    fn of_field(mut self, field: &'static str) -> Self {
+        self.field = field.into();
+        self
+    }
+
+    fn in_variable(mut self, name: &str) -> Self {
+        self.variable = Some(name.escape_debug().collect());
+        self
     }
 }
 

@@ -21,9 +21,10 @@ mod namespace;
 mod stats;
 
 pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
-pub use coherence::{ChangeListener, Coherence, IgnoreChanges, Lease, LinkState, Mark};
+pub use coherence::{ChangeListener, Coherence, IgnoreChanges, Lease, LinkState, LinkUp, Mark};
 pub use config::{
-    CacheConfig, ConfigError, Eviction, MAX_TIME_TO_LIVE, OnUndecodable, RedisConfig, RedisUrl, check_time_to_live,
+    CacheConfig, CacheLayer, ConfigError, Eviction, MAX_TIME_TO_LIVE, OnUndecodable, RedisConfig, RedisLayer, RedisUrl,
+    check_time_to_live,
 };
 pub use error::{BackendError, BackendErrorKind, CodecError, Error, ErrorKind, Operation, SharedError};
 pub use expiry::RemainingTtl;

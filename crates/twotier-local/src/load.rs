@@ -78,7 +78,7 @@ where
         drop(shard);
         match start {
             LoadStart::Lead => {
-                let ticket = TicketState::new(Arc::clone(inner), hash, key, id, Mark { epoch, at });
+                let ticket = TicketState::new(Arc::clone(inner), hash, key, id, Mark::new(epoch, at));
                 Load::Lead(LoadTicket { state: ticket, load: state })
             }
             LoadStart::Join { load: state, id, outrun, informed } => {
@@ -142,7 +142,7 @@ impl<T, E> LoadTicket<T, E> {
         let removed = shard.take_removed();
         drop(shard);
         let ticket =
-            id.map(|id| WriteTicket::new(Arc::clone(tier), *hash, key.clone(), id, Mark { epoch, at }, digest));
+            id.map(|id| WriteTicket::new(Arc::clone(tier), *hash, key.clone(), id, Mark::new(epoch, at), digest));
         drop(removed);
         ticket
     }

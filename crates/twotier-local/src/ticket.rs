@@ -43,7 +43,7 @@ impl<T, E> TicketState<T, E> {
         if self.tier.keeps_nothing {
             return None;
         }
-        let Mark { epoch, at } = self.mark;
+        let Mark { epoch, at, .. } = self.mark;
         // From before the command was sent, and by the lag of the clock shorter: the copy never outlives the value.
         let deadline = at.saturating_add(life?).saturating_sub(self.tier.clock.resolution());
         (deadline > self.tier.clock.now()).then(|| NewEntry {

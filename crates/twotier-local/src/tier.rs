@@ -207,12 +207,12 @@ where
                 Read::Join(Joiner::counted(flight, number, only, began))
             }
             FillStart::Lead { id, began } => {
-                let ticket = self.fill_ticket(hash, key, id, Mark { epoch, at: now }, &flight);
+                let ticket = self.fill_ticket(hash, key, id, Mark::new(epoch, now), &flight);
                 Read::Lead(ticket, Joiner::counted(flight, 0, None, began))
             }
             FillStart::Bypass { began } => {
                 // Identifiers begin at 1: this one is registered nowhere.
-                let ticket = self.fill_ticket(hash, key, 0, Mark { epoch, at: now }, &flight);
+                let ticket = self.fill_ticket(hash, key, 0, Mark::new(epoch, now), &flight);
                 Read::Bypass(ticket, Joiner::counted(flight, 0, None, began))
             }
         };
@@ -246,7 +246,7 @@ where
         let id = shard.begin_write(hash, &key, digest);
         let removed = shard.take_removed();
         drop(shard);
-        let ticket = WriteTicket::new(Arc::clone(&self.inner), hash, key, id, Mark { epoch, at }, digest);
+        let ticket = WriteTicket::new(Arc::clone(&self.inner), hash, key, id, Mark::new(epoch, at), digest);
         drop(removed);
         ticket
     }
@@ -377,7 +377,7 @@ where
 {
     fn mark(&self) -> Mark {
         let epoch = self.inner.link.epoch();
-        Mark { epoch, at: self.inner.clock.now() }
+        Mark::new(epoch, self.inner.clock.now())
     }
 
     fn proof_of_life(&self, mark: Mark) {

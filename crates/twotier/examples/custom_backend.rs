@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, sync::Mutex, time::Duration};
 
 use bytes::Bytes;
 use tokio::time::Instant;
-use twotier::{Backend, BackendResult, Cache, RemainingTtl, Stored, async_trait};
+use twotier::{Backend, BackendResult, Cache, Stored, async_trait};
 
 type Map = BTreeMap<Vec<u8>, (Bytes, Option<Instant>)>;
 
@@ -27,7 +27,7 @@ impl Backend for MapBackend {
     async fn get(&self, key: &[u8]) -> BackendResult<Option<Stored>> {
         Ok(self.live(|map| map.get(key).cloned()).map(|(value, deadline)| {
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-            Stored { value, ttl: RemainingTtl::from(left) }
+            Stored::new(value, left)
         }))
     }
 

@@ -11,7 +11,8 @@ use serde::{Serialize, de::DeserializeOwned};
 use tokio::runtime::Handle;
 use twotier_backend::{Backend, Watch};
 use twotier_core::{
-    CacheConfig, ChangeListener, Clock, Coherence, Error, Eviction, Lease, OnUndecodable, Operation, SystemClock,
+    CacheConfig, CacheLayer, ChangeListener, Clock, Coherence, Error, Eviction, Lease, OnUndecodable, Operation,
+    SystemClock,
 };
 use twotier_local::{LocalOptions, LocalTier};
 
@@ -34,7 +35,10 @@ const REPORTED_LOCAL_TTL: Duration = Duration::from_secs(60);
 /// Every setting has a default, listed at [`CacheConfig`]. Settings are checked together by [`build`](Self::build).
 #[must_use = "a builder does nothing until `build` is called and awaited"]
 pub struct CacheBuilder<V, C = Json> {
-    config: CacheConfig,
+    /// What holds where nothing was set.
+    defaults: CacheConfig,
+    /// What was set.
+    set: CacheLayer,
     codec: C,
     clock: Arc<dyn Clock>,
     weigher: Option<Arc<Weigher<V>>>,
@@ -42,38 +46,53 @@ pub struct CacheBuilder<V, C = Json> {
 
 impl<V> CacheBuilder<V, Json> {
     pub(crate) fn new() -> Self {
-        Self { config: CacheConfig::default(), codec: Json, clock: Arc::new(SystemClock::new()), weigher: None }
+        let (defaults, set) = (CacheConfig::default(), CacheLayer::default());
+        Self { defaults, set, codec: Json, clock: Arc::new(SystemClock::new()), weigher: None }
     }
 }
 
 impl<V, C> CacheBuilder<V, C> {
-    /// Takes all settings from a configuration; later calls change single ones.
-    pub fn config(mut self, config: CacheConfig) -> Self {
-        self.config = config;
+    /// Takes a configuration for the defaults: every setting that no call sets, before this one or after it, is its.
+    ///
+    /// ```
+    /// # use twotier::{Cache, CacheConfig, MemoryBackend};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), twotier::Error> {
+    /// let config = CacheConfig::default().max_entries(10_000).with_env("MYAPP_CACHE")?;
+    /// let users: Cache<String> =
+    /// Cache::builder().namespace("users").defaults(&config).build(MemoryBackend::new()).await?; let pages:
+    /// Cache<String> = Cache::builder().namespace("pages").defaults(&config).build(MemoryBackend::new()).await?;
+    /// assert_eq!(users.stats().local.max_size, 10_000);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn defaults(mut self, config: &CacheConfig) -> Self {
+        self.defaults = config.clone();
         self
     }
 
-    /// Sets the prefix of every key in the backend: `<namespace>:<key>`. Not empty, no `:`. Default `twotier`.
+    /// Sets the prefix of every key in the backend: `<namespace>:<key>`; see [`Namespace`](crate::Namespace). Default
+    /// `twotier`.
     pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
-        self.config.namespace = namespace.into();
+        self.set.namespace = Some(namespace.into());
         self
     }
 
     /// Goes without a local tier: every read is a backend read.
     pub fn without_local(mut self) -> Self {
-        self.config.local_enabled = false;
+        self.set.local_enabled = Some(false);
         self
     }
 
     /// Sets the most entries in the local tier, at least 1. Default 500.
     pub fn max_entries(mut self, entries: usize) -> Self {
-        self.config.max_entries = entries;
+        self.set.max_entries = Some(entries);
         self
     }
 
     /// Sets the most bytes in the local tier, overhead included. Default 2000 for each of `max_entries`.
     pub fn max_bytes(mut self, bytes: usize) -> Self {
-        self.config.max_bytes = Some(bytes);
+        self.set.max_bytes = Some(Some(bytes));
         self
     }
 
@@ -87,59 +106,59 @@ impl<V, C> CacheBuilder<V, C> {
 
     /// Sets which entry goes when the local tier is full. Default [`Eviction::Lru`].
     pub fn eviction(mut self, eviction: Eviction) -> Self {
-        self.config.eviction = eviction;
+        self.set.eviction = Some(eviction);
         self
     }
 
     /// Sets how long a written value lives in the backend, at least 1 ms; `None` is for ever, and the default.
     pub fn time_to_live(mut self, ttl: impl Into<Option<Duration>>) -> Self {
-        self.config.time_to_live = ttl.into();
+        self.set.time_to_live = Some(ttl.into());
         self
     }
 
     /// Sets the longest a local copy is served without asking again; it never outlives the value in the backend.
     /// Default 60 s, or 5 s where the backend reports no changes.
     pub fn local_time_to_live(mut self, ttl: Duration) -> Self {
-        self.config.local_time_to_live = Some(ttl);
+        self.set.local_time_to_live = Some(Some(ttl));
         self
     }
 
     /// Sets how long the local tier remembers that a key is absent; `None` not at all. Default 5 s.
     pub fn negative_time_to_live(mut self, ttl: impl Into<Option<Duration>>) -> Self {
-        self.config.negative_time_to_live = ttl.into();
+        self.set.negative_time_to_live = Some(ttl.into());
         self
     }
 
     /// Sets by how much [`time_to_live`](Self::time_to_live) is shortened at random, as a share from 0 up to 1, so that
     /// values written together do not expire together. Default 0.
     pub fn ttl_jitter(mut self, share: f64) -> Self {
-        self.config.ttl_jitter = share;
+        self.set.ttl_jitter = Some(share);
         self
     }
 
     /// Asks for a coherence mode, instead of the best the backend has.
     pub fn coherence(mut self, coherence: Coherence) -> Self {
-        self.config.coherence = Some(coherence);
+        self.set.coherence = Some(Some(coherence));
         self
     }
 
     /// Sets the longest a hit may be stale, between 50 ms and 1 h. Default 2 s.
     pub fn max_staleness(mut self, bound: Duration) -> Self {
-        self.config.max_staleness = bound;
+        self.set.max_staleness = Some(bound);
         self
     }
 
     /// Sets the longest one call waits for the backend; for a batch, the longest it waits for the next of its answers.
     /// Default 500 ms.
     pub fn op_timeout(mut self, timeout: Duration) -> Self {
-        self.config.op_timeout = timeout;
+        self.set.op_timeout = Some(timeout);
         self
     }
 
     /// Sets the longest one run of a loader may take, between 1 ms and 1 h; then it is dropped, and the call is an
     /// error. Default 30 s.
     pub fn load_timeout(mut self, timeout: Duration) -> Self {
-        self.config.load_timeout = timeout;
+        self.set.load_timeout = Some(timeout);
         self
     }
 
@@ -148,20 +167,20 @@ impl<V, C> CacheBuilder<V, C> {
     ///
     /// Of all who wait for a key only one runs its own loader then, and the others wait for that one.
     pub fn load_wait(mut self, patience: Duration) -> Self {
-        self.config.load_wait = patience;
+        self.set.load_wait = Some(patience);
         self
     }
 
     /// Sets the largest encoded value that is written or kept, in bytes. Default 16 MiB.
     pub fn max_value_bytes(mut self, bytes: usize) -> Self {
-        self.config.max_value_bytes = bytes;
+        self.set.max_value_bytes = Some(bytes);
         self
     }
 
     /// Sets what bytes in the backend are to a read when they do not decode: an error, or an absent key, which loads
     /// and updates replace. Default [`OnUndecodable::Error`].
     pub fn on_undecodable(mut self, reaction: OnUndecodable) -> Self {
-        self.config.on_undecodable = reaction;
+        self.set.on_undecodable = Some(reaction);
         self
     }
 
@@ -173,7 +192,7 @@ impl<V, C> CacheBuilder<V, C> {
     /// Costs a decoding for each write. Without it a codec still refuses what its format has no word for, but not what
     /// a type writes one way and reads in another ([`Codec::verify_at`]).
     pub fn verify_writes(mut self, verify: bool) -> Self {
-        self.config.verify_writes = verify;
+        self.set.verify_writes = Some(verify);
         self
     }
 
@@ -181,14 +200,14 @@ impl<V, C> CacheBuilder<V, C> {
     ///
     /// Single keys and batches wait for their turn in the order in which they came.
     pub fn max_in_flight(mut self, keys: usize) -> Self {
-        self.config.max_in_flight = keys;
+        self.set.max_in_flight = Some(keys);
         self
     }
 
     /// Sets the most calls that wait while so many keys are under way; one more is
     /// [`Error::Overloaded`](crate::Error::Overloaded). Default 65 536.
     pub fn max_waiting(mut self, calls: usize) -> Self {
-        self.config.max_waiting = calls;
+        self.set.max_waiting = Some(calls);
         self
     }
 
@@ -200,7 +219,7 @@ impl<V, C> CacheBuilder<V, C> {
 
     /// Sets how values become bytes. Default [`Json`].
     pub fn codec<D>(self, codec: D) -> CacheBuilder<V, D> {
-        CacheBuilder { config: self.config, codec, clock: self.clock, weigher: self.weigher }
+        CacheBuilder { defaults: self.defaults, set: self.set, codec, clock: self.clock, weigher: self.weigher }
     }
 }
 
@@ -219,14 +238,15 @@ where
     /// [`Error::Backend`] when the backend cannot be reached, refuses the credentials, or cannot do the coherence mode
     /// that was asked for.
     pub async fn build(self, backend: impl Backend) -> Result<Cache<V>> {
-        let namespace = self.config.validate()?;
+        let config = self.defaults.with(self.set);
+        let namespace = config.validate()?;
+        let namespace = backend.key_prefix().map_or(Ok(namespace.clone()), |prefix| namespace.under(prefix))?;
         let runtime = Handle::try_current().map_err(|_no_runtime| Error::Usage {
             operation: Operation::Build,
             hint: "call it within a tokio runtime, or use twotier::blocking",
         })?;
         check_timers()?;
         let backend: Arc<dyn Backend> = Arc::new(backend);
-        let config = self.config;
         let options = if config.local_enabled {
             LocalOptions::new(config.max_entries, config.local_bytes(), config.max_staleness).eviction(config.eviction)
         } else {
@@ -235,13 +255,10 @@ where
         // A read that took longer than a caller waits is not joined: what it brings is older than any other answer.
         let options = options.joinable(config.op_timeout);
         let local = LocalTier::new(namespace.clone(), options, self.clock);
-        let watch = Watch {
-            namespace: namespace.clone(),
-            listener: Arc::new(local.clone()),
-            max_staleness: config.max_staleness,
-            coherence: config.coherence,
-            max_value_bytes: config.max_value_bytes,
-        };
+        let watch = Watch::new(namespace.clone(), Arc::new(local.clone()))
+            .max_staleness(config.max_staleness)
+            .coherence(config.coherence)
+            .max_value_bytes(config.max_value_bytes);
         let failed = |source| Error::Backend { operation: Operation::Build, namespace: namespace.clone(), source };
         let coherence = backend.attach(watch).await.map_err(failed)?.coherence;
         if coherence == Coherence::None {
@@ -302,6 +319,7 @@ impl<V: Serialize + DeserializeOwned> Default for CacheBuilder<V, Json> {
 
 impl<V, C> fmt::Debug for CacheBuilder<V, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CacheBuilder").field("config", &self.config).finish_non_exhaustive()
+        let config = self.defaults.clone().with(self.set.clone());
+        f.debug_struct("CacheBuilder").field("config", &config).finish_non_exhaustive()
     }
 }

@@ -105,7 +105,7 @@ pub trait Codec<V>: Send + Sync + 'static {
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Place<'a> {
-    /// The namespace of the cache; it holds no `:`.
+    /// The namespace of the cache. It may hold `:`, so that the same name in the backend may be another place.
     pub namespace: &'a str,
     /// The key within the namespace.
     pub key: &'a str,

@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use crate::{BackendError, Coherence, LinkState};
+use crate::{BackendError, Coherence, LinkState, LinkUp};
 
 /// The state of a cache, as [`Cache::health`](crate::Cache::health) reports it without a round trip.
 ///
@@ -112,7 +112,7 @@ impl Health {
             LinkState::Closed => reasons.push(Reason::Closed),
             LinkState::Connecting => reasons.push(Reason::Connecting),
             LinkState::Down { cause, .. } => reasons.push(Reason::LinkDown(cause.clone())),
-            LinkState::Up { round_trip, fenced, .. } => {
+            LinkState::Up(LinkUp { round_trip, fenced, .. }) => {
                 if let Some(round_trip) = *round_trip {
                     // A proof takes two round trips, counts from before the first, and comes a pause after the last
                     // one.
@@ -207,7 +207,7 @@ mod tests {
 
     fn up(round_trip: u64, fenced: bool) -> LinkState {
         let round_trip = Some(Duration::from_millis(round_trip));
-        LinkState::Up { age: Duration::ZERO, invalidation_lag: None, round_trip, fenced }
+        LinkState::Up(LinkUp::new(Duration::ZERO).round_trip(round_trip).fenced(fenced))
     }
 
     #[test]
@@ -222,7 +222,7 @@ mod tests {
         assert_eq!(status(asked), Status::Ready);
         assert_eq!(status(observed(LinkState::Connecting)), Status::Down);
         let cause = BackendError::new(BackendErrorKind::Denied, "WRONGPASS");
-        let down = Health::new(observed(LinkState::Down { age: Duration::ZERO, cause }));
+        let down = Health::new(observed(LinkState::down(Duration::ZERO, cause)));
         assert_eq!((down.status, down.to_string()), (Status::Down, "down: the link is down: WRONGPASS".to_owned()));
         assert!(!down.is_healthy());
         assert_eq!(status(Observed { closed: true, ..observed(up(1, false)) }), Status::Down);

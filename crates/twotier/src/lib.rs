@@ -39,10 +39,10 @@ pub use twotier_backend::{
     MemoryBackend, MemoryLink, OperationCounts, Stored, Watch, Write, WriteCondition, async_trait,
 };
 pub use twotier_core::{
-    BackendError, BackendErrorKind, BackendStats, CacheConfig, CacheStats, ChangeListener, Clock, CodecError,
-    Coherence, CoherenceStats, ConfigError, Error, ErrorKind, Eviction, KeyError, LatencyStats, Lease, LinkState,
-    LocalStats, MAX_KEY_BYTES, MAX_NAMESPACE_BYTES, ManualClock, Mark, Namespace, OnUndecodable, Operation,
-    RedisConfig, RedisUrl, RemainingTtl, SharedError, SystemClock, Timestamp,
+    BackendError, BackendErrorKind, BackendStats, CacheConfig, CacheLayer, CacheStats, ChangeListener, Clock,
+    CodecError, Coherence, CoherenceStats, ConfigError, Error, ErrorKind, Eviction, KeyError, LatencyStats, Lease,
+    LinkState, LinkUp, LocalStats, MAX_KEY_BYTES, MAX_NAMESPACE_BYTES, ManualClock, Mark, Namespace, OnUndecodable,
+    Operation, RedisConfig, RedisLayer, RedisUrl, RemainingTtl, SharedError, SystemClock, Timestamp,
 };
 
 pub use crate::{

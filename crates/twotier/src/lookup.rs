@@ -3,6 +3,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 /// The answer of [`Cache::lookup`](crate::Cache::lookup): a value and where it came from.
+#[non_exhaustive]
 pub struct Lookup<V> {
     /// The value; `None` when the key is absent.
     pub value: Option<Arc<V>>,

@@ -154,7 +154,7 @@ impl<V: Send + Sync + 'static> Remote<V> {
 
     /// Decodes the answer to a read, outside every lock.
     pub(crate) fn understand(&self, operation: Operation, key: &str, stored: Option<Stored>) -> Result<Fetched<V>> {
-        let Some(Stored { value: bytes, ttl }) = stored else {
+        let Some(Stored { value: bytes, ttl, .. }) = stored else {
             let life = self.settings.negative_time_to_live;
             return Ok(Fetched { value: None, digest: Digest::ABSENT, weight: 0, life });
         };

@@ -34,7 +34,7 @@ pub(super) const fn edit(file: &'static str, from: &'static str, to: &'static st
 /// Makes what a ticket brings look as if it had been read in the epoch in which it arrives.
 const STAMP_ON_ARRIVAL: Edit = edit(
     TICKET,
-    "let Mark { epoch, at } = self.mark;",
+    "let Mark { epoch, at, .. } = self.mark;",
     "let Mark { at, .. } = self.mark;\n        let epoch = self.tier.link.epoch();",
 );
 

@@ -29,7 +29,7 @@ impl Listening {
             return None;
         }
         let attached = attach(&*backend, &scope.namespace, &recorder, None).await.expect("a listener can be attached");
-        assert_eq!(attached, Attachment { coherence: fixture.coherence() });
+        assert_eq!(attached, Attachment::new(fixture.coherence()));
         Some(Self { backend, recorder })
     }
 
@@ -56,10 +56,7 @@ pub(super) async fn attach(
     coherence: Option<Coherence>,
 ) -> BackendResult<Attachment> {
     let listener = Arc::<Recorder>::clone(recorder);
-    let max_staleness = Duration::from_secs(2);
-    backend
-        .attach(Watch { namespace: namespace.clone(), listener, max_staleness, coherence, max_value_bytes: usize::MAX })
-        .await
+    backend.attach(Watch::new(namespace.clone(), listener).coherence(coherence)).await
 }
 
 /// When `attach` returns, the link is up and its listener knows.
@@ -215,7 +212,7 @@ pub async fn a_listener_that_asked_for_nothing_receives_nothing(fixture: &dyn Fi
     let scope = Scope::new();
     let (ours, theirs, recorder) = (fixture.backend().await, ready(fixture).await, Recorder::new());
     let attached = attach(&*ours, &scope.namespace, &recorder, Some(Coherence::None)).await;
-    assert_eq!(attached.expect("nothing can be asked for"), Attachment { coherence: Coherence::None });
+    assert_eq!(attached.expect("nothing can be asked for"), Attachment::new(Coherence::None));
     for key in scope.keys(10) {
         put(&theirs, &key, "v", None).await;
         value(&ours, &key).await;

@@ -87,7 +87,7 @@ impl Recorder {
 
 impl ChangeListener for Recorder {
     fn mark(&self) -> Mark {
-        Mark { epoch: self.log.lock().epoch, at: self.clock.now() }
+        Mark::new(self.log.lock().epoch, self.clock.now())
     }
 
     fn proof_of_life(&self, mark: Mark) {

@@ -22,6 +22,8 @@ pub(super) struct HandleId(u64);
 #[derive(Default)]
 pub(super) struct Reports {
     next_id: AtomicU64,
+    /// The namespace of each cache, also of those that asked for no reports.
+    namespaces: Mutex<Vec<(HandleId, Namespace)>>,
     subscriptions: RwLock<Vec<Arc<Subscription>>>,
 }
 
@@ -38,6 +40,16 @@ struct Subscription {
 impl Reports {
     pub(super) fn new_handle(&self) -> HandleId {
         HandleId(self.next_id.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Gives a handle its namespace, or returns the one that another handle has and that overlaps it.
+    pub(super) fn claim(&self, owner: HandleId, namespace: &Namespace) -> Result<(), Namespace> {
+        let mut claimed = self.namespaces.lock();
+        if let Some((_, other)) = claimed.iter().find(|(_, other)| namespace.overlaps(other)) {
+            return Err(other.clone());
+        }
+        claimed.push((owner, namespace.clone()));
+        Ok(())
     }
 
     /// Registers a listener, then notifies it that the link is up: it misses nothing that happens after that.
@@ -70,6 +82,7 @@ impl Reports {
 
     /// Tells the listener of a handle, if there is one, that the link is down, and returns it to be dropped.
     pub(super) fn remove(&self, owner: HandleId) -> Option<Arc<dyn ChangeListener>> {
+        self.namespaces.lock().retain(|(claimant, _)| *claimant != owner);
         let subscription = {
             let mut subscriptions = self.subscriptions.write();
             let index = subscriptions.iter().position(|subscription| subscription.owner == owner)?;

@@ -4,7 +4,9 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use twotier_core::{BackendError, BackendErrorKind, ChangeListener, Clock, Lease, LinkState, Namespace, Timestamp};
+use twotier_core::{
+    BackendError, BackendErrorKind, ChangeListener, Clock, Lease, LinkState, LinkUp, Namespace, Timestamp,
+};
 
 /// Scripts the reports to one handle of a [`MemoryBackend`](crate::MemoryBackend): delays, repeats and loses them, cuts
 /// the link and restores it. Made by [`scripted_link`](crate::MemoryBackend::scripted_link).
@@ -161,11 +163,11 @@ impl Script {
     /// Returns the state of a link that has been up for this long unless it was cut.
     pub(super) fn link(&self, age: Duration) -> LinkState {
         match self.state.lock().down_since {
-            None => LinkState::Up { age, invalidation_lag: None, round_trip: None, fenced: true },
-            Some(since) => LinkState::Down {
-                age: self.clock.now().since(since),
-                cause: BackendError::new(BackendErrorKind::Unavailable, "the link was cut"),
-            },
+            None => LinkState::Up(LinkUp::new(age)),
+            Some(since) => {
+                let cause = BackendError::new(BackendErrorKind::Unavailable, "the link was cut");
+                LinkState::down(self.clock.now().since(since), cause)
+            }
         }
     }
 }

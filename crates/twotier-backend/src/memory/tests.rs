@@ -23,7 +23,7 @@ impl Recorder {
 
 impl ChangeListener for Recorder {
     fn mark(&self) -> Mark {
-        Mark { epoch: 0, at: Timestamp::ZERO }
+        Mark::new(0, Timestamp::ZERO)
     }
 
     fn proof_of_life(&self, _mark: Mark) {}
@@ -54,19 +54,13 @@ async fn attach(backend: &MemoryBackend, namespace: &str) -> Arc<Recorder> {
 async fn attach_recorder(backend: &MemoryBackend, namespace: &str, listener: Recorder) -> Arc<Recorder> {
     let listener = Arc::new(listener);
     let attached = backend.attach(watch(namespace, &listener, None)).await.unwrap();
-    assert_eq!(attached, Attachment { coherence: Coherence::Broadcast });
+    assert_eq!(attached, Attachment::new(Coherence::Broadcast));
     assert_eq!(listener.events(), ["UP"]);
     listener
 }
 
 fn watch(namespace: &str, listener: &Arc<Recorder>, coherence: Option<Coherence>) -> Watch {
-    Watch {
-        namespace: Namespace::new(namespace).unwrap(),
-        listener: Arc::<Recorder>::clone(listener),
-        max_staleness: Duration::from_secs(2),
-        coherence,
-        max_value_bytes: usize::MAX,
-    }
+    Watch::new(Namespace::new(namespace).unwrap(), Arc::<Recorder>::clone(listener)).coherence(coherence)
 }
 
 async fn set(backend: &MemoryBackend, key: &str) {
@@ -144,7 +138,7 @@ async fn a_listener_that_asked_for_no_reports_is_never_called() {
     let a = MemoryBackend::new();
     let listener = Arc::new(Recorder::default());
     let attached = a.attach(watch("n", &listener, Some(Coherence::None))).await.unwrap();
-    assert_eq!(attached, Attachment { coherence: Coherence::None });
+    assert_eq!(attached, Attachment::new(Coherence::None));
     assert!(matches!(a.link(), LinkState::Unlinked));
     set(&a.clone(), "n:1").await;
     a.flush_all();
@@ -186,7 +180,7 @@ async fn the_link_is_as_old_as_the_attachment() {
     assert!(matches!(a.link(), LinkState::Unlinked));
     let _listener = attach(&a, "n").await;
     clock.advance(Duration::from_secs(7));
-    assert!(matches!(a.link(), LinkState::Up { age, .. } if age == Duration::from_secs(7)));
+    assert!(matches!(a.link(), LinkState::Up(up) if up.age == Duration::from_secs(7)));
 }
 
 #[tokio::test]
@@ -281,7 +275,7 @@ struct Copy {
 
 impl ChangeListener for Copy {
     fn mark(&self) -> Mark {
-        Mark { epoch: 0, at: Timestamp::ZERO }
+        Mark::new(0, Timestamp::ZERO)
     }
 
     fn proof_of_life(&self, _mark: Mark) {}
@@ -303,19 +297,33 @@ impl ChangeListener for Copy {
     }
 }
 
+#[tokio::test]
+async fn an_overlapping_namespace_is_refused_where_it_is_attached_until_the_other_is_gone() {
+    let (first, second) = (MemoryBackend::new(), "app:users");
+    let silent = Some(Coherence::None);
+    for (held, mode) in [("app", None), ("app:users:old", None), ("app", silent)] {
+        let holder = first.clone();
+        holder.attach(watch(held, &Arc::default(), mode)).await.unwrap();
+        for mode in [None, silent] {
+            let backend = first.clone();
+            let error = backend.attach(watch(second, &Arc::default(), mode)).await.unwrap_err();
+            assert_eq!(error.kind(), BackendErrorKind::Rejected);
+            assert!(error.to_string().contains(&format!("`{second}` and `{held}`")), "{error}");
+            backend.attach(watch("apps", &Arc::default(), mode)).await.expect("the handle is as free as before");
+        }
+        first.clone().attach(watch(held, &Arc::default(), mode)).await.expect("the same one is no overlap");
+        holder.close().await;
+        first.clone().attach(watch(second, &Arc::default(), None)).await.expect("nobody has the other any more");
+    }
+}
+
 #[test]
 fn no_copy_outlives_the_return_of_the_write_that_replaced_it() {
     let runtime = || tokio::runtime::Builder::new_current_thread().build().unwrap();
     let writer = MemoryBackend::new();
     let reader = writer.clone();
     let copy = Arc::new(Copy::default());
-    let watch = Watch {
-        namespace: Namespace::new("n").unwrap(),
-        listener: Arc::<Copy>::clone(&copy),
-        max_staleness: Duration::from_secs(2),
-        coherence: None,
-        max_value_bytes: usize::MAX,
-    };
+    let watch = Watch::new(Namespace::new("n").unwrap(), Arc::<Copy>::clone(&copy));
     runtime().block_on(reader.attach(watch)).unwrap();
 
     let done = AtomicBool::new(false);

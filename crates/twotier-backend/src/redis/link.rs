@@ -20,7 +20,7 @@ use tokio::{
     task::AbortHandle,
     time::{Instant, sleep},
 };
-use twotier_core::{BackendError, BackendErrorKind, Coherence, Lease, LinkState, Mark};
+use twotier_core::{BackendError, BackendErrorKind, Coherence, Lease, LinkState, LinkUp, Mark};
 
 use crate::{Attachment, BackendResult, Watch};
 
@@ -167,7 +167,7 @@ impl Link {
             control.watch = Some(watch);
         }
         match self.connections().await {
-            Ok(connections) => Ok(Attachment { coherence: connections.reporting().mode() }),
+            Ok(connections) => Ok(Attachment::new(connections.reporting().mode())),
             Err(cause) => {
                 let mut control = self.control.lock();
                 self.shared.reset(control.watch.take().as_ref());
@@ -182,13 +182,13 @@ impl Link {
         match &self.shared.state.lock().phase {
             Phase::Idle => LinkState::Unlinked,
             Phase::Connecting => LinkState::Connecting,
-            Phase::Up(up) => LinkState::Up {
-                age: up.since.elapsed(),
-                invalidation_lag: up.invalidation_lag,
-                round_trip: Some(Duration::from_micros(up.round_trip.load(Ordering::Relaxed))),
-                fenced: up.fenced,
-            },
-            Phase::Down { since, cause } => LinkState::Down { age: since.elapsed(), cause: cause.clone() },
+            Phase::Up(up) => LinkState::Up(
+                LinkUp::new(up.since.elapsed())
+                    .invalidation_lag(up.invalidation_lag)
+                    .round_trip(Duration::from_micros(up.round_trip.load(Ordering::Relaxed)))
+                    .fenced(up.fenced),
+            ),
+            Phase::Down { since, cause } => LinkState::down(since.elapsed(), cause.clone()),
             Phase::Closed => LinkState::Closed,
         }
     }
@@ -295,7 +295,7 @@ impl LinkInner {
             if let Some(watch) = watch.filter(reports) {
                 watch.listener.link_up(Lease::Renewed);
                 let epoch = watch.listener.mark().epoch;
-                watch.listener.proof_of_life(Mark { epoch, at: reported_since });
+                watch.listener.proof_of_life(Mark::new(epoch, reported_since));
             }
         });
         published

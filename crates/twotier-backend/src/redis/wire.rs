@@ -10,6 +10,7 @@ mod stream;
 mod target;
 #[cfg(feature = "tls")]
 mod tls;
+mod url;
 
 #[cfg(feature = "simulation")]
 pub(super) use self::dial::dialer;

@@ -8,7 +8,7 @@ mod live {
 
     use bytes::Bytes;
     use tokio::time::Instant;
-    use twotier_backend::{Backend, BackendResult, GetReply, RedisBackend, Stored, Watch};
+    use twotier_backend::{Backend, BackendResult, GetReply, RedisBackend, Stored};
     use twotier_core::{BackendErrorKind, Coherence, LinkState};
     use twotier_testkit::{Proxy, RedisServer};
 
@@ -56,7 +56,7 @@ mod live {
             let (backend, counter) = (Arc::new(RedisBackend::new(server.url()).unwrap()), Arc::new(Counter::default()));
             let limit = 100_000;
             let watched = watch(&counter, Duration::from_secs(2), Some(mode));
-            backend.attach(Watch { max_value_bytes: limit, ..watched }).await.unwrap();
+            backend.attach(watched.max_value_bytes(limit)).await.unwrap();
             let mut keys = write(&server, "limit", 1, limit);
             let small = write(&server, "small", 20, 100);
             for (name, size) in [("over", limit + 1), ("large", 1 << 20), ("huge", 20 << 20)] {
@@ -91,7 +91,7 @@ mod live {
                 together.push(outcome(&read.await.unwrap()));
             }
             assert_eq!(together, expected, "{mode}, together");
-            assert!(matches!(backend.link(), LinkState::Up { .. }));
+            assert!(matches!(backend.link(), LinkState::Up(_)));
             assert_eq!((Counter::of(&counter.downs), Counter::of(&counter.flushed)), (0, 0), "{mode}");
         }
     }

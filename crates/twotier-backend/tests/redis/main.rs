@@ -14,5 +14,6 @@ mod refusals;
 mod supervisor;
 mod support;
 mod tls;
+mod urls;
 mod writes;
 mod zombies;

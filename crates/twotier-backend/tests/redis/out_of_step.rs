@@ -6,7 +6,7 @@ mod live {
     use bytes::Bytes;
     use proptest::{prelude::*, test_runner::Config};
     use twotier_backend::{Backend, RedisBackend, Write};
-    use twotier_core::{Coherence, LinkState, RedisConfig};
+    use twotier_core::{Coherence, LinkState, LinkUp, RedisConfig};
     use twotier_testkit::RedisServer;
 
     use crate::support::{Counter, Fault, Relay, eventually, watch};
@@ -83,7 +83,7 @@ mod live {
         eventually("the reply", || relay.has_struck()).await;
         eventually(&format!("the end of the link by {fault:?} after {after} in mode {mode}"), || {
             match backend.link() {
-                LinkState::Up { age, .. } => {
+                LinkState::Up(LinkUp { age, .. }) => {
                     age + Duration::from_millis(1) < born.elapsed() && Counter::of(&counter.ups) != 1
                 }
                 _ => true,
@@ -123,7 +123,7 @@ mod live {
             let asked = tokio::time::Instant::now();
             relay.inject(b":7\r\n");
             eventually("the end of the link", || match backend.link() {
-                LinkState::Up { age, .. } => age < asked.elapsed(),
+                LinkState::Up(LinkUp { age, .. }) => age < asked.elapsed(),
                 _ => true,
             })
             .await;

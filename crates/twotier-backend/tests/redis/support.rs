@@ -222,7 +222,7 @@ impl Counter {
 
 impl ChangeListener for Counter {
     fn mark(&self) -> Mark {
-        Mark { epoch: 1, at: Timestamp::ZERO }
+        Mark::new(1, Timestamp::ZERO)
     }
     fn proof_of_life(&self, _mark: Mark) {
         self.proofs.fetch_add(1, SeqCst);
@@ -243,7 +243,7 @@ impl ChangeListener for Counter {
 
 pub(crate) fn watch(counter: &Arc<Counter>, max_staleness: Duration, coherence: Option<Coherence>) -> Watch {
     let listener: Arc<dyn ChangeListener> = Arc::<Counter>::clone(counter);
-    Watch { namespace: Namespace::new("n").unwrap(), listener, max_staleness, coherence, max_value_bytes: usize::MAX }
+    Watch::new(Namespace::new("n").unwrap(), listener).max_staleness(max_staleness).coherence(coherence)
 }
 
 #[track_caller]

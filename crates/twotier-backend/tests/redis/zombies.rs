@@ -12,7 +12,7 @@ mod live {
 
     fn is_fenced(backend: &RedisBackend) -> Option<bool> {
         match backend.link() {
-            LinkState::Up { fenced, .. } => Some(fenced),
+            LinkState::Up(up) => Some(up.fenced),
             _ => None,
         }
     }

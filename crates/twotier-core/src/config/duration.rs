@@ -30,41 +30,34 @@ impl de::Visitor<'_> for DurationText {
     }
 }
 
-/// Reads a duration for a field whose absence means "chosen for you".
-pub(super) fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
-    required::deserialize(deserializer).map(Some)
+fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let parsed = deserializer.deserialize_str(DurationText { may_be_off: false })?;
+    parsed.ok_or_else(|| de::Error::custom("a duration is required"))
 }
 
-pub(super) mod required {
-    use super::{Deserializer, Duration, DurationText, Serializer, de};
-
-    pub(in crate::config) fn serialize<S: Serializer>(value: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&humantime::format_duration(*value))
-    }
-
-    pub(in crate::config) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-        let parsed = deserializer.deserialize_str(DurationText { may_be_off: false })?;
-        parsed.ok_or_else(|| de::Error::custom("a duration is required"))
-    }
+/// Reads a field that was named.
+pub(super) fn named<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    read(deserializer).map(Some)
 }
 
-pub(super) mod optional {
-    use super::{Deserializer, Duration, DurationText, OFF, Serializer};
+/// Reads a field that was named, and whose absence means "chosen for you".
+pub(super) fn chosen<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<Duration>>, D::Error> {
+    read(deserializer).map(|duration| Some(Some(duration)))
+}
 
-    #[allow(clippy::ref_option, reason = "the signature serde's `with` asks for")]
-    pub(in crate::config) fn serialize<S: Serializer>(
-        value: &Option<Duration>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        match value {
-            Some(duration) => serializer.collect_str(&humantime::format_duration(*duration)),
-            None => serializer.serialize_str(OFF),
-        }
-    }
+/// Reads a field that was named, and may be off.
+pub(super) fn named_or_off<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<Duration>>, D::Error> {
+    deserializer.deserialize_str(DurationText { may_be_off: true }).map(Some)
+}
 
-    pub(in crate::config) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Option<Duration>, D::Error> {
-        deserializer.deserialize_str(DurationText { may_be_off: true })
+pub(super) fn write<S: Serializer>(value: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&humantime::format_duration(*value))
+}
+
+#[allow(clippy::ref_option, reason = "the signature serde asks for")]
+pub(super) fn write_or_off<S: Serializer>(value: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(duration) => write(duration, serializer),
+        None => serializer.serialize_str(OFF),
     }
 }

@@ -1,63 +1,100 @@
-//! Configuration from environment variables: `TWOTIER_` and the field's name in capitals.
+//! Configuration from environment variables: a prefix and the field's name in capitals.
 
-use std::{collections::BTreeMap, ffi::OsString};
+use std::{
+    collections::BTreeMap,
+    ffi::{OsStr, OsString},
+};
 
 use serde::de::{self, DeserializeOwned, IntoDeserializer, value::MapDeserializer};
 
 use super::ConfigError;
 
-/// What every variable starts with.
-const PREFIX: &str = "TWOTIER_";
-/// What the variables of [`RedisConfig`](super::RedisConfig) start with; those of the cache do not.
-const REDIS: &str = "REDIS_";
+/// What variables start with, unless the caller has another prefix.
+pub(super) const PREFIX: &str = "TWOTIER";
+/// What follows the prefix of a cache in the variables of its connection.
+pub(super) const REDIS: &str = "REDIS_";
 /// What the variables of twotier's own tests and tools start with; configuration passes them over.
-const TOOLS: &str = "TEST_";
+const TOOLS: &str = "TWOTIER_TEST_";
 
-/// Which of the two structs is read.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Part {
-    Cache,
-    Redis,
-}
-
-/// Reads the variables of one part into its struct. A variable that names no field of it is an error.
-pub(super) fn read<T: DeserializeOwned>(
-    part: Part,
+/// Reads the variables under a prefix into a layer, but for those that go on with `beside`, which belong to another
+/// configuration. A variable that names no field is an error.
+pub(super) fn read<L: DeserializeOwned>(
+    prefix: &str,
+    beside: &str,
     vars: impl IntoIterator<Item = (OsString, OsString)>,
-) -> Result<T, ConfigError> {
-    let mut fields = BTreeMap::new();
+) -> Result<(L, Variables), ConfigError> {
+    let prefix = format!("{}_", checked(prefix)?);
+    let (mut fields, mut variables) = (BTreeMap::new(), Variables(BTreeMap::new()));
     for (name, value) in vars {
-        let Some(name) = name.to_str().and_then(|name| name.strip_prefix(PREFIX)) else { continue };
-        let field = match (part, name.strip_prefix(REDIS)) {
-            (Part::Redis, Some(field)) => field,
-            (Part::Cache, None) if !name.starts_with(TOOLS) => name,
-            _ => continue,
-        };
-        if is_service_variable(field) {
+        // What is not UTF-8 has a replacement character, and is no field.
+        let name = name.to_string_lossy();
+        let Some(rest) = name.strip_prefix(&prefix) else { continue };
+        let is_beside = !beside.is_empty() && rest.starts_with(beside);
+        if is_beside || name.starts_with(TOOLS) || is_service_variable(rest, &value) {
             continue;
         }
-        let field = field.to_ascii_lowercase();
-        let Some(text) = value.to_str() else {
-            return Err(ConfigError::new(field, "is not valid UTF-8 in the environment"));
-        };
-        fields.insert(field.clone(), Text { field, text: text.to_owned() });
+        let field = rest.to_ascii_lowercase();
+        let refuse = |reason: &'static str| Err(ConfigError::new(field.clone(), reason).in_variable(&name));
+        if rest != rest.to_ascii_uppercase() {
+            return refuse("names no field: names are in capitals");
+        }
+        let Some(text) = value.to_str() else { return refuse("is not valid UTF-8") };
+        if text.is_empty() {
+            return refuse("is empty; unset it to leave the field as it is");
+        }
+        if variables.0.insert(field.clone(), name.clone().into_owned()).is_some() {
+            return refuse("is there twice");
+        }
+        fields.insert(field.clone(), Text { field: field.clone(), text: text.to_owned() });
     }
-    T::deserialize(MapDeserializer::new(fields.into_iter())).map_err(|EnvError(error)| error)
+    match L::deserialize(MapDeserializer::new(fields.into_iter())) {
+        Ok(layer) => Ok((layer, variables)),
+        Err(EnvError(error)) => Err(variables.name(error)),
+    }
 }
 
-/// Whether Kubernetes puts this variable into every container of a namespace that has a service called `twotier` or
-/// `twotier-…`, as it does for
-/// [Docker links](https://kubernetes.io/docs/tutorials/services/connect-applications-service/). No field of ours is
-/// called like one.
-fn is_service_variable(name: &str) -> bool {
+/// Checks a prefix, with or without the `_` at its end.
+fn checked(prefix: &str) -> Result<&str, ConfigError> {
+    let name = prefix.strip_suffix('_').unwrap_or(prefix);
+    if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
+        return Err(ConfigError::new(
+            "prefix",
+            "must be ASCII letters, digits and `_`, at least one, such as `MYAPP_CACHE`",
+        ));
+    }
+    Ok(name)
+}
+
+/// By which variable each field was set.
+pub(super) struct Variables(BTreeMap<String, String>);
+
+impl Variables {
+    /// Adds the name of the variable to an error about a field, if there was one.
+    pub(super) fn name(&self, error: ConfigError) -> ConfigError {
+        match self.0.get(error.field()) {
+            Some(variable) => error.in_variable(variable),
+            None => error,
+        }
+    }
+}
+
+/// Whether Kubernetes puts this variable into every container of a namespace that has a service called like the prefix,
+/// or like it and more, as it does for
+/// [Docker links](https://kubernetes.io/docs/tutorials/services/connect-applications-service/).
+/// No field of ours is called like one; and a `PORT` that somebody set by hand is no URL.
+fn is_service_variable(name: &str, value: &OsStr) -> bool {
     let is_port = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    let is_url =
+        || value.to_str().is_some_and(|value| ["tcp://", "udp://", "sctp://"].iter().any(|s| value.starts_with(s)));
     let parts: Vec<&str> = name.split('_').collect();
     match parts[..] {
-        [.., "SERVICE", "HOST"] | [.., "PORT"] => true,
+        [.., "SERVICE", "HOST"] => true,
         [.., "PORT", port, "TCP" | "UDP" | "SCTP"] => is_port(port),
-        [.., "PORT", port, "TCP" | "UDP" | "SCTP", "PROTO" | "ADDR"] => is_port(port),
-        // A port with a name: `SERVICE_PORT_HTTP`, `SERVICE_PORT_METRICS_V2`.
-        _ => parts.windows(2).any(|pair| pair == ["SERVICE", "PORT"]),
+        [.., "PORT", port, "TCP" | "UDP" | "SCTP", "PROTO" | "PORT" | "ADDR"] => is_port(port),
+        // A port may have a name: `SERVICE_PORT_HTTP`, `SERVICE_PORT_METRICS_V2`.
+        _ if parts.windows(2).any(|pair| pair == ["SERVICE", "PORT"]) => true,
+        [.., "PORT"] => is_url(),
+        _ => false,
     }
 }
 
@@ -91,7 +128,11 @@ impl de::Error for EnvError {
 
     fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
         let expected = expected.join(", ");
-        Self(ConfigError::new(field.to_owned(), format!("does not exist; the fields are {expected}")))
+        Self(ConfigError::new(field.to_owned(), format!("names no field; the fields are {expected}")))
+    }
+
+    fn duplicate_field(field: &'static str) -> Self {
+        Self(ConfigError::new(field, "is set by two variables"))
     }
 }
 

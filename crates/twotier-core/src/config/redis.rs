@@ -4,9 +4,10 @@ use std::{ffi::OsString, fmt, path::PathBuf, time::Duration};
 
 use serde::Deserialize;
 
-use super::{ConfigError, duration, env};
+use super::{ConfigError, duration, env, layer, layer::layered};
+use crate::Namespace;
 
-/// The URL of a server, which may hold a password: `Debug` prints only its scheme, and there is no `Display`.
+/// The URL of a server, which may hold a password: `Debug` prints no part of it, and there is no `Display`.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct RedisUrl(String);
@@ -26,8 +27,7 @@ impl RedisUrl {
 
 impl fmt::Debug for RedisUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = self.0.split("://").next().filter(|scheme| scheme.len() < self.0.len() && scheme.len() <= 16);
-        write!(f, "RedisUrl({}://…)", scheme.unwrap_or("?"))
+        f.write_str("RedisUrl(…)")
     }
 }
 
@@ -35,45 +35,44 @@ impl fmt::Debug for RedisUrl {
 ///
 /// The URL's forms:
 ///
-/// - `redis://[[user]:password@]host[:port][/db]`, TCP;
-/// - `rediss://…`, the same over TLS with certificates checked (feature `tls`);
-/// - `unix:///path/to/socket[?db=1&user=…&pass=…]`, a unix socket.
+/// - `redis://[[user]:password@]host[:port][/db]`, TCP, also written `valkey://`;
+/// - `rediss://…`, the same over TLS with certificates checked (feature `tls`), also written `valkeys://`;
+/// - `unix:///path/to/socket[?db=1&user=…&pass=…]`, a unix socket, also written `redis+unix://` or `valkey+unix://`.
 ///
-/// User and password are percent-decoded.
+/// User, password and path are percent-decoded; a `+` is a plus. A user without a password is written `user:@`, or
+/// `user=…&pass=`. An IPv6 address stands in brackets. Whatever else other clients take is an error that names the
+/// cure, and no part of the URL: parameters and fragments (`?db=5`, `#insecure`), several hosts, Sentinels, clusters,
+/// and a name alone before the `@`, which some take for a user and others for a password.
+///
+/// ```
+/// use std::time::Duration;
+/// use twotier_core::RedisConfig;
+///
+/// let config = RedisConfig::new("redis://127.0.0.1").dead_after(Duration::from_secs(3)).with_env("MYAPP_REDIS")?;
+/// # Ok::<(), twotier_core::ConfigError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(try_from = "RedisLayer")]
+#[non_exhaustive]
 pub struct RedisConfig {
     /// Where the server is, and who we are.
     pub url: RedisUrl,
     /// An attempt to connect is given up when the server is silent for this long, name service, TLS and authentication
     /// included; after ten times as long in any case. It is about silence: an attempt takes three round trips beside
     /// those of TCP and TLS, each of which may take nearly as long. Default 1 s.
-    #[serde(default = "default_connect_timeout", with = "duration::required")]
     pub connect_timeout: Duration,
     /// A connection without any sign of life for this long, while a command waits, is given up and made anew. Whatever
     /// arrives is one, and so is a peer that goes on taking a large value.
     /// Keep it below the node timeout of a cluster and the `down-after-milliseconds` of a Sentinel. Default 5 s.
-    #[serde(default = "default_dead_after", with = "duration::required")]
     pub dead_after: Duration,
     /// The longest pause between two attempts to reconnect. Pauses are drawn at random ("full jitter") between zero and
     /// the time for which there has been no link, at least 10 ms. Default 1 s.
-    #[serde(default = "default_max_backoff", with = "duration::required")]
     pub max_backoff: Duration,
     /// A file of certificates (PEM) to trust with `rediss://` instead of the system's own. Default none.
-    #[serde(default)]
     pub tls_ca_file: Option<PathBuf>,
-}
-
-fn default_connect_timeout() -> Duration {
-    Duration::from_secs(1)
-}
-
-fn default_dead_after() -> Duration {
-    Duration::from_secs(5)
-}
-
-fn default_max_backoff() -> Duration {
-    Duration::from_secs(1)
+    /// What stands before every namespace in the server, for services that share one: `<key_prefix>:<namespace>:<key>`.
+    /// It is made like a [`Namespace`], and is part of the namespace in errors and statistics. Default none.
+    pub key_prefix: Option<String>,
 }
 
 impl RedisConfig {
@@ -81,20 +80,22 @@ impl RedisConfig {
     pub fn new(url: impl Into<String>) -> Self {
         Self {
             url: RedisUrl::new(url),
-            connect_timeout: default_connect_timeout(),
-            dead_after: default_dead_after(),
-            max_backoff: default_max_backoff(),
+            connect_timeout: Duration::from_secs(1),
+            dead_after: Duration::from_secs(5),
+            max_backoff: Duration::from_secs(1),
             tls_ca_file: None,
+            key_prefix: None,
         }
     }
 
     /// Reads and validates a configuration from the environment: `TWOTIER_REDIS_URL` and, if wanted,
-    /// `TWOTIER_REDIS_CONNECT_TIMEOUT`, `TWOTIER_REDIS_DEAD_AFTER`, `TWOTIER_REDIS_MAX_BACKOFF` and
-    /// `TWOTIER_REDIS_TLS_CA_FILE`.
+    /// `TWOTIER_REDIS_CONNECT_TIMEOUT`, `TWOTIER_REDIS_DEAD_AFTER`, `TWOTIER_REDIS_MAX_BACKOFF`,
+    /// `TWOTIER_REDIS_TLS_CA_FILE` and
+    /// `TWOTIER_REDIS_KEY_PREFIX`.
     ///
     /// # Errors
     ///
-    /// A [`ConfigError`] that names the missing, unknown, malformed or out-of-range field.
+    /// A [`ConfigError`] that names the missing, unknown, malformed or out-of-range variable.
     pub fn from_env() -> Result<Self, ConfigError> {
         Self::from_vars(std::env::vars_os())
     }
@@ -105,17 +106,69 @@ impl RedisConfig {
     ///
     /// As [`from_env`](Self::from_env).
     pub fn from_vars(vars: impl IntoIterator<Item = (OsString, OsString)>) -> Result<Self, ConfigError> {
-        let config: Self = env::read(env::Part::Redis, vars)?;
-        config.validate()?;
-        Ok(config)
+        Self::under(&format!("{}_{}", env::PREFIX, env::REDIS), vars)
     }
 
-    /// Checks the durations. The URL is checked by the backend that parses it.
+    /// Reads and validates a configuration from the environment under a prefix of your own: `<prefix>_URL`, and the
+    /// others.
+    /// [`with_env`](Self::with_env) does the same over a configuration that has a URL already.
+    ///
+    /// # Errors
+    ///
+    /// A [`ConfigError`] that names the missing, unknown, malformed or out-of-range variable.
+    pub fn from_prefix(prefix: &str) -> Result<Self, ConfigError> {
+        Self::under(prefix, std::env::vars_os())
+    }
+
+    fn under(prefix: &str, vars: impl IntoIterator<Item = (OsString, OsString)>) -> Result<Self, ConfigError> {
+        let missing = format!("{}_URL", prefix.strip_suffix('_').unwrap_or(prefix));
+        let (layer, variables) = env::read::<RedisLayer>(prefix, "", vars)?;
+        let config = Self::try_from(layer).map_err(|error| error.in_variable(&missing))?;
+        config.checked().map_err(|error| variables.name(error))
+    }
+
+    /// Sets [`connect_timeout`](#structfield.connect_timeout).
+    #[must_use]
+    pub fn connect_timeout(mut self, connect_timeout: Duration) -> Self {
+        self.connect_timeout = connect_timeout;
+        self
+    }
+
+    /// Sets [`dead_after`](#structfield.dead_after).
+    #[must_use]
+    pub fn dead_after(mut self, dead_after: Duration) -> Self {
+        self.dead_after = dead_after;
+        self
+    }
+
+    /// Sets [`max_backoff`](#structfield.max_backoff).
+    #[must_use]
+    pub fn max_backoff(mut self, max_backoff: Duration) -> Self {
+        self.max_backoff = max_backoff;
+        self
+    }
+
+    /// Sets [`tls_ca_file`](#structfield.tls_ca_file).
+    #[must_use]
+    pub fn tls_ca_file(mut self, tls_ca_file: impl Into<PathBuf>) -> Self {
+        self.tls_ca_file = Some(tls_ca_file.into());
+        self
+    }
+
+    /// Sets [`key_prefix`](#structfield.key_prefix).
+    #[must_use]
+    pub fn key_prefix(mut self, key_prefix: impl Into<String>) -> Self {
+        self.key_prefix = Some(key_prefix.into());
+        self
+    }
+
+    /// Checks the durations and the key prefix, and returns the latter. The URL is checked by the backend that parses
+    /// it.
     ///
     /// # Errors
     ///
     /// A [`ConfigError`] that names the first field that is out of range.
-    pub fn validate(&self) -> Result<(), ConfigError> {
+    pub fn validate(&self) -> Result<Option<Namespace>, ConfigError> {
         let hour = Duration::from_secs(3600);
         for (field, value) in [
             ("connect_timeout", self.connect_timeout),
@@ -126,7 +179,32 @@ impl RedisConfig {
                 return Err(ConfigError::new(field, "must be between 1 ms and 1 h"));
             }
         }
-        Ok(())
+        self.key_prefix.as_deref().map(Namespace::new).transpose().map_err(|error| error.of_field("key_prefix"))
+    }
+}
+
+layered! {
+    /// What one source says of a [`RedisConfig`]: the fields that it names. [`RedisConfig::with`] lays it over what
+    /// others said.
+    #[derive(Eq)]
+    RedisLayer over RedisConfig, beside "";
+    url: RedisUrl, "layer::named";
+    connect_timeout: Duration, "duration::named";
+    dead_after: Duration, "duration::named";
+    max_backoff: Duration, "duration::named";
+    tls_ca_file: Option<PathBuf>, "layer::chosen";
+    key_prefix: Option<String>, "layer::chosen";
+}
+
+impl TryFrom<RedisLayer> for RedisConfig {
+    type Error = ConfigError;
+
+    /// Lays the layer over the defaults. Nothing is validated, but there must be a URL.
+    fn try_from(layer: RedisLayer) -> Result<Self, ConfigError> {
+        match &layer.url {
+            Some(url) => Ok(Self::new(url.expose()).with(layer)),
+            None => Err(ConfigError::new("url", "is missing")),
+        }
     }
 }
 
@@ -139,11 +217,37 @@ mod tests {
     }
 
     #[test]
-    fn debug_prints_no_part_of_the_url_but_its_scheme() {
+    fn debug_prints_no_part_of_the_url() {
         for url in ["redis://user:sekret@sekret-host:6379/0", "sekret", "sekret://x", ":sekret@host"] {
-            let printed = format!("{:?}", RedisConfig::new(url));
-            assert!(url.starts_with("sekret:") || !printed.contains("sekret"), "{printed}");
+            let config = RedisConfig::new(url);
+            let layer = RedisLayer { url: Some(config.url.clone()), ..RedisLayer::default() };
+            assert!(!format!("{config:?} {layer:?}").contains("sekret"));
         }
+    }
+
+    #[test]
+    fn an_error_about_a_url_prints_no_part_of_it() {
+        let base = || RedisConfig::new("redis://sekret");
+        for error in [
+            base().with_json(r#"{"url": ["sekret"]}"#).unwrap_err(),
+            base().with_json(r#"{"url": "redis://sekret"#).unwrap_err(),
+            base().with_json(r#"{"url": {"password": "sekret"}}"#).unwrap_err(),
+            base().with_vars("R", vars(&[("R_URL", "redis://sekret"), ("R_URLS", "sekret")])).unwrap_err(),
+            base().max_backoff(Duration::ZERO).with_vars("R", vars(&[])).unwrap_err(),
+        ] {
+            assert!(!format!("{error} {error:?}").contains("sekret"), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn a_layer_changes_the_url_or_leaves_it() {
+        let config =
+            RedisConfig::new("redis://code").with_vars("MYAPP_REDIS", vars(&[("MYAPP_REDIS_DEAD_AFTER", "3s")]));
+        let config = config.unwrap();
+        assert_eq!((config.url.expose(), config.dead_after), ("redis://code", Duration::from_secs(3)));
+        let config = config.with_json(r#"{"url": "redis://file", "tls_ca_file": "ca.pem"}"#).unwrap();
+        assert_eq!((config.url.expose(), config.dead_after), ("redis://file", Duration::from_secs(3)));
+        assert_eq!(config.tls_ca_file, Some("ca.pem".into()));
     }
 
     #[test]
@@ -158,10 +262,15 @@ mod tests {
 
     #[test]
     fn a_missing_url_and_an_unknown_field_are_errors() {
-        assert!(RedisConfig::from_vars(vars(&[])).unwrap_err().to_string().contains("url"));
+        let missing = RedisConfig::from_vars(vars(&[])).unwrap_err();
+        assert_eq!(missing.to_string(), "environment variable `TWOTIER_REDIS_URL` is missing");
+        assert!(serde_json::from_str::<RedisConfig>("{}").unwrap_err().to_string().contains("`url` is missing"));
         let unknown = vars(&[("TWOTIER_REDIS_URL", "redis://h"), ("TWOTIER_REDIS_TIMEOUT", "3s")]);
         assert_eq!(RedisConfig::from_vars(unknown).unwrap_err().field(), "timeout");
         let zero = vars(&[("TWOTIER_REDIS_URL", "redis://h"), ("TWOTIER_REDIS_DEAD_AFTER", "0s")]);
         assert_eq!(RedisConfig::from_vars(zero).unwrap_err().field(), "dead_after");
+        for prefix in ["", "shop:", "a::b"] {
+            assert_eq!(RedisConfig::new("redis://h").key_prefix(prefix).validate().unwrap_err().field(), "key_prefix");
+        }
     }
 }

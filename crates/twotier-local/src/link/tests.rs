@@ -34,20 +34,20 @@ fn a_lease_starts_with_the_first_proof_and_is_shortened_by_the_lag_of_the_clock(
     let link = LeaseState::new(BOUND, TICK);
     link.up(Lease::Renewed);
     assert_eq!(link.lease(), Timestamp::ZERO);
-    link.proof(Mark { epoch: 1, at: at(100) });
+    link.proof(Mark::new(1, at(100)));
     assert_eq!(link.lease(), at(2096));
-    link.proof(Mark { epoch: 1, at: at(50) });
+    link.proof(Mark::new(1, at(50)));
     assert_eq!(link.lease(), at(2096), "an older mark takes nothing away");
 }
 
 #[test]
 fn a_proof_of_another_epoch_extends_nothing() {
     let link = LeaseState::new(BOUND, TICK);
-    link.proof(Mark { epoch: 0, at: at(100) });
+    link.proof(Mark::new(0, at(100)));
     assert_eq!(link.lease(), Timestamp::ZERO, "the link is down");
     link.up(Lease::Renewed);
     link.flush();
-    link.proof(Mark { epoch: 1, at: at(100) });
+    link.proof(Mark::new(1, at(100)));
     assert_eq!(link.lease(), Timestamp::ZERO, "flushed meanwhile");
 }
 

@@ -73,7 +73,7 @@ fn a_late_proof_of_the_last_link_lets_no_hit_through_that_owes_a_write() {
         let tier = unlinked(10, Arc::new(time.clone()));
         tier.link_up(Lease::Renewed);
         let proving = tier.clone();
-        let proof = Mark { epoch: tier.mark().epoch, at: Timestamp::ZERO };
+        let proof = Mark::new(tier.mark().epoch, Timestamp::ZERO);
         both(
             move || proving.proof_of_life(proof),
             || {

@@ -221,5 +221,5 @@ pub(crate) fn go_on(tier: &Tier, mut next: Read<u64, &'static str>, fetch: impl 
 }
 
 pub(crate) fn mark(epoch: u64, steps: u64) -> Mark {
-    Mark { epoch, at: Timestamp::from_nanos(steps) }
+    Mark::new(epoch, Timestamp::from_nanos(steps))
 }

@@ -453,7 +453,7 @@ fn a_proof_from_another_epoch_extends_no_lease() {
     put(&tier, "k", "v");
     tier.proof_of_life(mark);
     assert_eq!(tier.get("k"), None);
-    tier.proof_of_life(Mark { epoch: tier.mark().epoch, ..mark });
+    tier.proof_of_life(Mark::new(tier.mark().epoch, mark.at));
     assert_eq!(tier.get("k"), Some("v"));
 }
 

@@ -163,6 +163,10 @@ mod tests {
             assert_eq!(open(place(other), KIND, &sealed), None, "{other}");
         }
         assert_eq!(open(Place::new("user", "42", 1 << 20), KIND, &sealed), None);
+        // The same name in the backend, as another cache reads it.
+        let inner = seal(Place::new("app:users", "42", 1 << 20), KIND, b"{}", None).unwrap();
+        assert_eq!(open(Place::new("app", "users:42", 1 << 20), KIND, &inner), None);
+        assert!(open(Place::new("app:users", "42", 1 << 20), KIND, &inner).is_some());
         assert_eq!(open(place("42"), Kind { codec: 2, ..KIND }, &sealed), None);
         assert_eq!(open(place("42"), Kind { schema: 1, ..KIND }, &sealed), None);
         assert_eq!(open(Place { max_bytes: 1, ..place("42") }, KIND, &sealed), None, "over the limit");

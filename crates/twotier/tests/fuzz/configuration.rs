@@ -35,7 +35,7 @@ fn holds(result: Result<CacheConfig, ConfigError>) -> Result<(), TestCaseError> 
             let again = CacheConfig::from_json(&json).unwrap();
             // JSON's numbers are read to within one last bit.
             prop_assert!((again.ttl_jitter - config.ttl_jitter).abs() < 1e-9);
-            prop_assert_eq!(CacheConfig { ttl_jitter: config.ttl_jitter, ..again }, config);
+            prop_assert_eq!(again.ttl_jitter(config.ttl_jitter), config);
         }
         // The name of a field nobody has may be empty, the error may not.
         Err(error) => prop_assert!(error.to_string().len() > "configuration field `` ".len()),
@@ -74,23 +74,78 @@ fn valid() -> impl Strategy<Value = CacheConfig> {
     let lives = (millis(1, 1 << 40), prop::option::of(millis(1, 1 << 40)), prop::option::of(millis(1, 1 << 30)));
     let rest = ("[a-z*\\[ ]{1,9}", 1..usize::MAX, prop::option::of(1..usize::MAX), 0.0..1.0_f64, millis(50, 3_600_000));
     (lives, rest, 0..1_000_000_u64).prop_map(
-        |((ttl, local, negative), (namespace, entries, bytes, jitter, bound), nanos)| CacheConfig {
-            namespace,
-            max_entries: entries,
-            max_bytes: bytes,
-            time_to_live: Some(ttl + Duration::from_nanos(nanos)),
-            local_time_to_live: local,
-            negative_time_to_live: negative,
-            ttl_jitter: jitter,
-            coherence: Some(Coherence::Broadcast),
-            max_staleness: bound,
-            ..CacheConfig::default()
+        |((ttl, local, negative), (namespace, entries, bytes, jitter, bound), nanos)| {
+            let mut config = CacheConfig::new(namespace)
+                .max_entries(entries)
+                .time_to_live(ttl + Duration::from_nanos(nanos))
+                .negative_time_to_live(negative)
+                .ttl_jitter(jitter)
+                .coherence(Coherence::Broadcast)
+                .max_staleness(bound);
+            (config.max_bytes, config.local_time_to_live) = (bytes, local);
+            config
         },
     )
 }
 
+/// Fields, each with a valid value in words that differ from every default.
+const LAYERED: [(&str, &str); 10] = [
+    ("namespace", "layered"),
+    ("local_enabled", "false"),
+    ("max_entries", "7"),
+    ("max_bytes", "70"),
+    ("eviction", "s3-fifo"),
+    ("time_to_live", "7m"),
+    ("negative_time_to_live", "off"),
+    ("ttl_jitter", "0.5"),
+    ("coherence", "pub-sub"),
+    ("max_staleness", "7s"),
+];
+
+/// Lays the fields over a configuration, by the environment or as JSON.
+fn lay(config: CacheConfig, fields: &[(&str, &str)], by_environment: bool) -> CacheConfig {
+    if by_environment {
+        let vars = fields.iter().map(|(field, value)| (format!("A_B_{}", field.to_uppercase()).into(), value.into()));
+        return config.with_vars("A_B", vars).unwrap();
+    }
+    let json = |(field, value): &(&str, &str)| match *field {
+        "local_enabled" | "max_entries" | "max_bytes" | "ttl_jitter" => format!("{field:?}: {value}"),
+        _ => format!("{field:?}: {value:?}"),
+    };
+    let fields: Vec<String> = fields.iter().map(json).collect();
+    config.with_json(&format!("{{{}}}", fields.join(", "))).unwrap()
+}
+
 proptest! {
     #![proptest_config(cases(128))]
+
+    #[test]
+    fn a_layer_sets_exactly_the_fields_it_names_in_whatever_order_layers_come(
+        config in valid(), fields in prop::sample::subsequence(LAYERED.to_vec(), 0..=LAYERED.len()),
+        cut in any::<prop::sample::Index>(), environment_first: bool, json_first: bool,
+    ) {
+        let cut = cut.index(fields.len() + 1);
+        let (one, two) = fields.split_at(cut);
+        let there = lay(lay(config.clone(), one, environment_first), two, json_first);
+        let back = lay(lay(config.clone(), two, json_first), one, environment_first);
+        prop_assert_eq!(&there, &back, "layers that name different fields commute");
+        prop_assert_eq!(&there, &lay(config.clone(), &fields, true), "and are one layer");
+        let [before, after] = [&config, &there].map(|config| serde_json::to_value(config).unwrap());
+        let set = serde_json::to_value(lay(CacheConfig::default(), &LAYERED, false)).unwrap();
+        for field in after.as_object().unwrap().keys() {
+            let named = fields.iter().any(|(name, _)| name == field);
+            let expected = if named { &set[field] } else { &before[field] };
+            prop_assert_eq!(&after[field], expected, "{}", field);
+        }
+    }
+
+    #[test]
+    fn of_two_layers_that_name_a_field_the_later_one_sets_it(one in 1..1000_usize, two in 1..1000_usize, by: bool) {
+        let [one, two] = [one, two].map(|entries| entries.to_string());
+        let config = lay(CacheConfig::default(), &[("max_entries", &one)], by);
+        let config = lay(config, &[("max_entries", &two)], !by);
+        prop_assert_eq!(config.max_entries.to_string(), two);
+    }
 
     #[test]
     fn every_valid_configuration_survives_being_written_and_read(config in valid()) {

@@ -48,10 +48,10 @@ async fn every_operation_refuses_an_empty_and_an_over_long_key_by_name() {
 
 #[tokio::test]
 async fn a_wrong_configuration_names_its_field_and_connects_nothing() {
-    let config = CacheConfig { namespace: "a:b".to_owned(), ..CacheConfig::default() };
+    let config = CacheConfig::new("a::b");
     // Nothing listens on this port: the configuration is refused before anybody would notice.
     let backend = RedisBackend::new("redis://127.0.0.1:1").unwrap();
-    let error = Cache::<String>::builder().config(config).build(backend).await.unwrap_err();
+    let error = Cache::<String>::builder().defaults(&config).build(backend).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid);
     assert!(error.to_string().contains("`namespace`"), "{error}");
 }

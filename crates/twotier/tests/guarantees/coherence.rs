@@ -137,7 +137,7 @@ mod canary {
     mod live {
         use std::time::Duration;
 
-        use twotier::{LinkState, RedisBackend};
+        use twotier::{LinkState, LinkUp, RedisBackend};
         use twotier_testkit::RedisServer;
 
         use crate::support::{foreign, over_redis, read, text};
@@ -146,7 +146,7 @@ mod canary {
         async fn a_link_tests_the_invalidation_path_as_it_comes_up_and_leaves_nothing_behind() {
             let server = RedisServer::start();
             let cache = over_redis(&server).await;
-            let LinkState::Up { invalidation_lag: Some(lag), .. } = cache.health().link else {
+            let LinkState::Up(LinkUp { invalidation_lag: Some(lag), .. }) = cache.health().link else {
                 panic!("{:?}", cache.health());
             };
             assert!(lag < Duration::from_secs(1), "{lag:?}");
@@ -161,7 +161,7 @@ mod canary {
                 RedisServer::builder().acl_user(&format!("app on >p ~t:* resetchannels -@all {rules}")).start();
             let backend = RedisBackend::new(server.url_as("app", "p")).unwrap();
             let cache = text().build(backend).await.unwrap();
-            assert!(matches!(cache.health().link, LinkState::Up { invalidation_lag: Some(_), .. }));
+            assert!(matches!(cache.health().link, LinkState::Up(LinkUp { invalidation_lag: Some(_), .. })));
             cache.set("k", "v".to_owned()).await.unwrap();
             foreign(&server, &cache, &["SET", "t:k", "foreign"]).await;
             assert_eq!(read(&cache, "k").await.as_deref(), Some("foreign"));

@@ -48,7 +48,7 @@ async fn a_lease_that_lapsed_is_degraded_and_its_copies_are_not_served() {
 async fn a_weaker_mode_is_degraded_unless_it_was_asked_for() {
     // A backend that reports nothing, and nobody asked for that.
     let mut backend = twotier::MockBackend::new();
-    backend.expect_attach().returning(|_| Ok(twotier::Attachment { coherence: Coherence::None }));
+    backend.expect_attach().returning(|_| Ok(twotier::Attachment::new(Coherence::None)));
     backend.expect_link().return_const(twotier::LinkState::Unlinked);
     backend.expect_close().returning(|| ());
     let cache = text().build(backend).await.unwrap();

@@ -1,6 +1,5 @@
 //! The backend is swapped by its trait, for a mock with expectations too.
 
-use bytes::Bytes;
 use twotier::{Attachment, BackendError, BackendErrorKind, Coherence, ErrorKind, MockBackend, RemainingTtl, Stored};
 
 use crate::support::{read, text};
@@ -8,12 +7,12 @@ use crate::support::{read, text};
 #[tokio::test]
 async fn a_mock_counts_what_a_cache_asks_of_its_backend() {
     let mut backend = MockBackend::new();
-    backend.expect_attach().times(1).returning(|_| Ok(Attachment { coherence: Coherence::None }));
+    backend.expect_attach().times(1).returning(|_| Ok(Attachment::new(Coherence::None)));
     backend
         .expect_get()
         .withf(|key| key == b"t:k")
         .times(1)
-        .returning(|_| Ok(Some(Stored { value: Bytes::from_static(b"v"), ttl: RemainingTtl::Persistent })));
+        .returning(|_| Ok(Some(Stored::new("v", RemainingTtl::Persistent))));
     backend.expect_set().times(0);
     let cache = text().build(backend).await.unwrap();
     for _ in 0..10 {
@@ -24,7 +23,7 @@ async fn a_mock_counts_what_a_cache_asks_of_its_backend() {
 #[tokio::test]
 async fn a_backend_that_loses_items_of_a_batch_is_an_error_and_never_a_silent_success() {
     let mut backend = MockBackend::new();
-    backend.expect_attach().returning(|_| Ok(Attachment { coherence: Coherence::None }));
+    backend.expect_attach().returning(|_| Ok(Attachment::new(Coherence::None)));
     backend.expect_set_many().returning(|_| vec![Ok(true)]);
     backend.expect_delete_many().returning(|_| vec![]);
     backend.expect_get_many().returning(|_| vec![]);
@@ -39,7 +38,7 @@ async fn a_backend_that_loses_items_of_a_batch_is_an_error_and_never_a_silent_su
 async fn an_item_that_the_backend_fails_is_an_error_of_its_own_and_only_it_has_no_local_copy() {
     let failed = || BackendError::new(BackendErrorKind::Rejected, "out of memory");
     let mut backend = MockBackend::new();
-    backend.expect_attach().returning(|_| Ok(Attachment { coherence: Coherence::None }));
+    backend.expect_attach().returning(|_| Ok(Attachment::new(Coherence::None)));
     backend.expect_set_many().times(1).returning(move |_| vec![Ok(true), Err(failed()), Ok(true)]);
     backend.expect_delete_many().times(1).returning(move |_| vec![Err(failed()), Ok(true)]);
     backend.expect_get().times(0);

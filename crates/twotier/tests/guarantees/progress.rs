@@ -39,7 +39,7 @@ impl Trickle {
 }
 
 fn stored() -> Option<Stored> {
-    Some(Stored { value: Bytes::from_static(b"v"), ttl: RemainingTtl::Persistent })
+    Some(Stored::new("v", RemainingTtl::Persistent))
 }
 
 #[async_trait]

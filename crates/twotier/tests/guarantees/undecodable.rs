@@ -160,7 +160,7 @@ async fn it_is_one_word_of_the_configuration() {
     for (word, found) in [("miss", Ok(None)), ("error", Err(ErrorKind::Codec))] {
         let text = format!(r#"{{ "namespace": "t", "on_undecodable": "{word}" }}"#);
         let config = CacheConfig::from_json(&text).unwrap();
-        let cache: Cache<u32> = Cache::builder().config(config).build(store.clone()).await.unwrap();
+        let cache: Cache<u32> = Cache::builder().defaults(&config).build(store.clone()).await.unwrap();
         assert_eq!(cache.get("k").await.map_err(|error| error.kind()), found, "{word}");
     }
 }

@@ -3,7 +3,6 @@
 //! Values come first and the times after them: a reply too many or too few before a value makes one of these replies
 //! the wrong shape, which ends the connection before the value is returned.
 
-use bytes::Bytes;
 use redis::{Arg, Cmd, Pipeline, Value};
 use twotier_core::{BackendError, RemainingTtl};
 
@@ -199,7 +198,7 @@ fn found(value: Value, times: &mut Reply) -> Option<ReadResult> {
     let ttl = remaining(times);
     match (value, ttl) {
         (_, Err(cause)) => Some(Err(cause)),
-        (Value::BulkString(value), Ok(ttl)) => Some(Ok(Some(Stored { value: value.into(), ttl }))),
+        (Value::BulkString(value), Ok(ttl)) => Some(Ok(Some(Stored::new(value, ttl)))),
         (Value::Nil, Ok(RemainingTtl::Unknown)) => Some(Ok(None)),
         (Value::Nil, Ok(_exists)) => None,
         (Value::ServerError(refused), Ok(_)) => Some(Err(times.connection().refused("MGET", &refused))),
@@ -214,7 +213,7 @@ fn stored(replies: &mut Reply) -> ReadResult {
         return Err(lost);
     }
     match value? {
-        Some(value) => Ok(Some(Stored { value: Bytes::from(value), ttl: ttl? })),
+        Some(value) => Ok(Some(Stored::new(value, ttl?))),
         None => Ok(None),
     }
 }

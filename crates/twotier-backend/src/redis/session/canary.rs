@@ -64,7 +64,11 @@ mod tests {
         for key in ["n:k", "n:\u{1}canary-", "n:\u{1}canary-0123", "n:canary-00000000000000000000000000000000"] {
             assert!(!own.matches(key.as_bytes()), "{key}");
         }
-        assert!(!own.matches(Canary::new(&Namespace::new("m").unwrap()).key()));
+        for other in ["m", "n:m"] {
+            assert!(!own.matches(Canary::new(&Namespace::new(other).unwrap()).key()), "{other}");
+        }
+        let inner = Canary::new(&Namespace::new("n:m").unwrap());
+        assert!(!inner.matches(own.key()) && inner.matches(inner.key()));
         assert!(own.matches(own.key()) && own.seen().is_some());
     }
 }

@@ -113,7 +113,7 @@ mod tests {
 
     impl ChangeListener for Recorded {
         fn mark(&self) -> Mark {
-            Mark { epoch: 0, at: Timestamp::ZERO }
+            Mark::new(0, Timestamp::ZERO)
         }
         fn proof_of_life(&self, _mark: Mark) {}
         fn changed(&self, key: &[u8]) {

@@ -15,7 +15,7 @@ struct Recorded(Mutex<Vec<Option<Vec<u8>>>>);
 
 impl ChangeListener for Recorded {
     fn mark(&self) -> Mark {
-        Mark { epoch: 0, at: Timestamp::ZERO }
+        Mark::new(0, Timestamp::ZERO)
     }
     fn proof_of_life(&self, _mark: Mark) {
         unreachable!("a push proves no life");
