@@ -125,13 +125,16 @@ pub struct Watch {
     /// The largest value that is of any use to the reader, in bytes. A backend may read a larger one, or fail that read
     /// with [`BackendErrorKind::ValueTooLarge`](twotier_core::BackendErrorKind::ValueTooLarge), and no other.
     pub max_value_bytes: usize,
+    /// Whether [`Backend::attach`] goes on until there is a first link, instead of failing with the first attempt.
+    /// While it does, operations fail with why there is none.
+    pub patient: bool,
 }
 
 impl Watch {
     /// Makes a watch over a namespace: with a bound of 2 s, the best mode the backend has, and values of any size.
     pub fn new(namespace: Namespace, listener: Arc<dyn ChangeListener>) -> Self {
         let max_staleness = Duration::from_secs(2);
-        Self { namespace, listener, max_staleness, coherence: None, max_value_bytes: usize::MAX }
+        Self { namespace, listener, max_staleness, coherence: None, max_value_bytes: usize::MAX, patient: false }
     }
 
     /// Sets the longest a local copy may be served after the last proof of life.
@@ -145,6 +148,13 @@ impl Watch {
     #[must_use]
     pub fn coherence(mut self, coherence: impl Into<Option<Coherence>>) -> Self {
         self.coherence = coherence.into();
+        self
+    }
+
+    /// Waits for the first link for as long as it takes.
+    #[must_use]
+    pub fn patient(mut self) -> Self {
+        self.patient = true;
         self
     }
 

@@ -10,25 +10,18 @@ use std::{
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::runtime::Handle;
 use twotier_backend::{Backend, Watch};
-use twotier_core::{
-    CacheConfig, CacheLayer, ChangeListener, Clock, Coherence, Error, Eviction, Lease, OnUndecodable, Operation,
-    SystemClock,
-};
+use twotier_core::{CacheConfig, CacheLayer, Clock, Coherence, Error, Eviction, OnUndecodable, Operation, SystemClock};
 use twotier_local::{LocalOptions, LocalTier};
 
 use crate::{
     Cache, Codec, Result,
+    attach::{Attaching, Mode, attach},
     codec::Json,
     log::Occasional,
     meter::Meter,
     remote::{Admission, Remote, Settings, Weigher, WriteQueue},
     tiers::Tiers,
 };
-
-/// Local copies that only their time to live keeps from growing stale live this long, unless it is configured.
-const UNREPORTED_LOCAL_TTL: Duration = Duration::from_secs(5);
-/// Local copies whose changes are reported live this long, unless it is configured.
-const REPORTED_LOCAL_TTL: Duration = Duration::from_secs(60);
 
 /// Builds a [`Cache`]; made by [`Cache::builder`].
 ///
@@ -223,11 +216,7 @@ impl<V, C> CacheBuilder<V, C> {
     }
 }
 
-impl<V, C> CacheBuilder<V, C>
-where
-    V: Send + Sync + 'static,
-    C: Codec<V>,
-{
+impl<V: Send + Sync + 'static, C> CacheBuilder<V, C> {
     /// Builds the cache over a backend, and connects it: a few round trips.
     ///
     /// Must be called within a tokio runtime, which also runs the writes of this cache to their end.
@@ -237,7 +226,60 @@ where
     /// [`Error::Config`] names the field that is out of range, before anything is connected.
     /// [`Error::Backend`] when the backend cannot be reached, refuses the credentials, or cannot do the coherence mode
     /// that was asked for.
-    pub async fn build(self, backend: impl Backend) -> Result<Cache<V>> {
+    pub async fn build(self, backend: impl Backend) -> Result<Cache<V>>
+    where
+        C: Codec<V>,
+    {
+        let Parts { tiers, watch, local } = self.parts(Arc::new(backend))?;
+        let Tiers { remote, .. } = &tiers;
+        let namespace = &remote.namespace;
+        let attached = attach(&*remote.backend, watch, &remote.settings.mode).await;
+        let coherence = attached.map_err(|source| {
+            let namespace = namespace.clone();
+            Error::Backend { operation: Operation::Build, namespace, source }
+        })?;
+        tracing::info!(%namespace, %coherence, local, "cache built");
+        Ok(Cache::from_tiers(tiers))
+    }
+
+    /// Builds the cache over a backend without waiting for it: the link is made in the background, for as long as it
+    /// takes, and with growing pauses. For a service that has to start while its backend is away.
+    ///
+    /// Until the first link is up nothing is served from local copies or kept, writes are errors,
+    /// [`get_or_load`](Cache::get_or_load) loads, and [`health`](Cache::health) returns why there is no link.
+    /// Must be called within a tokio runtime, as [`build`](Self::build).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] names the field that is out of range. What the backend refuses is in
+    /// [`health`](Cache::health), and logged.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # use twotier::{Cache, RedisBackend};
+    /// # async fn start() -> Result<(), twotier::Error> {
+    /// let users: Cache<String> =
+    ///     Cache::builder().namespace("users").build_lazy(RedisBackend::new("redis://not-there-yet")?)?;
+    /// let user = users.get_or_load(42, async |id: u64| Ok::<_, std::io::Error>(format!("user {id}"))).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn build_lazy(self, backend: impl Backend) -> Result<Cache<V>>
+    where
+        C: Codec<V>,
+    {
+        let Parts { mut tiers, watch, .. } = self.parts(Arc::new(backend))?;
+        let Remote { runtime, backend, settings, .. } = &*tiers.remote;
+        let attaching = Attaching::begin(runtime, Arc::clone(backend), watch.patient(), Arc::clone(&settings.mode));
+        tiers.attaching = attaching;
+        Ok(Cache::from_tiers(tiers))
+    }
+
+    fn parts(self, backend: Arc<dyn Backend>) -> Result<Parts<V>>
+    where
+        C: Codec<V>,
+    {
         let config = self.defaults.with(self.set);
         let namespace = config.validate()?;
         let namespace = backend.key_prefix().map_or(Ok(namespace.clone()), |prefix| namespace.under(prefix))?;
@@ -246,7 +288,6 @@ where
             hint: "call it within a tokio runtime, or use twotier::blocking",
         })?;
         check_timers()?;
-        let backend: Arc<dyn Backend> = Arc::new(backend);
         let options = if config.local_enabled {
             LocalOptions::new(config.max_entries, config.local_bytes(), config.max_staleness).eviction(config.eviction)
         } else {
@@ -259,19 +300,9 @@ where
             .max_staleness(config.max_staleness)
             .coherence(config.coherence)
             .max_value_bytes(config.max_value_bytes);
-        let failed = |source| Error::Backend { operation: Operation::Build, namespace: namespace.clone(), source };
-        let coherence = backend.attach(watch).await.map_err(failed)?.coherence;
-        if coherence == Coherence::None {
-            // Nobody will ever report a change or prove life: the time to live alone bounds the copies.
-            local.link_up(Lease::Unlimited);
-        }
-        tracing::info!(%namespace, %coherence, local = config.local_enabled, "cache built");
-        let reported = coherence == Coherence::Broadcast;
-        let local_time_to_live =
-            config.local_time_to_live.unwrap_or(if reported { REPORTED_LOCAL_TTL } else { UNREPORTED_LOCAL_TTL });
         let settings = Settings {
             time_to_live: config.time_to_live,
-            local_time_to_live,
+            local_time_to_live: config.local_time_to_live,
             negative_time_to_live: config.negative_time_to_live,
             ttl_jitter: config.ttl_jitter,
             op_timeout: config.op_timeout,
@@ -280,8 +311,8 @@ where
             max_value_bytes: config.max_value_bytes,
             on_undecodable: config.on_undecodable,
             verify_writes: config.verify_writes,
-            coherence,
-            coherence_asked: config.coherence == Some(coherence),
+            mode: Mode::default(),
+            coherence_asked: config.coherence,
             max_staleness: config.max_staleness,
             local_enabled: config.local_enabled,
         };
@@ -298,8 +329,15 @@ where
             runtime,
             closed: AtomicBool::new(false),
         });
-        Ok(Cache::from_tiers(Tiers { local, remote }))
+        Ok(Parts { tiers: Tiers { local, remote, attaching: None }, watch, local: config.local_enabled })
     }
+}
+
+/// A cache that is not attached yet.
+struct Parts<V> {
+    tiers: Tiers<V>,
+    watch: Watch,
+    local: bool,
 }
 
 /// Every deadline needs the runtime's timers, and tokio says that there are none by a panic only.

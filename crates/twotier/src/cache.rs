@@ -567,9 +567,10 @@ impl<V: Send + Sync + 'static> Cache<V> {
     /// Returns the counters since the cache was built: a consistent snapshot of the local tier, and of everything else.
     #[must_use]
     pub fn stats(&self) -> CacheStats {
-        let Tiers { local, remote } = &*self.tiers;
+        let Tiers { local, remote, .. } = &*self.tiers;
         let settings = &remote.settings;
-        let mut coherence = CoherenceStats::new(settings.coherence, settings.staleness_bound(), remote.backend.link());
+        let mut coherence =
+            CoherenceStats::new(settings.coherence(), settings.staleness_bound(), remote.backend.link());
         let counters = local.counters();
         coherence.invalidations = counters.invalidations;
         coherence.refused_fills = counters.refused_fills;
@@ -584,10 +585,10 @@ impl<V: Send + Sync + 'static> Cache<V> {
     /// round trip.
     #[must_use]
     pub fn health(&self) -> Health {
-        let Tiers { local, remote } = &*self.tiers;
+        let Tiers { local, remote, .. } = &*self.tiers;
         Health::new(Observed {
             link: remote.backend.link(),
-            coherence: remote.settings.coherence,
+            coherence: remote.settings.mode.get().copied(),
             coherence_asked: remote.settings.coherence_asked,
             bound: remote.settings.max_staleness,
             local_enabled: remote.settings.local_enabled,
@@ -600,7 +601,7 @@ impl<V: Send + Sync + 'static> Cache<V> {
     ///
     /// Without it the connection ends when the last clone and the last write under way are gone.
     pub async fn close(&self) {
-        let Tiers { local, remote } = &*self.tiers;
+        let Tiers { local, remote, .. } = &*self.tiers;
         remote.closed.store(true, Ordering::Release);
         // An even epoch serves nothing. The backend cannot take the link up again once it is closed.
         local.link_down();

@@ -89,8 +89,9 @@ impl Reason {
 /// What the reasons are derived from.
 pub(crate) struct Observed {
     pub(crate) link: LinkState,
-    pub(crate) coherence: Coherence,
-    pub(crate) coherence_asked: bool,
+    /// `None` before the backend was attached to.
+    pub(crate) coherence: Option<Coherence>,
+    pub(crate) coherence_asked: Option<Coherence>,
     /// The configured bound, in force or not.
     pub(crate) bound: Duration,
     pub(crate) local_enabled: bool,
@@ -106,11 +107,12 @@ impl Health {
     pub(crate) fn new(observed: Observed) -> Self {
         let Observed { link, coherence, coherence_asked, bound, local_enabled, serving, closed } = observed;
         let mut reasons = Vec::new();
-        let broadcast = coherence == Coherence::Broadcast;
+        let broadcast = coherence == Some(Coherence::Broadcast);
         match &link {
             _ if closed => reasons.push(Reason::Closed),
             LinkState::Closed => reasons.push(Reason::Closed),
             LinkState::Connecting => reasons.push(Reason::Connecting),
+            LinkState::Unlinked if coherence.is_none() => reasons.push(Reason::Connecting),
             LinkState::Down { cause, .. } => reasons.push(Reason::LinkDown(cause.clone())),
             LinkState::Up(LinkUp { round_trip, fenced, .. }) => {
                 if let Some(round_trip) = *round_trip {
@@ -130,11 +132,12 @@ impl Health {
             }
             _ => {}
         }
-        if !broadcast && !coherence_asked {
-            reasons.push(Reason::WeakerCoherence(coherence));
+        if let Some(weaker) = coherence.filter(|_| !broadcast && coherence != coherence_asked) {
+            reasons.push(Reason::WeakerCoherence(weaker));
         }
         let status = reasons.iter().map(Reason::status).max_by_key(|status| *status as u8).unwrap_or(Status::Ready);
         let max_staleness = broadcast.then_some(bound);
+        let coherence = coherence.unwrap_or(Coherence::None);
         Self { status, reasons, link, coherence, max_staleness, local_enabled, closed }
     }
 
@@ -196,8 +199,8 @@ mod tests {
     fn observed(link: LinkState) -> Observed {
         Observed {
             link,
-            coherence: Coherence::Broadcast,
-            coherence_asked: false,
+            coherence: Some(Coherence::Broadcast),
+            coherence_asked: None,
             bound: Duration::from_secs(2),
             local_enabled: true,
             serving: true,
@@ -217,9 +220,12 @@ mod tests {
         assert_eq!(status(observed(up(37, false))), Status::Degraded);
         assert_eq!(status(observed(up(800, true))), Status::Degraded, "two round trips and a pause take over 2 s");
         assert_eq!(status(Observed { serving: false, ..observed(up(1, true)) }), Status::Degraded);
-        assert_eq!(status(Observed { coherence: Coherence::PubSub, ..observed(up(1, true)) }), Status::Degraded);
-        let asked = Observed { coherence: Coherence::None, coherence_asked: true, ..observed(LinkState::Unlinked) };
+        assert_eq!(status(Observed { coherence: Some(Coherence::PubSub), ..observed(up(1, true)) }), Status::Degraded);
+        let none = Some(Coherence::None);
+        let asked = Observed { coherence: none, coherence_asked: none, ..observed(LinkState::Unlinked) };
         assert_eq!(status(asked), Status::Ready);
+        let not_attached = Observed { coherence: None, ..observed(LinkState::Unlinked) };
+        assert_eq!(status(not_attached), Status::Down);
         assert_eq!(status(observed(LinkState::Connecting)), Status::Down);
         let cause = BackendError::new(BackendErrorKind::Denied, "WRONGPASS");
         let down = Health::new(observed(LinkState::down(Duration::ZERO, cause)));

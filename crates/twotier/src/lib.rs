@@ -8,6 +8,7 @@
 //! - [`codec`] turns values into bytes; JSON is the default.
 //! - [`CacheStats`] and [`Health`] report what it does; [`Error`] reports what failed.
 
+mod attach;
 pub mod blocking;
 mod builder;
 mod cache;

@@ -150,8 +150,21 @@ impl Link {
         .not_sent()
     }
 
+    /// Returns the connections once there are any, or that there will be none.
+    async fn first_connections(&self) -> BackendResult<Connections> {
+        loop {
+            let mut changed = pin!(self.shared.changed.notified());
+            changed.as_mut().enable();
+            match self.connections().await {
+                Err(cause) if cause.kind() != BackendErrorKind::Closed => changed.await,
+                known => return known,
+            }
+        }
+    }
+
     /// Starts reporting changes: returns when the first link is up, or with why it is not.
     pub(super) async fn attach(&self, watch: Watch) -> BackendResult<Attachment> {
+        let patient = watch.patient;
         {
             let mut control = self.control.lock();
             if control.attached {
@@ -166,7 +179,8 @@ impl Link {
             control.stop();
             control.watch = Some(watch);
         }
-        match self.connections().await {
+        let connected = if patient { self.first_connections().await } else { self.connections().await };
+        match connected {
             Ok(connections) => Ok(Attachment::new(connections.reporting().mode())),
             Err(cause) => {
                 let mut control = self.control.lock();

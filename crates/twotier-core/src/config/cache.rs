@@ -17,14 +17,16 @@ const BYTES_PER_ENTRY: usize = 2000;
 ///
 /// ```
 /// use std::time::Duration;
-/// use twotier_core::CacheConfig;
+/// # extern crate twotier_core as twotier;
+/// use twotier::CacheConfig;
 ///
 /// let config = CacheConfig::new("users").max_entries(10_000).time_to_live(Duration::from_secs(300))
 ///     .with_json(r#"{ "max_entries": 20000, "negative_time_to_live": "off" }"#)?
-/// .with_vars("MYAPP_CACHE", [("MYAPP_CACHE_MAX_STALENESS".into(), "1s".into())])?; // `with_env` reads the process's
-/// own assert_eq!((config.max_entries, config.max_staleness), (20_000, Duration::from_secs(1)));
+///     // As `with_env` does with the variables of the process.
+///     .with_vars("MYAPP_CACHE", [("MYAPP_CACHE_MAX_STALENESS".into(), "1s".into())])?;
+/// assert_eq!((config.max_entries, config.max_staleness), (20_000, Duration::from_secs(1)));
 /// assert_eq!((config.time_to_live, config.negative_time_to_live), (Some(Duration::from_secs(300)), None));
-/// # Ok::<(), twotier_core::ConfigError>(())
+/// # Ok::<(), twotier::ConfigError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(from = "CacheLayer")]

@@ -40,6 +40,7 @@ mod sealing;
 mod shapes;
 mod single_flight;
 mod slow_consumers;
+mod starting;
 mod statistics;
 mod support;
 mod switching_off;

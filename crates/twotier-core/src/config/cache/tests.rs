@@ -46,8 +46,6 @@ fn every_field_can_come_from_the_environment() {
         ("TWOTIER_MAX_VALUE_BYTES", "4096"),
         ("TWOTIER_ON_UNDECODABLE", "miss"),
         ("TWOTIER_VERIFY_WRITES", "off"),
-        ("TWOTIER_ON_UNDECODABLE", "miss"),
-        ("TWOTIER_VERIFY_WRITES", "off"),
         ("TWOTIER_MAX_IN_FLIGHT", "64"),
         ("TWOTIER_MAX_WAITING", "0"),
         ("TWOTIER_REDIS_URL", "redis://elsewhere"),
