@@ -227,7 +227,7 @@ async fn a_clock_that_lags_makes_no_value_live_too_long() {
             let left = ttl.saturating_sub(Duration::from_millis(age));
             match a.get(b"n:1").await.unwrap().map(|stored| stored.ttl) {
                 Some(RemainingTtl::Expires(returned)) => {
-                    assert!(returned <= left, "{returned:?} returned, {left:?} true")
+                    assert!(returned <= left, "{returned:?} returned, {left:?} true");
                 }
                 Some(other) => panic!("{other:?}"),
                 None => assert!(left <= Duration::from_millis(8), "gone {left:?} too early"),

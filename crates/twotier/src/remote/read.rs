@@ -180,8 +180,11 @@ struct FillRequest<V> {
     /// Until the answer is there.
     permit: Option<Permit<V>>,
     /// From then on.
-    answer: Option<(Arc<Remote<V>>, BackendResult<Option<Stored>>)>,
+    answer: Option<ReadReply<V>>,
 }
+
+/// The raw answer to a read, and what decodes it.
+type ReadReply<V> = (Arc<Remote<V>>, BackendResult<Option<Stored>>);
 
 impl<V: Send + Sync + 'static> AnswerTaker for FillRequest<V> {
     /// Gives the permit back before anything is done with the answer.
