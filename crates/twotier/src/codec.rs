@@ -1,10 +1,10 @@
 //! Codecs: how values become the bytes in the backend.
 //!
 //! The codec is part of what other programs see: with [`Json`], `redis-cli GET users:42` shows plain JSON.
-//! What they write they read back equal, or refuse to write; [`CacheBuilder::verify_writes`](crate::CacheBuilder::verify_writes)
-//! extends that to types whose `Serialize` and `Deserialize` disagree. None of them nests deeper than 127 levels (arrays, maps,
+//! What they write they read back equal, or refuse to write; [`verify_writes`](crate::CacheBuilder::verify_writes) extends
+//! that to types whose `Serialize` and `Deserialize` disagree. None of them nests deeper than 127 levels (arrays, maps,
 //! structs, variants; and as many `Some`s and newtypes), so that no bytes of anybody's exhaust the stack.
-//! Bytes that do not decode are what [`OnUndecodable`](crate::OnUndecodable) says.
+//! [`OnUndecodable`](crate::OnUndecodable) decides what bytes are that do not decode.
 //!
 //! A codec of your own is one implementation of [`Codec`]. [`Sealed`] puts another codec's bytes into an envelope, for
 //! namespaces where something else may come to lie under our keys.
@@ -79,8 +79,8 @@ pub trait Codec<V>: Send + Sync + 'static {
     }
 
     /// Refuses an encoding that does not read back as its value. The cache calls it before it writes, where
-    /// [`verify_writes`](crate::CacheBuilder::verify_writes) is set. Provided as a decoding that must not fail; the codecs by
-    /// serde compare both values in what they serialize to, in whatever order their items come.
+    /// [`verify_writes`](crate::CacheBuilder::verify_writes) is set. Provided as a decoding that must not fail; the codecs
+    /// by serde compare both values in what they serialize to, in whatever order their items come.
     ///
     /// # Errors
     ///

@@ -10,11 +10,11 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum OnUndecodable {
-    /// `error`: every read of the key is an error until it is written, deleted or expires. Nothing that somebody else wrote
-    /// is replaced unseen.
+    /// `error`: every read of the key is an error until it is written, deleted or expires. Nothing that somebody else
+    /// wrote is replaced unseen.
     #[default]
     Error,
-    /// `miss`: the key is read as absent, and remembered so for the negative time to live. A load or an update replaces
-    /// these very bytes, and no others that may have come in their place.
+    /// `miss`: the key is read as absent, and remembered so for the negative time to live. A load or an update
+    /// replaces these very bytes, and no others that may have come in their place.
     Miss,
 }
