@@ -178,12 +178,12 @@ impl<V, C> CacheBuilder<V, C> {
     }
 
     /// Sets whether each encoding is decoded and compared before it is written: a value that would not be read back
-    /// equal is
-    /// [`Error::Codec`](crate::Error::Codec), and changes nothing. Default true where debug assertions are on, else
-    /// false.
+    /// equal is [`Error::Codec`](crate::Error::Codec), and changes nothing. Default true where debug assertions are on,
+    /// else false.
     ///
     /// Costs a decoding for each write. Without it a codec still refuses what its format has no word for, but not what
-    /// a type writes one way and reads in another ([`Codec::verify_at`]).
+    /// a type writes one way and reads in another ([`Codec::verify_at`]). Turn it off for types that serialize
+    /// differently from one moment to the next.
     pub fn verify_writes(mut self, verify: bool) -> Self {
         self.set.verify_writes = Some(verify);
         self

@@ -1,6 +1,12 @@
 //! Codecs: how values become the bytes in the backend.
 //!
 //! The codec is part of what other programs see: with [`Json`], `redis-cli GET users:42` shows plain JSON.
+//! What they write they read back equal, or refuse to write; [`verify_writes`](crate::CacheBuilder::verify_writes)
+//! extends that to types whose `Serialize` and `Deserialize` disagree. None of them nests deeper than 127 levels
+//! (arrays, maps, structs, variants; and as many `Some`s and newtypes), so that no bytes of anybody's exhaust the
+//! stack.
+//! [`OnUndecodable`](crate::OnUndecodable) decides what bytes are that do not decode.
+//!
 //! A codec of your own is one implementation of [`Codec`]. [`Sealed`] puts another codec's bytes into an envelope, for
 //! namespaces where something else may come to lie under our keys.
 

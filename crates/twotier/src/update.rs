@@ -95,7 +95,7 @@ impl<V: Send + Sync + 'static> Tiers<V> {
     async fn held(&self, key: &str) -> Result<(Option<Arc<V>>, Option<Bytes>)> {
         let operation = Operation::Update;
         let Some(stored) = self.remote.read_stored(operation, key).await? else { return Ok((None, None)) };
-        // `change` sees bytes that are not ours as an absent key, and what it makes replaces these very bytes and no
+        // `change` sees bytes that read as an absent key as one, and what it makes replaces these very bytes and no
         // later ones.
         let value = self.remote.decode(operation, key, &stored.value)?;
         Ok((value.map(Arc::new), Some(stored.value)))

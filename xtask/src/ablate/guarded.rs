@@ -19,6 +19,10 @@ const ADMISSION: &str = "crates/twotier/src/remote/admission.rs";
 const REMOTE_READ: &str = "crates/twotier/src/remote/read.rs";
 const CALL: &str = "crates/twotier/src/remote/call.rs";
 const WRITE: &str = "crates/twotier/src/write.rs";
+const REMOTE: &str = "crates/twotier/src/remote.rs";
+const CODEC_GUARD: &str = "crates/twotier/src/codec/guard.rs";
+const CODEC_GUARD_WRITING: &str = "crates/twotier/src/codec/guard/writing.rs";
+const CODEC_FINGERPRINT: &str = "crates/twotier/src/codec/fingerprint.rs";
 const UPDATE: &str = "crates/twotier/src/update.rs";
 const HEALTH: &str = "crates/twotier/src/health.rs";
 const ERROR: &str = "crates/twotier-core/src/error.rs";
@@ -574,5 +578,42 @@ pub(super) const GUARDED: &[Guarded] = &[
             "health::live::a_user_who_may_end_its_former_connections_is_ready_after_each_lost_link",
             "health::live::a_user_who_is_allowed_to_end_its_former_connections_is_ready_after_the_next_lost_link",
         ],
+    ),
+    guarded(
+        "bytes that read as an absent key are replaced only if the load saw them",
+        &[edit(STORE, "!refused.loaded.saw(Digest::of(&held.value)) || ", "")],
+        &["undecodable::what_came_in_their_place_while_the_loader_ran_stays_in_every_mode"],
+    ),
+    guarded(
+        "bytes that do not decode are replaced where they are a miss",
+        &[edit(REMOTE, "Err(_undecodable) => self.undecodable_is_absent(),", "Err(_undecodable) => false,")],
+        &["undecodable::as_a_miss_loads_and_batches_replace_them_once"],
+    ),
+    guarded(
+        "writes are verified where that is set",
+        &[edit(REMOTE, "if self.settings.verify_writes {", "if self.settings.verify_writes && ttl.is_some() {")],
+        &[
+            "read_back::writes_are_verified_before_anything_is_changed_where_that_is_set",
+            "read_back::a_codec_of_the_user_s_own_is_verified_by_decoding",
+        ],
+    ),
+    guarded(
+        "verification compares what was written with what is read",
+        &[edit(
+            CODEC_FINGERPRINT,
+            "(Ok(written), Ok(read)) if written == read => Ok(()),",
+            "(Ok(_), Ok(_)) => Ok(()),",
+        )],
+        &["read_back::what_reads_back_as_something_else_or_not_at_all_is_refused_with_a_reason"],
+    ),
+    guarded(
+        "a float that JSON has no word for is refused",
+        &[edit(CODEC_GUARD_WRITING, "if self.guard.finite && !finite {", "if self.guard.finite && !finite && false {")],
+        &["read_back::a_float_that_json_has_no_word_for_is_refused_and_nothing_is_changed"],
+    ),
+    guarded(
+        "no more levels are written than are read",
+        &[edit(CODEC_GUARD, "const MOST_LEVELS: u8 = 127;", "const MOST_LEVELS: u8 = 200;")],
+        &["nesting::what_is_too_deep_to_be_read_is_refused_as_it_is_written"],
     ),
 ];

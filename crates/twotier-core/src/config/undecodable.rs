@@ -14,7 +14,7 @@ pub enum OnUndecodable {
     /// wrote is replaced unseen.
     #[default]
     Error,
-    /// `miss`: the key is read as absent, and remembered so for the negative time to live. A load or an update replaces
-    /// these very bytes, and no others that may have come in their place.
+    /// `miss`: the key is read as absent, and remembered so for the negative time to live. A load or an update
+    /// replaces these very bytes, and no others that may have come in their place.
     Miss,
 }

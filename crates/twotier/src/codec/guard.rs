@@ -1,13 +1,14 @@
 //! What the codecs by serde refuse beside what their formats do, on the way out and on the way in.
 //!
-//! Postcard bounds no recursion, and no format bounds that of types which take no bytes: to `struct
-//! List(Option<Box<List>>)` every JSON but `null` is a `Some` of a `Some` of a `Some`. Bytes of anybody's would end the
-//! process by a stack overflow, and so would a value that is nested as deep as it was written. So every level is
-//! counted here, in the same way on both ways: what is too deep to be read is refused where it is written.
+//! Postcard bounds no recursion, and no format bounds that of types which take no bytes: to
+//! `struct List(Option<Box<List>>)` every JSON but `null` is a `Some` of a `Some` of a `Some`. Bytes of anybody's would
+//! end the process by a stack overflow, and so would a value that is nested too deep as it is written. So every level
+//! is counted here, alike on both ways: what is too deep to be read is refused where it is written.
 //!
 //! JSON writes a float that is not finite as `null`, which reads back as something else or not at all.
 //!
-//! What serde buffers to look at it twice (`untagged`, `flatten`, internal tags) is counted as it is buffered.
+//! What serde buffers to look at it twice (`untagged`, `flatten`, internal tags) is counted as it is buffered, but not
+//! as it is taken out again: there a type that takes no bytes for a level still has no bound.
 
 mod reading;
 mod writing;

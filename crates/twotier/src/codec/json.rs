@@ -13,8 +13,8 @@ use super::{Codec, CodecError, Place, fingerprint, guard::Guard};
 /// Numbers survive bit by bit. What JSON has no word for is an error as it is written: a float that is infinite or not
 /// a number, and a map whose keys are neither strings nor numbers, booleans, characters or bare variants.
 ///
-/// JSON does not tell `Some(None)` from `None`, nor `Some(())`: of an `Option` within an `Option` the inner one is
-/// lost, and only [`verify_writes`](crate::CacheBuilder::verify_writes) sees that.
+/// JSON does not tell `Some(None)` from `None`, nor `Some(())`: the inner one of an `Option` within an `Option` is
+/// lost, and only [`verify_writes`](crate::CacheBuilder::verify_writes) finds that.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Json;
 

@@ -9,6 +9,8 @@ use serde::{
 use super::{Codec, CodecError, Place, fingerprint, guard::Guard};
 
 /// [MessagePack](https://msgpack.org) by serde, structs as maps with their field names, so that fields may be added.
+///
+/// As JSON does, it loses the inner one of an `Option` within an `Option`: `Some(None)` is read as `None`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct MessagePack;
 

@@ -164,6 +164,13 @@ enum Kinds {
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Unit;
 
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct FlatOption {
+    name: String,
+    #[serde(flatten)]
+    wrapper: Option<Lenient>,
+}
+
 #[test]
 fn no_value_that_reads_back_equal_is_refused_by_verification() {
     survives_every_codec(&(0..500).collect::<HashSet<u32>>());
@@ -193,6 +200,9 @@ fn no_value_that_reads_back_equal_is_refused_by_verification() {
     survives(&Json, &Untagged::Map(untagged));
     survives(&Json, &serde_json::json!({ "a": [1, -1, 1.5, null, true, "x", { "b": {} }], "c": u64::MAX }));
     survives(&MessagePack, &serde_json::json!([1, -1, 1.5, null, "x"]));
+    for wrapper in [None, Some(Lenient { id: 7, ..Lenient::default() })] {
+        survives(&Json, &FlatOption { name: "n".to_owned(), wrapper });
+    }
     for shape in shapes(0.1) {
         survives(&Json, &shape);
     }

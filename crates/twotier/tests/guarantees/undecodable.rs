@@ -89,6 +89,7 @@ async fn as_a_miss_loads_and_batches_replace_them_once() {
     for key in ["load", "batch"] {
         raw.set(key, OTHER).await.unwrap();
     }
+    assert_eq!(cache.get("batch").await.unwrap(), None, "and is remembered as absent");
     let before = store.operations();
     assert_eq!(*cache.get_or_load("load", async |_| Ok::<_, io::Error>(1)).await.unwrap(), 1);
     let loader = async |keys: Vec<&'static str>| Ok::<_, io::Error>(keys.into_iter().map(|key| (key, 2)));
