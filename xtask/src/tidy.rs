@@ -2,6 +2,7 @@
 
 mod layers;
 mod manifests;
+mod packages;
 mod sources;
 
 use std::{
@@ -19,6 +20,7 @@ pub(crate) fn run() -> Outcome {
     let root = command::root();
     let mut broken = layers::check()?;
     broken.extend(manifests::check(root)?);
+    broken.extend(packages::check(root)?);
     broken.extend(sources::check(root)?);
     if broken.is_empty() {
         return Ok(());

@@ -29,12 +29,12 @@ mod write;
 pub use twotier_backend::MockBackend;
 #[cfg(feature = "redis")]
 pub use twotier_backend::RedisBackend;
-#[cfg(feature = "conformance")]
-pub use twotier_backend::conformance;
 pub use twotier_backend::{
     AnswerSink, AnswerTaker, Attachment, Backend, BackendResult, FaultPoint, Faults, FaultyBackend, GetReply,
     MemoryBackend, MemoryLink, OperationCounts, Stored, Watch, Write, WriteCondition, async_trait,
 };
+#[cfg(feature = "conformance")]
+pub use twotier_backend::{conformance, conformance_tests};
 pub use twotier_core::{
     BackendError, BackendErrorKind, BackendStats, CacheConfig, CacheStats, ChangeListener, Clock, CodecError,
     Coherence, CoherenceStats, ConfigError, Error, ErrorKind, Eviction, KeyError, LatencyStats, Lease, LinkState,

@@ -16,14 +16,15 @@ const BYTES_PER_ENTRY: usize = 2000;
 /// Durations carry their unit: `"250ms"`, `"5m"`, `"1h 30m"`.
 ///
 /// ```
-/// use twotier_core::CacheConfig;
+/// # use twotier_core as twotier;
+/// use twotier::CacheConfig;
 ///
 /// let config = CacheConfig::from_json(
 ///     r#"{ "namespace": "users", "max_entries": 10000, "time_to_live": "5m", "negative_time_to_live": "off" }"#,
 /// )?;
 /// assert_eq!(config.max_entries, 10_000);
 /// assert_eq!(config.negative_time_to_live, None);
-/// # Ok::<(), twotier_core::ConfigError>(())
+/// # Ok::<(), twotier::ConfigError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
