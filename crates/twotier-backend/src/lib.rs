@@ -2,7 +2,7 @@
 //!
 //! - [`Backend`] is the trait, with its contract; a backend of your own is under sixty lines
 //!   (`examples/custom_backend.rs` of the facade crate).
-//! - [`RedisBackend`] (feature `redis`) speaks to Redis and Valkey and reports every change by `CLIENT TRACKING`.
+//! - `RedisBackend` (feature `redis`) speaks to Redis and Valkey and reports every change by `CLIENT TRACKING`.
 //! - [`MemoryBackend`] has the same semantics inside one process: real expiry, invalidation between caches.
 //! - [`FaultyBackend`] wraps any of them and adds latency and errors.
 //! - `MockBackend` (feature `mock`) is made by `mockall`.

@@ -4,7 +4,8 @@
 //!
 //! - [`Cache`] is the cache, [`CacheBuilder`] builds it, [`blocking`] is the same without a runtime of your own.
 //! - [`CacheConfig`] and [`RedisConfig`] configure it from TOML, JSON or the environment.
-//! - [`Backend`] is the trait behind it, with [`RedisBackend`], [`MemoryBackend`] and [`FaultyBackend`].
+//! - [`Backend`] is the trait behind it, with `RedisBackend` (feature `redis`), [`MemoryBackend`] and
+//!   [`FaultyBackend`].
 //! - [`codec`] turns values into bytes; JSON is the default.
 //! - [`CacheStats`] and [`Health`] say what it does; [`Error`] says what failed.
 
