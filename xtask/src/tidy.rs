@@ -3,6 +3,7 @@
 mod citations;
 mod layers;
 mod manifests;
+mod packages;
 mod sources;
 mod words;
 
@@ -21,6 +22,7 @@ pub(crate) fn run() -> Outcome {
     let root = command::root();
     let mut broken = layers::check()?;
     broken.extend(manifests::check(root)?);
+    broken.extend(packages::check(root)?);
     broken.extend(sources::check(root)?);
     broken.extend(words::check(root)?);
     broken.extend(citations::check(root)?);

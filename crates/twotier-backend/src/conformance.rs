@@ -12,9 +12,10 @@
 //! # Examples
 //!
 //! ```
-//! use std::{sync::Arc, time::Duration};
-//! use twotier_backend::{Backend, MemoryBackend, async_trait, conformance};
-//! use twotier_core::{Coherence, ManualClock};
+//! # mod twotier { pub use twotier_backend::*; pub use twotier_core::*; }
+//! use std::time::Duration;
+//!
+//! use twotier::{Backend, Coherence, ManualClock, MemoryBackend, async_trait, conformance};
 //!
 //! struct InMemory {
 //!     clock: ManualClock,
@@ -205,9 +206,10 @@ macro_rules! __conformance_tests {
 /// The crate that calls it depends on tokio with the features `macros`, `rt-multi-thread` and `time`.
 ///
 /// ```
-/// # use std::{sync::Arc, time::Duration};
-/// # use twotier_backend::{Backend, MemoryBackend, async_trait, conformance::Fixture};
-/// # use twotier_core::{Coherence, ManualClock};
+/// # extern crate twotier_backend as twotier;
+/// # use std::time::Duration;
+/// # use twotier::{Backend, MemoryBackend, async_trait, conformance::Fixture};
+/// # use twotier_core::Coherence;
 /// # struct InMemory;
 /// # impl InMemory { fn new() -> Self { Self } }
 /// # #[async_trait]
@@ -219,7 +221,7 @@ macro_rules! __conformance_tests {
 /// mod in_memory {
 ///     use super::InMemory;
 ///
-///     twotier_backend::conformance_tests!(InMemory::new());
+///     twotier::conformance_tests!(InMemory::new());
 /// }
 /// # fn main() {}
 /// ```

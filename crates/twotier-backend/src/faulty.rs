@@ -21,8 +21,8 @@ pub use faults::{FaultPoint, Faults};
 /// # Examples
 ///
 /// ```
-/// use twotier_backend::{Backend, FaultyBackend, MemoryBackend};
-/// use twotier_core::{BackendError, BackendErrorKind};
+/// # mod twotier { pub use twotier_backend::*; pub use twotier_core::*; }
+/// use twotier::{Backend, BackendError, BackendErrorKind, FaultyBackend, MemoryBackend};
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), BackendError> {
 /// let backend = FaultyBackend::new(MemoryBackend::new());

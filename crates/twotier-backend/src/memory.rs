@@ -47,11 +47,12 @@ pub use script::MemoryLink;
 /// # Examples
 ///
 /// ```
+/// # mod twotier { pub use twotier_backend::*; pub use twotier_core::*; }
 /// use std::time::Duration;
-/// use twotier_backend::{Backend, MemoryBackend};
-/// use twotier_core::{ManualClock, RemainingTtl};
+///
+/// use twotier::{Backend, ManualClock, MemoryBackend, RemainingTtl};
 /// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), twotier_core::BackendError> {
+/// # async fn main() -> Result<(), twotier::BackendError> {
 /// let clock = ManualClock::new();
 /// let ours = MemoryBackend::with_clock(clock.clone());
 /// let theirs = ours.clone();

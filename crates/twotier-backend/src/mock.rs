@@ -19,10 +19,10 @@ mock! {
     /// # Examples
     ///
     /// ```
-    /// use twotier_backend::{Backend, MockBackend, Stored};
-    /// use twotier_core::RemainingTtl;
+    /// # mod twotier { pub use twotier_backend::*; pub use twotier_core::*; }
+    /// use twotier::{Backend, MockBackend, RemainingTtl, Stored};
     /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), twotier_core::BackendError> {
+    /// # async fn main() -> Result<(), twotier::BackendError> {
     /// let mut backend = MockBackend::new();
     /// backend
     ///     .expect_get()

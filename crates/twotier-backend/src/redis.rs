@@ -65,7 +65,8 @@ use self::{
 /// # Examples
 ///
 /// ```no_run
-/// use twotier_backend::RedisBackend;
+/// # use twotier_backend as twotier;
+/// use twotier::RedisBackend;
 ///
 /// let plain = RedisBackend::new("redis://127.0.0.1:6379")?;
 /// let acl = RedisBackend::new("redis://app:p%40ss@10.0.0.7/2")?;

@@ -163,8 +163,10 @@ impl Default for SystemClock {
 /// Clones share the same hands.
 ///
 /// ```
+/// # use twotier_core as twotier;
 /// use std::time::Duration;
-/// use twotier_core::{Clock, ManualClock};
+///
+/// use twotier::{Clock, ManualClock};
 ///
 /// let clock = ManualClock::new();
 /// let before = clock.now();

@@ -4,7 +4,8 @@
 //!
 //! - [`Cache`] is the cache, [`CacheBuilder`] builds it, [`blocking`] is the same without a runtime of your own.
 //! - [`CacheConfig`] and [`RedisConfig`] configure it from TOML, JSON or the environment.
-//! - [`Backend`] is the trait behind it, with `RedisBackend`, [`MemoryBackend`] and [`FaultyBackend`].
+//! - [`Backend`] is the trait behind it, with `RedisBackend` (feature `redis`), [`MemoryBackend`] and
+//!   [`FaultyBackend`].
 //! - [`codec`] turns values into bytes; JSON is the default.
 //! - [`CacheStats`] and [`Health`] report what it does; [`Error`] reports what failed.
 
@@ -33,12 +34,12 @@ mod write;
 pub use twotier_backend::MockBackend;
 #[cfg(feature = "redis")]
 pub use twotier_backend::RedisBackend;
-#[cfg(feature = "conformance")]
-pub use twotier_backend::conformance;
 pub use twotier_backend::{
     AnswerSink, AnswerTaker, Attachment, Backend, BackendResult, FaultPoint, Faults, FaultyBackend, GetReply,
     MemoryBackend, MemoryLink, OperationCounts, Stored, Watch, Write, WriteCondition, async_trait,
 };
+#[cfg(feature = "conformance")]
+pub use twotier_backend::{conformance, conformance_tests};
 pub use twotier_core::{
     BackendError, BackendErrorKind, BackendStats, CacheConfig, CacheLayer, CacheStats, ChangeListener, Clock,
     CodecError, Coherence, CoherenceStats, ConfigError, Error, ErrorKind, Eviction, KeyError, LatencyStats, Lease,

@@ -28,7 +28,7 @@ pub(super) fn check(root: &Path) -> Outcome<Vec<String>> {
 }
 
 /// Returns what a key is set to in a table of a manifest, as it is written there.
-fn value<'m>(manifest: &'m str, table: &str, key: &str) -> Option<&'m str> {
+pub(super) fn value<'m>(manifest: &'m str, table: &str, key: &str) -> Option<&'m str> {
     let lines = manifest.lines().map(str::trim).skip_while(|line| *line != table).skip(1);
     lines.take_while(|line| !line.starts_with('[')).find_map(|line| {
         let (name, value) = line.split_once('=')?;

@@ -17,7 +17,8 @@ use twotier_core::{
 /// [`FaultyBackend`](crate::FaultyBackend) is for breaking those.
 ///
 /// ```
-/// use twotier_backend::MemoryBackend;
+/// # use twotier_backend as twotier;
+/// use twotier::MemoryBackend;
 ///
 /// let backend = MemoryBackend::new();
 /// let link = backend.scripted_link();

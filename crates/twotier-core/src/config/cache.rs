@@ -16,8 +16,8 @@ const BYTES_PER_ENTRY: usize = 2000;
 /// [`validate`](Self::validate) before anything is built. Durations carry their unit: `"250ms"`, `"5m"`, `"1h 30m"`.
 ///
 /// ```
+/// # use twotier_core as twotier;
 /// use std::time::Duration;
-/// # extern crate twotier_core as twotier;
 /// use twotier::CacheConfig;
 ///
 /// let config = CacheConfig::new("users").max_entries(10_000).time_to_live(Duration::from_secs(300))

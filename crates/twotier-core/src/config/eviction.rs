@@ -11,12 +11,13 @@ use super::ConfigError;
 /// A large tier is split into shards by the hash of the key, and each shard decides for itself.
 ///
 /// ```
-/// use twotier_core::Eviction;
+/// # use twotier_core as twotier;
+/// use twotier::Eviction;
 ///
 /// assert_eq!("s3-fifo".parse(), Ok(Eviction::S3Fifo));
 /// assert_eq!("random:7".parse(), Ok(Eviction::Random { seed: 7 }));
 /// assert_eq!(Eviction::Random { seed: 7 }.to_string(), "random:7");
-/// # Ok::<(), twotier_core::ConfigError>(())
+/// # Ok::<(), twotier::ConfigError>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
