@@ -171,8 +171,8 @@ impl MemoryBackend {
         Ok(store.get(key, self.shared.latest_now()))
     }
 
-    fn claim(&self, namespace: &Namespace) -> BackendResult<()> {
-        self.shared.reports.claim(self.id, namespace).map_err(|other| {
+    fn reserve(&self, namespace: &Namespace) -> BackendResult<()> {
+        self.shared.reports.reserve(self.id, namespace).map_err(|other| {
             let message = format!(
                 "the namespaces `{namespace}` and `{other}`, which another cache on this store has, overlap: keys of one \
                  would be keys of the other"
@@ -368,12 +368,12 @@ impl Backend for MemoryBackend {
                 "this handle already serves a cache; give each cache a clone of its own",
             )),
             (State::Free, Coherence::None) => {
-                self.claim(&watch.namespace)?;
+                self.reserve(&watch.namespace)?;
                 *state = State::Silent;
                 Ok(Attachment::new(coherence))
             }
             (State::Free, Coherence::Broadcast) => {
-                self.claim(&watch.namespace)?;
+                self.reserve(&watch.namespace)?;
                 let script = self.link.lock().as_ref().map(MemoryLink::script);
                 self.shared.reports.add(self.id, watch.namespace, watch.listener, script);
                 *state = State::Attached(self.shared.clock.now());

@@ -43,12 +43,12 @@ impl Reports {
     }
 
     /// Gives a handle its namespace, or returns the one that another handle has and that overlaps it.
-    pub(super) fn claim(&self, owner: HandleId, namespace: &Namespace) -> Result<(), Namespace> {
-        let mut claimed = self.namespaces.lock();
-        if let Some((_, other)) = claimed.iter().find(|(_, other)| namespace.overlaps(other)) {
+    pub(super) fn reserve(&self, owner: HandleId, namespace: &Namespace) -> Result<(), Namespace> {
+        let mut reserved = self.namespaces.lock();
+        if let Some((_, other)) = reserved.iter().find(|(_, other)| namespace.overlaps(other)) {
             return Err(other.clone());
         }
-        claimed.push((owner, namespace.clone()));
+        reserved.push((owner, namespace.clone()));
         Ok(())
     }
 
@@ -82,7 +82,7 @@ impl Reports {
 
     /// Tells the listener of a handle, if there is one, that the link is down, and returns it to be dropped.
     pub(super) fn remove(&self, owner: HandleId) -> Option<Arc<dyn ChangeListener>> {
-        self.namespaces.lock().retain(|(claimant, _)| *claimant != owner);
+        self.namespaces.lock().retain(|(held_by, _)| *held_by != owner);
         let subscription = {
             let mut subscriptions = self.subscriptions.write();
             let index = subscriptions.iter().position(|subscription| subscription.owner == owner)?;

@@ -52,25 +52,11 @@ mod live {
     }
 
     #[tokio::test]
-    async fn who_is_not_let_in_is_nobody_else() {
+    async fn a_user_that_is_not_let_in_by_its_url_is_not_let_in_as_another() {
         let server = server();
-        let at = server.addr();
-        for (user, password) in [("app", ""), ("app", "a b%25@:"), ("nobody", "p"), ("nobody", ""), ("", "p")] {
-            let url = format!("redis://{user}:{password}@{at}");
-            let url = if user.is_empty() { url.replace(":p@", ":wrong@") } else { url.replace(' ', "%20") };
-            match seen(&server, &url).await {
-                Err(error) => assert_eq!(error.kind(), BackendErrorKind::Denied, "{url}: {error}"),
-                // A default user without a password takes any, up to Redis 6.2 and beyond.
-                Ok(users) => assert_eq!((user, users), ("", ["default 0".to_owned()].into()), "{url}"),
-            }
+        for credentials in ["app:", "app:a%20b%25@:", "nobody:p", "nobody:"] {
+            let error = seen(&server, &format!("redis://{credentials}@{}", server.addr())).await.unwrap_err();
+            assert_eq!(error.kind(), BackendErrorKind::Denied, "{credentials}: {error}");
         }
-    }
-
-    #[tokio::test]
-    async fn a_database_that_the_server_does_not_have_is_an_error_and_not_another_one() {
-        let server = server();
-        let error = seen(&server, &format!("redis://{}/99", server.addr())).await.unwrap_err();
-        assert!(!matches!(error.kind(), BackendErrorKind::Unavailable), "{:?}: {error}", error.kind());
-        assert!(error.to_string().contains("SELECT"), "{error}");
     }
 }

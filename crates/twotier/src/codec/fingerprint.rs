@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn what_serde_tells_apart_is_told_apart() {
+    fn what_serde_distinguishes_has_different_fingerprints() {
         let different = [
             of(None::<Option<()>>),
             of(Some(None::<()>)),

@@ -7,6 +7,7 @@ use percent_encoding::percent_decode_str;
 use twotier_core::ConfigError;
 
 const DEFAULT_PORT: u16 = 6379;
+const NOBODY: &str = "has neither user nor password before the `@`";
 
 /// What a URL says.
 pub(super) struct ServerUrl {
@@ -71,6 +72,7 @@ fn tcp(rest: &str, query: &str, address: fn(String, u16) -> Address) -> Result<S
     let (user, password, server) = match authority.rsplit_once('@') {
         None => (None, None, authority),
         Some((credentials, server)) => match credentials.split_once(':') {
+            None if credentials.is_empty() => return refuse(NOBODY),
             // Some clients take it for a user, others for a password.
             None => {
                 return refuse(
@@ -78,7 +80,7 @@ fn tcp(rest: &str, query: &str, address: fn(String, u16) -> Address) -> Result<S
                      `:password@` for the default user, or `user:@` for a user without a password",
                 );
             }
-            Some(("", "")) => return refuse("has neither user nor password before the `@`"),
+            Some(("", "")) => return refuse(NOBODY),
             Some(("", password)) => (None, Some(decoded(password)?), server),
             Some((user, password)) => (Some(decoded(user)?), Some(decoded(password)?), server),
         },
