@@ -18,7 +18,7 @@ use crate::{
     codec::Json,
     log::Occasional,
     meter::Meter,
-    remote::{Admission, Remote, Settings, Weigher, WriteQueue},
+    remote::{Admission, Remote, Settings, Weigher, WriteQueue, entered},
     tiers::Tiers,
 };
 
@@ -221,7 +221,7 @@ where
             max_value_bytes: config.max_value_bytes,
         };
         let failed = |source| Error::Backend { operation: Operation::Build, namespace: namespace.clone(), source };
-        let coherence = backend.attach(watch).await.map_err(failed)?.coherence;
+        let coherence = entered(&runtime, backend.attach(watch)).await.map_err(failed)?.coherence;
         if coherence == Coherence::None {
             // Nobody will ever report a change or prove life: the time to live alone bounds the copies.
             local.link_up(Lease::Unlimited);

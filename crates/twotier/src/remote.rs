@@ -25,6 +25,7 @@ use crate::{Codec, Result, SetOptions, codec::Place, log::Occasional, meter::Met
 
 pub(crate) use self::{
     admission::{Admission, Cost, writes_at_once},
+    call::entered,
     settings::Settings,
     write::{PendingWrite, WriteQueue},
 };

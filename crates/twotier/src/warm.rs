@@ -2,10 +2,13 @@
 
 use std::{collections::HashSet, num::NonZeroU32, time::Duration};
 
-use tokio::task::yield_now;
 use twotier_core::Operation;
 
-use crate::{Result, remote::BATCH, tiers::Tiers};
+use crate::{
+    Result,
+    remote::BATCH,
+    tiers::{Tiers, yield_now},
+};
 
 /// How often in a second a paced warm-up reads: often enough to be even, seldom enough to read in batches.
 const BATCHES_PER_SECOND: u32 = 10;

@@ -8,6 +8,7 @@
 mod bad_input;
 mod batch_loading;
 mod batches;
+mod blocking_calls;
 mod cancellation;
 mod clearing;
 mod closing;
