@@ -18,7 +18,7 @@ use crate::{
     codec::Json,
     log::Occasional,
     meter::Meter,
-    remote::{Admission, Remote, Settings, Weigher, WriteQueue, entered},
+    remote::{Admission, Home, Remote, Settings, Weigher, WriteQueue, entered},
     tiers::Tiers,
 };
 
@@ -254,7 +254,7 @@ where
             writes: WriteQueue::default(),
             meter: Meter::default(),
             unstored: Occasional::default(),
-            runtime,
+            runtime: Home::new(runtime),
             closed: AtomicBool::new(false),
         });
         Ok(Cache::from_tiers(Tiers { local, remote }))

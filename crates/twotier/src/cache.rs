@@ -11,8 +11,8 @@ use serde::{Serialize, de::DeserializeOwned};
 use twotier_core::{CacheStats, ChangeListener, CoherenceStats, Namespace, Operation};
 
 use crate::{
-    CacheBuilder, Get, Health, Lookup, Result, SetOptions, health::Observed, read::LocalRead, remote::entered,
-    tiers::Tiers, write::drop_aside,
+    CacheBuilder, Get, Health, Lookup, Result, SetOptions, health::Observed, read::LocalRead, tiers::Tiers,
+    write::drop_aside,
 };
 
 /// A cache of typed values: a local tier in this process in front of a backend such as Redis.
@@ -550,7 +550,7 @@ impl<V: Send + Sync + 'static> Cache<V> {
         remote.closed.store(true, Ordering::Release);
         // An even epoch serves nothing. The backend cannot take the link up again once it is closed.
         local.link_down();
-        entered(&remote.runtime, remote.backend.close()).await;
+        remote.runtime.entered(remote.backend.close()).await;
         // Nothing will read the copies any more.
         self.clear_local();
     }

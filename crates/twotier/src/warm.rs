@@ -29,7 +29,7 @@ impl<V: Send + Sync + 'static> Tiers<V> {
                 yield_now().await;
                 // Not for nothing: the timer rounds up to a millisecond.
                 if !pause.is_zero() {
-                    self.remote.sleep(pause).await;
+                    self.remote.runtime.sleep(pause).await;
                 }
             }
             let values = self.read_many(batch, Operation::Warm, false).await?;

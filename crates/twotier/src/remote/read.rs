@@ -117,8 +117,11 @@ impl<V: Send + Sync + 'static> Remote<V> {
     }
 
     fn send_read(&self, qualified: &[u8], reply: GetReply) {
+        if let Some(ended) = self.ended() {
+            return reply.send(Err(ended));
+        }
         let reply = {
-            let _entered = self.enter_outside_tasks();
+            let _entered = self.runtime.enter_outside_tasks();
             self.backend.start_get(qualified, reply)
         };
         let Some(reply) = reply else { return };

@@ -25,6 +25,7 @@ mod loading;
 mod loads_and_writes;
 mod loads_end;
 mod mocking;
+mod outside_a_runtime;
 mod overload;
 mod progress;
 mod reading;
