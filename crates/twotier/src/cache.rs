@@ -39,6 +39,10 @@ use crate::{
 /// Two caches with the same namespace, even in one process, are strangers to each other: coherent within the bound, but
 /// without read-your-writes between them.
 ///
+/// Futures may be polled anywhere, outside any runtime too: requests and timers belong to the runtime that the cache was
+/// built in. Once that has ended, local copies are served for as long as they may be, what needs the backend is an error,
+/// and loaders run without a deadline.
+///
 /// # Panics
 ///
 /// No method panics. A panic in a codec, weigher or loader of yours reaches the caller that ran it and nobody else.

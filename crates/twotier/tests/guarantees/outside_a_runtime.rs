@@ -103,7 +103,7 @@ fn building_a_cache_outside_any_runtime_is_an_error_that_names_the_way_out() {
 }
 
 #[test]
-fn once_its_runtime_has_ended_every_method_of_a_cache_ends_in_a_result_or_an_error() {
+fn after_the_end_of_its_runtime_every_method_ends_in_a_result_or_an_error() {
     for faults in [None, Some(Faults::default())] {
         let runtime = runtime();
         let cache = match faults {
