@@ -210,8 +210,11 @@ impl Attachment {
 /// - **Futures may be dropped** at any time. A dropped write may or may not have taken effect; nothing else is lost,
 ///   and no later call hangs or sees a reply that was meant for another.
 /// - **Every call ends**: with an error rather than never. Whoever calls adds a deadline of its own.
+/// - **The runtime**: a cache calls its backend within the runtime that it was built in, whoever makes the call;
+///   [`start_get`](Self::start_get) alone may find that of the calling task.
 /// - **Batches** return one result for each item, in the order of the items. An item that fails does not fail the
-///   others. A failed batch as a whole is one error for each item.
+/// others.
+///   A failed batch as a whole is one error for each item.
 /// - **Errors** never hold values, keys or credentials.
 /// - **Changes**: what [`attach`](Self::attach) promises is written at [`ChangeListener`]. A backend that cannot keep
 ///   it says [`Coherence::None`].

@@ -7,9 +7,11 @@ use std::{
     time::Duration,
 };
 
-use tokio::{runtime::Handle, task::AbortHandle, time::sleep};
+use tokio::{task::AbortHandle, time::sleep};
 use twotier_backend::{Backend, BackendResult, Watch};
 use twotier_core::{BackendErrorKind, Coherence, Lease};
+
+use crate::remote::Home;
 
 /// The first pause before a backend is asked again that could not be attached to. It doubles up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -42,11 +44,11 @@ impl Drop for Attaching {
 
 impl Attaching {
     /// Begins to attach; `None` when it is done already, as with a backend inside the process.
-    pub(crate) fn begin(runtime: &Handle, backend: Arc<dyn Backend>, watch: Watch, mode: Mode) -> Option<Self> {
+    pub(crate) fn begin(runtime: &Home, backend: Arc<dyn Backend>, watch: Watch, mode: Mode) -> Option<Self> {
         let mut attached = Box::pin(at_last(backend, watch, mode));
         match pin!(attached.as_mut()).poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(()) => None,
-            Poll::Pending => Some(Self(runtime.spawn(attached).abort_handle())),
+            Poll::Pending => Some(Self(runtime.spawn(attached))),
         }
     }
 }

@@ -9,27 +9,48 @@
 //! # Ok::<(), twotier::Error>(())
 //! ```
 
+mod wait;
+
 use std::{fmt, num::NonZeroU32, sync::Arc};
 
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::runtime::{Builder, Runtime};
 use twotier_backend::Backend;
 use twotier_core::{BackendError, BackendErrorKind, CacheStats, Error, Namespace, Operation};
 
 use crate::{
     CacheBuilder, Codec, Health, IntoValue, Key, LoaderError, LoaderOutput, Lookup, Result, SetOptions, key::text_of,
-    read::LocalRead,
+    read::LocalRead, remote::entered,
 };
+
+use self::wait::{block_on, may_wait};
 
 /// A [`Cache`](crate::Cache) whose calls block, with a runtime of one thread of its own inside.
 ///
-/// Every method does what its asynchronous twin of the same name does. Local hits do not enter the runtime.
-/// Cloning is cheap; the thread ends with the last clone.
+/// Every method does what its asynchronous twin of the same name does. The calling thread makes the call and waits; the
+/// runtime inside only keeps the link and the timers, so no runtime is entered or needed where the call is made.
+/// Cloning is cheap; the thread ends with the last clone, which may be dropped anywhere.
+///
+/// # Where it may be called
+///
+/// On any thread that may block: a plain thread, tokio's `spawn_blocking` and `block_in_place`, a loader of this or
+/// another blocking cache. Within an asynchronous task a call is [`Error::Usage`], because it would block the thread
+/// that everything else on that runtime needs; only what never waits works there ([`get_if_local`](Self::get_if_local),
+/// a local hit of [`get`](Self::get), [`stats`](Self::stats), …). A task that opted out of tokio's budget
+/// (`tokio::task::unconstrained`) cannot be distinguished from a thread that may block: a call stalls its runtime until
+/// the answer is there.
+///
+/// # Loaders
+///
+/// Loaders, and the functions given to [`update`](Self::update), run on the calling thread, outside any runtime, so
+/// they may use clients that start one. Nothing can interrupt them: `load_timeout` and `op_timeout` do not, and what a
+/// loader brings late is stored and returned all the same. Those who wait for it run a loader of their own after
+/// `load_wait`.
 ///
 /// # Errors
 ///
-/// Beside those of the twins: a call from within an asynchronous task is [`Error::Usage`], because it would block the
-/// thread that everything else on that runtime needs.
+/// Beside those of the twins: [`Error::Usage`] within an asynchronous task, and in the destructor of a thread-local
+/// value that runs so late that tokio's own are gone.
 pub struct Cache<V> {
     cache: crate::Cache<V>,
     runtime: Arc<Owned>,
@@ -46,40 +67,28 @@ impl Drop for Owned {
     }
 }
 
-impl Owned {
-    fn new() -> Result<Self> {
-        let built = Builder::new_multi_thread().worker_threads(1).thread_name("twotier").enable_all().build();
-        match built {
-            Ok(runtime) => Ok(Self(Some(runtime))),
-            Err(error) => Err(Error::Backend {
-                operation: Operation::Build,
-                namespace: Namespace::new("twotier")?,
-                source: BackendError::new(BackendErrorKind::Unavailable, "no thread could be started")
-                    .with_source(error),
-            }),
-        }
-    }
+fn start_runtime() -> Result<Runtime> {
+    let built = Builder::new_multi_thread().worker_threads(1).thread_name("twotier").enable_all().build();
+    built.or_else(|error| {
+        Err(Error::Backend {
+            operation: Operation::Build,
+            namespace: Namespace::new("twotier")?,
+            source: BackendError::new(BackendErrorKind::Unavailable, "no thread could be started").with_source(error),
+        })
+    })
+}
 
-    fn run<T>(&self, operation: Operation, call: impl Future<Output = Result<T>>) -> Result<T> {
-        let usage = |hint| Err(Error::Usage { operation, hint });
-        if Handle::try_current().is_ok() {
-            return usage("a blocking call cannot be made within an asynchronous task; use twotier::Cache there");
-        }
-        match &self.0 {
-            Some(runtime) => runtime.block_on(call),
-            None => usage("the runtime has ended"),
-        }
-    }
+/// Makes a call on this thread.
+fn run<T>(operation: Operation, call: impl Future<Output = Result<T>>) -> Result<T> {
+    may_wait(operation)?;
+    block_on(call)
+}
 
-    /// Runs a call with a result for each of its items.
-    fn run_each<T>(
-        &self,
-        operation: Operation,
-        items: usize,
-        call: impl Future<Output = Vec<Result<T>>>,
-    ) -> Vec<Result<T>> {
-        let results = self.run(operation, async { Ok(call.await) });
-        results.unwrap_or_else(|error| std::iter::repeat_with(|| Err(error.clone())).take(items).collect())
+/// Makes a call with a result for each of its items.
+fn run_each<T>(operation: Operation, items: usize, call: impl Future<Output = Vec<Result<T>>>) -> Vec<Result<T>> {
+    match may_wait(operation) {
+        Ok(()) => block_on(call),
+        Err(refused) => std::iter::repeat_with(|| Err(refused.clone())).take(items).collect(),
     }
 }
 
@@ -97,7 +106,20 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
     /// As its twin.
     #[cfg(feature = "redis")]
     pub fn connect(url: &str) -> Result<Self> {
-        Self::build(crate::Cache::builder(), crate::RedisBackend::new(url)?)
+        Self::build(Self::builder(), crate::RedisBackend::new(url)?)
+    }
+}
+
+impl<V> Cache<V> {
+    /// See [`Cache::builder`](crate::Cache::builder); what it makes is given to [`build`](Self::build).
+    pub fn builder() -> CacheBuilder<V> {
+        CacheBuilder::new()
+    }
+
+    /// See [`Cache::namespace`](crate::Cache::namespace).
+    #[must_use]
+    pub fn namespace(&self) -> &Namespace {
+        self.cache.namespace()
     }
 }
 
@@ -105,9 +127,9 @@ impl<V: Send + Sync + 'static> Cache<V> {
     /// Builds a cache; see [`CacheBuilder::build`].
     ///
     /// ```
-    /// use twotier::{Cache, MemoryBackend, blocking};
+    /// use twotier::{MemoryBackend, blocking::Cache};
     ///
-    /// let cache = blocking::Cache::build(Cache::<u32>::builder().namespace("n"), MemoryBackend::new())?;
+    /// let cache = Cache::build(Cache::<u32>::builder().namespace("n"), MemoryBackend::new())?;
     /// cache.set("a", 1)?;
     /// # Ok::<(), twotier::Error>(())
     /// ```
@@ -116,9 +138,12 @@ impl<V: Send + Sync + 'static> Cache<V> {
     ///
     /// As its twin.
     pub fn build<C: Codec<V>>(builder: CacheBuilder<V, C>, backend: impl Backend) -> Result<Self> {
-        let runtime = Owned::new()?;
-        let cache = runtime.run(Operation::Build, builder.build(backend))?;
-        Ok(Self { cache, runtime: Arc::new(runtime) })
+        may_wait(Operation::Build)?;
+        let runtime = start_runtime()?;
+        let handle = runtime.handle().clone();
+        let runtime = Arc::new(Owned(Some(runtime)));
+        let cache = block_on(entered(&handle, builder.build(backend)))?;
+        Ok(Self { cache, runtime })
     }
 
     /// See [`Cache::get`](crate::Cache::get).
@@ -132,8 +157,7 @@ impl<V: Send + Sync + 'static> Cache<V> {
             LocalRead::Refused(error) => Err(*error),
             LocalRead::Miss => {
                 let key = text_of(&key);
-                let read = async { self.cache.tiers().read_through(&key, Operation::Get).await };
-                self.runtime.run(Operation::Get, read).map(|found| found.value)
+                run(Operation::Get, self.cache.tiers().read_through(&key, Operation::Get)).map(|found| found.value)
             }
         }
     }
@@ -144,7 +168,7 @@ impl<V: Send + Sync + 'static> Cache<V> {
     ///
     /// As its twin.
     pub fn lookup(&self, key: impl Key) -> Result<Lookup<V>> {
-        self.runtime.run(Operation::Get, self.cache.lookup(key))
+        run(Operation::Get, self.cache.lookup(key))
     }
 
     /// See [`Cache::get_if_local`](crate::Cache::get_if_local).
@@ -159,7 +183,7 @@ impl<V: Send + Sync + 'static> Cache<V> {
     ///
     /// As its twin.
     pub fn get_many<K: Key>(&self, keys: &[K]) -> Result<Vec<Option<Arc<V>>>> {
-        self.runtime.run(Operation::GetMany, self.cache.get_many(keys))
+        run(Operation::GetMany, self.cache.get_many(keys))
     }
 
     /// See [`Cache::get_each`](crate::Cache::get_each).
@@ -168,7 +192,7 @@ impl<V: Send + Sync + 'static> Cache<V> {
     ///
     /// Each as its twin.
     pub fn get_each<K: Key>(&self, keys: &[K]) -> Vec<Result<Option<Arc<V>>>> {
-        self.runtime.run_each(Operation::GetMany, keys.len(), self.cache.get_each(keys))
+        run_each(Operation::GetMany, keys.len(), self.cache.get_each(keys))
     }
 
     /// See [`Cache::set`](crate::Cache::set).
@@ -177,7 +201,7 @@ impl<V: Send + Sync + 'static> Cache<V> {
     ///
     /// As its twin.
     pub fn set(&self, key: impl Key, value: impl IntoValue<V>) -> Result<()> {
-        self.runtime.run(Operation::Set, self.cache.set(key, value))
+        run(Operation::Set, self.cache.set(key, value))
     }
 
     /// See [`Cache::set_with`](crate::Cache::set_with).
@@ -186,7 +210,7 @@ impl<V: Send + Sync + 'static> Cache<V> {
     ///
     /// As its twin.
     pub fn set_with(&self, key: impl Key, value: impl IntoValue<V>, options: SetOptions) -> Result<()> {
-        self.runtime.run(Operation::Set, self.cache.set_with(key, value, options))
+        run(Operation::Set, self.cache.set_with(key, value, options))
     }
 
     /// See [`Cache::set_many`](crate::Cache::set_many).
@@ -199,7 +223,7 @@ impl<V: Send + Sync + 'static> Cache<V> {
         K: Key,
         T: IntoValue<V>,
     {
-        self.runtime.run(Operation::SetMany, self.cache.set_many(items))
+        run(Operation::SetMany, self.cache.set_many(items))
     }
 
     /// See [`Cache::set_each`](crate::Cache::set_each).
@@ -213,7 +237,7 @@ impl<V: Send + Sync + 'static> Cache<V> {
         T: IntoValue<V>,
     {
         let items: Vec<(K, T)> = items.into_iter().collect();
-        self.runtime.run_each(Operation::SetMany, items.len(), self.cache.set_each(items))
+        run_each(Operation::SetMany, items.len(), self.cache.set_each(items))
     }
 
     /// See [`Cache::delete`](crate::Cache::delete).
@@ -222,7 +246,7 @@ impl<V: Send + Sync + 'static> Cache<V> {
     ///
     /// As its twin.
     pub fn delete(&self, key: impl Key) -> Result<bool> {
-        self.runtime.run(Operation::Delete, self.cache.delete(key))
+        run(Operation::Delete, self.cache.delete(key))
     }
 
     /// See [`Cache::delete_many`](crate::Cache::delete_many).
@@ -231,7 +255,7 @@ impl<V: Send + Sync + 'static> Cache<V> {
     ///
     /// As its twin.
     pub fn delete_many<K: Key>(&self, keys: &[K]) -> Result<usize> {
-        self.runtime.run(Operation::DeleteMany, self.cache.delete_many(keys))
+        run(Operation::DeleteMany, self.cache.delete_many(keys))
     }
 
     /// See [`Cache::delete_each`](crate::Cache::delete_each).
@@ -240,11 +264,11 @@ impl<V: Send + Sync + 'static> Cache<V> {
     ///
     /// Each as its twin.
     pub fn delete_each<K: Key>(&self, keys: &[K]) -> Vec<Result<bool>> {
-        self.runtime.run_each(Operation::DeleteMany, keys.len(), self.cache.delete_each(keys))
+        run_each(Operation::DeleteMany, keys.len(), self.cache.delete_each(keys))
     }
 
-    /// See [`Cache::get_or_load`](crate::Cache::get_or_load). The loader is an ordinary function here, and runs on the
-    /// calling thread.
+    /// See [`Cache::get_or_load`](crate::Cache::get_or_load). The loader is an ordinary function here; it runs on the
+    /// calling thread, outside any runtime, to its end.
     ///
     /// # Errors
     ///
@@ -256,11 +280,11 @@ impl<V: Send + Sync + 'static> Cache<V> {
         T: LoaderOutput<V>,
         E: LoaderError,
     {
-        self.runtime.run(Operation::GetOrLoad, self.cache.get_or_load(key, |key| async { loader(key) }))
+        run(Operation::GetOrLoad, self.cache.get_or_load(key, |key| async { loader(key) }))
     }
 
-    /// See [`Cache::get_many_or_load`](crate::Cache::get_many_or_load). The loader is an ordinary function here, and
-    /// runs on the calling thread.
+    /// See [`Cache::get_many_or_load`](crate::Cache::get_many_or_load). The loader is an ordinary function here; it
+    /// runs on the calling thread, outside any runtime, to its end.
     ///
     /// # Errors
     ///
@@ -275,7 +299,7 @@ impl<V: Send + Sync + 'static> Cache<V> {
         E: LoaderError,
     {
         let loader = |missing| std::future::ready(loader(missing));
-        self.runtime.run(Operation::GetManyOrLoad, self.cache.get_many_or_load(keys, loader))
+        run(Operation::GetManyOrLoad, self.cache.get_many_or_load(keys, loader))
     }
 
     /// See [`Cache::update`](crate::Cache::update).
@@ -287,7 +311,7 @@ impl<V: Send + Sync + 'static> Cache<V> {
     where
         T: IntoValue<V>,
     {
-        self.runtime.run(Operation::Update, self.cache.update(key, change))
+        run(Operation::Update, self.cache.update(key, change))
     }
 
     /// See [`Cache::warm`](crate::Cache::warm).
@@ -296,7 +320,7 @@ impl<V: Send + Sync + 'static> Cache<V> {
     ///
     /// As its twin.
     pub fn warm<K: Key>(&self, keys: &[K]) -> Result<usize> {
-        self.runtime.run(Operation::Warm, self.cache.warm(keys))
+        run(Operation::Warm, self.cache.warm(keys))
     }
 
     /// See [`Cache::warm_paced`](crate::Cache::warm_paced).
@@ -305,7 +329,7 @@ impl<V: Send + Sync + 'static> Cache<V> {
     ///
     /// As its twin.
     pub fn warm_paced<K: Key>(&self, keys: &[K], keys_per_second: NonZeroU32) -> Result<usize> {
-        self.runtime.run(Operation::Warm, self.cache.warm_paced(keys, keys_per_second))
+        run(Operation::Warm, self.cache.warm_paced(keys, keys_per_second))
     }
 
     /// See [`Cache::hot_keys`](crate::Cache::hot_keys).
@@ -331,7 +355,7 @@ impl<V: Send + Sync + 'static> Cache<V> {
     ///
     /// As its twin.
     pub fn clear(&self) -> Result<u64> {
-        self.runtime.run(Operation::Clear, self.cache.clear())
+        run(Operation::Clear, self.cache.clear())
     }
 
     /// See [`Cache::stats`](crate::Cache::stats).
@@ -350,9 +374,9 @@ impl<V: Send + Sync + 'static> Cache<V> {
     ///
     /// # Errors
     ///
-    /// [`Error::Usage`] when called within an asynchronous task.
+    /// [`Error::Usage`] where a call must not wait; see [`Cache`].
     pub fn close(&self) -> Result<()> {
-        self.runtime.run(Operation::Close, async {
+        run(Operation::Close, async {
             self.cache.close().await;
             Ok(())
         })

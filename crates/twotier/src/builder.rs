@@ -19,7 +19,7 @@ use crate::{
     codec::Json,
     log::Occasional,
     meter::Meter,
-    remote::{Admission, Remote, Settings, Weigher, WriteQueue},
+    remote::{Admission, Home, Remote, Settings, Weigher, WriteQueue},
     tiers::Tiers,
 };
 
@@ -233,7 +233,7 @@ impl<V: Send + Sync + 'static, C> CacheBuilder<V, C> {
         let Parts { tiers, watch, local } = self.parts(Arc::new(backend))?;
         let Tiers { remote, .. } = &tiers;
         let namespace = &remote.namespace;
-        let attached = attach(&*remote.backend, watch, &remote.settings.mode).await;
+        let attached = remote.runtime.entered(attach(&*remote.backend, watch, &remote.settings.mode)).await;
         let coherence = attached.map_err(|source| {
             let namespace = namespace.clone();
             Error::Backend { operation: Operation::Build, namespace, source }
@@ -326,7 +326,7 @@ impl<V: Send + Sync + 'static, C> CacheBuilder<V, C> {
             writes: WriteQueue::default(),
             meter: Meter::default(),
             unstored: Occasional::default(),
-            runtime,
+            runtime: Home::new(runtime),
             closed: AtomicBool::new(false),
         });
         Ok(Parts { tiers: Tiers { local, remote, attaching: None }, watch, local: config.local_enabled })

@@ -43,6 +43,10 @@ use crate::{
 /// Two caches with the same namespace, even in one process, are strangers to each other: coherent within the bound, but
 /// without read-your-writes between them.
 ///
+/// Futures may be polled anywhere, outside any runtime too: requests and timers belong to the runtime that the cache
+/// was built in. Once that has ended, local copies are served for as long as they may be, what needs the backend is an
+/// error, and loaders run without a deadline.
+///
 /// # Panics
 ///
 /// No method panics. A panic in a codec, weigher or loader of yours reaches the caller that ran it and nobody else.
@@ -605,7 +609,7 @@ impl<V: Send + Sync + 'static> Cache<V> {
         remote.closed.store(true, Ordering::Release);
         // An even epoch serves nothing. The backend cannot take the link up again once it is closed.
         local.link_down();
-        remote.backend.close().await;
+        remote.runtime.entered(remote.backend.close()).await;
         // Nothing will read the copies any more.
         self.clear_local();
     }

@@ -36,7 +36,7 @@ impl<V: Send + Sync + 'static> Tiers<V> {
                 Load::Lead(ticket) => break ticket,
                 Load::Join(joiner) => joiner,
             };
-            load = match self.remote.timeout(self.remote.settings.load_wait, joiner.wait()).await {
+            load = match self.remote.runtime.timeout(self.remote.settings.load_wait, joiner.wait()).await {
                 Ok(Loaded::Value(Some(value))) => return Ok(Lookup::current(Some(value), Tier::Origin)),
                 Ok(Loaded::Failed(error)) => return Err(error),
                 Ok(Loaded::Value(None)) if T::absent().is_some() => return Ok(Lookup::current(None, Tier::Origin)),
@@ -114,7 +114,7 @@ impl<V: Send + Sync + 'static> Tiers<V> {
         E: LoaderError,
     {
         let (namespace, after) = (self.remote.namespace.clone(), self.remote.settings.load_timeout);
-        match self.remote.timeout(after, loading.run(loader)).await {
+        match self.remote.runtime.timeout(after, loading.run(loader)).await {
             Ok(Ok(loaded)) => Ok(loaded),
             Ok(Err(error)) => Err(Error::Load { operation, namespace, source: SharedError::new(error) }),
             Err(_elapsed) => {

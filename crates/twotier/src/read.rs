@@ -17,7 +17,7 @@ use twotier_local::{Joined, Joiner, Read};
 use crate::{
     Freshness, Lookup, Result, Tier,
     remote::CachedValue,
-    tiers::{Tiers, yield_every},
+    tiers::{Tiers, yield_every, yield_now},
 };
 
 /// How often a read is begun anew when it was abandoned without an answer: by a panic of a codec in another caller, a
@@ -187,7 +187,7 @@ impl<V: Send + Sync + 'static> Tiers<V> {
                 && let Some(part) = parts.next()
             {
                 waiting.push_back(self.start_part(part, operation, &answered));
-                tokio::task::yield_now().await;
+                yield_now().await;
             }
             let Some(part) = waiting.pop_front() else { break };
             for (key, started) in part {

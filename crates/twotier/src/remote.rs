@@ -6,6 +6,7 @@
 mod admission;
 mod call;
 mod read;
+mod runtime;
 mod settings;
 mod write;
 
@@ -14,7 +15,6 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use tokio::runtime::Handle;
 use twotier_backend::{Backend, Stored};
 use twotier_core::{
     BackendError, BackendErrorKind, CodecError, Error, KeyError, Namespace, OnUndecodable, Operation, check_key,
@@ -26,6 +26,7 @@ use crate::{Codec, Result, SetOptions, codec::Place, log::Occasional, meter::Met
 
 pub(crate) use self::{
     admission::{Admission, Cost, writes_at_once},
+    runtime::{Home, entered},
     settings::Settings,
     write::{PendingWrite, WriteQueue},
 };
@@ -52,7 +53,7 @@ pub(crate) struct Remote<V> {
     /// Loaded values that were not stored.
     pub(crate) unstored: Occasional,
     /// Where requests run to their end whatever becomes of their callers.
-    pub(crate) runtime: Handle,
+    pub(crate) runtime: Home,
     pub(crate) closed: AtomicBool,
 }
 
@@ -219,6 +220,13 @@ impl<V: Send + Sync + 'static> Remote<V> {
 
     pub(crate) fn timed_out(&self, operation: Operation, sent: bool) -> Error {
         Error::Timeout { operation, namespace: self.namespace.clone(), after: self.settings.op_timeout, sent }
+    }
+
+    /// Why nothing is sent any more once the runtime of this cache has ended.
+    fn ended(&self) -> Option<BackendError> {
+        let ended =
+            || BackendError::new(BackendErrorKind::Unavailable, "the runtime of the cache has ended").not_sent();
+        self.runtime.has_ended().then(ended)
     }
 
     fn overloaded(&self, operation: Operation) -> Error {

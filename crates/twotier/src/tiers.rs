@@ -1,6 +1,6 @@
 //! What all clones of a cache share: the two tiers.
 
-use std::sync::Arc;
+use std::{future::poll_fn, sync::Arc, task::Poll};
 
 use crate::attach::Attaching;
 use crate::remote::{Local, Remote};
@@ -17,6 +17,21 @@ pub(crate) struct Tiers<V> {
 #[inline]
 pub(crate) async fn yield_every(step: usize) {
     if step > 0 && step.is_multiple_of(crate::remote::BATCH) {
-        tokio::task::yield_now().await;
+        yield_now().await;
     }
+}
+
+/// Lets others run, and goes on whoever polls.
+///
+/// tokio's own leaves the wake-up to the worker thread that it runs on, which may be waiting for this very future.
+pub(crate) async fn yield_now() {
+    let mut yielded = false;
+    poll_fn(|context| {
+        if std::mem::replace(&mut yielded, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }

@@ -34,7 +34,7 @@ impl<V: Send + Sync + 'static> Tiers<V> {
         self.remote.open(operation)?;
         let sent = Arc::new(AtomicBool::new(false));
         let changed = self.change_until_set(key, &sent, change);
-        match self.remote.timeout(self.remote.settings.op_timeout, changed).await {
+        match self.remote.runtime.timeout(self.remote.settings.op_timeout, changed).await {
             Ok(result) => result,
             Err(_elapsed) => {
                 self.remote.meter.timed_out();
@@ -86,7 +86,7 @@ impl<V: Send + Sync + 'static> Tiers<V> {
             sent.store(false, Ordering::Release);
             // Somebody else changed it in between. Of many who do so at once one succeeds in each round; pauses drawn
             // at random keep the others from meeting again and again.
-            self.remote.sleep(backoff.mul_f64(fastrand::f64())).await;
+            self.remote.runtime.sleep(backoff.mul_f64(fastrand::f64())).await;
             backoff = (backoff * 2).min(LONGEST_BACKOFF);
         }
     }

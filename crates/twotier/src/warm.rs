@@ -2,10 +2,13 @@
 
 use std::{collections::HashSet, num::NonZeroU32, time::Duration};
 
-use tokio::task::yield_now;
 use twotier_core::Operation;
 
-use crate::{Result, remote::BATCH, tiers::Tiers};
+use crate::{
+    Result,
+    remote::BATCH,
+    tiers::{Tiers, yield_now},
+};
 
 /// How often in a second a paced warm-up reads: often enough to be even, seldom enough to read in batches.
 const BATCHES_PER_SECOND: u32 = 10;
@@ -26,7 +29,7 @@ impl<V: Send + Sync + 'static> Tiers<V> {
                 yield_now().await;
                 // Not for nothing: the timer rounds up to a millisecond.
                 if !pause.is_zero() {
-                    self.remote.sleep(pause).await;
+                    self.remote.runtime.sleep(pause).await;
                 }
             }
             let values = self.read_many(batch, Operation::Warm, false).await?;

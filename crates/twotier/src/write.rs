@@ -16,7 +16,7 @@ use crate::{
     Result,
     meter::Call,
     remote::{CachedValue, Cost, PendingWrite, Prepared, Remote, unanswered, writes_at_once},
-    tiers::{Tiers, yield_every},
+    tiers::{Tiers, yield_every, yield_now},
 };
 
 /// How many parts of one batch are on their way at once.
@@ -269,7 +269,7 @@ impl<V: Send + Sync + 'static> Tiers<V> {
                 && let Some(part) = next()
             {
                 waiting.push_back(part);
-                tokio::task::yield_now().await;
+                yield_now().await;
             }
             let Some((size, part)) = waiting.pop_front() else { break };
             match self.remote.part_written(part).await {

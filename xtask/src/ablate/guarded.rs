@@ -519,12 +519,12 @@ pub(super) const GUARDED: &[Guarded] = &[
     ),
     guarded(
         "a weaker mode is a reason",
-        &[edit(HEALTH, "if !broadcast && !coherence_asked {", "if !broadcast && !coherence_asked && closed {")],
+        &[edit(HEALTH, "coherence.filter(|_| !broadcast && ", "coherence.filter(|_| closed && ")],
         &["health::a_weaker_mode_is_degraded_unless_it_was_asked_for"],
     ),
     guarded(
         "but not where it was asked for",
-        &[edit(HEALTH, "if !broadcast && !coherence_asked {", "if !broadcast {")],
+        &[edit(HEALTH, "!broadcast && coherence != coherence_asked)", "!broadcast)")],
         &["health::a_weaker_mode_is_degraded_unless_it_was_asked_for"],
     ),
     guarded(

@@ -172,7 +172,7 @@ impl<V: Send + Sync + 'static> Tiers<V> {
     ) -> Result<Vec<(&'k str, Load<CachedValue<V>, Error>)>> {
         let mut again = Vec::new();
         // Together, and not one after the other: all of them are waited for from now on.
-        let patience = self.remote.timeout(self.remote.settings.load_wait, std::future::pending::<()>());
+        let patience = self.remote.runtime.timeout(self.remote.settings.load_wait, std::future::pending::<()>());
         let mut patience = std::pin::pin!(patience);
         for (key, joiner) in waiting {
             let loaded = tokio::select! {

@@ -1,29 +1,16 @@
 //! Deadlines: of one call, and of a call that goes on as long as anything moves.
 
-use std::{pin::pin, time::Duration};
+use std::pin::pin;
 
-use tokio::time::{Sleep, Timeout, sleep, timeout};
 use twotier_core::Operation;
 
 use super::Remote;
 use crate::Result;
 
 impl<V: Send + Sync + 'static> Remote<V> {
-    /// Gives a future a deadline on this cache's own runtime: whoever polls need not be inside one.
-    pub(crate) fn timeout<F: Future>(&self, after: Duration, future: F) -> Timeout<F> {
-        let _entered = self.runtime.enter();
-        timeout(after, future)
-    }
-
-    /// Pauses on this cache's own runtime.
-    pub(crate) fn sleep(&self, pause: Duration) -> Sleep {
-        let _entered = self.runtime.enter();
-        sleep(pause)
-    }
-
     /// Waits for the answer to a read, but not longer than the operation timeout.
     pub(crate) async fn within<T>(&self, operation: Operation, call: impl Future<Output = Result<T>>) -> Result<T> {
-        match self.timeout(self.settings.op_timeout, call).await {
+        match self.runtime.timeout(self.settings.op_timeout, call).await {
             Ok(result) => result,
             Err(_elapsed) => {
                 self.meter.timed_out();
@@ -41,7 +28,7 @@ impl<V: Send + Sync + 'static> Remote<V> {
         let mut future = pin!(future);
         let mut before = (progress(), self.backend.progress());
         loop {
-            if let Ok(output) = self.timeout(self.settings.op_timeout, future.as_mut()).await {
+            if let Ok(output) = self.runtime.timeout(self.settings.op_timeout, future.as_mut()).await {
                 return Some(output);
             }
             let now = (progress(), self.backend.progress());

@@ -117,7 +117,14 @@ impl<V: Send + Sync + 'static> Remote<V> {
     }
 
     fn send_read(&self, qualified: &[u8], reply: GetReply) {
-        let Some(reply) = self.backend.start_get(qualified, reply) else { return };
+        if let Some(ended) = self.ended() {
+            return reply.send(Err(ended));
+        }
+        let reply = {
+            let _entered = self.runtime.enter_outside_tasks();
+            self.backend.start_get(qualified, reply)
+        };
+        let Some(reply) = reply else { return };
         let (backend, after) = (Arc::clone(&self.backend), self.settings.op_timeout);
         let qualified = qualified.to_vec();
         self.runtime.spawn(async move {

@@ -151,7 +151,7 @@ impl<V: Send + Sync + 'static> Remote<V> {
 
     /// Waits for the outcome of a write, but not longer than the operation timeout.
     pub(crate) async fn written<T>(&self, mut write: PendingWrite<T>) -> Result<T> {
-        match self.timeout(self.settings.op_timeout, &mut write.outcome).await {
+        match self.runtime.timeout(self.settings.op_timeout, &mut write.outcome).await {
             Ok(outcome) => self.outcome(&write, outcome),
             Err(_elapsed) => {
                 self.meter.timed_out();
@@ -207,7 +207,11 @@ impl<V: Send + Sync + 'static> Remote<V> {
 
     /// Returns a permit, or why the write cannot be sent, unless that takes a wait.
     fn permit_at_once(self: &Arc<Self>, Terms { operation, cost, .. }: Terms) -> Option<Result<Permit<V>>> {
+        if let Some(ended) = self.ended() {
+            return Some(Err(self.backend_failed(operation, ended)));
+        }
         let permit = self.try_admit(cost)?;
+        let _entered = self.runtime.enter();
         match pin!(self.backend.ready()).as_mut().poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(ready) => {
                 Some(ready.map(|()| permit).map_err(|source| self.backend_failed(operation, source.not_sent())))
@@ -246,8 +250,12 @@ impl<V: Send + Sync + 'static> Remote<V> {
             return;
         }
         let Some(mut rest) = start(permit) else { return };
-        // The first poll hands the command over. It is not to be put off for the sake of other tasks.
-        let first = pin!(unconstrained(rest.as_mut())).as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        // The first poll hands the command over, within the runtime that polls the rest. It is not to be put off for
+        // the sake of other tasks.
+        let first = {
+            let _entered = self.runtime.enter();
+            pin!(unconstrained(rest.as_mut())).as_mut().poll(&mut Context::from_waker(Waker::noop()))
+        };
         if first.is_pending() {
             self.runtime.spawn(rest);
         }

@@ -4,7 +4,7 @@ use std::{future::pending, io, time::Duration};
 
 use futures_util::{future::join, poll};
 use tokio::time::Instant;
-use twotier::{Cache, ErrorKind, MemoryBackend};
+use twotier::{ErrorKind, MemoryBackend};
 
 use crate::support::{ends, over_memory, text};
 
@@ -108,28 +108,4 @@ async fn a_loader_that_never_ends_is_dropped_at_its_deadline() {
     let never = |_missing: Vec<&str>| pending::<Result<Vec<(String, String)>, io::Error>>();
     assert_eq!(ends(cache.get_many_or_load(&["k"], never)).await.unwrap_err().kind(), ErrorKind::Timeout);
     assert_eq!(*ends(cache.get_or_load("k", async |_| loaded("v"))).await.unwrap(), "v");
-}
-
-#[test]
-fn a_miss_and_a_load_work_when_polled_outside_the_runtime() {
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let cache: Cache<String> = runtime.block_on(text().build(MemoryBackend::new())).unwrap();
-    let until_ready = |mut future: std::pin::Pin<Box<dyn Future<Output = ()> + '_>>| {
-        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-        let began = std::time::Instant::now();
-        while future.as_mut().poll(&mut context).is_pending() {
-            assert!(began.elapsed() < Duration::from_secs(20), "the call ends");
-            std::thread::yield_now();
-        }
-    };
-    until_ready(Box::pin(async {
-        assert_eq!(cache.get("k").await.unwrap(), None);
-        cache.set("k", "v".to_owned()).await.unwrap();
-        cache.clear_local();
-        assert!(cache.get_many(&["k", "l"]).await.unwrap()[0].is_some());
-        assert_eq!(*cache.get_or_load("m", async |_| loaded("w")).await.unwrap(), "w");
-        cache.update("m", |value| value.map(|value| format!("{value}!"))).await.unwrap();
-        assert!(cache.delete("k").await.unwrap());
-        cache.close().await;
-    }));
 }

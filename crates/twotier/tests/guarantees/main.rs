@@ -8,6 +8,7 @@
 mod bad_input;
 mod batch_loading;
 mod batches;
+mod blocking_calls;
 mod cancellation;
 mod clearing;
 mod closing;
@@ -27,6 +28,7 @@ mod loads_end;
 mod mocking;
 mod namespaces;
 mod nesting;
+mod outside_a_runtime;
 mod overload;
 mod own_backend;
 mod progress;
