@@ -18,6 +18,7 @@ const READ: &str = "crates/twotier/src/read.rs";
 const ADMISSION: &str = "crates/twotier/src/remote/admission.rs";
 const REMOTE_READ: &str = "crates/twotier/src/remote/read.rs";
 const CALL: &str = "crates/twotier/src/remote/call.rs";
+const RUNTIME: &str = "crates/twotier/src/remote/runtime.rs";
 const WRITE: &str = "crates/twotier/src/write.rs";
 const REMOTE: &str = "crates/twotier/src/remote.rs";
 const CODEC_GUARD: &str = "crates/twotier/src/codec/guard.rs";
@@ -136,8 +137,8 @@ pub(super) const GUARDED: &[Guarded] = &[
         "a load is waited for no longer than configured",
         &[edit(
             LOAD,
-            "self.remote.timeout(self.remote.settings.load_wait, joiner.wait())",
-            "self.remote.timeout(self.remote.settings.load_wait * 1000, joiner.wait())",
+            "self.remote.runtime.timeout(self.remote.settings.load_wait, joiner.wait())",
+            "self.remote.runtime.timeout(self.remote.settings.load_wait * 1000, joiner.wait())",
         )],
         &[
             "loads_end::a_leader_that_is_kept_and_not_polled_is_waited_for_once_and_then_replaced_by_one",
@@ -156,8 +157,8 @@ pub(super) const GUARDED: &[Guarded] = &[
         "a batch waits for a load no longer than configured",
         &[edit(
             LOAD_MANY,
-            "self.remote.timeout(self.remote.settings.load_wait, std",
-            "self.remote.timeout(self.remote.settings.load_wait * 1000, std",
+            "self.remote.runtime.timeout(self.remote.settings.load_wait, std",
+            "self.remote.runtime.timeout(self.remote.settings.load_wait * 1000, std",
         )],
         &["loads_end::a_leader_that_is_kept_and_not_polled_is_waited_for_once_and_then_replaced_by_one"],
     ),
@@ -170,19 +171,19 @@ pub(super) const GUARDED: &[Guarded] = &[
         "a loader has a deadline",
         &[edit(
             LOAD,
-            "match self.remote.timeout(after, loading.run(loader)).await",
-            "match self.remote.timeout(after * 1000, loading.run(loader)).await",
+            "match self.remote.runtime.timeout(after, loading.run(loader)).await",
+            "match self.remote.runtime.timeout(after * 1000, loading.run(loader)).await",
         )],
         &["loads_end::a_loader_that_never_ends_is_dropped_at_its_deadline"],
     ),
     guarded(
         "deadlines are on the runtime of the cache",
         &[edit(
-            CALL,
-            "        let _entered = self.runtime.enter();\n        timeout(after, future)",
-            "        timeout(after, future)",
+            RUNTIME,
+            "            let _entered = self.enter();\n            // A deadline",
+            "            // A deadline",
         )],
-        &["loads_end::a_miss_and_a_load_work_when_polled_outside_the_runtime"],
+        &["outside_a_runtime::every_method_works_when_it_is_polled_outside_any_runtime"],
     ),
     guarded(
         "a write leaves the queue at its deadline",
@@ -331,8 +332,8 @@ pub(super) const GUARDED: &[Guarded] = &[
             ),
             edit(
                 WRITE_QUEUE,
-                "        match self.timeout(self.settings.op_timeout, &mut write.outcome).await {",
-                "        let send_state = Arc::clone(&write.send_state);\n        let polled = std::future::poll_fn(|context| {\n            let rest = send_state.1.lock().take();\n            if let Some(mut rest) = rest {\n                if rest.as_mut().poll(context).is_pending() {\n                    *send_state.1.lock() = Some(rest);\n                }\n            }\n            Pin::new(&mut write.outcome).poll(context)\n        });\n        match self.timeout(self.settings.op_timeout, polled).await {",
+                "        match self.runtime.timeout(self.settings.op_timeout, &mut write.outcome).await {",
+                "        let send_state = Arc::clone(&write.send_state);\n        let polled = std::future::poll_fn(|context| {\n            let rest = send_state.1.lock().take();\n            if let Some(mut rest) = rest {\n                if rest.as_mut().poll(context).is_pending() {\n                    *send_state.1.lock() = Some(rest);\n                }\n            }\n            Pin::new(&mut write.outcome).poll(context)\n        });\n        match self.runtime.timeout(self.settings.op_timeout, polled).await {",
             ),
         ],
         &["slow_consumers::calls_that_are_polled_once_and_then_kept_give_their_permits_back"],

@@ -99,8 +99,8 @@ impl Home {
     }
 
     /// Returns whether the time has passed, or the runtime has ended before.
-    fn timer(&self, after: Duration) -> impl Future<Output = bool> + use<> {
-        let ended = Arc::clone(&self.ended);
+    fn timer(&self, after: Duration) -> impl Future<Output = bool> {
+        let ended = &*self.ended;
         let sleep = {
             let _entered = self.enter();
             // A deadline is looked at too where the future before it used up what its task may do between two pauses.

@@ -219,19 +219,19 @@ fn blocking_caches_may_be_dropped_in_tasks_and_in_loaders() {
 #[test]
 fn a_blocking_call_goes_on_when_all_other_clones_are_dropped() {
     let cache = cache();
-    let (begun, wait) = (channel(), channel());
+    let (started, wait) = (channel(), channel());
     let calling = thread::spawn({
         let cache = cache.clone();
         move || {
             let value = cache.get_or_load("k", |_| {
-                begun.0.send(()).unwrap();
+                started.0.send(()).unwrap();
                 wait.1.recv().unwrap();
                 loaded("v")
             });
             value.map(|value| (value, cache.stats().backend.writes))
         }
     });
-    begun.1.recv().unwrap();
+    started.1.recv().unwrap();
     drop(cache);
     wait.0.send(()).unwrap();
     let (value, writes) = calling.join().unwrap().unwrap();

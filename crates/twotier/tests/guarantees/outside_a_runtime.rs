@@ -151,15 +151,15 @@ fn a_call_under_way_when_the_runtime_of_its_cache_ends_is_an_error() {
 fn a_loader_that_waits_goes_on_after_the_end_of_the_runtime_of_its_cache() {
     let runtime = runtime();
     let cache = built(&runtime, MemoryBackend::new());
-    let (begun, wait) = (channel(), oneshot::channel());
+    let (started, wait) = (channel(), oneshot::channel());
     let loading = thread::spawn(move || {
         block_on(cache.get_or_load("k", async |_| {
-            begun.0.send(()).unwrap();
+            started.0.send(()).unwrap();
             let value: String = wait.1.await.unwrap();
             Ok::<_, std::io::Error>(value)
         }))
     });
-    begun.1.recv().unwrap();
+    started.1.recv().unwrap();
     drop(runtime);
     wait.0.send("v".to_owned()).unwrap();
     assert_eq!(*ends(move || loading.join().unwrap()).unwrap(), "v");

@@ -119,8 +119,8 @@ fn thirty_two_threads_that_ask_for_one_cold_key_run_one_loader() {
         })
     };
     thread::scope(|scope| {
-        let asking: Vec<_> = (0..THREADS).map(|_| scope.spawn(ask)).collect();
-        for asked in asking {
+        let calling: Vec<_> = (0..THREADS).map(|_| scope.spawn(ask)).collect();
+        for asked in calling {
             assert_eq!(*asked.join().unwrap().unwrap(), "v");
         }
     });
