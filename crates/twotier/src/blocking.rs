@@ -146,6 +146,19 @@ impl<V: Send + Sync + 'static> Cache<V> {
         Ok(Self { cache, runtime })
     }
 
+    /// Builds a cache without waiting for its backend; see [`CacheBuilder::build_lazy`].
+    ///
+    /// # Errors
+    ///
+    /// As its twin.
+    pub fn build_lazy<C: Codec<V>>(builder: CacheBuilder<V, C>, backend: impl Backend) -> Result<Self> {
+        let runtime = start_runtime()?;
+        let handle = runtime.handle().clone();
+        let runtime = Arc::new(Owned(Some(runtime)));
+        let _entered = handle.enter();
+        Ok(Self { cache: builder.build_lazy(backend)?, runtime })
+    }
+
     /// See [`Cache::get`](crate::Cache::get).
     ///
     /// # Errors
@@ -281,6 +294,22 @@ impl<V: Send + Sync + 'static> Cache<V> {
         E: LoaderError,
     {
         run(Operation::GetOrLoad, self.cache.get_or_load(key, |key| async { loader(key) }))
+    }
+
+    /// See [`Cache::lookup_or_load`](crate::Cache::lookup_or_load). The loader is an ordinary function here; it runs on
+    /// the calling thread, outside any runtime, to its end.
+    ///
+    /// # Errors
+    ///
+    /// As its twin.
+    pub fn lookup_or_load<K, F, T, E>(&self, key: K, loader: F) -> Result<Lookup<V>>
+    where
+        K: Key,
+        F: FnOnce(K) -> Result<T, E>,
+        T: LoaderOutput<V>,
+        E: LoaderError,
+    {
+        run(Operation::GetOrLoad, self.cache.lookup_or_load(key, |key| async { loader(key) }))
     }
 
     /// See [`Cache::get_many_or_load`](crate::Cache::get_many_or_load). The loader is an ordinary function here; it

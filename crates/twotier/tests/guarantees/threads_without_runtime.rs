@@ -57,6 +57,8 @@ fn call_everything(cache: &Cache<String>) {
     assert!(cache.set_each([("z", "1".to_owned()), ("", "2".to_owned())]).iter().map(Result::is_ok).eq([true, false]));
     assert!(cache.get_each(&["z", ""]).iter().map(Result::is_ok).eq([true, false]));
     assert!(matches!(cache.delete_each(&["z", "z", "none"])[..], [Ok(true), Ok(true), Ok(false)]));
+    let looked_up = cache.lookup_or_load("x", |_| Err::<String, _>("never")).unwrap();
+    assert_eq!(looked_up.tier, twotier::Tier::Local);
     let hot = cache.hot_keys(10);
     cache.clear_local();
     assert!(hot.contains(&"x".to_owned()));
@@ -73,6 +75,13 @@ fn call_everything(cache: &Cache<String>) {
 #[test]
 fn every_method_works_from_plain_threads() {
     call_everything(&cache());
+}
+
+#[test]
+fn a_lazy_cache_is_built_from_a_plain_thread() {
+    let cache = Cache::build_lazy(text(), MemoryBackend::new()).unwrap();
+    call_everything(&cache);
+    assert!(Cache::build_lazy(text().max_entries(0), MemoryBackend::new()).is_err());
 }
 
 #[test]
@@ -97,7 +106,7 @@ fn the_blocking_cache_has_the_same_names_as_the_asynchronous_one() {
     let mut asynchronous = names(include_str!("../../src/cache.rs"));
     assert!(asynchronous.contains("get_many_or_load") && asynchronous.len() > 20);
     // What is left to `CacheBuilder::build` there.
-    asynchronous.insert("build");
+    asynchronous.extend(["build", "build_lazy"]);
     assert_eq!(names(include_str!("../../src/blocking.rs")), asynchronous);
 }
 
