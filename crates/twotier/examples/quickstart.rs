@@ -25,11 +25,15 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .build(RedisBackend::new(url)?)
         .await?;
 
-    users.set("42", User { name: "Ada".into() }).await?; // Redis first, then the local tier
-    let user: Option<Arc<User>> = users.get("42").await?; // a local hit: no round trip
+    users.set(42, User { name: "Ada".into() }).await?; // Redis first, then the local tier
+    let user: Option<Arc<User>> = users.get(42).await?; // a local hit: no round trip
     println!("{}", user.expect("just written").name);
 
-    let other = users.get_or_load("43", |_| async { Ok::<_, std::io::Error>(User { name: "Bob".into() }) }).await?;
+    let other: Arc<User> = users.get_or_load(43, from_database).await?; // loaded once, whoever asks
     println!("{}\n{}", other.name, users.stats());
     Ok(())
+}
+
+async fn from_database(id: u64) -> std::io::Result<User> {
+    Ok(User { name: format!("user {id}") })
 }
