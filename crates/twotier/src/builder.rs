@@ -282,7 +282,10 @@ impl<V: Send + Sync + 'static, C> CacheBuilder<V, C> {
     {
         let config = self.defaults.with(self.set);
         let namespace = config.validate()?;
-        let namespace = backend.key_prefix().map_or(Ok(namespace.clone()), |prefix| namespace.under(prefix))?;
+        let namespace = match backend.key_prefix() {
+            Some(prefix) => namespace.under(prefix)?,
+            None => namespace,
+        };
         let runtime = Handle::try_current().map_err(|_no_runtime| Error::Usage {
             operation: Operation::Build,
             hint: "call it within a tokio runtime, or use twotier::blocking",
