@@ -213,8 +213,7 @@ impl Attachment {
 /// - **The runtime**: a cache calls its backend within the runtime that it was built in, whoever makes the call;
 ///   [`start_get`](Self::start_get) alone may find that of the calling task.
 /// - **Batches** return one result for each item, in the order of the items. An item that fails does not fail the
-/// others.
-///   A failed batch as a whole is one error for each item.
+///   others. A failed batch as a whole is one error for each item.
 /// - **Errors** never hold values, keys or credentials.
 /// - **Changes**: what [`attach`](Self::attach) promises is written at [`ChangeListener`]. A backend that cannot keep
 ///   it says [`Coherence::None`].

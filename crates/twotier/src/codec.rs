@@ -38,8 +38,7 @@ pub use self::sealed::Sealed;
 /// # Contract
 ///
 /// - `decode(encode(v))` is equal to `v`, or `encode(v)` is an error. The codecs of this crate refuse what is nested
-/// deeper
-///   than 127 levels on both ways; what a type's own `Serialize` and `Deserialize` disagree about is found by
+///   deeper than 127 levels on both ways; what a type's own `Serialize` and `Deserialize` disagree about is found by
 ///   [`verify_at`](Self::verify_at).
 /// - Bytes that are no encoding of a value are an error, never a panic: other programs write to the same backend.
 /// - Errors hold no part of the value.

@@ -1,4 +1,4 @@
-//! error[E0277]: the trait bound `User: serde_core::ser::Serialize` is not satisfied
+//! error[E0277]: the trait bound `User: serde::Serialize` is not satisfied
 //! = note: for local types consider adding `#[derive(serde::Serialize)]` to your `User` type
 
 struct User;

@@ -127,7 +127,8 @@ fn a_call_under_way_when_the_runtime_of_its_cache_ends_is_an_error() {
     let faults = Faults::default();
     let cache = built(&runtime, FaultyBackend::with_faults(MemoryBackend::new(), faults.clone()));
     faults.hang(true);
-    let calls: [fn(&Cache<String>) -> Result<()>; 4] = [
+    type Call = fn(&Cache<String>) -> Result<()>;
+    let calls: [Call; 4] = [
         |cache| block_on(cache.get("k")).map(drop),
         |cache| block_on(cache.set("k", String::new())),
         |cache| block_on(cache.get_many(&["l"])).map(drop),
