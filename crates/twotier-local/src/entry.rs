@@ -29,6 +29,8 @@ pub(crate) struct NewEntry<T> {
     pub(crate) fetched_at: Timestamp,
     pub(crate) deadline: Timestamp,
     pub(crate) weight: usize,
+    /// Whether there is room for it.
+    pub(crate) fits: bool,
 }
 
 /// A copy as it is kept. Times and epoch are relative to the shard's [`Origin`].
@@ -176,7 +178,16 @@ mod tests {
 
     fn new(epoch: u64, at: Timestamp, life: Duration) -> NewEntry<()> {
         let deadline = at.saturating_add(life);
-        NewEntry { key: "k".into(), value: (), digest: Digest::ABSENT, epoch, fetched_at: at, deadline, weight: 7 }
+        NewEntry {
+            key: "k".into(),
+            value: (),
+            digest: Digest::ABSENT,
+            epoch,
+            fetched_at: at,
+            deadline,
+            weight: 7,
+            fits: true,
+        }
     }
 
     fn at(seconds: u64) -> Timestamp {

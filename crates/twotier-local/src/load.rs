@@ -139,8 +139,7 @@ impl<T, E> LoadTicket<T, E> {
         let mut shard = tier.shard(*hash);
         let epoch = tier.link.keeping_epoch();
         let id = shard.begin_store(self.state.id(), epoch, digest);
-        let removed = shard.take_removed();
-        drop(shard);
+        let removed = tier.unlock(shard, 0);
         let ticket =
             id.map(|id| WriteTicket::new(Arc::clone(tier), *hash, key.clone(), id, Mark::new(epoch, at), digest));
         drop(removed);
@@ -164,8 +163,7 @@ impl<T, E> LoadTicket<T, E> {
         let mut shard = tier.shard(self.state.hash);
         let epoch = tier.link.epoch();
         shard.end_load(self.state.id(), epoch, matches!(outcome, Some(Ok(_))));
-        let removed = shard.take_removed();
-        drop(shard);
+        let removed = tier.unlock(shard, 0);
         self.load.outcome.complete(outcome);
         drop(removed);
     }

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use twotier_core::Eviction;
 
+use crate::entry::HEAVIEST;
+
 /// What one entry costs beside the bytes of its key and its value, when the least recently used goes; see
 /// [`entry_overhead`] for the other policies.
 ///
@@ -34,12 +36,17 @@ pub const fn entry_overhead(eviction: Eviction) -> usize {
 const SPLIT_FROM: usize = 2048;
 /// A shard holds at least this many entries, so that an uneven spread of keys costs little of the hit ratio.
 const ENTRIES_PER_SHARD: usize = 128;
-/// A shard may hold at least this many bytes, so that a value of ordinary size is not too heavy for it.
+/// A shard's part of the bytes is at least this many, so that values of ordinary size leave room for others.
 const BYTES_PER_SHARD: usize = 256 * 1024;
+/// A value of up to this part of the bytes is kept, however many shards there are.
+const LARGEST_PART: usize = 8;
 /// Into how many shards a tier is split that keeps nothing: they hold what is under way.
 const SHARDS_KEEPING_NOTHING: usize = 16;
-/// More shards than this gain nothing.
+/// More shards than this gain nothing for threads that hit.
 const MOST_SHARDS: usize = 64;
+/// But a shard holds at most about twice as many entries as this: a table that grows, or that was filled with the marks of
+/// removals, is moved as a whole while its shard is locked.
+const ENTRIES_MOVED_AT_ONCE: usize = 1024;
 
 /// The bounds of a [`LocalTier`](crate::LocalTier).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,7 +74,8 @@ pub struct LocalOptions {
 
 impl LocalOptions {
     /// Makes options with the number of shards left to the tier: one below 2048 entries, so that small tiers are exact,
-    /// then one for every 128 entries and every 256 KiB rounded down to a power of two, 64 at most.
+    /// then one for every 128 entries and every 256 KiB rounded down to a power of two, 64 at most or one for every
+    /// 1024 entries, so that nothing that concerns a whole shard takes long.
     #[must_use]
     pub fn new(max_entries: usize, max_bytes: usize, max_staleness: Duration) -> Self {
         Self {
@@ -109,15 +117,24 @@ impl LocalOptions {
         let max_entries = self.max_entries.max(if self.keeps_nothing { SHARDS_KEEPING_NOTHING } else { 1 });
         let wanted = self.shards.unwrap_or_else(|| match max_entries {
             ..SPLIT_FROM => 1,
-            many => (many / ENTRIES_PER_SHARD).min(self.max_bytes / BYTES_PER_SHARD).min(MOST_SHARDS),
+            many => {
+                let most = MOST_SHARDS.max(many / ENTRIES_MOVED_AT_ONCE);
+                (many / ENTRIES_PER_SHARD).min(self.max_bytes / BYTES_PER_SHARD).min(most)
+            }
         });
         let shards = previous_power_of_two(wanted.clamp(1, max_entries.min(1 << 16)));
         (0..shards)
             .map(|index| Share {
                 max_entries: part(max_entries, shards, index),
                 max_bytes: part(self.max_bytes, shards, index),
+                bound: if shards == 1 { self.max_bytes } else { usize::MAX },
             })
             .collect()
+    }
+
+    /// Returns what one entry may weigh in a tier of so many shards.
+    pub(crate) fn heaviest(&self, shards: usize) -> usize {
+        (self.max_bytes / shards.min(LARGEST_PART)).min(HEAVIEST)
     }
 }
 
@@ -125,7 +142,10 @@ impl LocalOptions {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Share {
     pub(crate) max_entries: usize,
+    /// Its part of the bytes, by which policies divide their queues.
     pub(crate) max_bytes: usize,
+    /// What it may hold by itself. The shards of one tier are bounded [together](crate::budget::Budget).
+    pub(crate) bound: usize,
 }
 
 /// Returns part `index` of `total` cut into `parts`: the first ones get one more until the remainder is used up.
@@ -147,9 +167,11 @@ mod tests {
     }
 
     #[test]
-    fn small_tiers_are_one_exact_list_and_large_ones_have_at_most_64_shards() {
+    fn a_small_tier_is_one_exact_list_and_no_shard_of_a_large_one_is_long_in_moving() {
         assert_eq!([1, 500, 2047].map(shards), [1, 1, 1]);
-        assert_eq!([2048, 4095, 4096, 10_000, 16_384, 1_000_000].map(shards), [8, 16, 16, 64, 64, 64]);
+        assert_eq!([2048, 4095, 4096, 10_000, 16_384, 100_000].map(shards), [8, 16, 16, 64, 64, 64]);
+        assert_eq!([200_000, 1_000_000, 10_000_000].map(shards), [128, 512, 8192]);
+        assert!((2048..3_000_000).step_by(997).all(|entries| entries / shards(entries) <= 2 * ENTRIES_MOVED_AT_ONCE));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::{
     link::is_up,
     loads::{LoadStart, Loads},
     options::Share,
-    policy::{DeadReason, Entries, Looked, Removed, Verdict, heaviest},
+    policy::{DeadReason, Entries, Looked, Removed, Verdict},
     register::Register,
 };
 
@@ -112,7 +112,6 @@ pub(crate) struct Shard<T, F, L> {
     origin: Origin,
     entries: Entries<T>,
     counters: ShardCounters,
-    max_bytes: usize,
     flights: Register<InFlight<F>>,
     writes: Register<Pending>,
     loads: Loads<L>,
@@ -128,7 +127,6 @@ impl<T, F, L> Shard<T, F, L> {
             misses: 0,
             entries: Entries::new(eviction, share, hasher.clone()),
             origin: Origin::default(),
-            max_bytes: heaviest(share.max_bytes),
             flights: Register::new(hasher.clone()),
             writes: Register::new(hasher.clone()),
             loads: Loads::new(hasher),
@@ -160,13 +158,20 @@ impl<T, F, L> Shard<T, F, L> {
     }
 
     /// Returns the keys, those that go first at the front as far as that is settled beforehand.
-    pub(crate) fn keys(&self) -> Vec<String> {
+    pub(crate) fn keys(&self) -> Vec<SmolStr> {
         self.entries.keys()
     }
 
     /// Returns up to `n` keys, the hottest last.
-    pub(crate) fn hottest(&self, n: usize) -> Vec<String> {
+    pub(crate) fn hottest(&self, n: usize) -> Vec<SmolStr> {
         self.entries.hottest(n)
+    }
+
+    /// Lets some entries go, for one that comes into another shard; see [`Entries::evict`]. Returns whether any went.
+    pub(crate) fn evict(&mut self, enough: usize, floor: usize) -> bool {
+        let went = self.entries.evict(enough, floor, &mut self.removed);
+        self.counters.evicted_for_bytes += went;
+        went > 0
     }
 
     /// Takes what the steps since the last call let go, to be dropped after unlocking.
@@ -383,7 +388,7 @@ impl<T, F, L> Shard<T, F, L> {
             self.remove_entry_if(ticket.hash, ticket.key, |_| true, |counters| &mut counters.superseded);
             return false;
         };
-        if new.weight > self.max_bytes {
+        if !new.fits {
             self.counters.oversized += 1;
             self.refuse(Some(new));
             self.remove_entry_if(ticket.hash, ticket.key, |_| true, |counters| &mut counters.superseded);

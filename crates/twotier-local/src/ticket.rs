@@ -3,7 +3,7 @@
 use std::{fmt, mem, sync::Arc, time::Duration};
 
 use smol_str::SmolStr;
-use twotier_core::Mark;
+use twotier_core::{Mark, Timestamp};
 
 use crate::{
     digest::Digest,
@@ -38,15 +38,20 @@ impl<T, E> TicketState<T, E> {
         TicketId { hash: self.hash, key: &self.key, id: self.id, epoch: self.mark.epoch }
     }
 
-    /// Makes the entry, or `None` when its life is over or unknown, or when the tier keeps nothing.
-    fn entry(&self, value: T, digest: Digest, value_bytes: usize, life: Option<Duration>) -> Option<NewEntry<T>> {
-        if self.tier.keeps_nothing {
-            return None;
-        }
+    /// Makes the entry, or `None` when its life is over or unknown, or when the tier keeps nothing. Returns how many
+    /// bytes were taken for it, too.
+    fn entry(
+        &self,
+        value: T,
+        digest: Digest,
+        value_bytes: usize,
+        life: Option<Duration>,
+    ) -> (Option<NewEntry<T>>, usize) {
+        let Some(deadline) = self.deadline(life) else { return (None, 0) };
+        let weight = self.tier.weight(&self.key, value_bytes);
+        let room = self.tier.take_room(self.hash, weight);
         let Mark { epoch, at, .. } = self.mark;
-        // From before the command was sent, and by the lag of the clock shorter: the copy never outlives the value.
-        let deadline = at.saturating_add(life?).saturating_sub(self.tier.clock.resolution());
-        (deadline > self.tier.clock.now()).then(|| NewEntry {
+        let new = NewEntry {
             // A short key is copied into the entry, a long one shared with this ticket: neither allocates.
             key: self.key.clone(),
             value,
@@ -54,8 +59,16 @@ impl<T, E> TicketState<T, E> {
             epoch,
             fetched_at: at,
             deadline,
-            weight: self.tier.weight(&self.key, value_bytes),
-        })
+            weight,
+            fits: room.is_some(),
+        };
+        (Some(new), room.unwrap_or_default())
+    }
+
+    fn deadline(&self, life: Option<Duration>) -> Option<Timestamp> {
+        // From before the command was sent, and by the lag of the clock shorter: the copy never outlives the value.
+        let deadline = self.mark.at.saturating_add(life?).saturating_sub(self.tier.clock.resolution());
+        (!self.tier.keeps_nothing && deadline > self.tier.clock.now()).then_some(deadline)
     }
 }
 
@@ -119,14 +132,13 @@ impl<T: Clone, E> FillTicket<T, E> {
     /// key changed. An older value of the key is gone afterwards unless its bytes are the same.
     pub fn fill(mut self, value: T, digest: Digest, value_bytes: usize, life: Option<Duration>) -> bool {
         let shared = value.clone();
-        let new = self.state.entry(value, digest, value_bytes, life);
+        let (new, room) = self.state.entry(value, digest, value_bytes, life);
         let state = &mut self.state;
         let mut shard = state.tier.shard(state.hash);
         let epoch = state.tier.link.keeping_epoch();
         let (kept, overtaken) = shard.end_fill(state.id(), epoch, digest, new);
         state.ended = true;
-        let removed = shard.take_removed();
-        drop(shard);
+        let removed = state.tier.unlock(shard, if kept { 0 } else { room });
         // Before whoever leads that load is given this answer.
         if let Some(load) = overtaken {
             load.overtaken();
@@ -224,14 +236,13 @@ impl<T, E> WriteTicket<T, E> {
     ///
     /// `value_bytes` and `life` are as in [`FillTicket::fill`]. The key is left empty when the value is not kept.
     pub fn install(mut self, value: T, value_bytes: usize, life: Option<Duration>) -> bool {
-        let new = self.state.entry(value, self.digest, value_bytes, life);
+        let (new, room) = self.state.entry(value, self.digest, value_bytes, life);
         let state = &mut self.state;
         let mut shard = state.tier.shard(state.hash);
         let epoch = state.tier.link.keeping_epoch();
         let kept = shard.end_write(state.id(), epoch, new);
         state.ended = true;
-        let removed = shard.take_removed();
-        drop(shard);
+        let removed = state.tier.unlock(shard, if kept { 0 } else { room });
         drop(removed);
         kept
     }
@@ -244,9 +255,7 @@ impl<T, E> Drop for WriteTicket<T, E> {
         }
         let mut shard = self.state.tier.shard(self.state.hash);
         shard.abandon_write(self.state.id());
-        let removed = shard.take_removed();
-        drop(shard);
-        drop(removed);
+        drop(self.state.tier.unlock(shard, 0));
     }
 }
 

@@ -12,6 +12,7 @@ use smol_str::SmolStr;
 use twotier_core::{ChangeListener, Clock, Eviction, Lease, LocalStats, Mark, Namespace};
 
 use crate::{
+    budget::Budget,
     counters::CoherenceCounters,
     digest::Digest,
     flight::{Flight, Joiner, Outcome},
@@ -46,6 +47,10 @@ pub(crate) struct Inner<T, E> {
     shards: Box<[Padded<T, E>]>,
     max_entries: usize,
     max_bytes: usize,
+    /// What one entry may weigh.
+    heaviest: usize,
+    /// The bytes of several shards.
+    budget: Option<Budget>,
     eviction: Eviction,
     pub(crate) keeps_nothing: bool,
 }
@@ -64,20 +69,83 @@ impl<T, E> Inner<T, E> {
     /// Locks the shard of a key's hash.
     #[inline]
     pub(crate) fn shard(&self, hash: u64) -> MutexGuard<'_, TicketShard<T, E>> {
+        self.shards[self.index(hash)].0.lock()
+    }
+
+    #[inline]
+    #[allow(clippy::cast_possible_truncation, reason = "the mask keeps at most 16 bits")]
+    fn index(&self, hash: u64) -> usize {
         // The map uses the lowest bits and the top seven; the shard is chosen by others.
-        #[allow(clippy::cast_possible_truncation, reason = "the mask keeps at most 16 bits")]
-        let index = (hash >> 40) as usize & (self.shards.len() - 1);
-        self.shards[index].0.lock()
+        (hash >> 40) as usize & (self.shards.len() - 1)
+    }
+
+    /// Gives a shard back, and returns what it let go, for the caller to drop. `unspent` bytes that were
+    /// [taken](Self::take_room) go back with those of the entries.
+    pub(crate) fn unlock(&self, mut shard: MutexGuard<'_, TicketShard<T, E>>, unspent: usize) -> Removed<T> {
+        let removed = shard.take_removed();
+        drop(shard);
+        self.give_back(removed.bytes() + unspent);
+        removed
+    }
+
+    /// Gives a shard back, and only then drops what it let go. Out of the way of hits.
+    #[cold]
+    #[inline(never)]
+    fn unlock_and_drop(&self, shard: MutexGuard<'_, TicketShard<T, E>>) {
+        drop(self.unlock(shard, 0));
+    }
+
+    fn give_back(&self, bytes: usize) {
+        if let Some(budget) = self.budget.as_ref().filter(|_| bytes > 0) {
+            budget.give_back(bytes);
+        }
+    }
+
+    /// Takes the bytes of an entry that is to come in, and returns how many, or `None` when it cannot be kept. A shard
+    /// that is alone sees to its bytes itself.
+    pub(crate) fn take_room(&self, hash: u64, weight: usize) -> Option<usize> {
+        if weight > self.heaviest {
+            return None;
+        }
+        let Some(budget) = &self.budget else { return Some(0) };
+        match budget.take(weight) {
+            all if all == weight => Some(weight),
+            some => self.make_room(hash, weight, some),
+        }
+    }
+
+    /// Evicts until there are so many bytes, of which some are there: from the entry's own shard while that has more
+    /// than half its share, then from the others, and below that only when nobody has more. No more than some entries
+    /// go while a shard is locked, no two shards are locked at once, and the bytes are not offered to anybody else.
+    #[cold]
+    fn make_room(&self, hash: u64, weight: usize, mut room: usize) -> Option<usize> {
+        let (own, shards) = (self.index(hash), self.shards.len());
+        for floor in [self.max_bytes / shards / 2, 0] {
+            let mut any = true;
+            while any && room < weight {
+                any = false;
+                for step in 0..shards {
+                    if room >= weight {
+                        break;
+                    }
+                    let mut shard = self.shards[(own + step) & (shards - 1)].0.lock();
+                    any |= shard.evict(weight - room, floor);
+                    let removed = shard.take_removed();
+                    drop(shard);
+                    room += removed.bytes();
+                    // A destructor that panics must not take the room along.
+                    let _panicked = catch_unwind(AssertUnwindSafe(move || drop(removed)));
+                }
+            }
+        }
+        let (enough, left) = if room < weight { (None, room) } else { (Some(weight), room - weight) };
+        self.give_back(left);
+        enough
     }
 
     /// Returns what an entry counts against `max_bytes`.
     pub(crate) fn weight(&self, key: &str, value_bytes: usize) -> usize {
         key.len().saturating_add(value_bytes).saturating_add(entry_overhead(self.eviction))
-    }
-
-    /// Locks every shard, in one order.
-    fn all(&self) -> Vec<MutexGuard<'_, TicketShard<T, E>>> {
-        self.shards.iter().map(|shard| shard.0.lock()).collect()
     }
 }
 
@@ -107,16 +175,30 @@ where
     #[must_use]
     pub fn new(namespace: Namespace, options: LocalOptions, clock: Arc<dyn Clock>) -> Self {
         let hasher = key_hasher(options.seed);
-        let shards = options
-            .split()
+        let shares = options.split();
+        let heaviest = options.heaviest(shares.len());
+        let budget = (shares.len() > 1).then(|| Budget::new(options.max_bytes));
+        let shards = shares
             .into_iter()
             .map(|share| Padded(Mutex::new(Shard::new(options.eviction, share, hasher.clone()))))
             .collect();
         let link = LeaseState::new(options.max_staleness, clock.resolution());
         let max_entries = options.max_entries.max(1);
         let LocalOptions { max_bytes, joinable, eviction, keeps_nothing, .. } = options;
-        let inner =
-            Inner { link, clock, namespace, joinable, hasher, shards, max_entries, max_bytes, eviction, keeps_nothing };
+        let inner = Inner {
+            link,
+            clock,
+            namespace,
+            joinable,
+            hasher,
+            shards,
+            max_entries,
+            max_bytes,
+            heaviest,
+            budget,
+            eviction,
+            keeps_nothing,
+        };
         Self { inner: Arc::new(inner) }
     }
 
@@ -163,7 +245,7 @@ where
         let lookup = LookupTime { now, lease, epoch: inner.link.epoch() };
         let hit = shard.get(hash, key, lookup, |value, fetched_at| serve(value, now.since(fetched_at)));
         if hit.is_none() {
-            unlock_and_drop(shard);
+            inner.unlock_and_drop(shard);
         }
         hit
     }
@@ -197,8 +279,7 @@ where
         let epoch = inner.link.epoch();
         let request = FillRequest { flight: &flight, began, joinable: inner.joinable };
         let start = shard.begin_fill(hash, &key, LookupTime { now, lease, epoch }, &request);
-        let removed = shard.take_removed();
-        drop(shard);
+        let removed = inner.unlock(shard, 0);
         let read = match start {
             FillStart::Hit(value) => Read::Hit(value),
             FillStart::Join { flight, only, began } => {
@@ -244,8 +325,7 @@ where
         let mut shard = inner.shard(hash);
         let epoch = inner.link.epoch();
         let id = shard.begin_write(hash, &key, digest);
-        let removed = shard.take_removed();
-        drop(shard);
+        let removed = inner.unlock(shard, 0);
         let ticket = WriteTicket::new(Arc::clone(&self.inner), hash, key, id, Mark::new(epoch, at), digest);
         drop(removed);
         ticket
@@ -258,8 +338,7 @@ where
         let hash = inner.hasher.hash_one(key);
         let mut shard = inner.shard(hash);
         let (held, dead) = shard.invalidate(hash, key);
-        let removed = shard.take_removed();
-        drop(shard);
+        let removed = inner.unlock(shard, 0);
         if let Some(dead) = dead {
             dead.settle(Outcome::Abandoned);
         }
@@ -280,7 +359,9 @@ where
         let mut removed = Vec::with_capacity(self.inner.shards.len());
         for shard in &self.inner.shards {
             let mut shard = shard.0.lock();
-            removed.push((shard.clear(), shard.take_removed()));
+            let emptied = shard.clear();
+            let bytes = emptied.entries.bytes();
+            removed.push((emptied, self.inner.unlock(shard, bytes)));
         }
         for flight in removed.iter().flat_map(|(emptied, _)| &emptied.flights) {
             flight.settle(Outcome::Abandoned);
@@ -318,8 +399,9 @@ where
         is_up(self.inner.link.epoch()) && now < lease
     }
 
-    /// Returns a consistent snapshot: every shard is locked before the first is read. All zero for a tier that
-    /// [keeps nothing](LocalOptions::keep_nothing).
+    /// Returns the statistics, each shard's as they are at one moment: what one counter says of another, such as that
+    /// every insertion is held or was counted as it went, holds for the sums too. What happens during the call may be
+    /// counted or not. All zero for a tier that [keeps nothing](LocalOptions::keep_nothing).
     #[must_use]
     pub fn stats(&self) -> LocalStats {
         let mut stats = LocalStats::default();
@@ -329,18 +411,20 @@ where
         stats.enabled = true;
         stats.max_size = self.inner.max_entries;
         stats.max_bytes = self.inner.max_bytes;
-        for shard in self.inner.all() {
-            shard.add_to(&mut stats);
+        for shard in &self.inner.shards {
+            shard.0.lock().add_to(&mut stats);
         }
+        // Bytes that one shard gave to another during the call may have been counted in both.
+        stats.bytes = stats.bytes.min(stats.max_bytes);
         stats
     }
 
-    /// Returns what the coherence protocol did: a consistent snapshot of the shards, and the link as it is just after.
+    /// Returns what the coherence protocol did, each shard as it is at one moment, and the link as it is just after.
     #[must_use]
     pub fn counters(&self) -> CoherenceCounters {
         let mut sum = CoherenceCounters::default();
-        for shard in self.inner.all() {
-            let counters = shard.counters();
+        for shard in &self.inner.shards {
+            let counters = *shard.0.lock().counters();
             sum.invalidations += counters.invalidations;
             sum.refused_fills += counters.refused_fills;
             sum.refused_writes += counters.refused_writes;
@@ -355,7 +439,8 @@ where
     /// Entries that would not be served any more are among them until they are found.
     #[must_use]
     pub fn keys(&self) -> Vec<String> {
-        self.inner.shards.iter().flat_map(|shard| shard.0.lock().keys()).collect()
+        let keys = |shard: &Padded<T, E>| shard.0.lock().keys();
+        self.inner.shards.iter().flat_map(keys).map(String::from).collect()
     }
 
     /// Returns up to `n` keys, the hottest first, shards taking turns: by LFU those hit most often, else those last in
@@ -363,10 +448,17 @@ where
     /// are the keys to read again.
     #[must_use]
     pub fn hottest(&self, n: usize) -> Vec<String> {
-        let mut shards: Vec<Vec<String>> = self.inner.shards.iter().map(|shard| shard.0.lock().hottest(n)).collect();
+        let hottest = |each: usize| -> Vec<Vec<SmolStr>> {
+            self.inner.shards.iter().map(|shard| shard.0.lock().hottest(each)).collect()
+        };
+        // More than the turn of each: some shards hold fewer than others.
+        let mut shards = hottest(n.div_ceil(self.inner.shards.len()).saturating_mul(2).min(n));
+        if shards.iter().map(Vec::len).sum::<usize>() < n {
+            shards = hottest(n);
+        }
         let longest = shards.iter().map(Vec::len).max().unwrap_or(0);
         let turns = (0..longest).flat_map(|_| shards.iter_mut().filter_map(Vec::pop).collect::<Vec<_>>());
-        turns.take(n).collect()
+        turns.take(n).map(String::from).collect()
     }
 }
 
@@ -392,8 +484,7 @@ where
         let hash = self.inner.hasher.hash_one(key);
         let mut shard = self.inner.shard(hash);
         shard.changed(hash, key);
-        let removed = shard.take_removed();
-        drop(shard);
+        let removed = self.inner.unlock(shard, 0);
         let _panicked = catch_unwind(AssertUnwindSafe(move || drop(removed)));
     }
 
@@ -484,13 +575,4 @@ where
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Clearing").finish_non_exhaustive()
     }
-}
-
-/// Gives a shard back, and only then drops what it let go. Out of the way of hits.
-#[cold]
-#[inline(never)]
-fn unlock_and_drop<T, E>(mut shard: MutexGuard<'_, TicketShard<T, E>>) {
-    let removed = shard.take_removed();
-    drop(shard);
-    drop(removed);
 }

@@ -5,10 +5,10 @@ mod common;
 
 use std::{sync::Arc, time::Duration};
 
-use twotier_core::{ChangeListener, Lease, ManualClock};
+use twotier_core::{ChangeListener, Eviction, Lease, ManualClock};
 use twotier_local::{Digest, ENTRY_OVERHEAD, LocalOptions};
 
-use crate::common::{LIFE, Tier, lead, linked, namespace};
+use crate::common::{LIFE, POLICIES, Tier, lead, linked, namespace, push};
 
 fn put(tier: &Tier<u32>, key: &str, bytes: usize) -> bool {
     lead(tier.read(key)).fill(0, Digest::ABSENT, bytes, LIFE)
@@ -94,4 +94,84 @@ fn a_large_tier_is_split_and_keeps_its_bounds_exactly() {
         assert!(put(&tier, &key.to_string(), 1));
     }
     assert_eq!((tier.stats().size, tier.stats().max_size), (5000, 5000));
+}
+
+/// A tier of 64 shards, each of which has a 64th of the bytes.
+fn large(eviction: Eviction, max_bytes: usize) -> Tier<u32> {
+    let mut options = LocalOptions::new(10_000, max_bytes, Duration::from_secs(2)).eviction(eviction);
+    options.shards = Some(64);
+    let tier = Tier::new(namespace(), options, Arc::new(ManualClock::new()));
+    tier.link_up(Lease::Unlimited);
+    tier
+}
+
+#[test]
+fn a_value_of_an_eighth_of_the_bytes_is_kept_however_many_shards_there_are() {
+    for eviction in POLICIES {
+        let tier = large(eviction, 800_000);
+        for key in 0..10_000 {
+            assert!(put(&tier, &key.to_string(), 50));
+        }
+        let full = tier.stats();
+        assert!(full.bytes <= 800_000 && full.bytes > 780_000, "{full:?}");
+        let largest = 100_000 - tier.weight_of("large-1", 0);
+        for key in ["large-1", "large-2", "large-3"] {
+            assert!(put(&tier, key, largest), "{eviction}");
+            assert_eq!(tier.get(key), Some(0), "{eviction}");
+            assert!(tier.stats().bytes <= 800_000, "{eviction}");
+        }
+        let size = tier.stats().size;
+        assert!(!put(&tier, "large-4", largest + 1));
+        let stats = tier.stats();
+        assert_eq!((stats.oversized, stats.size), (1, size), "{eviction}: one byte more evicts nobody");
+        assert!(stats.bytes > 760_000, "{eviction}: {stats:?}");
+    }
+}
+
+#[test]
+fn room_for_a_large_value_comes_from_all_shards_and_returns_to_them() {
+    let tier = large(Eviction::Lru, 800_000);
+    let fill = || (0..10_000).for_each(|key| assert!(put(&tier, &key.to_string(), 50)));
+    fill();
+    let before = tier.stats().size;
+    assert!(put(&tier, "large", 90_000));
+    let with = tier.stats().size;
+    assert!(with * 100 > before * 85, "{with} of {before} are left beside a value of an eighth");
+    // New keys push it out in its turn and not at once.
+    for key in 0..64 {
+        assert!(put(&tier, &format!("new-{key}"), 50));
+    }
+    assert_eq!(tier.get("large"), Some(0));
+    assert!(tier.invalidate("large"));
+    tier.clear();
+    fill();
+    assert!(tier.stats().size.abs_diff(before) <= before / 50, "{} were {before}", tier.stats().size);
+}
+
+#[test]
+fn refused_values_and_all_that_goes_give_their_bytes_back() {
+    for eviction in POLICIES {
+        let tier = large(eviction, 400_000);
+        for round in 0..50_000u32 {
+            let key = (round % 300).to_string();
+            match round % 7 {
+                0 => {
+                    let refused = lead(tier.read(&key));
+                    tier.invalidate(&key);
+                    assert!(!refused.fill(0, Digest::ABSENT, 40_000, LIFE));
+                }
+                1 => _ = tier.begin_write(&key, Digest::ABSENT).install(1, 200, LIFE),
+                2 => push(&tier, &key),
+                3 => tier.flush(),
+                4 if round % 997 == 4 => _ = tier.clear(),
+                _ => _ = tier.get(&key).is_none() && put(&tier, &key, 1000),
+            }
+            assert!(tier.stats().bytes <= 400_000);
+        }
+        tier.clear();
+        for key in 0..8 {
+            assert!(put(&tier, &format!("large-{key}"), 50_000 - tier.weight_of("large-0", 0)), "{eviction}");
+        }
+        assert_eq!((tier.stats().size, tier.stats().bytes), (8, 400_000), "{eviction}: bytes were lost");
+    }
 }

@@ -71,7 +71,7 @@ impl Pair {
     fn new(eviction: Eviction, share: Share) -> Self {
         let hasher = key_hasher(None);
         let real = Entries::new(eviction, share, hasher.clone());
-        let Share { max_entries, max_bytes } = share;
+        let Share { max_entries, max_bytes, .. } = share;
         let model: Box<dyn ModelPolicy> = match eviction {
             Eviction::Lru => Box::new(QueueModel::lru()),
             Eviction::Fifo => Box::new(QueueModel::fifo()),
@@ -132,6 +132,7 @@ impl Pair {
             fetched_at: at,
             deadline: at,
             weight,
+            fits: true,
         };
         let pair = Origin::default().pack(new);
         let done = self.real.insert(self.hasher.hash_one(key.as_str()), pair, &mut Removed::default());
@@ -173,7 +174,7 @@ proptest! {
         max_bytes in prop_oneof![1 => 90..400usize, 2 => Just(100_000)],
         steps in prop::collection::vec(step(), 1..600),
     ) {
-        let mut pair = Pair::new(eviction, Share { max_entries, max_bytes });
+        let mut pair = Pair::new(eviction, Share { max_entries, max_bytes, bound: max_bytes });
         for step in &steps {
             pair.run(step);
         }

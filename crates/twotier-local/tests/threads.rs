@@ -247,3 +247,24 @@ fn everybody_who_joined_gets_the_leaders_value() {
         }
     }
 }
+
+/// Room changes hands all the time, between shards and threads.
+#[test]
+fn no_thread_ever_makes_the_tier_hold_more_bytes_than_it_may() {
+    for eviction in POLICIES {
+        let mut options = LocalOptions::new(1000, 200_000, Duration::from_secs(2)).eviction(eviction);
+        options.shards = Some(16);
+        let tier = Tier::<u64>::new(namespace(), options, Arc::new(ManualClock::new()));
+        tier.link_up(Lease::Unlimited);
+        together(|thread| {
+            for round in 0..ROUNDS {
+                let key = (round * THREADS + thread) % 500;
+                let bytes = if round % 20 == thread { 20_000 } else { 500 };
+                let _ = tier.begin_write(&key.to_string(), Digest::ABSENT).install(round, bytes, LIFE);
+            }
+        });
+        let stats = tier.stats();
+        assert!(stats.bytes <= 200_000 && stats.evicted_for_bytes > 0, "{stats:?}");
+        assert!(stats.bytes > 150_000, "bytes were lost: {stats:?}");
+    }
+}

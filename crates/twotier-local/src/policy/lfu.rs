@@ -38,10 +38,14 @@ impl<T> Lfu<T> {
     }
 
     /// Returns the keys, those hit least often first.
-    pub(super) fn keys_by_hits(&self) -> Vec<&SmolStr> {
+    pub(super) fn keys_by_hits(&self, fewest: usize) -> Vec<SmolStr> {
         let mut keys: Vec<_> = self.table.iter().map(|(key, place)| (self.order.hits(*place), key)).collect();
+        if fewest > 0 && fewest < keys.len() {
+            keys.select_nth_unstable_by_key(fewest, |(hits, _)| *hits);
+        }
+        keys.drain(..fewest.min(keys.len()));
         keys.sort_by_key(|(hits, _)| *hits);
-        keys.into_iter().map(|(_, key)| key).collect()
+        keys.into_iter().map(|(_, key)| key.clone()).collect()
     }
 
     /// Not inlined, as it would only be in the way of the policies that are chosen for speed.

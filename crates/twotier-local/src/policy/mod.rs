@@ -17,9 +17,17 @@ mod wtinylfu;
 use smol_str::SmolStr;
 use twotier_core::Eviction;
 
-use self::{fifo::Fifo, lfu::Lfu, lru::Lru, random::Random, s3fifo::S3Fifo, table::Pair, wtinylfu::WTinyLfu};
+use self::{
+    fifo::Fifo,
+    lfu::Lfu,
+    lru::Lru,
+    random::Random,
+    s3fifo::{S3Fifo, SPARED},
+    table::Pair,
+    wtinylfu::WTinyLfu,
+};
 use crate::{
-    entry::{Entry, HEAVIEST, Shift},
+    entry::{Entry, Shift},
     hash::KeyHasher,
     options::Share,
 };
@@ -125,17 +133,17 @@ impl<T> Entries<T> {
     }
 
     /// Returns the keys, those that go first at the front as far as that is settled beforehand.
-    pub(crate) fn keys(&self) -> Vec<String> {
-        each!(&self.policy, it => it.keys().map(ToString::to_string).collect())
+    pub(crate) fn keys(&self) -> Vec<SmolStr> {
+        each!(&self.policy, it => it.keys().cloned().collect())
     }
 
     /// Returns up to `n` keys, the hottest last: by LFU those hit most often, else those that go last.
-    pub(crate) fn hottest(&self, n: usize) -> Vec<String> {
-        let coldest_first: Vec<_> = match &self.policy {
-            Policy::Lfu(lfu) => lfu.keys_by_hits(),
-            other => each!(other, it => it.keys().collect()),
-        };
-        coldest_first[self.len().saturating_sub(n)..].iter().map(ToString::to_string).collect()
+    pub(crate) fn hottest(&self, n: usize) -> Vec<SmolStr> {
+        let colder = self.len().saturating_sub(n);
+        match &self.policy {
+            Policy::Lfu(lfu) => lfu.keys_by_hits(colder),
+            other => each!(other, it => it.keys().skip(colder).cloned().collect()),
+        }
     }
 
     /// Looks a key up by its hash and lets `judge` decide. A hit notifies the policy.
@@ -160,7 +168,7 @@ impl<T> Entries<T> {
     /// Puts an entry in, after letting go what stands in its way: the older one of its key, then others while there are
     /// too many entries, then others while there are too many bytes. What went is pushed to `removed`.
     ///
-    /// It must not alone be heavier than the bounds allow; see [`heaviest`].
+    /// It must not alone be heavier than the bounds allow.
     pub(crate) fn insert(&mut self, hash: u64, (key, entry): Pair<T>, removed: &mut Removed<T>) -> Insertion {
         let mut done = Insertion::default();
         if let Some(older) = self.remove_if(hash, &key, |_| true) {
@@ -168,7 +176,7 @@ impl<T> Entries<T> {
             done.replaced = true;
         }
         let weight = entry.weight();
-        let Share { max_entries, max_bytes } = self.share;
+        let Share { max_entries, bound, .. } = self.share;
         each!(&mut self.policy, it => {
             // The policy is notified of the key first: it may have to weigh it against those who are there.
             it.prepare(hash);
@@ -176,13 +184,30 @@ impl<T> Entries<T> {
                 removed.push(victim);
                 done.evicted_for_entries += 1;
             }
-            while it.bytes() + weight > max_bytes && let Some(victim) = it.evict() {
+            while it.bytes() + weight > bound && let Some(victim) = it.evict() {
                 removed.push(victim);
                 done.evicted_for_bytes += 1;
             }
             it.insert(hash, (key, entry));
         });
         done
+    }
+
+    /// Lets entries go until those weigh enough, but no more than a few, and none once there are no more bytes than
+    /// `floor`. Returns how many went, pushed to `removed`.
+    pub(crate) fn evict(&mut self, enough: usize, floor: usize, removed: &mut Removed<T>) -> u64 {
+        let (before, mut went) = (self.bytes(), 0);
+        each!(&mut self.policy, it => {
+            while went < SPARED as u64
+                && before - it.bytes() < enough
+                && it.bytes() > floor
+                && let Some(victim) = it.evict()
+            {
+                removed.push(victim);
+                went += 1;
+            }
+        });
+        went
     }
 
     /// Empties the map and returns it as it was.
@@ -197,11 +222,6 @@ impl<T> Entries<T> {
     }
 }
 
-/// Returns the heaviest entry that bounds allow.
-pub(crate) fn heaviest(max_bytes: usize) -> usize {
-    max_bytes.min(HEAVIEST)
-}
-
 /// What was taken out of a map, to be dropped when no lock is held. The first needs no allocation, and there is seldom
 /// a second.
 #[derive(Debug)]
@@ -210,10 +230,18 @@ pub(crate) struct Removed<T> {
     more: Vec<(SmolStr, T)>,
     /// Maps that were emptied.
     whole: Vec<Entries<T>>,
+    /// What all of it weighed while it was held.
+    bytes: usize,
 }
 
 impl<T> Removed<T> {
+    /// Returns what the entries weighed that were held.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     pub(crate) fn push(&mut self, (key, entry): Pair<T>) {
+        self.bytes += entry.weight();
         self.push_value(key, entry.value);
     }
 
@@ -226,12 +254,13 @@ impl<T> Removed<T> {
     }
 
     pub(crate) fn push_all(&mut self, entries: Entries<T>) {
+        self.bytes += entries.bytes();
         self.whole.push(entries);
     }
 }
 
 impl<T> Default for Removed<T> {
     fn default() -> Self {
-        Self { first: None, more: Vec::new(), whole: Vec::new() }
+        Self { first: None, more: Vec::new(), whole: Vec::new(), bytes: 0 }
     }
 }

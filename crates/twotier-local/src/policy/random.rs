@@ -132,6 +132,7 @@ mod tests {
                     fetched_at: at,
                     deadline: at,
                     weight: 1,
+                    fits: true,
                 };
                 random.insert(hasher.hash_one(key.as_str()), Origin::default().pack(new));
             };

@@ -168,7 +168,11 @@ impl<T> S3Fifo<T> {
 
 /// Returns what the small part of a cache may hold.
 pub(super) fn small(whole: Share) -> Share {
-    Share { max_entries: (whole.max_entries / SMALL_SHARE).max(1), max_bytes: (whole.max_bytes / SMALL_SHARE).max(1) }
+    Share {
+        max_entries: (whole.max_entries / SMALL_SHARE).max(1),
+        max_bytes: (whole.max_bytes / SMALL_SHARE).max(1),
+        ..whole
+    }
 }
 
 /// Returns whether the small part has its share.
