@@ -13,7 +13,7 @@ pub(crate) const USAGE: &str =
     "  bench   what a local tier saves: measured, asserted by counts, and printed as a table; under 2 minutes
             --json PATH      write the figures for machines too
             --smoke          the same with tiny counts, in seconds: shows that it works, not how fast
-            --suite NAME     main (default), or beside other caches: hits, misses, policies, memory
+            --suite NAME     main (default), holds (waits for a shard), or beside other caches: hits, misses, policies, memory
             --markdown PATH  write the tables into their part of a Markdown file too (not for main)
             --traces DIR     every trace of this folder, with its reference.csv (for policies)
 ";

@@ -10,7 +10,7 @@ use crate::{
     format::times,
     progress::Progress,
     sheet::Sheet,
-    spread::Spread,
+    spread::{Spread, quantile},
     stopwatch::Stopwatch,
     table::Table,
 };
@@ -96,18 +96,7 @@ fn percentiles(material: &Material, get: impl Fn(&str) -> bool + Sync) -> [f64; 
         threads.into_iter().flat_map(|thread| thread.join().expect("no read panics")).collect()
     });
     times.sort_by(f64::total_cmp);
-    [0.5, 0.99, 0.999].map(|share| percentile(&times, share))
-}
-
-#[allow(
-    clippy::cast_precision_loss,
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "a share of a length"
-)]
-fn percentile(sorted: &[f64], share: f64) -> f64 {
-    let index = (sorted.len() as f64 * share) as usize;
-    sorted.get(index.min(sorted.len().saturating_sub(1))).copied().unwrap_or_default()
+    [0.5, 0.99, 0.999].map(|share| quantile(&times, share).unwrap_or_default())
 }
 
 pub(super) fn sheet(latencies: &[Latency]) -> Sheet {
@@ -123,16 +112,4 @@ pub(super) fn sheet(latencies: &[Latency]) -> Sheet {
         "Each time includes a reading of the clock, which is shown by itself in the first row.".to_owned(),
     ];
     Sheet { title: "the time of a single hit among eight threads".to_owned(), notes, table }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_percentile_is_an_element() {
-        let sorted: Vec<f64> = (0..1000).map(f64::from).collect();
-        assert_eq!([0.5, 0.99, 0.999].map(|share| percentile(&sorted, share)), [500.0, 990.0, 999.0]);
-        assert_eq!(percentile(&[], 0.5), 0.0);
-    }
 }

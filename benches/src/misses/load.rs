@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{Result, server::Server, stopwatch::Stopwatch};
+use crate::{Result, server::Server, spread::quantile, stopwatch::Stopwatch};
 
 /// One read of so many is timed: reading the clock costs as much as a good part of a read.
 const TIMED: usize = 8;
@@ -114,14 +114,14 @@ where
     }
     let (wall, cpu_after) = (watch.seconds(), cpu_seconds());
     times.sort_unstable_by(f64::total_cmp);
-    let quantile = |parts: usize, of: usize| times.get(times.len() * parts / of).copied().unwrap_or(f64::NAN);
+    let at = |share: f64| quantile(&times, share).unwrap_or(f64::NAN);
     #[allow(clippy::cast_precision_loss, reason = "a count of reads")]
     let count = reads as f64;
     Ok(Sample {
         throughput: count / wall,
-        p50: quantile(1, 2),
-        p99: quantile(99, 100),
-        p999: quantile(999, 1000),
+        p50: at(0.5),
+        p99: at(0.99),
+        p999: at(0.999),
         cpu: cpu.zip(cpu_after).map_or(f64::NAN, |(before, after)| (after - before) / count),
         hit_ratio: 0.0,
     })

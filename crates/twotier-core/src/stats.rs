@@ -24,7 +24,7 @@ impl CacheStats {
     }
 }
 
-/// Counters of the local tier: one consistent snapshot.
+/// Counters of the local tier. They add up: every insertion is held or counted by how it went.
 ///
 /// Every read of one key counts exactly one hit or one miss; a batch counts one for each key it was asked for.
 /// While the local tier is off, everything is zero.
@@ -51,7 +51,8 @@ pub struct LocalStats {
     pub evicted_for_entries: u64,
     /// Entries evicted because the tier would have held more than `max_bytes`.
     pub evicted_for_bytes: u64,
-    /// Values not kept because one alone weighs more than a shard may hold.
+    /// Values not kept because one alone weighs more than an eighth of `max_bytes`, or than all of it in a tier that is
+    /// not split.
     pub oversized: u64,
     /// Entries found past their time to live and removed.
     pub expired: u64,

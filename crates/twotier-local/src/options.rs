@@ -44,8 +44,8 @@ const LARGEST_PART: usize = 8;
 const SHARDS_KEEPING_NOTHING: usize = 16;
 /// More shards than this gain nothing for threads that hit.
 const MOST_SHARDS: usize = 64;
-/// But a shard holds at most about twice as many entries as this: a table that grows, or that was filled with the marks of
-/// removals, is moved as a whole while its shard is locked.
+/// But a shard holds at most about twice as many entries as this: a table that grows, or that was filled with the marks
+/// of removals, is moved as a whole while its shard is locked.
 const ENTRIES_MOVED_AT_ONCE: usize = 1024;
 
 /// The bounds of a [`LocalTier`](crate::LocalTier).

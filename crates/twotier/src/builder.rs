@@ -83,7 +83,8 @@ impl<V, C> CacheBuilder<V, C> {
         self
     }
 
-    /// Sets the most bytes in the local tier, overhead included. Default 2000 for each of `max_entries`.
+    /// Sets the most bytes in the local tier, overhead included. Default 2000 for each of `max_entries`. A value that
+    /// weighs up to an eighth of it becomes a copy; with fewer than 2048 `max_entries`, up to all of it.
     pub fn max_bytes(mut self, bytes: usize) -> Self {
         self.set.max_bytes = Some(Some(bytes));
         self

@@ -568,7 +568,8 @@ impl<V: Send + Sync + 'static> Cache<V> {
         self.tiers.clear().await
     }
 
-    /// Returns the counters since the cache was built: a consistent snapshot of the local tier, and of everything else.
+    /// Returns the counters since the cache was built. Those of the local tier add up; what happens during the call may
+    /// be counted or not.
     #[must_use]
     pub fn stats(&self) -> CacheStats {
         let Tiers { local, remote, .. } = &*self.tiers;

@@ -38,7 +38,8 @@ pub struct CacheConfig {
     pub local_enabled: bool,
     /// The most entries in the local tier, at least 1. Default 500.
     pub max_entries: usize,
-    /// The most bytes in the local tier: keys, values as weighed, and a fixed overhead for each entry.
+    /// The most bytes in the local tier: keys, values as weighed, and a fixed overhead for each entry. A value is kept
+    /// if it weighs up to an eighth of that, or up to all of it where there are fewer than 2048 `max_entries`.
     /// Left out: 2000 for each of `max_entries`, which is 1 000 000 by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_bytes: Option<usize>,
