@@ -46,10 +46,11 @@ impl fmt::Debug for RedisUrl {
 ///
 /// ```
 /// use std::time::Duration;
-/// use twotier_core::RedisConfig;
+/// # use twotier_core as twotier;
+/// use twotier::RedisConfig;
 ///
 /// let config = RedisConfig::new("redis://127.0.0.1").dead_after(Duration::from_secs(3)).with_env("MYAPP_REDIS")?;
-/// # Ok::<(), twotier_core::ConfigError>(())
+/// # Ok::<(), twotier::ConfigError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "RedisLayer")]
