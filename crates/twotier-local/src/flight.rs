@@ -4,7 +4,11 @@ use std::{
     fmt,
     future::poll_fn,
     mem,
-    sync::Arc,
+    // Not those of `sync`: only one joiner at a time uses each, so what they do is not in question.
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Context, Poll, Waker},
 };
 
@@ -41,52 +45,79 @@ impl<F: FnOnce() + Send> Arrival for F {
 struct Waiting {
     /// How many wait, polled or not.
     joiners: u32,
-    /// How many ever did.
-    joined: u32,
     /// Stored while the raw answer is there and nobody has taken it yet. It holds the ticket, and so this very flight:
     /// that circle ends when a joiner runs it, or with the last joiner.
     arrival: Option<Box<dyn Arrival>>,
-    /// Of the joiners that were polled, each with its number. The first needs no allocation, and there is seldom a
+    /// Of the joiners that were polled since all were woken last. The first needs no allocation, and there is seldom a
     /// second.
-    first: Option<(u32, Waker)>,
-    more: Vec<(u32, Waker)>,
+    first: Option<Waker>,
+    more: Vec<Option<Waker>>,
+    /// How often all were woken: their places are void then.
+    round: u32,
     /// Of the ticket, which waits until nobody waits for it.
     ticket: Option<Waker>,
 }
 
-impl Waiting {
-    /// Registers the waker of a joiner in the place of an earlier one, which is returned.
-    fn register(&mut self, joiner: u32, waker: Waker) -> Option<Waker> {
-        for (held, earlier) in self.first.iter_mut().chain(&mut self.more) {
-            if *held == joiner {
-                return Some(mem::replace(earlier, waker));
-            }
-        }
-        match self.first {
-            None => self.first = Some((joiner, waker)),
-            Some(_) => self.more.push((joiner, waker)),
-        }
-        None
+/// Where the waker of a joiner is, in a certain round. The default is nowhere.
+#[derive(Clone, Copy, Default)]
+struct Place {
+    round: u32,
+    /// From 1 on.
+    number: u32,
+}
+
+impl Place {
+    fn pack(self) -> u64 {
+        u64::from(self.round) << 32 | u64::from(self.number)
     }
 
-    fn forget(&mut self, joiner: u32) -> Option<Waker> {
-        if let Some((_, waker)) = self.first.take_if(|(held, _)| *held == joiner) {
-            return Some(waker);
+    fn unpack(packed: u64) -> Self {
+        let half = |bits: u64| u32::try_from(bits & u64::from(u32::MAX)).unwrap_or_default();
+        Self { round: half(packed >> 32), number: half(packed) }
+    }
+}
+
+impl Waiting {
+    fn waker(&mut self, place: Place) -> Option<&mut Option<Waker>> {
+        if place.round != self.round {
+            return None;
         }
-        let place = self.more.iter().position(|(held, _)| *held == joiner)?;
-        Some(self.more.swap_remove(place).1)
+        match place.number {
+            0 => None,
+            1 => Some(&mut self.first),
+            number => self.more.get_mut(number as usize - 2),
+        }
+    }
+
+    /// Registers the waker of a joiner, in the place of its earlier one, which is returned, if that is still there.
+    fn register(&mut self, place: Place, waker: Waker) -> (Place, Option<Waker>) {
+        if let Some(held) = self.waker(place) {
+            return (place, held.replace(waker));
+        }
+        let round = self.round;
+        if self.first.is_none() && self.more.is_empty() {
+            self.first = Some(waker);
+            return (Place { round, number: 1 }, None);
+        }
+        self.more.push(Some(waker));
+        (Place { round, number: u32::try_from(self.more.len() + 1).unwrap_or_default() }, None)
+    }
+
+    fn forget(&mut self, place: Place) -> Option<Waker> {
+        self.waker(place)?.take()
     }
 
     /// Takes every joiner's waker.
     fn wakers(&mut self) -> impl Iterator<Item = Waker> + use<> {
-        self.first.take().into_iter().chain(mem::take(&mut self.more)).map(|(_, waker)| waker)
+        self.round = self.round.wrapping_add(1);
+        self.first.take().into_iter().chain(mem::take(&mut self.more).into_iter().flatten())
     }
 }
 
 impl<T, E> Flight<T, E> {
-    /// Makes the flight of a read whose first joiner, number 0, is the caller.
+    /// Makes the flight of a read whose first joiner is the caller.
     pub(crate) fn new() -> Arc<Self> {
-        let waiting = Waiting { joiners: 1, joined: 1, ..Waiting::default() };
+        let waiting = Waiting { joiners: 1, ..Waiting::default() };
         Arc::new(Self { outcome: OnceLock::new(), waiting: Mutex::new(waiting) })
     }
 
@@ -112,32 +143,29 @@ impl<T, E> Flight<T, E> {
         wakers.for_each(Waker::wake);
     }
 
-    /// Counts one more joiner and returns its number.
-    pub(crate) fn join(&self) -> u32 {
-        let mut waiting = self.waiting.lock();
-        waiting.joiners += 1;
-        waiting.joined += 1;
-        waiting.joined - 1
+    /// Counts one more joiner.
+    pub(crate) fn join(&self) {
+        self.waiting.lock().joiners += 1;
     }
 
     pub(crate) fn is_awaited(&self) -> bool {
         self.waiting.lock().joiners > 0
     }
 
-    fn leave(&self, joiner: u32) {
+    fn leave(&self, place: Place) {
         let (waker, ticket, unwanted) = {
             let mut waiting = self.waiting.lock();
             waiting.joiners -= 1;
             let last = waiting.joiners == 0;
             let (ticket, unwanted) = if last { (waiting.ticket.take(), waiting.arrival.take()) } else { (None, None) };
-            (waiting.forget(joiner), ticket, unwanted)
+            (waiting.forget(place), ticket, unwanted)
         };
         drop((waker, unwanted));
         ticket.into_iter().for_each(Waker::wake);
     }
 
     /// Waits for the outcome as this joiner: finishes what has arrived, outside every lock, if nobody else has.
-    fn poll(&self, joiner: u32, context: &Context<'_>) -> Poll<&Outcome<T, E>> {
+    fn poll(&self, place: &AtomicU64, context: &Context<'_>) -> Poll<&Outcome<T, E>> {
         loop {
             if let Some(outcome) = self.outcome.get() {
                 return Poll::Ready(outcome);
@@ -147,7 +175,8 @@ impl<T, E> Flight<T, E> {
                 let mut waiting = self.waiting.lock();
                 let arrival = waiting.arrival.take();
                 if arrival.is_none() && self.outcome.get().is_none() {
-                    let earlier = waiting.register(joiner, waker);
+                    let (new, earlier) = waiting.register(Place::unpack(place.load(Ordering::Relaxed)), waker);
+                    place.store(new.pack(), Ordering::Relaxed);
                     drop(waiting);
                     drop(earlier);
                     return Poll::Pending;
@@ -186,7 +215,8 @@ pub(crate) enum Outcome<T, E> {
 #[must_use = "the value is lost if nobody waits for it"]
 pub struct Joiner<T, E> {
     flight: Arc<Flight<T, E>>,
-    number: u32,
+    /// Where its waker is. Only this one reads and writes it, one poll at a time.
+    place: AtomicU64,
     /// The only bytes that may be handed on to this one, if the read was bound to them when it joined.
     only: Option<Digest>,
     /// Reads of the shard with a greater id were registered after this one had begun.
@@ -195,8 +225,8 @@ pub struct Joiner<T, E> {
 
 impl<T, E> Joiner<T, E> {
     /// Makes the joiner of somebody whom the flight counts already.
-    pub(crate) fn counted(flight: Arc<Flight<T, E>>, number: u32, only: Option<Digest>, began: u64) -> Self {
-        Self { flight, number, only, began }
+    pub(crate) fn counted(flight: Arc<Flight<T, E>>, only: Option<Digest>, began: u64) -> Self {
+        Self { flight, place: AtomicU64::new(Place::default().pack()), only, began }
     }
 }
 
@@ -211,13 +241,13 @@ impl<T: Clone, E: Clone> Joiner<T, E> {
     /// The answer is handed on although the key may have changed since this one joined: it is what a read of its own
     /// might have brought. It is not handed on when it may be older than what was known before this one joined.
     ///
-    /// The future may be dropped at any time, and another wait started.
+    /// The future may be dropped at any time, and another wait started; one waits at a time.
     ///
     /// # Panics
     ///
     /// When what finishes the read panics in this joiner. The others elect again.
     pub async fn wait(&self) -> Joined<T, E> {
-        match poll_fn(|context| self.flight.poll(self.number, context)).await {
+        match poll_fn(|context| self.flight.poll(&self.place, context)).await {
             Outcome::Answered(value, digest) if self.only.is_none_or(|only| only == *digest) => {
                 Joined::Value(value.clone())
             }
@@ -229,7 +259,7 @@ impl<T: Clone, E: Clone> Joiner<T, E> {
 
 impl<T, E> Drop for Joiner<T, E> {
     fn drop(&mut self) {
-        self.flight.leave(self.number);
+        self.flight.leave(Place::unpack(self.place.load(Ordering::Relaxed)));
     }
 }
 

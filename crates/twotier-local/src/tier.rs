@@ -284,17 +284,17 @@ where
             FillStart::Hit(value) => Read::Hit(value),
             FillStart::Join { flight, only, began } => {
                 // Who leaves in between may be the last one and drop the answer: this one then elects again.
-                let number = flight.join();
-                Read::Join(Joiner::counted(flight, number, only, began))
+                flight.join();
+                Read::Join(Joiner::counted(flight, only, began))
             }
             FillStart::Lead { id, began } => {
                 let ticket = self.fill_ticket(hash, key, id, Mark::new(epoch, now), &flight);
-                Read::Lead(ticket, Joiner::counted(flight, 0, None, began))
+                Read::Lead(ticket, Joiner::counted(flight, None, began))
             }
             FillStart::Bypass { began } => {
                 // Identifiers begin at 1: this one is registered nowhere.
                 let ticket = self.fill_ticket(hash, key, 0, Mark::new(epoch, now), &flight);
-                Read::Bypass(ticket, Joiner::counted(flight, 0, None, began))
+                Read::Bypass(ticket, Joiner::counted(flight, None, began))
             }
         };
         drop(removed);

@@ -99,7 +99,7 @@ fn a_large_tier_is_split_and_keeps_its_bounds_exactly() {
 /// A tier of 64 shards, each of which has a 64th of the bytes.
 fn large(eviction: Eviction, max_bytes: usize) -> Tier<u32> {
     let mut options = LocalOptions::new(10_000, max_bytes, Duration::from_secs(2)).eviction(eviction);
-    options.shards = Some(64);
+    (options.shards, options.seed) = (Some(64), Some(1));
     let tier = Tier::new(namespace(), options, Arc::new(ManualClock::new()));
     tier.link_up(Lease::Unlimited);
     tier
@@ -124,7 +124,8 @@ fn a_value_of_an_eighth_of_the_bytes_is_kept_however_many_shards_there_are() {
         assert!(!put(&tier, "large-4", largest + 1));
         let stats = tier.stats();
         assert_eq!((stats.oversized, stats.size), (1, size), "{eviction}: one byte more evicts nobody");
-        assert!(stats.bytes > 760_000, "{eviction}: {stats:?}");
+        // One that went may have been as large as those that came.
+        assert!(stats.bytes > 600_000, "{eviction}: {stats:?}");
     }
 }
 
