@@ -27,7 +27,7 @@ impl<T> Fifo<T> {
         self.table.bytes()
     }
 
-    pub(super) fn keys(&self) -> impl Iterator<Item = &SmolStr> {
+    pub(super) fn keys(&self) -> impl DoubleEndedIterator<Item = &SmolStr> {
         self.table.keys()
     }
 

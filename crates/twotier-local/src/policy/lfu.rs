@@ -33,7 +33,7 @@ impl<T> Lfu<T> {
     }
 
     /// Returns the keys in no order.
-    pub(super) fn keys(&self) -> impl Iterator<Item = &SmolStr> {
+    pub(super) fn keys(&self) -> impl DoubleEndedIterator<Item = &SmolStr> {
         self.table.keys()
     }
 

@@ -142,7 +142,12 @@ impl<T> Entries<T> {
         let colder = self.len().saturating_sub(n);
         match &self.policy {
             Policy::Lfu(lfu) => lfu.keys_by_hits(colder),
-            other => each!(other, it => it.keys().skip(colder).cloned().collect()),
+            other => {
+                // From the back, so that only those asked for are walked over: each is a node of its own somewhere.
+                let mut hottest: Vec<_> = each!(other, it => it.keys().rev().take(n).cloned().collect());
+                hottest.reverse();
+                hottest
+            }
         }
     }
 

@@ -30,7 +30,7 @@ impl<T> Random<T> {
         self.table.bytes()
     }
 
-    pub(super) fn keys(&self) -> impl Iterator<Item = &SmolStr> {
+    pub(super) fn keys(&self) -> impl DoubleEndedIterator<Item = &SmolStr> {
         self.table.keys()
     }
 

@@ -71,7 +71,7 @@ impl<T> S3Fifo<T> {
     }
 
     /// Returns the keys of the small part, then those of the main part, the oldest first.
-    pub(super) fn keys(&self) -> impl Iterator<Item = &SmolStr> {
+    pub(super) fn keys(&self) -> impl DoubleEndedIterator<Item = &SmolStr> {
         self.small.keys().chain(self.main.keys())
     }
 

@@ -36,7 +36,7 @@ impl<T, S> Table<T, S> {
     }
 
     /// Returns the keys, front first.
-    pub(super) fn keys(&self) -> impl Iterator<Item = &SmolStr> {
+    pub(super) fn keys(&self) -> impl DoubleEndedIterator<Item = &SmolStr> {
         self.map.keys()
     }
 

@@ -66,7 +66,7 @@ impl<T> WTinyLfu<T> {
     }
 
     /// Returns the keys of the window, then those of the main part, the oldest first.
-    pub(super) fn keys(&self) -> impl Iterator<Item = &SmolStr> {
+    pub(super) fn keys(&self) -> impl DoubleEndedIterator<Item = &SmolStr> {
         self.window.keys().chain(self.main.keys())
     }
 
