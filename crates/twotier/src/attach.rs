@@ -38,11 +38,16 @@ pub(crate) struct Attaching(AbortHandle);
 
 impl Drop for Attaching {
     fn drop(&mut self) {
-        self.0.abort();
+        self.end();
     }
 }
 
 impl Attaching {
+    /// Asks the backend no more.
+    pub(crate) fn end(&self) {
+        self.0.abort();
+    }
+
     /// Begins to attach; `None` when it is done already, as with a backend inside the process.
     pub(crate) fn begin(runtime: &Home, backend: Arc<dyn Backend>, watch: Watch, mode: Mode) -> Option<Self> {
         let mut attached = Box::pin(at_last(backend, watch, mode));

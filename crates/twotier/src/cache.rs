@@ -12,6 +12,7 @@ use twotier_core::{CacheStats, ChangeListener, CoherenceStats, Namespace, Operat
 
 use crate::{
     CacheBuilder, Get, Health, IntoValue, Key, LoaderError, LoaderOutput, Lookup, Result, SetOptions,
+    attach::Attaching,
     health::Observed,
     key::{KeyTexts, text_of},
     read::LocalRead,
@@ -608,6 +609,7 @@ impl<V: Send + Sync + 'static> Cache<V> {
     pub async fn close(&self) {
         let Tiers { local, remote, .. } = &*self.tiers;
         remote.closed.store(true, Ordering::Release);
+        self.tiers.attaching.iter().for_each(Attaching::end);
         // An even epoch serves nothing. The backend cannot take the link up again once it is closed.
         local.link_down();
         remote.runtime.entered(remote.backend.close()).await;

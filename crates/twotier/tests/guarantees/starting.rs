@@ -40,6 +40,20 @@ async fn a_lazy_cache_asks_a_backend_again_that_could_not_be_attached_to() {
     assert!(cache.get_if_local("k").is_some());
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_closed_lazy_cache_asks_its_backend_no_more() {
+    let backend = FaultyBackend::new(MemoryBackend::new());
+    let faults = backend.faults();
+    faults.fail_all(Some(BackendError::new(BackendErrorKind::Denied, "not yet")));
+    let cache = text().build_lazy(backend).unwrap();
+    eventually("another attempt", async || faults.calls() > 1).await;
+    cache.close().await;
+    faults.heal();
+    let calls = faults.calls();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!((faults.calls(), cache.health().status), (calls, Status::Down));
+}
+
 mod live {
     use super::*;
 
