@@ -49,8 +49,11 @@ impl<T, E> TicketState<T, E> {
     ) -> (Option<NewEntry<T>>, usize) {
         let Some(deadline) = self.deadline(life) else { return (None, 0) };
         let weight = self.tier.weight(&self.key, value_bytes);
-        let room = self.tier.take_room(self.hash, weight);
         let Mark { epoch, at, .. } = self.mark;
+        // Nobody goes for what a lost link, a flush or a clearing keeps out already: epochs only grow, and a clearing
+        // ends with a flush.
+        let may_be_kept = epoch == self.tier.link.keeping_epoch();
+        let room = if may_be_kept { self.tier.take_room(self.hash, weight) } else { Some(0) };
         let new = NewEntry {
             // A short key is copied into the entry, a long one shared with this ticket: neither allocates.
             key: self.key.clone(),

@@ -176,3 +176,17 @@ fn refused_values_and_all_that_goes_give_their_bytes_back() {
         assert_eq!((tier.stats().size, tier.stats().bytes), (8, 400_000), "{eviction}: bytes were lost");
     }
 }
+
+#[test]
+fn a_value_that_a_flush_keeps_out_evicts_nobody() {
+    let tier = large(Eviction::Lru, 800_000);
+    let late = lead(tier.read("late"));
+    tier.flush();
+    for key in 0..10_000 {
+        assert!(put(&tier, &key.to_string(), 50));
+    }
+    let before = tier.stats();
+    assert!(!late.fill(0, Digest::ABSENT, 90_000, LIFE));
+    let after = tier.stats();
+    assert_eq!((after.size, after.evicted_for_bytes), (before.size, before.evicted_for_bytes));
+}
