@@ -219,7 +219,10 @@ pub(super) const RULES: &[Rule] = &[
         name: "an answer wakes those who wait",
         edits: &[edit(FLIGHT, "drop(unwanted);\n        wakers.for_each(Waker::wake);", "drop((unwanted, wakers));")],
     },
-    Rule { name: "whoever joins is counted", edits: &[edit(FLIGHT, "        self.waiting.lock().joiners += 1;\n", "")] },
+    Rule {
+        name: "whoever joins is counted",
+        edits: &[edit(FLIGHT, "        self.waiting.lock().joiners += 1;\n", "")],
+    },
     Rule {
         name: "a report kills the load",
         edits: &[edit(SHARD, "        let _dead = self.loads.kill(hash, key);\n        let held", "        let held")],
