@@ -5,6 +5,7 @@
 
 mod admission;
 mod call;
+mod deadlines;
 mod read;
 mod runtime;
 mod settings;

@@ -56,6 +56,7 @@ fn counted(size: usize) -> usize {
 ///
 /// Whoever waits is let in in the order in which they came, batches and single keys alike, so neither starves the
 /// other. A permit belongs to a request, and never to the future of a caller: a future that nobody polls would keep it.
+#[repr(align(128))]
 pub(crate) struct Admission {
     keys: Semaphore,
     kibibytes: Semaphore,

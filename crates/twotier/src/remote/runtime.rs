@@ -2,33 +2,31 @@
 
 use std::{
     future::poll_fn,
-    panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    task::Poll,
     time::Duration,
 };
 
 use tokio::{
     runtime::{EnterGuard, Handle},
     sync::oneshot,
-    task::{AbortHandle, try_id, unconstrained},
+    task::{AbortHandle, try_id},
     time::sleep,
 };
+
+use super::deadlines::{Deadlines, Elapsed};
 
 /// A runtime, and whether it has ended: callers elsewhere go on, and tokio's timers panic where they are polled then.
 pub(crate) struct Home {
     handle: Handle,
     ended: Arc<AtomicBool>,
+    deadlines: Deadlines,
     /// Ends the task that watches the runtime, when the cache goes.
     _cache: oneshot::Sender<()>,
 }
-
-/// A deadline that has passed.
-pub(crate) struct Elapsed;
 
 impl Home {
     pub(crate) fn new(handle: Handle) -> Self {
@@ -39,7 +37,7 @@ impl Home {
             let _end = end;
             let _gone = gone.await;
         });
-        Self { handle, ended, _cache: cache }
+        Self { handle, ended, deadlines: Deadlines::new(), _cache: cache }
     }
 
     pub(crate) fn has_ended(&self) -> bool {
@@ -66,7 +64,7 @@ impl Home {
         entered(&self.handle, future).await
     }
 
-    /// Gives a future a deadline, whoever polls it.
+    /// Gives a future a deadline from now on, whoever polls it.
     ///
     /// The end of the runtime is not one, since nothing measures the time any more: requests end with the runtime, and
     /// loaders are not the cache's.
@@ -75,51 +73,12 @@ impl Home {
         after: Duration,
         future: F,
     ) -> impl Future<Output = Result<F::Output, Elapsed>> {
-        let timer = self.timer(after);
-        async move {
-            let (mut future, mut timer) = (pin!(future), pin!(timer));
-            let mut measured = true;
-            poll_fn(|context| {
-                if let Poll::Ready(output) = future.as_mut().poll(context) {
-                    return Poll::Ready(Ok(output));
-                }
-                if measured && let Poll::Ready(elapsed) = timer.as_mut().poll(context) {
-                    measured = elapsed;
-                    return if elapsed { Poll::Ready(Err(Elapsed)) } else { Poll::Pending };
-                }
-                Poll::Pending
-            })
-            .await
-        }
+        self.deadlines.within(&self.handle, after, future)
     }
 
     /// Pauses, but not past the end of the runtime.
     pub(crate) async fn sleep(&self, pause: Duration) {
-        let _elapsed = self.timer(pause).await;
-    }
-
-    /// Returns whether the time has passed, or the runtime has ended before.
-    fn timer(&self, after: Duration) -> impl Future<Output = bool> {
-        let ended = &*self.ended;
-        let sleep = {
-            let _entered = self.enter();
-            // A deadline is looked at too where the future before it used up what its task may do between two pauses.
-            unconstrained(sleep(after))
-        };
-        async move {
-            let mut sleep = pin!(sleep);
-            poll_fn(|context| {
-                if ended.load(Ordering::Acquire) {
-                    return Poll::Ready(false);
-                }
-                // The runtime may end between the two, which tokio says by a panic only.
-                match catch_unwind(AssertUnwindSafe(|| sleep.as_mut().poll(context))) {
-                    Ok(polled) => polled.map(|()| true),
-                    Err(_ended) => Poll::Ready(false),
-                }
-            })
-            .await
-        }
+        let _ended = self.handle.spawn(async move { sleep(pause).await }).await;
     }
 }
 
