@@ -139,7 +139,7 @@ impl<T, E> LoadTicket<T, E> {
         let mut shard = tier.shard(*hash);
         let epoch = tier.link.keeping_epoch();
         let id = shard.begin_store(self.state.id(), epoch, digest);
-        let removed = tier.unlock(shard, 0);
+        let removed = tier.unlock(shard);
         let ticket =
             id.map(|id| WriteTicket::new(Arc::clone(tier), *hash, key.clone(), id, Mark::new(epoch, at), digest));
         drop(removed);
@@ -163,7 +163,7 @@ impl<T, E> LoadTicket<T, E> {
         let mut shard = tier.shard(self.state.hash);
         let epoch = tier.link.epoch();
         shard.end_load(self.state.id(), epoch, matches!(outcome, Some(Ok(_))));
-        let removed = tier.unlock(shard, 0);
+        let removed = tier.unlock(shard);
         self.load.outcome.complete(outcome);
         drop(removed);
     }

@@ -127,7 +127,7 @@ impl LocalOptions {
             .map(|index| Share {
                 max_entries: part(max_entries, shards, index),
                 max_bytes: part(self.max_bytes, shards, index),
-                bound: if shards == 1 { self.max_bytes } else { usize::MAX },
+                granted: if shards == 1 { self.max_bytes } else { 0 },
             })
             .collect()
     }
@@ -144,8 +144,8 @@ pub(crate) struct Share {
     pub(crate) max_entries: usize,
     /// Its part of the bytes, by which policies divide their queues.
     pub(crate) max_bytes: usize,
-    /// What it may hold by itself. The shards of one tier are bounded [together](crate::budget::Budget).
-    pub(crate) bound: usize,
+    /// What it may hold at first. Several shards are granted their bytes as they [need them](crate::budget).
+    pub(crate) granted: usize,
 }
 
 /// Returns part `index` of `total` cut into `parts`: the first ones get one more until the remainder is used up.

@@ -167,11 +167,30 @@ impl<T, F, L> Shard<T, F, L> {
         self.entries.hottest(n)
     }
 
-    /// Lets some entries go, for one that comes into another shard; see [`Entries::evict`]. Returns whether any went.
-    pub(crate) fn evict(&mut self, enough: usize, floor: usize) -> bool {
-        let went = self.entries.evict(enough, floor, &mut self.removed);
+    /// Returns how many more bytes it may hold.
+    pub(crate) fn unused(&self) -> usize {
+        self.entries.unused()
+    }
+
+    /// Lets it hold so many bytes more.
+    pub(crate) fn grant(&mut self, bytes: usize) {
+        self.entries.grant(bytes);
+    }
+
+    /// Takes what it may hold beyond its entries and `kept` bytes.
+    pub(crate) fn take_unused(&mut self, kept: usize) -> usize {
+        self.entries.withdraw(self.unused().saturating_sub(kept))
+    }
+
+    /// Takes up to so many bytes for an entry that comes in: what is unused, else what entries weigh that go for it,
+    /// see [`Entries::evict`]. Returns how many, and whether any entry went.
+    pub(crate) fn withdraw(&mut self, enough: usize, floor: usize) -> (usize, bool) {
+        let went = match enough.saturating_sub(self.unused()) {
+            0 => 0,
+            short => self.entries.evict(short, floor, &mut self.removed),
+        };
         self.counters.evicted_for_bytes += went;
-        went > 0
+        (self.entries.withdraw(enough.min(self.unused())), went > 0)
     }
 
     /// Takes what the steps since the last call let go, to be dropped after unlocking.

@@ -10,7 +10,8 @@ use crate::{
     entry::NewEntry,
     flight::{Arrival, Flight, Outcome},
     shard::TicketId,
-    tier::Inner,
+    sync::MutexGuard,
+    tier::{Inner, TicketShard},
 };
 
 /// What every kind of ticket carries.
@@ -38,23 +39,12 @@ impl<T, E> TicketState<T, E> {
         TicketId { hash: self.hash, key: &self.key, id: self.id, epoch: self.mark.epoch }
     }
 
-    /// Makes the entry, or `None` when its life is over or unknown, or when the tier keeps nothing. Returns how many
-    /// bytes were taken for it, too.
-    fn entry(
-        &self,
-        value: T,
-        digest: Digest,
-        value_bytes: usize,
-        life: Option<Duration>,
-    ) -> (Option<NewEntry<T>>, usize) {
-        let Some(deadline) = self.deadline(life) else { return (None, 0) };
+    /// Makes the entry, or `None` when its life is over or unknown, or when the tier keeps nothing.
+    fn entry(&self, value: T, digest: Digest, value_bytes: usize, life: Option<Duration>) -> Option<NewEntry<T>> {
+        let deadline = self.deadline(life)?;
         let weight = self.tier.weight(&self.key, value_bytes);
         let Mark { epoch, at, .. } = self.mark;
-        // Nobody goes for what a lost link, a flush or a clearing keeps out already: epochs only grow, and a clearing
-        // ends with a flush.
-        let may_be_kept = epoch == self.tier.link.keeping_epoch();
-        let room = if may_be_kept { self.tier.take_room(self.hash, weight) } else { Some(0) };
-        let new = NewEntry {
+        Some(NewEntry {
             // A short key is copied into the entry, a long one shared with this ticket: neither allocates.
             key: self.key.clone(),
             value,
@@ -63,9 +53,22 @@ impl<T, E> TicketState<T, E> {
             fetched_at: at,
             deadline,
             weight,
-            fits: room.is_some(),
-        };
-        (Some(new), room.unwrap_or_default())
+            fits: weight <= self.tier.heaviest,
+        })
+    }
+
+    /// Locks the shard, with room for an entry that may come in.
+    fn shard_for(&self, new: &mut Option<NewEntry<T>>) -> MutexGuard<'_, TicketShard<T, E>> {
+        match new {
+            // Nobody goes for what a lost link, a flush or a clearing keeps out already: epochs only grow, and a
+            // clearing ends with a flush.
+            Some(new) if new.fits && new.epoch == self.tier.link.keeping_epoch() => {
+                let (shard, fits) = self.tier.shard_with_room(self.hash, new.weight);
+                new.fits = fits;
+                shard
+            }
+            _ => self.tier.shard(self.hash),
+        }
     }
 
     fn deadline(&self, life: Option<Duration>) -> Option<Timestamp> {
@@ -135,13 +138,13 @@ impl<T: Clone, E> FillTicket<T, E> {
     /// key changed. An older value of the key is gone afterwards unless its bytes are the same.
     pub fn fill(mut self, value: T, digest: Digest, value_bytes: usize, life: Option<Duration>) -> bool {
         let shared = value.clone();
-        let (new, room) = self.state.entry(value, digest, value_bytes, life);
-        let state = &mut self.state;
-        let mut shard = state.tier.shard(state.hash);
+        let mut new = self.state.entry(value, digest, value_bytes, life);
+        let state = &self.state;
+        let mut shard = state.shard_for(&mut new);
         let epoch = state.tier.link.keeping_epoch();
         let (kept, overtaken) = shard.end_fill(state.id(), epoch, digest, new);
-        state.ended = true;
-        let removed = state.tier.unlock(shard, if kept { 0 } else { room });
+        let removed = state.tier.unlock(shard);
+        self.state.ended = true;
         // Before whoever leads that load is given this answer.
         if let Some(load) = overtaken {
             load.overtaken();
@@ -239,13 +242,13 @@ impl<T, E> WriteTicket<T, E> {
     ///
     /// `value_bytes` and `life` are as in [`FillTicket::fill`]. The key is left empty when the value is not kept.
     pub fn install(mut self, value: T, value_bytes: usize, life: Option<Duration>) -> bool {
-        let (new, room) = self.state.entry(value, self.digest, value_bytes, life);
-        let state = &mut self.state;
-        let mut shard = state.tier.shard(state.hash);
+        let mut new = self.state.entry(value, self.digest, value_bytes, life);
+        let state = &self.state;
+        let mut shard = state.shard_for(&mut new);
         let epoch = state.tier.link.keeping_epoch();
         let kept = shard.end_write(state.id(), epoch, new);
-        state.ended = true;
-        let removed = state.tier.unlock(shard, if kept { 0 } else { room });
+        let removed = state.tier.unlock(shard);
+        self.state.ended = true;
         drop(removed);
         kept
     }
@@ -258,7 +261,7 @@ impl<T, E> Drop for WriteTicket<T, E> {
         }
         let mut shard = self.state.tier.shard(self.state.hash);
         shard.abandon_write(self.state.id());
-        drop(self.state.tier.unlock(shard, 0));
+        drop(self.state.tier.unlock(shard));
     }
 }
 

@@ -44,22 +44,22 @@ pub(crate) struct Inner<T, E> {
     /// For how long a read of the backend is joined.
     joinable: Duration,
     hasher: KeyHasher,
-    shards: Box<[Padded<T, E>]>,
+    pub(crate) shards: Box<[Padded<T, E>]>,
     max_entries: usize,
     max_bytes: usize,
     /// What one entry may weigh.
-    heaviest: usize,
+    pub(crate) heaviest: usize,
     /// The bytes of several shards.
-    budget: Option<Budget>,
+    pub(crate) budget: Option<Budget>,
     eviction: Eviction,
     pub(crate) keeps_nothing: bool,
 }
 
-type TicketShard<T, E> = Shard<T, Arc<Flight<T, E>>, Arc<LoadState<T, E>>>;
+pub(crate) type TicketShard<T, E> = Shard<T, Arc<Flight<T, E>>, Arc<LoadState<T, E>>>;
 
 /// A shard on cache lines of its own: 128 bytes, since processors fetch lines in pairs.
 #[repr(align(128))]
-struct Padded<T, E>(Mutex<TicketShard<T, E>>);
+pub(crate) struct Padded<T, E>(Mutex<TicketShard<T, E>>);
 
 impl<T, E> Inner<T, E> {
     pub(crate) fn hash(&self, key: &str) -> u64 {
@@ -74,73 +74,26 @@ impl<T, E> Inner<T, E> {
 
     #[inline]
     #[allow(clippy::cast_possible_truncation, reason = "the mask keeps at most 16 bits")]
-    fn index(&self, hash: u64) -> usize {
+    pub(crate) fn index(&self, hash: u64) -> usize {
         // The map uses the lowest bits and the top seven; the shard is chosen by others.
         (hash >> 40) as usize & (self.shards.len() - 1)
     }
 
-    /// Gives a shard back, and returns what it let go, for the caller to drop. `unspent` bytes that were
-    /// [taken](Self::take_room) go back with those of the entries.
-    pub(crate) fn unlock(&self, mut shard: MutexGuard<'_, TicketShard<T, E>>, unspent: usize) -> Removed<T> {
-        let removed = shard.take_removed();
-        drop(shard);
-        self.give_back(removed.bytes() + unspent);
-        removed
+    pub(crate) fn lock_at(&self, index: usize) -> MutexGuard<'_, TicketShard<T, E>> {
+        self.shards[index].0.lock()
+    }
+
+    /// Gives a shard back, and returns what it let go, for the caller to drop.
+    pub(crate) fn unlock(&self, mut shard: MutexGuard<'_, TicketShard<T, E>>) -> Removed<T> {
+        self.give_back_unused(&mut shard);
+        shard.take_removed()
     }
 
     /// Gives a shard back, and only then drops what it let go. Out of the way of hits.
     #[cold]
     #[inline(never)]
     fn unlock_and_drop(&self, shard: MutexGuard<'_, TicketShard<T, E>>) {
-        drop(self.unlock(shard, 0));
-    }
-
-    fn give_back(&self, bytes: usize) {
-        if let Some(budget) = self.budget.as_ref().filter(|_| bytes > 0) {
-            budget.give_back(bytes);
-        }
-    }
-
-    /// Takes the bytes of an entry that is to come in, and returns how many, or `None` when it cannot be kept. A shard
-    /// that is alone sees to its bytes itself.
-    pub(crate) fn take_room(&self, hash: u64, weight: usize) -> Option<usize> {
-        if weight > self.heaviest {
-            return None;
-        }
-        let Some(budget) = &self.budget else { return Some(0) };
-        match budget.take(weight) {
-            all if all == weight => Some(weight),
-            some => self.make_room(hash, weight, some),
-        }
-    }
-
-    /// Evicts until there are so many bytes, of which some are there: from the entry's own shard while that has more
-    /// than half its share, then from the others, and below that only when nobody has more. No more than some entries
-    /// go while a shard is locked, no two shards are locked at once, and the bytes are not offered to anybody else.
-    #[cold]
-    fn make_room(&self, hash: u64, weight: usize, mut room: usize) -> Option<usize> {
-        let (own, shards) = (self.index(hash), self.shards.len());
-        for floor in [self.max_bytes / shards / 2, 0] {
-            let mut any = true;
-            while any && room < weight {
-                any = false;
-                for step in 0..shards {
-                    if room >= weight {
-                        break;
-                    }
-                    let mut shard = self.shards[(own + step) & (shards - 1)].0.lock();
-                    any |= shard.evict(weight - room, floor);
-                    let removed = shard.take_removed();
-                    drop(shard);
-                    room += removed.bytes();
-                    // A destructor that panics must not take the room along.
-                    let _panicked = catch_unwind(AssertUnwindSafe(move || drop(removed)));
-                }
-            }
-        }
-        let (enough, left) = if room < weight { (None, room) } else { (Some(weight), room - weight) };
-        self.give_back(left);
-        enough
+        drop(self.unlock(shard));
     }
 
     /// Returns what an entry counts against `max_bytes`.
@@ -177,7 +130,7 @@ where
         let hasher = key_hasher(options.seed);
         let shares = options.split();
         let heaviest = options.heaviest(shares.len());
-        let budget = (shares.len() > 1).then(|| Budget::new(options.max_bytes));
+        let budget = (shares.len() > 1).then(|| Budget::new(options.max_bytes, shares.len()));
         let shards = shares
             .into_iter()
             .map(|share| Padded(Mutex::new(Shard::new(options.eviction, share, hasher.clone()))))
@@ -279,7 +232,7 @@ where
         let epoch = inner.link.epoch();
         let request = FillRequest { flight: &flight, began, joinable: inner.joinable };
         let start = shard.begin_fill(hash, &key, LookupTime { now, lease, epoch }, &request);
-        let removed = inner.unlock(shard, 0);
+        let removed = inner.unlock(shard);
         let read = match start {
             FillStart::Hit(value) => Read::Hit(value),
             FillStart::Join { flight, only, began } => {
@@ -325,7 +278,7 @@ where
         let mut shard = inner.shard(hash);
         let epoch = inner.link.epoch();
         let id = shard.begin_write(hash, &key, digest);
-        let removed = inner.unlock(shard, 0);
+        let removed = inner.unlock(shard);
         let ticket = WriteTicket::new(Arc::clone(&self.inner), hash, key, id, Mark::new(epoch, at), digest);
         drop(removed);
         ticket
@@ -338,7 +291,7 @@ where
         let hash = inner.hasher.hash_one(key);
         let mut shard = inner.shard(hash);
         let (held, dead) = shard.invalidate(hash, key);
-        let removed = inner.unlock(shard, 0);
+        let removed = inner.unlock(shard);
         if let Some(dead) = dead {
             dead.settle(Outcome::Abandoned);
         }
@@ -360,8 +313,7 @@ where
         for shard in &self.inner.shards {
             let mut shard = shard.0.lock();
             let emptied = shard.clear();
-            let bytes = emptied.entries.bytes();
-            removed.push((emptied, self.inner.unlock(shard, bytes)));
+            removed.push((emptied, self.inner.unlock(shard)));
         }
         for flight in removed.iter().flat_map(|(emptied, _)| &emptied.flights) {
             flight.settle(Outcome::Abandoned);
@@ -484,7 +436,7 @@ where
         let hash = self.inner.hasher.hash_one(key);
         let mut shard = self.inner.shard(hash);
         shard.changed(hash, key);
-        let removed = self.inner.unlock(shard, 0);
+        let removed = self.inner.unlock(shard);
         let _panicked = catch_unwind(AssertUnwindSafe(move || drop(removed)));
     }
 

@@ -174,7 +174,7 @@ proptest! {
         max_bytes in prop_oneof![1 => 90..400usize, 2 => Just(100_000)],
         steps in prop::collection::vec(step(), 1..600),
     ) {
-        let mut pair = Pair::new(eviction, Share { max_entries, max_bytes, bound: max_bytes });
+        let mut pair = Pair::new(eviction, Share { max_entries, max_bytes, granted: max_bytes });
         for step in &steps {
             pair.run(step);
         }

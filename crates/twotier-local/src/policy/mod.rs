@@ -132,6 +132,22 @@ impl<T> Entries<T> {
         each!(&self.policy, it => it.bytes())
     }
 
+    /// Returns how many of the bytes granted are not held.
+    #[inline]
+    pub(crate) fn unused(&self) -> usize {
+        self.share.granted - self.bytes()
+    }
+
+    pub(crate) fn grant(&mut self, bytes: usize) {
+        self.share.granted += bytes;
+    }
+
+    /// Takes unused bytes back.
+    pub(crate) fn withdraw(&mut self, bytes: usize) -> usize {
+        self.share.granted -= bytes;
+        bytes
+    }
+
     /// Returns the keys, those that go first at the front as far as that is settled beforehand.
     pub(crate) fn keys(&self) -> Vec<SmolStr> {
         each!(&self.policy, it => it.keys().cloned().collect())
@@ -173,7 +189,7 @@ impl<T> Entries<T> {
     /// Puts an entry in, after letting go what stands in its way: the older one of its key, then others while there are
     /// too many entries, then others while there are too many bytes. What went is pushed to `removed`.
     ///
-    /// It must not alone be heavier than the bounds allow.
+    /// It must not alone be heavier than what was granted.
     pub(crate) fn insert(&mut self, hash: u64, (key, entry): Pair<T>, removed: &mut Removed<T>) -> Insertion {
         let mut done = Insertion::default();
         if let Some(older) = self.remove_if(hash, &key, |_| true) {
@@ -181,7 +197,7 @@ impl<T> Entries<T> {
             done.replaced = true;
         }
         let weight = entry.weight();
-        let Share { max_entries, bound, .. } = self.share;
+        let Share { max_entries, granted, .. } = self.share;
         each!(&mut self.policy, it => {
             // The policy is notified of the key first: it may have to weigh it against those who are there.
             it.prepare(hash);
@@ -189,7 +205,7 @@ impl<T> Entries<T> {
                 removed.push(victim);
                 done.evicted_for_entries += 1;
             }
-            while it.bytes() + weight > bound && let Some(victim) = it.evict() {
+            while it.bytes() + weight > granted && let Some(victim) = it.evict() {
                 removed.push(victim);
                 done.evicted_for_bytes += 1;
             }
@@ -235,18 +251,10 @@ pub(crate) struct Removed<T> {
     more: Vec<(SmolStr, T)>,
     /// Maps that were emptied.
     whole: Vec<Entries<T>>,
-    /// What all of it weighed while it was held.
-    bytes: usize,
 }
 
 impl<T> Removed<T> {
-    /// Returns what the entries weighed that were held.
-    pub(crate) fn bytes(&self) -> usize {
-        self.bytes
-    }
-
     pub(crate) fn push(&mut self, (key, entry): Pair<T>) {
-        self.bytes += entry.weight();
         self.push_value(key, entry.value);
     }
 
@@ -259,13 +267,12 @@ impl<T> Removed<T> {
     }
 
     pub(crate) fn push_all(&mut self, entries: Entries<T>) {
-        self.bytes += entries.bytes();
         self.whole.push(entries);
     }
 }
 
 impl<T> Default for Removed<T> {
     fn default() -> Self {
-        Self { first: None, more: Vec::new(), whole: Vec::new(), bytes: 0 }
+        Self { first: None, more: Vec::new(), whole: Vec::new() }
     }
 }
