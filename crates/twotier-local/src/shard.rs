@@ -17,7 +17,7 @@ use crate::{
     link::is_up,
     loads::{LoadStart, Loads},
     options::Share,
-    policy::{DeadReason, Entries, Looked, Removed, Verdict},
+    policy::{DeadReason, Entries, Looked, Piece, Removed, Verdict, Walk},
     register::Register,
 };
 
@@ -157,14 +157,19 @@ impl<T, F, L> Shard<T, F, L> {
         self.counters.add_to(stats);
     }
 
-    /// Returns the keys, those that go first at the front as far as that is settled beforehand.
-    pub(crate) fn keys(&self) -> Vec<SmolStr> {
-        self.entries.keys()
+    /// Returns the keys that a walk comes to next.
+    pub(crate) fn look_at_keys(&mut self, walk: &Walk) -> Piece {
+        self.entries.look_at_keys(walk)
     }
 
-    /// Returns up to `n` keys, the hottest last.
-    pub(crate) fn hottest(&self, n: usize) -> Vec<SmolStr> {
+    /// See [`Entries::hottest`].
+    pub(crate) fn hottest(&self, n: usize) -> Option<Vec<u64>> {
         self.entries.hottest(n)
+    }
+
+    /// See [`Entries::keys_of`].
+    pub(crate) fn keys_of(&mut self, hashes: &[u64]) -> Vec<SmolStr> {
+        self.entries.keys_of(hashes)
     }
 
     /// Returns how many more bytes it may hold.

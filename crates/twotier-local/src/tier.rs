@@ -20,7 +20,7 @@ use crate::{
     link::{LeaseState, is_up},
     load::LoadState,
     options::{LocalOptions, entry_overhead},
-    policy::{Entries, Removed},
+    policy::{Entries, PIECE, Removed, Walk, Way},
     shard::{FillRequest, FillStart, LookupTime, Shard},
     sync::{Mutex, MutexGuard},
     ticket::{FillTicket, WriteTicket},
@@ -94,6 +94,25 @@ impl<T, E> Inner<T, E> {
     #[inline(never)]
     fn unlock_and_drop(&self, shard: MutexGuard<'_, TicketShard<T, E>>) {
         drop(self.unlock(shard));
+    }
+
+    /// Walks over the keys of a shard.
+    fn walk(&self, index: usize, way: Way, wanted: usize) -> Vec<SmolStr> {
+        let mut walk = Walk::new(way, wanted);
+        while !walk.has_ended() {
+            let piece = self.lock_at(index).look_at_keys(&walk);
+            walk.take(piece);
+        }
+        walk.into_keys().collect()
+    }
+
+    /// Returns up to `n` keys of a shard, the hottest first.
+    fn hottest(&self, index: usize, n: usize) -> Vec<SmolStr> {
+        let hashes = self.lock_at(index).hottest(n);
+        match hashes {
+            Some(hashes) => hashes.chunks(PIECE).flat_map(|some| self.lock_at(index).keys_of(some)).collect(),
+            None => self.walk(index, Way::Backwards, n),
+        }
     }
 
     /// Returns what an entry counts against `max_bytes`.
@@ -389,27 +408,30 @@ where
     /// Returns the keys held, shard by shard. By LRU and FIFO they come in the order in which they would be evicted; by
     /// S3-FIFO and W-TinyLFU the queue of new keys comes first, each queue from its oldest; else as they came in.
     /// Entries that would not be served any more are among them until they are found.
+    ///
+    /// A shard is locked for some keys at a time. A key that stays is returned, once; one that comes, goes or is written
+    /// anew meanwhile may be.
     #[must_use]
     pub fn keys(&self) -> Vec<String> {
-        let keys = |shard: &Padded<T, E>| shard.0.lock().keys();
-        self.inner.shards.iter().flat_map(keys).map(String::from).collect()
+        let all = |index| self.inner.walk(index, Way::Forwards, usize::MAX);
+        (0..self.inner.shards.len()).flat_map(all).map(String::from).collect()
     }
 
     /// Returns up to `n` keys, the hottest first, shards taking turns: by LFU those hit most often, else those last in
     /// [`keys`](Self::keys). As there, entries that would not be served any more are among them: after a flush these
-    /// are the keys to read again.
+    /// are the keys to read again. A key that is hit meanwhile may be missing.
     #[must_use]
     pub fn hottest(&self, n: usize) -> Vec<String> {
-        let hottest = |each: usize| -> Vec<Vec<SmolStr>> {
-            self.inner.shards.iter().map(|shard| shard.0.lock().hottest(each)).collect()
+        let hottest = |each: usize| -> Vec<_> {
+            (0..self.inner.shards.len()).map(|index| self.inner.hottest(index, each).into_iter()).collect()
         };
         // More than the turn of each: some shards hold fewer than others.
         let mut shards = hottest(n.div_ceil(self.inner.shards.len()).saturating_mul(2).min(n));
-        if shards.iter().map(Vec::len).sum::<usize>() < n {
+        if shards.iter().map(ExactSizeIterator::len).sum::<usize>() < n {
             shards = hottest(n);
         }
-        let longest = shards.iter().map(Vec::len).max().unwrap_or(0);
-        let turns = (0..longest).flat_map(|_| shards.iter_mut().filter_map(Vec::pop).collect::<Vec<_>>());
+        let longest = shards.iter().map(ExactSizeIterator::len).max().unwrap_or(0);
+        let turns = (0..longest).flat_map(|_| shards.iter_mut().filter_map(Iterator::next).collect::<Vec<_>>());
         turns.take(n).map(String::from).collect()
     }
 }

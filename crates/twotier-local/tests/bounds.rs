@@ -190,3 +190,23 @@ fn a_value_that_a_flush_keeps_out_evicts_nobody() {
     let after = tier.stats();
     assert_eq!((after.size, after.evicted_for_bytes), (before.size, before.evicted_for_bytes));
 }
+
+#[test]
+fn the_hottest_by_lfu_are_those_hit_most_often_and_of_several_the_most_recently_used() {
+    let mut options = LocalOptions::new(1000, 1_000_000, Duration::from_secs(2)).eviction(Eviction::Lfu);
+    options.shards = Some(1);
+    let tier: Tier<u32> = Tier::new(namespace(), options, Arc::new(ManualClock::new()));
+    tier.link_up(Lease::Unlimited);
+    for key in 0..300 {
+        assert!(put(&tier, &key.to_string(), 10));
+    }
+    // Key k is hit k / 100 times: three levels, and one that is left empty again.
+    for key in 100..300 {
+        assert!((0..key / 100).all(|_| tier.get(&key.to_string()).is_some()));
+    }
+    let expected: Vec<String> = (0..300).rev().map(|key: u32| key.to_string()).collect();
+    assert_eq!(tier.hottest(1000), expected);
+    assert_eq!(tier.hottest(70), expected[..70]);
+    (200..300).for_each(|key: u32| assert!(tier.invalidate(&key.to_string())));
+    assert_eq!(tier.hottest(1000), expected[100..], "the highest level is gone");
+}

@@ -23,18 +23,19 @@ mod digest {
     pub(crate) use twotier_local::Digest;
 }
 
-use std::hash::BuildHasher;
+use std::{collections::HashSet, hash::BuildHasher};
 
 use proptest::prelude::*;
+use smol_str::SmolStr;
 use twotier_core::{Eviction, Timestamp};
 use twotier_testkit::model::{LfuModel, ModelPolicy, QueueModel, RandomModel, S3FifoModel, WTinyLfuModel};
 
 use crate::{
     digest::Digest,
-    entry::{NewEntry, Origin},
+    entry::{Entry, NewEntry, Origin},
     hash::{KeyHasher, key_hasher},
     options::Share,
-    policy::{Entries, Looked, Removed, Verdict},
+    policy::{Entries, Looked, Removed, Verdict, Walk, Way},
 };
 
 #[derive(Clone, Debug)]
@@ -103,7 +104,7 @@ impl Pair {
                 assert_eq!(removed.map(|(_, entry)| entry.value), self.forget(&key));
             }
         }
-        assert_eq!(self.real.keys(), self.model.keys());
+        assert_eq!(walk(&mut self.real, Way::Forwards, |_| {}), self.model.keys());
         assert_eq!(self.real.len(), self.held.len());
         assert_eq!(self.real.bytes(), self.bytes());
         assert!(self.real.len() <= self.share.max_entries && self.real.bytes() <= self.share.max_bytes);
@@ -122,19 +123,9 @@ impl Pair {
     }
 
     fn put(&mut self, key: u8, weight: usize) {
-        let (key, at) = (key.to_string(), Timestamp::ZERO);
+        let key = key.to_string();
         self.puts += 1;
-        let new = NewEntry {
-            key: key.as_str().into(),
-            value: self.puts,
-            digest: Digest::ABSENT,
-            epoch: 1,
-            fetched_at: at,
-            deadline: at,
-            weight,
-            fits: true,
-        };
-        let pair = Origin::default().pack(new);
+        let pair = packed(&key, self.puts, weight);
         let done = self.real.insert(self.hasher.hash_one(key.as_str()), pair, &mut Removed::default());
         assert_eq!(done.replaced, self.forget(&key).is_some());
         self.model.coming(&key);
@@ -159,17 +150,47 @@ impl Pair {
     }
 }
 
+fn packed(key: &str, value: u32, weight: usize) -> (SmolStr, Entry<u32>) {
+    let at = Timestamp::ZERO;
+    let new = NewEntry {
+        key: key.into(),
+        value,
+        digest: Digest::ABSENT,
+        epoch: 1,
+        fetched_at: at,
+        deadline: at,
+        weight,
+        fits: true,
+    };
+    Origin::default().pack(new)
+}
+
+/// Walks over all keys; `meanwhile` is done between two pieces.
+fn walk(entries: &mut Entries<u32>, way: Way, mut meanwhile: impl FnMut(&mut Entries<u32>)) -> Vec<String> {
+    let mut walk = Walk::new(way, usize::MAX);
+    while !walk.has_ended() {
+        let piece = entries.look_at_keys(&walk);
+        walk.take(piece);
+        meanwhile(entries);
+    }
+    walk.into_keys().map(String::from).collect()
+}
+
+fn policies() -> impl Strategy<Value = Eviction> {
+    prop::sample::select(vec![
+        Eviction::Lru,
+        Eviction::Lfu,
+        Eviction::Fifo,
+        Eviction::Random { seed: 7 },
+        Eviction::S3Fifo,
+        Eviction::WTinyLfu,
+    ])
+}
+
 proptest! {
     #[test]
     fn every_policy_equals_its_plain_model(
-        eviction in prop::sample::select(vec![
-            Eviction::Lru,
-            Eviction::Lfu,
-            Eviction::Fifo,
-            Eviction::Random { seed: 7 },
-            Eviction::S3Fifo,
-            Eviction::WTinyLfu,
-        ]),
+        eviction in policies(),
         max_entries in 1..40usize,
         max_bytes in prop_oneof![1 => 90..400usize, 2 => Just(100_000)],
         steps in prop::collection::vec(step(), 1..600),
@@ -178,5 +199,58 @@ proptest! {
         for step in &steps {
             pair.run(step);
         }
+    }
+
+    #[test]
+    fn a_walk_finds_every_key_that_stays_and_none_twice(
+        eviction in policies(),
+        max_entries in 1..700usize,
+        keys in 1..900u32,
+        meanwhile in prop::collection::vec((0..900u32, 0..4u8), 0..400),
+        at_once in 1..60usize,
+    ) {
+        let hasher = key_hasher(None);
+        let share = Share { max_entries, max_bytes: 100_000, granted: 100_000 };
+        let mut entries = Entries::new(eviction, share, hasher.clone());
+        let mut removed = Removed::default();
+        let mut change = |entries: &mut Entries<u32>, key: u32, what: u8| {
+            let key = key.to_string();
+            let hash = hasher.hash_one(key.as_str());
+            match what {
+                0 | 1 => _ = entries.look(hash, &key, |_| Verdict::Serve(())),
+                2 => _ = entries.remove_if(hash, &key, |_| true),
+                _ => _ = entries.insert(hash, packed(&key, 0, 1), &mut removed),
+            }
+        };
+        (0..keys).for_each(|key| change(&mut entries, key, 3));
+        let mut always: HashSet<String> = walk(&mut entries, Way::Forwards, |_| {}).into_iter().collect();
+        prop_assert_eq!(always.len(), entries.len());
+        let mut changes = meanwhile.chunks(at_once);
+        let found = walk(&mut entries, Way::Forwards, |entries| {
+            for (key, what) in changes.next().into_iter().flatten() {
+                change(entries, *key, *what);
+                if *what == 3 {
+                    // Put in anew, it may be where the walk has been.
+                    always.remove(&key.to_string());
+                }
+                always.retain(|key| {
+                    let mut held = false;
+                    let _none = entries.remove_if(hasher.hash_one(key.as_str()), key, |_| {
+                        held = true;
+                        false
+                    });
+                    held
+                });
+            }
+        });
+        let distinct: HashSet<&String> = found.iter().collect();
+        prop_assert_eq!(distinct.len(), found.len());
+        let missed: Vec<_> = always.iter().filter(|key| !distinct.contains(key)).collect();
+        prop_assert!(missed.is_empty(), "{eviction} missed {missed:?}");
+        // With nothing in between the way back is the way there.
+        let there = walk(&mut entries, Way::Forwards, |_| {});
+        let mut back = walk(&mut entries, Way::Backwards, |_| {});
+        back.reverse();
+        prop_assert_eq!(there, back);
     }
 }

@@ -1,10 +1,9 @@
 //! The one that came in first goes: one list, which a hit does not touch.
 
-use smol_str::SmolStr;
-
 use super::{
     Looked, Verdict,
     table::{Pair, Table},
+    walk::Queue,
 };
 use crate::entry::{Entry, Shift};
 use crate::hash::KeyHasher;
@@ -27,8 +26,9 @@ impl<T> Fifo<T> {
         self.table.bytes()
     }
 
-    pub(super) fn keys(&self) -> impl DoubleEndedIterator<Item = &SmolStr> {
-        self.table.keys()
+    /// Returns the queue of keys, those that go first at the front.
+    pub(super) fn queues(&mut self) -> [&mut dyn Queue; 1] {
+        [&mut self.table]
     }
 
     #[inline]

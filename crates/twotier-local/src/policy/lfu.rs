@@ -3,11 +3,14 @@
 //! Entries hit equally often form a level, which is a list with the least recently used at its head. Levels form a list
 //! too, so that a hit, an insertion and an eviction each touch a few neighbours and never search.
 
+use std::iter;
+
 use smol_str::SmolStr;
 
 use super::{
     Looked, Verdict,
     table::{Pair, Table},
+    walk::Queue,
 };
 use crate::entry::{Entry, Shift};
 use crate::hash::KeyHasher;
@@ -32,20 +35,18 @@ impl<T> Lfu<T> {
         self.table.bytes()
     }
 
-    /// Returns the keys in no order.
-    pub(super) fn keys(&self) -> impl DoubleEndedIterator<Item = &SmolStr> {
-        self.table.keys()
+    /// Returns the queue of keys, which has no order.
+    pub(super) fn queues(&mut self) -> [&mut dyn Queue; 1] {
+        [&mut self.table]
     }
 
-    /// Returns the keys, those hit least often first.
-    pub(super) fn keys_by_hits(&self, fewest: usize) -> Vec<SmolStr> {
-        let mut keys: Vec<_> = self.table.iter().map(|(key, place)| (self.order.hits(*place), key)).collect();
-        if fewest > 0 && fewest < keys.len() {
-            keys.select_nth_unstable_by_key(fewest, |(hits, _)| *hits);
-        }
-        keys.drain(..fewest.min(keys.len()));
-        keys.sort_by_key(|(hits, _)| *hits);
-        keys.into_iter().map(|(_, key)| key.clone()).collect()
+    /// Returns the hashes of up to `n` entries, those hit most often first, and of several the most recently used.
+    pub(super) fn hottest(&self, n: usize) -> Vec<u64> {
+        self.order.from_last().take(n).collect()
+    }
+
+    pub(super) fn key_of(&mut self, hash: u64) -> Option<SmolStr> {
+        Some(self.table.find_by_hash(hash)?.key().clone())
     }
 
     /// Not inlined, as it would only be in the way of the policies that are chosen for speed.
@@ -100,6 +101,8 @@ struct Order {
     free_level: u32,
     /// The level of those hit least.
     lowest: u32,
+    /// The level of those hit most.
+    highest: u32,
 }
 
 #[derive(Debug)]
@@ -123,7 +126,14 @@ struct Level {
 
 impl Order {
     fn new() -> Self {
-        Self { members: Vec::new(), free_member: NONE, levels: Vec::new(), free_level: NONE, lowest: NONE }
+        Self {
+            members: Vec::new(),
+            free_member: NONE,
+            levels: Vec::new(),
+            free_level: NONE,
+            lowest: NONE,
+            highest: NONE,
+        }
     }
 
     /// Returns the hash of the one to go.
@@ -132,9 +142,16 @@ impl Order {
         Some(self.members[lowest.head as usize].hash)
     }
 
-    /// Returns how often a member was hit.
-    fn hits(&self, place: u32) -> u64 {
-        self.levels[self.members[place as usize].level as usize].hits
+    /// Returns all hashes, from the one that goes last.
+    fn from_last(&self) -> impl Iterator<Item = u64> {
+        let levels =
+            iter::successors(self.levels.get(self.highest as usize), |level| self.levels.get(level.lower as usize));
+        levels.flat_map(|level| {
+            let members = iter::successors(self.members.get(level.tail as usize), |member| {
+                self.members.get(member.prev as usize)
+            });
+            members.map(|member| member.hash)
+        })
     }
 
     /// Adds a member that was not hit yet and returns its place.
@@ -197,8 +214,9 @@ impl Order {
             Some(level) => level.higher = higher,
             None => self.lowest = higher,
         }
-        if let Some(level) = self.levels.get_mut(higher as usize) {
-            level.lower = lower;
+        match self.levels.get_mut(higher as usize) {
+            Some(level) => level.lower = lower,
+            None => self.highest = lower,
         }
     }
 

@@ -12,11 +12,13 @@ mod random;
 mod s3fifo;
 mod sketch;
 mod table;
+mod walk;
 mod wtinylfu;
 
 use smol_str::SmolStr;
 use twotier_core::Eviction;
 
+pub(crate) use self::walk::{PIECE, Piece, Walk, Way};
 use self::{
     fifo::Fifo,
     lfu::Lfu,
@@ -148,22 +150,32 @@ impl<T> Entries<T> {
         bytes
     }
 
-    /// Returns the keys, those that go first at the front as far as that is settled beforehand.
-    pub(crate) fn keys(&self) -> Vec<SmolStr> {
-        each!(&self.policy, it => it.keys().cloned().collect())
+    /// Returns the keys that a walk comes to next.
+    pub(crate) fn look_at_keys(&mut self, walk: &Walk) -> Piece {
+        each!(&mut self.policy, it => {
+            let queues = it.queues();
+            let nth = match walk.way {
+                Way::Forwards => Some(walk.queue),
+                Way::Backwards => (queues.len() - 1).checked_sub(walk.queue),
+            };
+            let queue = nth.and_then(|nth| queues.into_iter().nth(nth));
+            queue.map_or(Piece::End, |queue| queue.look(walk))
+        })
     }
 
-    /// Returns up to `n` keys, the hottest last: by LFU those hit most often, else those that go last.
-    pub(crate) fn hottest(&self, n: usize) -> Vec<SmolStr> {
-        let colder = self.len().saturating_sub(n);
+    /// Returns the hashes of up to `n` entries, the hottest first, by a policy that knows those apart from its queues.
+    pub(crate) fn hottest(&self, n: usize) -> Option<Vec<u64>> {
         match &self.policy {
-            Policy::Lfu(lfu) => lfu.keys_by_hits(colder),
-            other => {
-                // From the back, so that only those asked for are walked over: each is a node of its own somewhere.
-                let mut hottest: Vec<_> = each!(other, it => it.keys().rev().take(n).cloned().collect());
-                hottest.reverse();
-                hottest
-            }
+            Policy::Lfu(lfu) => Some(lfu.hottest(n)),
+            _ => None,
+        }
+    }
+
+    /// Returns the keys of these hashes that are held, by such a policy.
+    pub(crate) fn keys_of(&mut self, hashes: &[u64]) -> Vec<SmolStr> {
+        match &mut self.policy {
+            Policy::Lfu(lfu) => hashes.iter().filter_map(|hash| lfu.key_of(*hash)).collect(),
+            _ => Vec::new(),
         }
     }
 

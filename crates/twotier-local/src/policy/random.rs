@@ -1,10 +1,9 @@
 //! Any goes, with equal chances: the hashes of all entries lie in a row, from which one is drawn.
 
-use smol_str::SmolStr;
-
 use super::{
     Looked, Verdict,
     table::{Pair, Table},
+    walk::Queue,
 };
 use crate::entry::{Entry, Shift};
 use crate::hash::KeyHasher;
@@ -30,8 +29,9 @@ impl<T> Random<T> {
         self.table.bytes()
     }
 
-    pub(super) fn keys(&self) -> impl DoubleEndedIterator<Item = &SmolStr> {
-        self.table.keys()
+    /// Returns the queue of keys, which has no order.
+    pub(super) fn queues(&mut self) -> [&mut dyn Queue; 1] {
+        [&mut self.table]
     }
 
     /// Not inlined, as it would only be in the way of the policies that are chosen for speed.

@@ -16,12 +16,11 @@
 //! - An eviction spares at most [`SPARED`] entries for their hits and then takes the next: where everything was hit,
 //!   the shard would else be locked for as long as it takes to look at all of it three times.
 
-use smol_str::SmolStr;
-
 use super::{
     Looked, Verdict,
     ghost::Ghost,
     table::{Pair, Table},
+    walk::Queue,
 };
 use crate::{
     entry::{Entry, Shift},
@@ -70,9 +69,9 @@ impl<T> S3Fifo<T> {
         self.small.bytes() + self.main.bytes()
     }
 
-    /// Returns the keys of the small part, then those of the main part, the oldest first.
-    pub(super) fn keys(&self) -> impl DoubleEndedIterator<Item = &SmolStr> {
-        self.small.keys().chain(self.main.keys())
+    /// Returns the queues of keys, each from its oldest.
+    pub(super) fn queues(&mut self) -> [&mut dyn Queue; 2] {
+        [&mut self.small, &mut self.main]
     }
 
     #[inline]

@@ -2,10 +2,11 @@
 
 use hashlink::{
     LinkedHashMap,
-    linked_hash_map::{RawEntryMut, RawOccupiedEntryMut},
+    linked_hash_map::{CursorMut, RawEntryMut, RawOccupiedEntryMut},
 };
 use smol_str::SmolStr;
 
+use super::walk::{PIECE, Piece, Queue, Walk, Way};
 use crate::entry::{Entry, Shift};
 use crate::hash::KeyHasher;
 
@@ -35,14 +36,40 @@ impl<T, S> Table<T, S> {
         self.bytes
     }
 
-    /// Returns the keys, front first.
-    pub(super) fn keys(&self) -> impl DoubleEndedIterator<Item = &SmolStr> {
-        self.map.keys()
+    /// Returns the keys that follow those of the piece before, or from the end where a walk begins; `None` when none
+    /// of these is where it was.
+    fn piece(&mut self, way: Way, before: &[SmolStr]) -> Option<Vec<SmolStr>> {
+        let mut cursor = match before {
+            [] if way == Way::Forwards => self.map.cursor_front_mut(),
+            [] => self.map.cursor_back_mut(),
+            _ => {
+                let still = before.windows(2).rev().find(|pair| self.are_neighbours(way, &pair[0], &pair[1]))?;
+                let mut cursor = self.cursor(&still[1])?;
+                step(&mut cursor, way);
+                cursor
+            }
+        };
+        let mut keys = Vec::with_capacity(PIECE);
+        while keys.len() < PIECE
+            && let Some((key, _)) = cursor.current()
+        {
+            keys.push(key.clone());
+            step(&mut cursor, way);
+        }
+        Some(keys)
     }
 
-    /// Returns each key with what the policy keeps beside its entry, front first.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&SmolStr, &S)> {
-        self.map.iter().map(|(key, (_, beside))| (key, beside))
+    fn are_neighbours(&mut self, way: Way, first: &SmolStr, second: &SmolStr) -> bool {
+        let Some(mut cursor) = self.cursor(second) else { return false };
+        let before = if way == Way::Forwards { cursor.peek_prev() } else { cursor.peek_next() };
+        before.is_some_and(|(key, _)| key == first)
+    }
+
+    fn cursor(&mut self, key: &SmolStr) -> Option<CursorMut<'_, SmolStr, (Entry<T>, S), KeyHasher>> {
+        match self.map.raw_entry_mut().from_key(key) {
+            RawEntryMut::Occupied(entry) => Some(entry.cursor_mut()),
+            RawEntryMut::Vacant(_) => None,
+        }
     }
 
     /// Finds an entry without touching the order. `hash` is that of `key` by the map's hasher.
@@ -90,6 +117,19 @@ impl<T, S> Table<T, S> {
     /// Returns the hash of a key that is held.
     pub(super) fn hash_of(&self, key: &SmolStr) -> u64 {
         hash_of(self.map.hasher(), key)
+    }
+}
+
+fn step<T, S>(cursor: &mut CursorMut<'_, SmolStr, (Entry<T>, S), KeyHasher>, way: Way) {
+    match way {
+        Way::Forwards => cursor.move_next(),
+        Way::Backwards => cursor.move_prev(),
+    }
+}
+
+impl<T, S> Queue for Table<T, S> {
+    fn look(&mut self, walk: &Walk) -> Piece {
+        self.piece(walk.way, &walk.before).map_or(Piece::Lost, Piece::Keys)
     }
 }
 

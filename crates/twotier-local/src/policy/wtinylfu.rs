@@ -13,13 +13,12 @@
 
 use std::hash::BuildHasher;
 
-use smol_str::SmolStr;
-
 use super::{
     Looked, Verdict,
     s3fifo::{SPARED, is_full, small, spill, to_main},
     sketch::Sketch,
     table::{Pair, Table},
+    walk::Queue,
 };
 use crate::{
     entry::{Entry, Shift},
@@ -65,9 +64,9 @@ impl<T> WTinyLfu<T> {
         self.window.bytes() + self.main.bytes()
     }
 
-    /// Returns the keys of the window, then those of the main part, the oldest first.
-    pub(super) fn keys(&self) -> impl DoubleEndedIterator<Item = &SmolStr> {
-        self.window.keys().chain(self.main.keys())
+    /// Returns the queues of keys, each from its oldest.
+    pub(super) fn queues(&mut self) -> [&mut dyn Queue; 2] {
+        [&mut self.window, &mut self.main]
     }
 
     #[inline]
