@@ -18,7 +18,7 @@ pub enum Suite {
     Policies,
     /// What an entry weighs, beside others; measured by a programme of its own.
     Memory,
-    /// How long a lookup waits for its shard.
+    /// How long a shard is locked; measured by a programme of its own.
     Holds,
 }
 

@@ -41,7 +41,9 @@ impl Attention {
     }
 }
 
-fn cpu_time() -> Duration {
+/// Returns how long the calling thread has had the processor since it began.
+#[must_use]
+pub fn cpu_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     let nanoseconds = u32::try_from(time.tv_nsec).unwrap_or(0);
     Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), nanoseconds)

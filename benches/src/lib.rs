@@ -7,7 +7,7 @@
 //! - [`misses`]: what a miss costs under load, beside other clients.
 //! - [`policies`]: how often each eviction policy hits, beside others.
 //! - [`memory`]: what an entry weighs, and whether evicting stays cheap; the programme is `src/bin/memory.rs`.
-//! - [`holds`]: how long a lookup waits while something larger goes on in the local tier.
+//! - `src/bin/holds`: how long a shard of the local tier is locked.
 //! - [`contestant`]: who is held against whom.
 //! - [`stage`] and [`server`]: what they run on.
 //! - [`report`] and [`sheet`]: the tables, and the same figures for machines.
@@ -18,7 +18,6 @@ pub mod contestant;
 pub mod cpu;
 pub mod format;
 pub mod hits;
-pub mod holds;
 pub mod machine;
 pub mod memory;
 pub mod misses;

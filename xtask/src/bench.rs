@@ -13,13 +13,14 @@ pub(crate) const USAGE: &str =
     "  bench   what a local tier saves: measured, asserted by counts, and printed as a table; under 2 minutes
             --json PATH      write the figures for machines too
             --smoke          the same with tiny counts, in seconds: shows that it works, not how fast
-            --suite NAME     main (default), holds (waits for a shard), or beside other caches: hits, misses, policies, memory
+            --suite NAME     main (default), holds (how long a shard is locked), or beside other caches: hits, misses, policies, memory
             --markdown PATH  write the tables into their part of a Markdown file too (not for main)
             --traces DIR     every trace of this folder, with its reference.csv (for policies)
 ";
 
 /// What is built for each suite beyond the main one: the programme, and the features of its package.
-const COMPARING: [(&str, &str, &str); 4] = [
+const COMPARING: [(&str, &str, &str); 5] = [
+    ("holds", "holds", ""),
     ("hits", "report", "peers"),
     ("misses", "report", "peers"),
     ("policies", "report", "peers"),
@@ -124,6 +125,7 @@ mod tests {
         assert_eq!(parsed(&["--suite", "policies"]).program(), ("report", "peers"));
         assert_eq!(parsed(&["--suite", "memory"]).program(), ("memory", "peers,count-allocations"));
         assert_eq!(parsed(&["--suite", "misses"]).program(), ("report", "peers"));
+        assert_eq!(parsed(&["--suite", "holds"]).program(), ("holds", ""));
         // The report programme explains it.
         assert_eq!(parsed(&["--suite", "sips"]).program(), ("report", ""));
     }

@@ -17,7 +17,7 @@ use crate::{
     link::is_up,
     loads::{LoadStart, Loads},
     options::Share,
-    policy::{DeadReason, Entries, Looked, Piece, Removed, Verdict, Walk},
+    policy::{DeadReason, Entries, Looked, Piece, Plan, Removed, Verdict, Walk},
     register::Register,
 };
 
@@ -125,7 +125,7 @@ impl<T, F, L> Shard<T, F, L> {
         Self {
             hits: 0,
             misses: 0,
-            entries: Entries::new(eviction, share, hasher.clone()),
+            entries: Plan { eviction, share, hasher: hasher.clone() }.into(),
             origin: Origin::default(),
             flights: Register::new(hasher.clone()),
             writes: Register::new(hasher.clone()),
@@ -158,18 +158,18 @@ impl<T, F, L> Shard<T, F, L> {
     }
 
     /// Returns the keys that a walk comes to next.
-    pub(crate) fn look_at_keys(&mut self, walk: &Walk) -> Piece {
+    pub(crate) fn look_at_keys(&mut self, walk: &mut Walk) -> Piece {
         self.entries.look_at_keys(walk)
     }
 
     /// See [`Entries::hottest`].
-    pub(crate) fn hottest(&self, n: usize) -> Option<Vec<u64>> {
-        self.entries.hottest(n)
+    pub(crate) fn hottest(&self, into: &mut Vec<u64>) -> bool {
+        self.entries.hottest(into)
     }
 
     /// See [`Entries::keys_of`].
-    pub(crate) fn keys_of(&mut self, hashes: &[u64]) -> Vec<SmolStr> {
-        self.entries.keys_of(hashes)
+    pub(crate) fn keys_of(&mut self, hashes: &[u64], into: &mut Vec<SmolStr>) {
+        self.entries.keys_of(hashes, into);
     }
 
     /// Returns how many more bytes it may hold.
@@ -321,14 +321,21 @@ impl<T, F, L> Shard<T, F, L> {
         (held, self.flights.remove_if(hash, key, |_| true).map(|registered| registered.flight))
     }
 
+    /// Returns how its entries are kept.
+    pub(crate) fn plan(&self) -> Plan {
+        self.entries.plan()
+    }
+
     /// Forgets everything: entries, reads, loads and rights to install.
-    pub(crate) fn clear(&mut self) -> ClearedShard<T, F> {
+    ///
+    /// `empty` takes the place of the entries: made beforehand, since it allocates.
+    pub(crate) fn clear(&mut self, empty: Entries<T>) -> ClearedShard<T, F> {
         for write in self.writes.values_mut() {
             write.live = None;
         }
         self.loads.clear();
         let flights = self.flights.drain().map(|registered| registered.flight).collect();
-        let entries = self.entries.take();
+        let entries = self.entries.replace(empty);
         self.counters.cleared += entries.len() as u64;
         ClearedShard { entries, flights }
     }
@@ -422,7 +429,7 @@ impl<T, F, L> Shard<T, F, L> {
             Moved::Nothing => {}
             Moved::Times(by) => self.entries.shift(by),
             Moved::Outdated => {
-                let outdated = self.entries.take();
+                let outdated = self.entries.replace(self.entries.plan().into());
                 self.counters.outdated += outdated.len() as u64;
                 self.removed.push_all(outdated);
             }

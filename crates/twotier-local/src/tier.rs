@@ -20,7 +20,7 @@ use crate::{
     link::{LeaseState, is_up},
     load::LoadState,
     options::{LocalOptions, entry_overhead},
-    policy::{Entries, PIECE, Removed, Walk, Way},
+    policy::{Entries, Removed, Walk, Way, walk::PIECE},
     shard::{FillRequest, FillStart, LookupTime, Shard},
     sync::{Mutex, MutexGuard},
     ticket::{FillTicket, WriteTicket},
@@ -100,7 +100,7 @@ impl<T, E> Inner<T, E> {
     fn walk(&self, index: usize, way: Way, wanted: usize) -> Vec<SmolStr> {
         let mut walk = Walk::new(way, wanted);
         while !walk.has_ended() {
-            let piece = self.lock_at(index).look_at_keys(&walk);
+            let piece = self.lock_at(index).look_at_keys(&mut walk);
             walk.take(piece);
         }
         walk.into_keys().collect()
@@ -108,11 +108,16 @@ impl<T, E> Inner<T, E> {
 
     /// Returns up to `n` keys of a shard, the hottest first.
     fn hottest(&self, index: usize, n: usize) -> Vec<SmolStr> {
-        let hashes = self.lock_at(index).hottest(n);
-        match hashes {
-            Some(hashes) => hashes.chunks(PIECE).flat_map(|some| self.lock_at(index).keys_of(some)).collect(),
-            None => self.walk(index, Way::Backwards, n),
+        // Room is made here: nothing allocates while the shard is locked.
+        let mut hashes = Vec::with_capacity(n.min(self.max_entries.div_ceil(self.shards.len())));
+        if !self.lock_at(index).hottest(&mut hashes) {
+            return self.walk(index, Way::Backwards, n);
         }
+        let mut keys = Vec::with_capacity(hashes.len());
+        for some in hashes.chunks(PIECE) {
+            self.lock_at(index).keys_of(some, &mut keys);
+        }
+        keys
     }
 
     /// Returns what an entry counts against `max_bytes`.
@@ -330,8 +335,10 @@ where
     pub fn take_all(&self) -> Cleared<T> {
         let mut removed = Vec::with_capacity(self.inner.shards.len());
         for shard in &self.inner.shards {
+            let plan = shard.0.lock().plan();
+            let empty = plan.into();
             let mut shard = shard.0.lock();
-            let emptied = shard.clear();
+            let emptied = shard.clear(empty);
             removed.push((emptied, self.inner.unlock(shard)));
         }
         for flight in removed.iter().flat_map(|(emptied, _)| &emptied.flights) {

@@ -35,7 +35,7 @@ use crate::{
     entry::{Entry, NewEntry, Origin},
     hash::{KeyHasher, key_hasher},
     options::Share,
-    policy::{Entries, Looked, Removed, Verdict, Walk, Way},
+    policy::{Entries, Looked, Plan, Removed, Verdict, Walk, Way},
 };
 
 #[derive(Clone, Debug)]
@@ -71,7 +71,7 @@ struct Pair {
 impl Pair {
     fn new(eviction: Eviction, share: Share) -> Self {
         let hasher = key_hasher(None);
-        let real = Entries::new(eviction, share, hasher.clone());
+        let real = Entries::from(Plan { eviction, share, hasher: hasher.clone() });
         let Share { max_entries, max_bytes, .. } = share;
         let model: Box<dyn ModelPolicy> = match eviction {
             Eviction::Lru => Box::new(QueueModel::lru()),
@@ -169,7 +169,7 @@ fn packed(key: &str, value: u32, weight: usize) -> (SmolStr, Entry<u32>) {
 fn walk(entries: &mut Entries<u32>, way: Way, mut meanwhile: impl FnMut(&mut Entries<u32>)) -> Vec<String> {
     let mut walk = Walk::new(way, usize::MAX);
     while !walk.has_ended() {
-        let piece = entries.look_at_keys(&walk);
+        let piece = entries.look_at_keys(&mut walk);
         walk.take(piece);
         meanwhile(entries);
     }
@@ -195,7 +195,7 @@ proptest! {
         max_bytes in prop_oneof![1 => 90..400usize, 2 => Just(100_000)],
         steps in prop::collection::vec(step(), 1..600),
     ) {
-        let mut pair = Pair::new(eviction, Share { max_entries, max_bytes, granted: max_bytes });
+        let mut pair = Pair::new(eviction, Share { max_entries, max_bytes, granted: max_bytes, reserved: 0 });
         for step in &steps {
             pair.run(step);
         }
@@ -210,8 +210,8 @@ proptest! {
         at_once in 1..60usize,
     ) {
         let hasher = key_hasher(None);
-        let share = Share { max_entries, max_bytes: 100_000, granted: 100_000 };
-        let mut entries = Entries::new(eviction, share, hasher.clone());
+        let share = Share { max_entries, max_bytes: 100_000, granted: 100_000, reserved: max_entries };
+        let mut entries = Entries::from(Plan { eviction, share, hasher: hasher.clone() });
         let mut removed = Removed::default();
         let mut change = |entries: &mut Entries<u32>, key: u32, what: u8| {
             let key = key.to_string();

@@ -16,8 +16,10 @@ pub(super) struct Ghost {
 }
 
 impl Ghost {
-    pub(super) fn new(hasher: KeyHasher) -> Self {
-        Self { known: HashSet::with_hasher(hasher), order: VecDeque::new() }
+    pub(super) fn new(reserved: usize, hasher: KeyHasher) -> Self {
+        // One more than it remembers: the oldest goes after the newest has come.
+        let reserved = reserved + 1;
+        Self { known: HashSet::with_capacity_and_hasher(reserved, hasher), order: VecDeque::with_capacity(reserved) }
     }
 
     pub(super) fn contains(&self, hash: u64) -> bool {

@@ -14,6 +14,7 @@ use super::{
 };
 use crate::entry::{Entry, Shift};
 use crate::hash::KeyHasher;
+use crate::options::Share;
 
 #[derive(Debug)]
 pub(super) struct Lfu<T> {
@@ -23,8 +24,8 @@ pub(super) struct Lfu<T> {
 }
 
 impl<T> Lfu<T> {
-    pub(super) fn new(hasher: KeyHasher) -> Self {
-        Self { table: Table::new(hasher), order: Order::new() }
+    pub(super) fn new(share: Share, hasher: KeyHasher) -> Self {
+        Self { table: Table::new(share.reserved, hasher), order: Order::new(share.reserved) }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -40,9 +41,10 @@ impl<T> Lfu<T> {
         [&mut self.table]
     }
 
-    /// Returns the hashes of up to `n` entries, those hit most often first, and of several the most recently used.
-    pub(super) fn hottest(&self, n: usize) -> Vec<u64> {
-        self.order.from_last().take(n).collect()
+    /// Puts in the hashes of entries for which there is room, those hit most often first, and of several the most
+    /// recently used.
+    pub(super) fn hottest(&self, into: &mut Vec<u64>) {
+        into.extend(self.order.last_to_first().take(into.capacity()));
     }
 
     pub(super) fn key_of(&mut self, hash: u64) -> Option<SmolStr> {
@@ -125,9 +127,9 @@ struct Level {
 }
 
 impl Order {
-    fn new() -> Self {
+    fn new(reserved: usize) -> Self {
         Self {
-            members: Vec::new(),
+            members: Vec::with_capacity(reserved),
             free_member: NONE,
             levels: Vec::new(),
             free_level: NONE,
@@ -143,7 +145,7 @@ impl Order {
     }
 
     /// Returns all hashes, from the one that goes last.
-    fn from_last(&self) -> impl Iterator<Item = u64> {
+    fn last_to_first(&self) -> impl Iterator<Item = u64> {
         let levels =
             iter::successors(self.levels.get(self.highest as usize), |level| self.levels.get(level.lower as usize));
         levels.flat_map(|level| {

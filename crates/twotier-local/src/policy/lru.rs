@@ -7,6 +7,7 @@ use super::{
 };
 use crate::entry::{Entry, Shift};
 use crate::hash::KeyHasher;
+use crate::options::Share;
 
 #[derive(Debug)]
 pub(super) struct Lru<T> {
@@ -14,8 +15,8 @@ pub(super) struct Lru<T> {
 }
 
 impl<T> Lru<T> {
-    pub(super) fn new(hasher: KeyHasher) -> Self {
-        Self { table: Table::new(hasher) }
+    pub(super) fn new(share: Share, hasher: KeyHasher) -> Self {
+        Self { table: Table::new(share.reserved, hasher) }
     }
 
     pub(super) fn len(&self) -> usize {

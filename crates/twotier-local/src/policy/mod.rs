@@ -12,13 +12,13 @@ mod random;
 mod s3fifo;
 mod sketch;
 mod table;
-mod walk;
+pub(crate) mod walk;
 mod wtinylfu;
 
 use smol_str::SmolStr;
 use twotier_core::Eviction;
 
-pub(crate) use self::walk::{PIECE, Piece, Walk, Way};
+pub(crate) use self::walk::{Piece, Walk, Way};
 use self::{
     fifo::Fifo,
     lfu::Lfu,
@@ -78,9 +78,22 @@ pub(crate) struct Insertion {
 #[derive(Debug)]
 pub(crate) struct Entries<T> {
     policy: Policy<T>,
-    share: Share,
-    eviction: Eviction,
-    hasher: KeyHasher,
+    plan: Plan,
+}
+
+/// How entries are kept.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) eviction: Eviction,
+    pub(crate) share: Share,
+    pub(crate) hasher: KeyHasher,
+}
+
+impl<T> From<Plan> for Entries<T> {
+    /// Makes an empty map, which allocates what its share reserves.
+    fn from(plan: Plan) -> Self {
+        Self { policy: Policy::new(plan.eviction, plan.share, plan.hasher.clone()), plan }
+    }
 }
 
 #[derive(Debug)]
@@ -110,20 +123,20 @@ macro_rules! each {
 impl<T> Policy<T> {
     fn new(eviction: Eviction, share: Share, hasher: KeyHasher) -> Self {
         match eviction {
-            Eviction::Lfu => Self::Lfu(Lfu::new(hasher)),
-            Eviction::Fifo => Self::Fifo(Fifo::new(hasher)),
-            Eviction::Random { seed } => Self::Random(Random::new(seed, hasher)),
+            Eviction::Lfu => Self::Lfu(Lfu::new(share, hasher)),
+            Eviction::Fifo => Self::Fifo(Fifo::new(share, hasher)),
+            Eviction::Random { seed } => Self::Random(Random::new(seed, share, hasher)),
             Eviction::S3Fifo => Self::S3Fifo(S3Fifo::new(share, hasher)),
             Eviction::WTinyLfu => Self::WTinyLfu(WTinyLfu::new(share, hasher)),
             // The default stands for what a later version of the vocabulary may add.
-            _ => Self::Lru(Lru::new(hasher)),
+            _ => Self::Lru(Lru::new(share, hasher)),
         }
     }
 }
 
 impl<T> Entries<T> {
-    pub(crate) fn new(eviction: Eviction, share: Share, hasher: KeyHasher) -> Self {
-        Self { policy: Policy::new(eviction, share, hasher.clone()), share, eviction, hasher }
+    pub(crate) fn plan(&self) -> Plan {
+        self.plan.clone()
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -137,21 +150,21 @@ impl<T> Entries<T> {
     /// Returns how many of the bytes granted are not held.
     #[inline]
     pub(crate) fn unused(&self) -> usize {
-        self.share.granted - self.bytes()
+        self.plan.share.granted - self.bytes()
     }
 
     pub(crate) fn grant(&mut self, bytes: usize) {
-        self.share.granted += bytes;
+        self.plan.share.granted += bytes;
     }
 
     /// Takes unused bytes back.
     pub(crate) fn withdraw(&mut self, bytes: usize) -> usize {
-        self.share.granted -= bytes;
+        self.plan.share.granted -= bytes;
         bytes
     }
 
     /// Returns the keys that a walk comes to next.
-    pub(crate) fn look_at_keys(&mut self, walk: &Walk) -> Piece {
+    pub(crate) fn look_at_keys(&mut self, walk: &mut Walk) -> Piece {
         each!(&mut self.policy, it => {
             let queues = it.queues();
             let nth = match walk.way {
@@ -163,19 +176,20 @@ impl<T> Entries<T> {
         })
     }
 
-    /// Returns the hashes of up to `n` entries, the hottest first, by a policy that knows those apart from its queues.
-    pub(crate) fn hottest(&self, n: usize) -> Option<Vec<u64>> {
+    /// Puts in the hashes of entries for which there is room, the hottest first, by a policy that knows those apart from
+    /// its queues. Returns whether it does.
+    pub(crate) fn hottest(&self, into: &mut Vec<u64>) -> bool {
         match &self.policy {
-            Policy::Lfu(lfu) => Some(lfu.hottest(n)),
-            _ => None,
+            Policy::Lfu(lfu) => lfu.hottest(into),
+            _ => return false,
         }
+        true
     }
 
-    /// Returns the keys of these hashes that are held, by such a policy.
-    pub(crate) fn keys_of(&mut self, hashes: &[u64]) -> Vec<SmolStr> {
-        match &mut self.policy {
-            Policy::Lfu(lfu) => hashes.iter().filter_map(|hash| lfu.key_of(*hash)).collect(),
-            _ => Vec::new(),
+    /// Puts in the keys of these hashes that are held, by such a policy.
+    pub(crate) fn keys_of(&mut self, hashes: &[u64], into: &mut Vec<SmolStr>) {
+        if let Policy::Lfu(lfu) = &mut self.policy {
+            into.extend(hashes.iter().filter_map(|hash| lfu.key_of(*hash)));
         }
     }
 
@@ -209,7 +223,7 @@ impl<T> Entries<T> {
             done.replaced = true;
         }
         let weight = entry.weight();
-        let Share { max_entries, granted, .. } = self.share;
+        let Share { max_entries, granted, .. } = self.plan.share;
         each!(&mut self.policy, it => {
             // The policy is notified of the key first: it may have to weigh it against those who are there.
             it.prepare(hash);
@@ -243,9 +257,9 @@ impl<T> Entries<T> {
         went
     }
 
-    /// Empties the map and returns it as it was.
-    pub(crate) fn take(&mut self) -> Self {
-        let empty = Self::new(self.eviction, self.share, self.hasher.clone());
+    /// Puts an empty map in the place of this one, which keeps what it was granted, and returns it as it was.
+    pub(crate) fn replace(&mut self, mut empty: Self) -> Self {
+        empty.plan.share.granted = self.plan.share.granted;
         std::mem::replace(self, empty)
     }
 

@@ -7,6 +7,7 @@ use super::{
 };
 use crate::entry::{Entry, Shift};
 use crate::hash::KeyHasher;
+use crate::options::Share;
 
 #[derive(Debug)]
 pub(super) struct Random<T> {
@@ -17,8 +18,9 @@ pub(super) struct Random<T> {
 }
 
 impl<T> Random<T> {
-    pub(super) fn new(seed: u64, hasher: KeyHasher) -> Self {
-        Self { table: Table::new(hasher), row: Vec::new(), random: SplitMix64(seed) }
+    pub(super) fn new(seed: u64, share: Share, hasher: KeyHasher) -> Self {
+        let (table, row) = (Table::new(share.reserved, hasher), Vec::with_capacity(share.reserved));
+        Self { table, row, random: SplitMix64(seed) }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -121,7 +123,7 @@ mod tests {
     fn random_victims_are_uniform_and_a_seed_repeats_them() {
         let victims = |seed| {
             let hasher = key_hasher(None);
-            let mut random = Random::new(seed, hasher.clone());
+            let mut random = Random::new(seed, Share::default(), hasher.clone());
             let put = |random: &mut Random<u32>, number: u32| {
                 let (key, at) = (number.to_string(), Timestamp::ZERO);
                 let new = NewEntry {

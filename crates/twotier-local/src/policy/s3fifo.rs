@@ -52,9 +52,9 @@ pub(super) struct S3Fifo<T> {
 impl<T> S3Fifo<T> {
     pub(super) fn new(share: Share, hasher: KeyHasher) -> Self {
         Self {
-            small: Table::new(hasher.clone()),
-            main: Table::new(hasher.clone()),
-            ghost: Ghost::new(hasher),
+            small: Table::new(small(share).reserved, hasher.clone()),
+            main: Table::new(share.reserved, hasher.clone()),
+            ghost: Ghost::new(share.reserved, hasher),
             share: small(share),
             returning: false,
             evicted: false,
@@ -170,6 +170,7 @@ pub(super) fn small(whole: Share) -> Share {
     Share {
         max_entries: (whole.max_entries / SMALL_SHARE).max(1),
         max_bytes: (whole.max_bytes / SMALL_SHARE).max(1),
+        reserved: whole.reserved / SMALL_SHARE,
         ..whole
     }
 }

@@ -26,8 +26,9 @@ pub(super) struct Sketch {
 struct Block([u64; 2 * ROWS]);
 
 impl Sketch {
-    pub(super) fn new() -> Self {
-        Self { blocks: vec![Block::default()], counted: 0 }
+    pub(super) fn new(entries: usize) -> Self {
+        let blocks = entries.div_ceil(ENTRIES_PER_BLOCK).max(1).next_power_of_two();
+        Self { blocks: vec![Block::default(); blocks], counted: 0 }
     }
 
     /// Grows until there is room for so many entries. Every key keeps its estimate: the half that is new begins as a
@@ -96,7 +97,7 @@ mod tests {
 
     #[test]
     fn an_estimate_is_never_too_low_and_seldom_too_high() {
-        let mut sketch = Sketch::new();
+        let mut sketch = Sketch::new(1);
         sketch.grow(1000);
         for key in 0..1000 {
             for _ in 0..key % 8 {
@@ -109,7 +110,7 @@ mod tests {
 
     #[test]
     fn growth_keeps_every_estimate() {
-        let mut sketch = Sketch::new();
+        let mut sketch = Sketch::new(1);
         for key in 0..8 {
             for _ in 0..key {
                 sketch.count(hash(key));
@@ -123,7 +124,7 @@ mod tests {
 
     #[test]
     fn what_was_popular_once_is_forgotten() {
-        let mut sketch = Sketch::new();
+        let mut sketch = Sketch::new(1);
         sketch.grow(1000);
         for _ in 0..100 {
             sketch.count(hash(0));

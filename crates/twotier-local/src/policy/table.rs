@@ -24,8 +24,9 @@ pub(super) struct Table<T, S = ()> {
 }
 
 impl<T, S> Table<T, S> {
-    pub(super) fn new(hasher: KeyHasher) -> Self {
-        Self { map: LinkedHashMap::with_hasher(hasher), bytes: 0 }
+    /// Makes an empty map with room for so many entries.
+    pub(super) fn new(reserved: usize, hasher: KeyHasher) -> Self {
+        Self { map: LinkedHashMap::with_capacity_and_hasher(reserved, hasher), bytes: 0 }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -36,10 +37,12 @@ impl<T, S> Table<T, S> {
         self.bytes
     }
 
-    /// Returns the keys that follow those of the piece before, or from the end where a walk begins; `None` when none
-    /// of these is where it was.
-    fn piece(&mut self, way: Way, before: &[SmolStr]) -> Option<Vec<SmolStr>> {
-        let mut cursor = match before {
+    /// Puts the keys into a walk that follow those of the piece before, or from the end where the walk begins; `None`
+    /// when none of these is where it was.
+    fn piece(&mut self, walk: &mut Walk) -> Option<()> {
+        let Walk { way, before, keys, .. } = walk;
+        let way = *way;
+        let mut cursor = match before.as_slice() {
             [] if way == Way::Forwards => self.map.cursor_front_mut(),
             [] => self.map.cursor_back_mut(),
             _ => {
@@ -49,14 +52,13 @@ impl<T, S> Table<T, S> {
                 cursor
             }
         };
-        let mut keys = Vec::with_capacity(PIECE);
         while keys.len() < PIECE
             && let Some((key, _)) = cursor.current()
         {
             keys.push(key.clone());
             step(&mut cursor, way);
         }
-        Some(keys)
+        Some(())
     }
 
     fn are_neighbours(&mut self, way: Way, first: &SmolStr, second: &SmolStr) -> bool {
@@ -128,8 +130,8 @@ fn step<T, S>(cursor: &mut CursorMut<'_, SmolStr, (Entry<T>, S), KeyHasher>, way
 }
 
 impl<T, S> Queue for Table<T, S> {
-    fn look(&mut self, walk: &Walk) -> Piece {
-        self.piece(walk.way, &walk.before).map_or(Piece::Lost, Piece::Keys)
+    fn look(&mut self, walk: &mut Walk) -> Piece {
+        self.piece(walk).map_or(Piece::Lost, |()| Piece::Keys)
     }
 }
 

@@ -6,6 +6,8 @@
 //! towards the end of its queue or to a later queue until its key is written anew, so that a walk forwards finds every
 //! key that stays.
 
+use std::mem;
+
 use hashlink::LinkedHashSet;
 use smol_str::SmolStr;
 
@@ -31,6 +33,8 @@ pub(crate) struct Walk {
     pub(super) queue: usize,
     /// The piece before, in the order of the walk; empty at the beginning of a queue.
     pub(super) before: Vec<SmolStr>,
+    /// Room for a piece: nothing allocates while the shard is locked.
+    pub(super) keys: Vec<SmolStr>,
     restarts: usize,
     found: LinkedHashSet<SmolStr>,
     ended: bool,
@@ -39,7 +43,8 @@ pub(crate) struct Walk {
 /// What one look at the shard brought.
 #[derive(Debug)]
 pub(crate) enum Piece {
-    Keys(Vec<SmolStr>),
+    /// The keys are in the walk.
+    Keys,
     /// None of the keys before are where they were.
     Lost,
     /// There is no such queue.
@@ -48,12 +53,21 @@ pub(crate) enum Piece {
 
 /// A queue of keys, whatever a policy keeps beside its entries.
 pub(super) trait Queue {
-    fn look(&mut self, walk: &Walk) -> Piece;
+    fn look(&mut self, walk: &mut Walk) -> Piece;
 }
 
 impl Walk {
     pub(crate) fn new(way: Way, wanted: usize) -> Self {
-        Self { way, wanted, queue: 0, before: Vec::new(), restarts: 0, found: LinkedHashSet::new(), ended: wanted == 0 }
+        Self {
+            way,
+            wanted,
+            queue: 0,
+            before: Vec::with_capacity(PIECE),
+            keys: Vec::with_capacity(PIECE),
+            restarts: 0,
+            found: LinkedHashSet::new(),
+            ended: wanted == 0,
+        }
     }
 
     pub(crate) fn has_ended(&self) -> bool {
@@ -63,9 +77,10 @@ impl Walk {
     /// Takes a piece in, with the shard unlocked.
     pub(crate) fn take(&mut self, piece: Piece) {
         match piece {
-            Piece::Keys(keys) => {
-                let more = keys.len() == PIECE;
-                self.before = keys;
+            Piece::Keys => {
+                let more = self.keys.len() == PIECE;
+                mem::swap(&mut self.before, &mut self.keys);
+                self.keys.clear();
                 for key in &self.before {
                     // The first place counts: a key seen again has moved since.
                     if !self.found.contains(key) {

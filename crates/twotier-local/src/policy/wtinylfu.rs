@@ -48,9 +48,9 @@ impl<T> WTinyLfu<T> {
     pub(super) fn new(share: Share, hasher: KeyHasher) -> Self {
         Self {
             random: hasher.hash_one("luck") | 1,
-            window: Table::new(hasher.clone()),
-            main: Table::new(hasher),
-            sketch: Sketch::new(),
+            window: Table::new(small(share).reserved, hasher.clone()),
+            main: Table::new(share.reserved, hasher),
+            sketch: Sketch::new(share.reserved),
             share: small(share),
             evicted: false,
         }
