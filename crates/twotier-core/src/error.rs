@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, error::Error as StdError, fmt, ops::Deref, sync::Arc, time::Duration};
 
-use crate::{ConfigError, KeyError, Namespace};
+use crate::{AccessTier, ConfigError, KeyError, Namespace};
 
 /// The operation of a cache that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -10,19 +10,19 @@ use crate::{ConfigError, KeyError, Namespace};
 pub enum Operation {
     /// Building the cache.
     Build,
-    /// `get`, `lookup` and `get_if_local`.
+    /// `get`, `lookup` and `get_if_local`; `retrieve` of a short-term memory.
     Get,
-    /// `get_many` and `get_each`.
+    /// `get_many` and `get_each`; `retrieve_many` of a short-term memory.
     GetMany,
     /// `get_or_load`.
     GetOrLoad,
     /// `get_many_or_load`.
     GetManyOrLoad,
-    /// `set` and `set_with`.
+    /// `set` and `set_with`; `stash` of a short-term memory.
     Set,
-    /// `set_many` and `set_each`.
+    /// `set_many` and `set_each`; `stash_many` of a short-term memory.
     SetMany,
-    /// `delete`.
+    /// `delete`; `forget` of a short-term memory.
     Delete,
     /// `delete_many` and `delete_each`.
     DeleteMany,
@@ -79,7 +79,7 @@ pub enum Error {
         /// What is wrong with the key.
         source: KeyError,
     },
-    /// The time to live of one write was refused; nothing was written.
+    /// The time to live of one write, or the agent that was named in a call, was refused; nothing was sent.
     #[error("{operation} in namespace `{namespace}`: invalid option")]
     InvalidOption {
         /// What was asked for.
@@ -88,6 +88,18 @@ pub enum Error {
         namespace: Namespace,
         /// The option and what is wrong with it.
         source: ConfigError,
+    },
+    /// The credentials of the caller do not permit the operation; nothing was read or sent.
+    #[error("{operation} in namespace `{namespace}`: the access tier is {held}, and it takes {needed}")]
+    Forbidden {
+        /// What was asked for.
+        operation: Operation,
+        /// Where.
+        namespace: Namespace,
+        /// The tier of the caller.
+        held: AccessTier,
+        /// The lowest tier that may do this.
+        needed: AccessTier,
     },
     /// The backend failed or refused the operation.
     #[error("{operation} in namespace `{namespace}`: {}", .source.kind())]
@@ -238,6 +250,8 @@ impl Deref for SharedError {
 pub enum ErrorKind {
     /// Fix the configuration or the call.
     Invalid,
+    /// The caller's own credentials do not permit the operation; nothing was sent.
+    Forbidden,
     /// The backend cannot be reached, or is busy; trying later may help.
     Unavailable,
     /// The deadline passed. Whether a write may still take effect says [`Error::may_have_executed`].
@@ -264,6 +278,7 @@ impl Error {
             Self::Config(_) | Self::InvalidKey { .. } | Self::InvalidOption { .. } | Self::Usage { .. } => {
                 ErrorKind::Invalid
             }
+            Self::Forbidden { .. } => ErrorKind::Forbidden,
             Self::Backend { source, .. } => match source.kind() {
                 BackendErrorKind::Unavailable | BackendErrorKind::Busy => ErrorKind::Unavailable,
                 BackendErrorKind::Timeout => ErrorKind::Timeout,
@@ -498,6 +513,19 @@ mod tests {
         assert_eq!(error.to_string(), "get in namespace `users`: the backend is unavailable");
         assert_eq!(error.source().unwrap().to_string(), "connection refused");
         assert_eq!(error.kind(), ErrorKind::Unavailable);
+    }
+
+    #[test]
+    fn a_refusal_names_operation_and_both_tiers_and_was_not_sent() {
+        let error = Error::Forbidden {
+            operation: Operation::Set,
+            namespace: Namespace::new("memory").unwrap(),
+            held: AccessTier::Observer,
+            needed: AccessTier::Contributor,
+        };
+        let text = "set in namespace `memory`: the access tier is observer, and it takes contributor";
+        assert_eq!(error.to_string(), text);
+        assert_eq!((error.kind(), error.may_have_executed()), (ErrorKind::Forbidden, false));
     }
 
     #[test]

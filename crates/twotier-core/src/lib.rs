@@ -5,13 +5,14 @@
 //! - [`CacheConfig`] and [`RedisConfig`], validated into a [`ConfigError`] that names the field;
 //! - [`Error`] and [`BackendError`], which name the operation and the cause and never print a value or a credential;
 //! - [`Clock`] and [`Timestamp`]: all expiry runs on a monotonic clock that tests can move by hand;
-//! - [`Namespace`] and the rules for keys;
+//! - [`Namespace`] and the rules for keys; [`AccessTier`], by which a shared memory says who may write;
 //! - [`RemainingTtl`]: what the backend reports about how long a value still lives;
 //! - [`ChangeListener`]: how a backend reports to the local tier what changed, and until when;
 //! - the statistics types.
 //!
 //! Applications depend on the facade crate `twotier`, which re-exports what they need.
 
+mod access;
 mod clock;
 mod coherence;
 mod config;
@@ -20,6 +21,7 @@ mod expiry;
 mod namespace;
 mod stats;
 
+pub use access::AccessTier;
 pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
 pub use coherence::{ChangeListener, Coherence, IgnoreChanges, Lease, LinkState, LinkUp, Mark};
 pub use config::{

@@ -9,6 +9,7 @@
 //! # Ok::<(), twotier::Error>(())
 //! ```
 
+mod short_term;
 mod wait;
 
 use std::{fmt, num::NonZeroU32, sync::Arc};
@@ -24,6 +25,8 @@ use crate::{
 };
 
 use self::wait::{block_on, may_wait};
+
+pub use self::short_term::ShortTermMemory;
 
 /// A [`Cache`](crate::Cache) whose calls block, with a runtime of one thread of its own inside.
 ///

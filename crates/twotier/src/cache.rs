@@ -238,7 +238,7 @@ impl<V: Send + Sync + 'static> Cache<V> {
         T: IntoValue<V>,
     {
         let items = items.into_iter().map(|(key, value)| (key.with_text(str::to_owned), value.into_value())).collect();
-        self.tiers.set_many(items).await
+        self.tiers.set_many(items, SetOptions::new()).await
     }
 
     /// Writes many values as [`set_many`](Self::set_many) does, with a result for each: same length and order as
@@ -566,7 +566,7 @@ impl<V: Send + Sync + 'static> Cache<V> {
     ///
     /// A backend that fails; some keys may have been removed. The local copies are gone in any case.
     pub async fn clear(&self) -> Result<u64> {
-        self.tiers.clear().await
+        self.tiers.clear_under("").await
     }
 
     /// Returns the counters since the cache was built. Those of the local tier add up; what happens during the call may

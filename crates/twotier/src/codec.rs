@@ -13,7 +13,7 @@
 mod envelope;
 mod fingerprint;
 mod guard;
-mod json;
+pub(crate) mod json;
 #[cfg(feature = "messagepack")]
 mod messagepack;
 mod plain;

@@ -7,6 +7,7 @@
 //! - [`Backend`] is the trait behind it, with `RedisBackend` (feature `redis`), [`MemoryBackend`] and
 //!   [`FaultyBackend`].
 //! - [`codec`] turns values into bytes; JSON is the default.
+//! - [`short_term`] is a memory that agents share over one cache, with credentials.
 //! - [`CacheStats`] and [`Health`] report what it does; [`Error`] reports what failed.
 
 mod attach;
@@ -24,6 +25,7 @@ mod lookup;
 mod meter;
 mod read;
 mod remote;
+pub mod short_term;
 mod tiers;
 mod update;
 mod value;

@@ -77,7 +77,7 @@ impl<V: Send + Sync + 'static> Tiers<V> {
         self.remote.written(write).await
     }
 
-    pub(crate) async fn set_many(&self, items: Vec<(String, Arc<V>)>) -> Result<()> {
+    pub(crate) async fn set_many(&self, items: Vec<(String, Arc<V>)>, options: SetOptions) -> Result<()> {
         let operation = Operation::SetMany;
         for (index, (key, _)) in items.iter().enumerate() {
             yield_every(index).await;
@@ -94,7 +94,7 @@ impl<V: Send + Sync + 'static> Tiers<V> {
         for (index, (key, value)) in items.into_iter().enumerate() {
             yield_every(index).await;
             if last.get(&key) == Some(&index) {
-                let value = self.remote.prepare(operation, &key, value, SetOptions::default())?;
+                let value = self.remote.prepare(operation, &key, value, options)?;
                 prepared.push((key, value));
             }
         }
@@ -299,20 +299,21 @@ impl<V: Send + Sync + 'static> Tiers<V> {
         results
     }
 
-    /// Removes every key of the namespace from both tiers.
+    /// Removes every key of the namespace that begins with this text from both tiers; with an empty one, all of them.
     ///
-    /// The copies go before, so that none is served once the first key is gone, and after; and nothing is kept in
-    /// between, because removals by our own connection are not reported to us: a copy made before its key is reached
-    /// would be served until the end.
-    pub(crate) async fn clear(&self) -> Result<u64> {
+    /// All copies go, whatever their key: before, so that none is served once the first key is gone, and after; and
+    /// nothing is kept in between, because removals by our own connection are not reported to us: a copy made before
+    /// its key is reached would be served until the end.
+    pub(crate) async fn clear_under(&self, beginning: &str) -> Result<u64> {
         let operation = Operation::Clear;
         self.remote.open(operation)?;
         let (local, remote) = (self.local.clone(), Arc::clone(&self.remote));
+        let prefix = remote.namespace.qualify(beginning);
         let write = self.remote.write(operation, Cost::ONE, false, move |permit| {
             let (clearing, cleared) = local.begin_clear();
             drop_aside(cleared);
             async move {
-                let call = remote.backend.clear(remote.namespace.prefix().as_bytes());
+                let call = remote.backend.clear(&prefix);
                 let result = remote.meter.call(Call::Delete, call, Result::is_err).await;
                 drop(permit);
                 drop(clearing);

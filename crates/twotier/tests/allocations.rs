@@ -8,7 +8,10 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use twotier::{Cache, Coherence, MemoryBackend};
+use twotier::{
+    Cache, CacheConfig, Coherence, MemoryBackend,
+    short_term::{AccessTier, Credentials, ShortTermMemory},
+};
 
 /// Polls a future that must be ready at once.
 fn now<T>(future: impl Future<Output = T>) -> T {
@@ -42,6 +45,20 @@ async fn a_hit_allocates_nothing_and_reaches_no_await_point() {
         });
         assert_eq!((counted.count_total, counted.bytes_total), (0, 0), "{coherence:?}");
     }
+}
+
+#[tokio::test]
+async fn a_repeated_retrieve_allocates_nothing_and_reaches_no_await_point() {
+    let memory = ShortTermMemory::build(CacheConfig::new("a"), MemoryBackend::new()).await.unwrap();
+    let planner = Credentials::new("team:planner", AccessTier::Contributor).unwrap();
+    memory.stash("plan", &vec!["read", "write"], &planner).await.unwrap();
+    assert!(memory.retrieve::<Vec<String>>("plan", &planner).await.unwrap().is_some());
+    let counted = allocation_counter::measure(|| {
+        for _ in 0..1000 {
+            assert!(black_box(now(memory.retrieve::<Vec<String>>("plan", &planner))).unwrap().is_some());
+        }
+    });
+    assert_eq!((counted.count_total, counted.bytes_total), (0, 0));
 }
 
 #[cfg(feature = "uuid")]

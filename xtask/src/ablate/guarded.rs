@@ -26,6 +26,10 @@ const CODEC_GUARD_WRITING: &str = "crates/twotier/src/codec/guard/writing.rs";
 const CODEC_FINGERPRINT: &str = "crates/twotier/src/codec/fingerprint.rs";
 const UPDATE: &str = "crates/twotier/src/update.rs";
 const HEALTH: &str = "crates/twotier/src/health.rs";
+const SHORT_TERM: &str = "crates/twotier/src/short_term.rs";
+const SHORT_TERM_CREDENTIALS: &str = "crates/twotier/src/short_term/credentials.rs";
+const SHORT_TERM_PLACE: &str = "crates/twotier/src/short_term/place.rs";
+const SHORT_TERM_STASHED: &str = "crates/twotier/src/short_term/stashed.rs";
 const ERROR: &str = "crates/twotier-core/src/error.rs";
 const SHARD: &str = "crates/twotier-local/src/shard.rs";
 const LOADS: &str = "crates/twotier-local/src/loads.rs";
@@ -616,5 +620,104 @@ pub(super) const GUARDED: &[Guarded] = &[
         "no more levels are written than are read",
         &[edit(CODEC_GUARD, "const MOST_LEVELS: u8 = 127;", "const MOST_LEVELS: u8 = 200;")],
         &["nesting::what_is_too_deep_to_be_read_is_refused_as_it_is_written"],
+    ),
+    guarded(
+        "who may not write is refused",
+        &[edit(SHORT_TERM_CREDENTIALS, "if self.tier < needed {", "if self.tier < needed && false {")],
+        &[
+            "short_term::in_memory::an_observer_changes_nothing_and_no_command_is_sent",
+            "short_term::in_memory::only_a_steward_clears_the_memory_of_another_agent",
+            "short_term::the_blocking_memory_holds_the_same_in_memory",
+        ],
+    ),
+    guarded(
+        "a batch is refused to an observer as a single write is",
+        &[edit(
+            SHORT_TERM,
+            "        self.permit(operation, AccessTier::Contributor, credentials)?;\n        let mut stashed",
+            "        let mut stashed",
+        )],
+        &["short_term::in_memory::an_observer_changes_nothing_and_no_command_is_sent"],
+    ),
+    guarded(
+        "forgetting takes the right to write",
+        &[edit(SHORT_TERM, "self.permit(Operation::Delete, AccessTier::Contributor, credentials)?;", "")],
+        &["short_term::in_memory::an_observer_changes_nothing_and_no_command_is_sent"],
+    ),
+    guarded(
+        "clearing another agent takes a steward",
+        &[edit(
+            SHORT_TERM,
+            "if own { AccessTier::Contributor } else { AccessTier::Steward }",
+            "{ _ = own; AccessTier::Contributor }",
+        )],
+        &["short_term::in_memory::only_a_steward_clears_the_memory_of_another_agent"],
+    ),
+    guarded(
+        "an agent id is escaped in a stored key",
+        &[
+            edit(
+                SHORT_TERM_PLACE,
+                "beginning(self.agent_id).write(text);",
+                "text.push_str(self.agent_id);\n        text.push_str(\":\");",
+            ),
+            edit(SHORT_TERM_PLACE, "    (agent_id, \"\")", "    format!(\"{agent_id}:\")"),
+        ],
+        &[
+            "short_term::in_memory::clearing_one_agent_touches_no_other_and_reaches_every_instance",
+            "short_term::in_memory::a_contributor_stashes_under_its_own_key_space",
+            "short_term::no_two_agents_meet_in_memory",
+        ],
+    ),
+    guarded(
+        "what is cleared ends with the agent id's own separator",
+        &[edit(
+            SHORT_TERM,
+            "self.cache.tiers().clear_under(&beginning).await",
+            "self.cache.tiers().clear_under(beginning.trim_end_matches(':')).await",
+        )],
+        &[
+            "short_term::in_memory::clearing_one_agent_touches_no_other_and_reaches_every_instance",
+            "short_term::no_two_agents_meet_in_memory",
+        ],
+    ),
+    guarded(
+        "a pattern in an agent id is cleared as plain bytes",
+        &[edit(REDIS_WRITE, "        if matches!(byte, b'*' |", "        if matches!(byte, b'!' |")],
+        &[
+            "short_term::live::clearing_one_agent_touches_no_other_and_reaches_every_instance",
+            "short_term::live::no_two_agents_meet",
+        ],
+    ),
+    guarded(
+        "a clearing lets no read from before it become a copy",
+        &[edit(
+            WRITE,
+            "            let (clearing, cleared) = local.begin_clear();\n            drop_aside(cleared);",
+            "            let clearing = local.clone();",
+        )],
+        &["short_term::a_read_in_flight_cannot_bring_back_what_was_cleared_meanwhile"],
+    ),
+    guarded(
+        "an empty key of an agent is refused",
+        &[edit(SHORT_TERM, "if key.with_text(str::is_empty) {", "if key.with_text(str::is_empty) && false {")],
+        &[
+            "short_term::agents_and_keys_without_a_name_or_with_too_long_a_one_are_refused",
+            "short_term::in_memory::a_batch_is_stashed_whole_or_not_at_all",
+        ],
+    ),
+    guarded(
+        "what was decoded once is kept beside the JSON",
+        &[edit(SHORT_TERM_STASHED, "let _first = self.decoded.set(Arc::<T>::clone(&value));", "")],
+        &["short_term::in_memory::a_repeated_retrieve_is_a_local_hit"],
+    ),
+    guarded(
+        "each batch of an agent has the time to live that was asked for",
+        &[edit(
+            WRITE,
+            "self.remote.prepare(operation, &key, value, options)?;",
+            "{ _ = options; self.remote.prepare(operation, &key, value, SetOptions::default())? };",
+        )],
+        &["short_term::in_memory::a_stashed_value_lives_as_long_as_its_strategy_says"],
     ),
 ];

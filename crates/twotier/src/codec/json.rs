@@ -20,18 +20,11 @@ pub struct Json;
 
 impl<V: Serialize + DeserializeOwned> Codec<V> for Json {
     fn encode(&self, value: &V) -> Result<Bytes, CodecError> {
-        let guard = Guard::of_finite_floats();
-        match serde_json::to_vec(&guard.around(value)) {
-            Ok(bytes) => Ok(bytes.into()),
-            Err(error) => Err(CodecError::encoding("json", reason(&guard, || unwritable(&error)))),
-        }
+        write(value)
     }
 
     fn decode(&self, bytes: &Bytes) -> Result<V, CodecError> {
-        let guard = Guard::default();
-        let mut json = serde_json::Deserializer::from_slice(bytes);
-        let value = guard.read(&mut json).and_then(|value| json.end().map(|()| value));
-        value.map_err(|error| CodecError::decoding("json", reason(&guard, || unreadable(&error))))
+        read(bytes)
     }
 
     fn verify_at(&self, _place: Place<'_>, value: &V, bytes: &Bytes) -> Result<(), CodecError> {
@@ -41,6 +34,23 @@ impl<V: Serialize + DeserializeOwned> Codec<V> for Json {
     fn id(&self) -> u16 {
         1
     }
+}
+
+/// Encodes what need not be readable as the same type.
+pub(crate) fn write<T: Serialize + ?Sized>(value: &T) -> Result<Bytes, CodecError> {
+    let guard = Guard::of_finite_floats();
+    match serde_json::to_vec(&guard.around(value)) {
+        Ok(bytes) => Ok(bytes.into()),
+        Err(error) => Err(CodecError::encoding("json", reason(&guard, || unwritable(&error)))),
+    }
+}
+
+/// Decodes what need not have been written as the same type.
+pub(crate) fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
+    let guard = Guard::default();
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    let value = guard.read(&mut json).and_then(|value| json.end().map(|()| value));
+    value.map_err(|error| CodecError::decoding("json", reason(&guard, || unreadable(&error))))
 }
 
 fn reason(guard: &Guard, otherwise: impl FnOnce() -> String) -> Cow<'static, str> {

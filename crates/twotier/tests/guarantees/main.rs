@@ -40,6 +40,7 @@ mod scripted_links;
 mod sealing;
 #[cfg(all(feature = "anyhow", feature = "uuid"))]
 mod shapes;
+mod short_term;
 mod single_flight;
 mod slow_consumers;
 mod starting;
