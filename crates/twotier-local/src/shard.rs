@@ -157,19 +157,9 @@ impl<T, F, L> Shard<T, F, L> {
         self.counters.add_to(stats);
     }
 
-    /// Returns the keys that a walk comes to next.
+    /// See [`Entries::look_at_keys`].
     pub(crate) fn look_at_keys(&mut self, walk: &mut Walk) -> Piece {
         self.entries.look_at_keys(walk)
-    }
-
-    /// See [`Entries::hottest`].
-    pub(crate) fn hottest(&self, into: &mut Vec<u64>) -> bool {
-        self.entries.hottest(into)
-    }
-
-    /// See [`Entries::keys_of`].
-    pub(crate) fn keys_of(&mut self, hashes: &[u64], into: &mut Vec<SmolStr>) {
-        self.entries.keys_of(hashes, into);
     }
 
     /// Returns how many more bytes it may hold.

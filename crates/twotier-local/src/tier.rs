@@ -20,7 +20,7 @@ use crate::{
     link::{LeaseState, is_up},
     load::LoadState,
     options::{LocalOptions, entry_overhead},
-    policy::{Entries, Removed, Walk, Way, walk::PIECE},
+    policy::{Entries, Removed, Walk, Way},
     shard::{FillRequest, FillStart, LookupTime, Shard},
     sync::{Mutex, MutexGuard},
     ticket::{FillTicket, WriteTicket},
@@ -104,20 +104,6 @@ impl<T, E> Inner<T, E> {
             walk.take(piece);
         }
         walk.into_keys().collect()
-    }
-
-    /// Returns up to `n` keys of a shard, the hottest first.
-    fn hottest(&self, index: usize, n: usize) -> Vec<SmolStr> {
-        // Room is made here: nothing allocates while the shard is locked.
-        let mut hashes = Vec::with_capacity(n.min(self.max_entries.div_ceil(self.shards.len())));
-        if !self.lock_at(index).hottest(&mut hashes) {
-            return self.walk(index, Way::Backwards, n);
-        }
-        let mut keys = Vec::with_capacity(hashes.len());
-        for some in hashes.chunks(PIECE) {
-            self.lock_at(index).keys_of(some, &mut keys);
-        }
-        keys
     }
 
     /// Returns what an entry counts against `max_bytes`.
@@ -430,7 +416,7 @@ where
     #[must_use]
     pub fn hottest(&self, n: usize) -> Vec<String> {
         let hottest = |each: usize| -> Vec<_> {
-            (0..self.inner.shards.len()).map(|index| self.inner.hottest(index, each).into_iter()).collect()
+            (0..self.inner.shards.len()).map(|index| self.inner.walk(index, Way::Backwards, each).into_iter()).collect()
         };
         // More than the turn of each: some shards hold fewer than others.
         let mut shards = hottest(n.div_ceil(self.inner.shards.len()).saturating_mul(2).min(n));

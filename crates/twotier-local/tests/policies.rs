@@ -247,10 +247,14 @@ proptest! {
         prop_assert_eq!(distinct.len(), found.len());
         let missed: Vec<_> = always.iter().filter(|key| !distinct.contains(key)).collect();
         prop_assert!(missed.is_empty(), "{eviction} missed {missed:?}");
-        // With nothing in between the way back is the way there.
-        let there = walk(&mut entries, Way::Forwards, |_| {});
+        // With nothing in between the way back is the way there, but for a policy whose queue is not its order.
+        let mut there = walk(&mut entries, Way::Forwards, |_| {});
         let mut back = walk(&mut entries, Way::Backwards, |_| {});
         back.reverse();
+        if eviction == Eviction::Lfu {
+            there.sort();
+            back.sort();
+        }
         prop_assert_eq!(there, back);
     }
 }

@@ -3,14 +3,12 @@
 //! Entries hit equally often form a level, which is a list with the least recently used at its head. Levels form a list
 //! too, so that a hit, an insertion and an eviction each touch a few neighbours and never search.
 
-use std::iter;
-
 use smol_str::SmolStr;
 
 use super::{
     Looked, Verdict,
     table::{Pair, Table},
-    walk::Queue,
+    walk::{PIECE, Piece, Queue, Walk},
 };
 use crate::entry::{Entry, Shift};
 use crate::hash::KeyHasher;
@@ -41,14 +39,9 @@ impl<T> Lfu<T> {
         [&mut self.table]
     }
 
-    /// Puts in the hashes of entries for which there is room, those hit most often first, and of several the most
-    /// recently used.
-    pub(super) fn hottest(&self, into: &mut Vec<u64>) {
-        into.extend(self.order.last_to_first().take(into.capacity()));
-    }
-
-    pub(super) fn key_of(&mut self, hash: u64) -> Option<SmolStr> {
-        Some(self.table.find_by_hash(hash)?.key().clone())
+    fn place(&mut self, key: &SmolStr) -> Option<u32> {
+        let hash = self.table.hash_of(key);
+        Some(*self.table.find(hash, key)?.beside())
     }
 
     /// Not inlined, as it would only be in the way of the policies that are chosen for speed.
@@ -87,6 +80,29 @@ impl<T> Lfu<T> {
 
     pub(super) fn shift(&mut self, by: Shift) {
         self.table.shift(by);
+    }
+}
+
+/// The order by hits, from the one hit most often; of several from the most recently used.
+impl<T> Queue for Lfu<T> {
+    fn piece(&mut self, walk: &mut Walk) -> Piece {
+        let mut place = self.order.last();
+        if !walk.before.is_empty() {
+            let still = walk.before.windows(2).rev().find_map(|pair| {
+                let [hotter, colder] = [self.place(&pair[0])?, self.place(&pair[1])?];
+                (self.order.before(hotter) == colder).then_some(colder)
+            });
+            let Some(still) = still else { return Piece::Lost };
+            place = self.order.before(still);
+        }
+        while walk.keys.len() < PIECE
+            && place != NONE
+            && let Some(slot) = self.table.find_by_hash(self.order.members[place as usize].hash)
+        {
+            walk.keys.push(slot.key().clone());
+            place = self.order.before(place);
+        }
+        Piece::Keys
     }
 }
 
@@ -144,16 +160,16 @@ impl Order {
         Some(self.members[lowest.head as usize].hash)
     }
 
-    /// Returns all hashes, from the one that goes last.
-    fn last_to_first(&self) -> impl Iterator<Item = u64> {
-        let levels =
-            iter::successors(self.levels.get(self.highest as usize), |level| self.levels.get(level.lower as usize));
-        levels.flat_map(|level| {
-            let members = iter::successors(self.members.get(level.tail as usize), |member| {
-                self.members.get(member.prev as usize)
-            });
-            members.map(|member| member.hash)
-        })
+    /// Returns the place of the one that goes last, if there is one.
+    fn last(&self) -> u32 {
+        self.levels.get(self.highest as usize).map_or(NONE, |level| level.tail)
+    }
+
+    /// Returns the place of the one that goes just before another, if there is one.
+    fn before(&self, place: u32) -> u32 {
+        let Member { prev, level, .. } = self.members[place as usize];
+        let lower = || self.levels.get(self.levels[level as usize].lower as usize).map_or(NONE, |lower| lower.tail);
+        if prev == NONE { lower() } else { prev }
     }
 
     /// Adds a member that was not hit yet and returns its place.

@@ -12,7 +12,7 @@ mod random;
 mod s3fifo;
 mod sketch;
 mod table;
-pub(crate) mod walk;
+mod walk;
 mod wtinylfu;
 
 use smol_str::SmolStr;
@@ -26,6 +26,7 @@ use self::{
     random::Random,
     s3fifo::{S3Fifo, SPARED},
     table::Pair,
+    walk::Queue,
     wtinylfu::WTinyLfu,
 };
 use crate::{
@@ -163,8 +164,12 @@ impl<T> Entries<T> {
         bytes
     }
 
-    /// Returns the keys that a walk comes to next.
+    /// Puts the keys into a walk that it comes to next: forwards those that go first, as far as that is settled
+    /// beforehand; backwards the hottest, by LFU those hit most often, else those that go last.
     pub(crate) fn look_at_keys(&mut self, walk: &mut Walk) -> Piece {
+        if let (Policy::Lfu(lfu), Way::Backwards, 0) = (&mut self.policy, walk.way, walk.queue) {
+            return lfu.piece(walk);
+        }
         each!(&mut self.policy, it => {
             let queues = it.queues();
             let nth = match walk.way {
@@ -172,25 +177,8 @@ impl<T> Entries<T> {
                 Way::Backwards => (queues.len() - 1).checked_sub(walk.queue),
             };
             let queue = nth.and_then(|nth| queues.into_iter().nth(nth));
-            queue.map_or(Piece::End, |queue| queue.look(walk))
+            queue.map_or(Piece::End, |queue| queue.piece(walk))
         })
-    }
-
-    /// Puts in the hashes of entries for which there is room, the hottest first, by a policy that knows those apart from
-    /// its queues. Returns whether it does.
-    pub(crate) fn hottest(&self, into: &mut Vec<u64>) -> bool {
-        match &self.policy {
-            Policy::Lfu(lfu) => lfu.hottest(into),
-            _ => return false,
-        }
-        true
-    }
-
-    /// Puts in the keys of these hashes that are held, by such a policy.
-    pub(crate) fn keys_of(&mut self, hashes: &[u64], into: &mut Vec<SmolStr>) {
-        if let Policy::Lfu(lfu) = &mut self.policy {
-            into.extend(hashes.iter().filter_map(|hash| lfu.key_of(*hash)));
-        }
     }
 
     /// Looks a key up by its hash and lets `judge` decide. A hit notifies the policy.

@@ -39,7 +39,7 @@ impl<T, S> Table<T, S> {
 
     /// Puts the keys into a walk that follow those of the piece before, or from the end where the walk begins; `None`
     /// when none of these is where it was.
-    fn piece(&mut self, walk: &mut Walk) -> Option<()> {
+    fn follow(&mut self, walk: &mut Walk) -> Option<()> {
         let Walk { way, before, keys, .. } = walk;
         let way = *way;
         let mut cursor = match before.as_slice() {
@@ -130,8 +130,8 @@ fn step<T, S>(cursor: &mut CursorMut<'_, SmolStr, (Entry<T>, S), KeyHasher>, way
 }
 
 impl<T, S> Queue for Table<T, S> {
-    fn look(&mut self, walk: &mut Walk) -> Piece {
-        self.piece(walk).map_or(Piece::Lost, |()| Piece::Keys)
+    fn piece(&mut self, walk: &mut Walk) -> Piece {
+        self.follow(walk).map_or(Piece::Lost, |()| Piece::Keys)
     }
 }
 

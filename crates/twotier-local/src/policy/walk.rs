@@ -12,7 +12,7 @@ use hashlink::LinkedHashSet;
 use smol_str::SmolStr;
 
 /// How many keys are looked at while a shard is locked.
-pub(crate) const PIECE: usize = 64;
+pub(super) const PIECE: usize = 64;
 /// How often a walk begins a queue again before it goes on to the next one: entries stay for less than a piece takes.
 const RESTARTS: usize = 16;
 
@@ -21,7 +21,7 @@ const RESTARTS: usize = 16;
 pub(crate) enum Way {
     /// From those that go first.
     Forwards,
-    /// From those that go last.
+    /// From the hottest.
     Backwards,
 }
 
@@ -53,7 +53,7 @@ pub(crate) enum Piece {
 
 /// A queue of keys, whatever a policy keeps beside its entries.
 pub(super) trait Queue {
-    fn look(&mut self, walk: &mut Walk) -> Piece;
+    fn piece(&mut self, walk: &mut Walk) -> Piece;
 }
 
 impl Walk {
