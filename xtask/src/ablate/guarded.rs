@@ -18,7 +18,7 @@ const READ: &str = "crates/twotier/src/read.rs";
 const ADMISSION: &str = "crates/twotier/src/remote/admission.rs";
 const REMOTE_READ: &str = "crates/twotier/src/remote/read.rs";
 const CALL: &str = "crates/twotier/src/remote/call.rs";
-const RUNTIME: &str = "crates/twotier/src/remote/runtime.rs";
+const DEADLINES: &str = "crates/twotier/src/remote/deadlines.rs";
 const WRITE: &str = "crates/twotier/src/write.rs";
 const REMOTE: &str = "crates/twotier/src/remote.rs";
 const CODEC_GUARD: &str = "crates/twotier/src/codec/guard.rs";
@@ -183,9 +183,9 @@ pub(super) const GUARDED: &[Guarded] = &[
     guarded(
         "deadlines are on the runtime of the cache",
         &[edit(
-            RUNTIME,
-            "            let _entered = self.enter();\n            // A deadline",
-            "            // A deadline",
+            DEADLINES,
+            "drop(self.runtime.spawn(measure(Arc::clone(shared))))",
+            "drop(tokio::spawn(measure(Arc::clone(shared))))",
         )],
         &["outside_a_runtime::every_method_works_when_it_is_polled_outside_any_runtime"],
     ),
