@@ -94,8 +94,8 @@ impl<T, E> Inner<T, E> {
 
     /// Takes so many bytes from shards: from the entry's own while that has more than half its share, then from the
     /// others, and below that only when nobody has more. Before anything goes for a large entry, it is given what all
-    /// of them leave unused; a small one is not worth that walk. No more than some entries go while a shard is locked, and no
-    /// two shards are locked at once.
+    /// of them leave unused; a small one is not worth that walk. No more than some entries go while a shard is locked,
+    /// and no two shards are locked at once.
     fn collect(&self, budget: &Budget, hash: u64, weight: usize) -> usize {
         let (own, shards) = (self.index(hash), self.shards.len());
         let mut room = 0;

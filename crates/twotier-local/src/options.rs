@@ -45,8 +45,8 @@ const SHARDS_KEEPING_NOTHING: usize = 16;
 /// More shards than this gain nothing for threads that hit.
 const MOST_SHARDS: usize = 64;
 /// But a shard holds at most about twice as many entries as this: a table that is filled with the marks of removals is
-/// hashed anew as a whole while its shard is locked, at 0.1 us for each entry. That is rare: a mark is left only between
-/// sixteen neighbours.
+/// hashed anew as a whole while its shard is locked, at 0.1 us for each entry. That is rare: a mark is left only
+/// between sixteen neighbours.
 const ENTRIES_MOVED_AT_ONCE: usize = 1024;
 /// Tables of at most so many entries have their full size from the start, 10 to 20 bytes for each entry. One that grows
 /// is moved and allocates while its shard is locked, and an allocator may use that to sort out all that was freed.

@@ -402,8 +402,8 @@ where
     /// S3-FIFO and W-TinyLFU the queue of new keys comes first, each queue from its oldest; else as they came in.
     /// Entries that would not be served any more are among them until they are found.
     ///
-    /// A shard is locked for some keys at a time. A key that stays is returned, once; one that comes, goes or is written
-    /// anew meanwhile may be.
+    /// A shard is locked for some keys at a time. A key that stays is returned, once; one that comes, goes or is
+    /// written anew meanwhile may be.
     #[must_use]
     pub fn keys(&self) -> Vec<String> {
         let all = |index| self.inner.walk(index, Way::Forwards, usize::MAX);
