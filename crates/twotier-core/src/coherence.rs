@@ -97,6 +97,11 @@ pub trait ChangeListener: Send + Sync + 'static {
 
     /// Notifies that changes are not reported any more. Nothing is served or kept locally until the link is up again.
     fn link_down(&self);
+
+    /// As [`link_down`](Self::link_down), from a backend that knows why. Provided as that.
+    fn link_lost(&self, _cause: &BackendError) {
+        self.link_down();
+    }
 }
 
 /// A listener for those who keep no copies: it ignores every report.

@@ -19,6 +19,7 @@ mod config;
 mod error;
 mod expiry;
 mod namespace;
+mod removal;
 mod stats;
 
 pub use access::AccessTier;
@@ -31,4 +32,5 @@ pub use config::{
 pub use error::{BackendError, BackendErrorKind, CodecError, Error, ErrorKind, Operation, SharedError};
 pub use expiry::RemainingTtl;
 pub use namespace::{KeyError, MAX_KEY_BYTES, MAX_NAMESPACE_BYTES, Namespace, check_key};
+pub use removal::RemovalCause;
 pub use stats::{BackendStats, CacheStats, CoherenceStats, LatencyStats, LocalStats};

@@ -7,6 +7,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::{
+    entry::NewEntry,
     sync::{AtomicU64, MutexGuard, Ordering},
     tier::{Inner, TicketShard},
 };
@@ -55,14 +56,22 @@ impl Budget {
 }
 
 impl<T, E> Inner<T, E> {
-    /// Locks the shard of a hash with room for an entry of so many bytes, and returns whether there is: evicts where
-    /// there is not. A shard that is alone sees to its bytes as it inserts.
+    /// Locks the shard of a hash, with room for an entry that may come in: evicts where there is none. A shard that is
+    /// alone sees to its bytes as it inserts.
     #[inline]
-    pub(crate) fn shard_with_room(&self, hash: u64, weight: usize) -> (MutexGuard<'_, TicketShard<T, E>>, bool) {
+    pub(crate) fn shard_for(&self, hash: u64, new: &mut Option<NewEntry<T>>) -> MutexGuard<'_, TicketShard<T, E>> {
         let shard = self.shard(hash);
-        match &self.budget {
-            Some(budget) if shard.unused() < weight => self.make_room(budget, shard, hash, weight),
-            _ => (shard, true),
+        match (&self.budget, new) {
+            // Nobody goes for what a lost link, a flush or a clearing keeps out already: epochs only grow, and a
+            // clearing ends with a flush.
+            (Some(budget), Some(new))
+                if new.fits && shard.unused() < new.weight && new.epoch == self.link.keeping_epoch() =>
+            {
+                let (shard, fits) = self.make_room(budget, shard, hash, new.weight);
+                new.fits = fits;
+                shard
+            }
+            _ => shard,
         }
     }
 
@@ -110,7 +119,7 @@ impl<T, E> Inner<T, E> {
                     }
                     let mut shard = self.lock_at((own + step) & (shards - 1));
                     let (taken, evicted) = shard.withdraw(weight - room, floor);
-                    let removed = shard.take_removed();
+                    let removed = self.released(&mut shard);
                     drop(shard);
                     room += taken;
                     any |= evicted;

@@ -1,6 +1,6 @@
 //! Counters of the coherence protocol, and those a shard keeps.
 
-use twotier_core::LocalStats;
+use twotier_core::{LocalStats, RemovalCause};
 
 /// What the coherence protocol did since the tier was made. Clearing the tier does not reset it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,6 +42,20 @@ pub(crate) struct ShardCounters {
 }
 
 impl ShardCounters {
+    /// Counts an entry that went.
+    pub(crate) fn removed(&mut self, cause: RemovalCause) {
+        *match cause {
+            RemovalCause::EvictedForEntries => &mut self.evicted_for_entries,
+            RemovalCause::EvictedForBytes => &mut self.evicted_for_bytes,
+            RemovalCause::Expired => &mut self.expired,
+            RemovalCause::Outdated => &mut self.outdated,
+            RemovalCause::Invalidated => &mut self.invalidated,
+            RemovalCause::Cleared => &mut self.cleared,
+            // Nothing else goes by itself.
+            _ => &mut self.superseded,
+        } += 1;
+    }
+
     /// Adds them to the statistics of the tier.
     pub(crate) fn add_to(&self, stats: &mut LocalStats) {
         stats.insertions += self.insertions;

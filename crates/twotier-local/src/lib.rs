@@ -111,4 +111,4 @@ pub use flight::{Arrival, Joined, Joiner};
 pub use load::{Load, LoadJoiner, LoadTicket, Loaded};
 pub use options::{ENTRY_OVERHEAD, LocalOptions, entry_overhead};
 pub use ticket::{FillTicket, WriteTicket};
-pub use tier::{Cleared, Clearing, LocalTier, Read};
+pub use tier::{Cleared, Clearing, LocalTier, Read, RemovalListener};

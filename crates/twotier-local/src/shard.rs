@@ -7,7 +7,7 @@
 use std::{mem, time::Duration};
 
 use smol_str::SmolStr;
-use twotier_core::{Eviction, LocalStats, Timestamp};
+use twotier_core::{Eviction, LocalStats, RemovalCause, Timestamp};
 
 use crate::{
     counters::ShardCounters,
@@ -227,12 +227,7 @@ impl<T, F, L> Shard<T, F, L> {
             write.live = None;
         }
         self.refuse(new);
-        self.remove_entry_if(
-            ticket.hash,
-            ticket.key,
-            |entry| entry.digest != digest,
-            |counters| &mut counters.superseded,
-        );
+        self.remove_entry_if(ticket.hash, ticket.key, |entry| entry.digest != digest, RemovalCause::Superseded);
         // A read that began while the link was down was never meant to be kept.
         self.counters.refused_fills += u64::from(is_up(ticket.epoch));
         self.bind_flight(ticket, digest);
@@ -267,7 +262,7 @@ impl<T, F, L> Shard<T, F, L> {
             Some(write) => *write = Pending { pending: write.pending + 1, live: None, digest },
             None => self.writes.put(hash, key, Pending { pending: 1, live: Some(id), digest }),
         }
-        self.remove_entry_if(hash, key, |_| true, |counters| &mut counters.superseded);
+        self.remove_entry_if(hash, key, |_| true, RemovalCause::Superseded);
         self.kill_flight(hash, key);
         id
     }
@@ -276,7 +271,7 @@ impl<T, F, L> Shard<T, F, L> {
     pub(crate) fn abandon_write(&mut self, ticket: TicketId<'_>) {
         self.settle_write(ticket);
         self.loads.write_ended(ticket, false);
-        self.remove_entry_if(ticket.hash, ticket.key, |_| true, |counters| &mut counters.superseded);
+        self.remove_entry_if(ticket.hash, ticket.key, |_| true, RemovalCause::Superseded);
         // Reads that began during the write may have been answered before it was executed (race 3).
         self.kill_flight(ticket.hash, ticket.key);
     }
@@ -307,7 +302,7 @@ impl<T, F, L> Shard<T, F, L> {
     pub(crate) fn invalidate(&mut self, hash: u64, key: &str) -> (bool, Option<F>) {
         self.forbid_install(hash, key);
         let _dead = self.loads.kill(hash, key);
-        let held = self.remove_entry_if(hash, key, |_| true, |counters| &mut counters.invalidated);
+        let held = self.remove_entry_if(hash, key, |_| true, RemovalCause::Invalidated);
         (held, self.flights.remove_if(hash, key, |_| true).map(|registered| registered.flight))
     }
 
@@ -382,7 +377,7 @@ impl<T, F, L> Shard<T, F, L> {
         self.forbid_install(hash, key);
         self.kill_flight(hash, key);
         self.loads.outrun(hash, key);
-        self.remove_entry_if(hash, key, |_| true, |counters| &mut counters.superseded);
+        self.remove_entry_if(hash, key, |_| true, RemovalCause::Superseded);
     }
 
     /// Takes the right to install from an own write under way.
@@ -406,13 +401,13 @@ impl<T, F, L> Shard<T, F, L> {
     /// Puts a copy in, or only removes the older one when there is nothing to keep. Returns whether it was kept.
     fn put(&mut self, ticket: TicketId<'_>, new: Option<NewEntry<T>>) -> bool {
         let Some(new) = new else {
-            self.remove_entry_if(ticket.hash, ticket.key, |_| true, |counters| &mut counters.superseded);
+            self.remove_entry_if(ticket.hash, ticket.key, |_| true, RemovalCause::Superseded);
             return false;
         };
         if !new.fits {
             self.counters.oversized += 1;
             self.refuse(Some(new));
-            self.remove_entry_if(ticket.hash, ticket.key, |_| true, |counters| &mut counters.superseded);
+            self.remove_entry_if(ticket.hash, ticket.key, |_| true, RemovalCause::Superseded);
             return false;
         }
         match self.origin.make_fit(&new) {
@@ -421,7 +416,7 @@ impl<T, F, L> Shard<T, F, L> {
             Moved::Outdated => {
                 let outdated = self.entries.replace(self.entries.plan().into());
                 self.counters.outdated += outdated.len() as u64;
-                self.removed.push_all(outdated);
+                self.removed.push_outdated(outdated);
             }
         }
         let done = self.entries.insert(ticket.hash, self.origin.pack(new), &mut self.removed);
@@ -436,7 +431,7 @@ impl<T, F, L> Shard<T, F, L> {
     /// Keeps what is not to be kept until it can be dropped.
     fn refuse(&mut self, new: Option<NewEntry<T>>) {
         if let Some(new) = new {
-            self.removed.push_value(new.key, new.value);
+            self.removed.push_refused(new.key, new.value);
         }
     }
 
@@ -446,11 +441,11 @@ impl<T, F, L> Shard<T, F, L> {
         hash: u64,
         key: &str,
         wrong: impl FnOnce(&Entry<T>) -> bool,
-        cause: impl FnOnce(&mut ShardCounters) -> &mut u64,
+        cause: RemovalCause,
     ) -> bool {
         let Some(entry) = self.entries.remove_if(hash, key, wrong) else { return false };
-        self.removed.push(entry);
-        *cause(&mut self.counters) += 1;
+        self.removed.push(entry, cause);
+        self.counters.removed(cause);
         true
     }
 
@@ -520,15 +515,11 @@ impl<T, F, L> Shard<T, F, L> {
     #[cold]
     #[inline(never)]
     fn discard(&mut self, hash: u64, key: &str, why: DeadReason) {
-        self.remove_entry_if(
-            hash,
-            key,
-            |_| true,
-            |counters| match why {
-                DeadReason::Expired => &mut counters.expired,
-                DeadReason::Outdated => &mut counters.outdated,
-            },
-        );
+        let cause = match why {
+            DeadReason::Expired => RemovalCause::Expired,
+            DeadReason::Outdated => RemovalCause::Outdated,
+        };
+        self.remove_entry_if(hash, key, |_| true, cause);
     }
 }
 

@@ -10,8 +10,7 @@ use crate::{
     entry::NewEntry,
     flight::{Arrival, Flight, Outcome},
     shard::TicketId,
-    sync::MutexGuard,
-    tier::{Inner, TicketShard},
+    tier::Inner,
 };
 
 /// What every kind of ticket carries.
@@ -55,20 +54,6 @@ impl<T, E> TicketState<T, E> {
             weight,
             fits: weight <= self.tier.heaviest,
         })
-    }
-
-    /// Locks the shard, with room for an entry that may come in.
-    fn shard_for(&self, new: &mut Option<NewEntry<T>>) -> MutexGuard<'_, TicketShard<T, E>> {
-        match new {
-            // Nobody goes for what a lost link, a flush or a clearing keeps out already: epochs only grow, and a
-            // clearing ends with a flush.
-            Some(new) if new.fits && new.epoch == self.tier.link.keeping_epoch() => {
-                let (shard, fits) = self.tier.shard_with_room(self.hash, new.weight);
-                new.fits = fits;
-                shard
-            }
-            _ => self.tier.shard(self.hash),
-        }
     }
 
     fn deadline(&self, life: Option<Duration>) -> Option<Timestamp> {
@@ -139,12 +124,12 @@ impl<T: Clone, E> FillTicket<T, E> {
     pub fn fill(mut self, value: T, digest: Digest, value_bytes: usize, life: Option<Duration>) -> bool {
         let shared = value.clone();
         let mut new = self.state.entry(value, digest, value_bytes, life);
-        let state = &self.state;
-        let mut shard = state.shard_for(&mut new);
+        let state = &mut self.state;
+        let mut shard = state.tier.shard_for(state.hash, &mut new);
         let epoch = state.tier.link.keeping_epoch();
         let (kept, overtaken) = shard.end_fill(state.id(), epoch, digest, new);
+        state.ended = true;
         let removed = state.tier.unlock(shard);
-        self.state.ended = true;
         // Before whoever leads that load is given this answer.
         if let Some(load) = overtaken {
             load.overtaken();
@@ -243,12 +228,12 @@ impl<T, E> WriteTicket<T, E> {
     /// `value_bytes` and `life` are as in [`FillTicket::fill`]. The key is left empty when the value is not kept.
     pub fn install(mut self, value: T, value_bytes: usize, life: Option<Duration>) -> bool {
         let mut new = self.state.entry(value, self.digest, value_bytes, life);
-        let state = &self.state;
-        let mut shard = state.shard_for(&mut new);
+        let state = &mut self.state;
+        let mut shard = state.tier.shard_for(state.hash, &mut new);
         let epoch = state.tier.link.keeping_epoch();
         let kept = shard.end_write(state.id(), epoch, new);
+        state.ended = true;
         let removed = state.tier.unlock(shard);
-        self.state.ended = true;
         drop(removed);
         kept
     }

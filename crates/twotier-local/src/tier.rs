@@ -3,13 +3,14 @@
 use std::{
     fmt,
     hash::BuildHasher,
+    mem,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     time::Duration,
 };
 
 use smol_str::SmolStr;
-use twotier_core::{ChangeListener, Clock, Eviction, Lease, LocalStats, Mark, Namespace};
+use twotier_core::{ChangeListener, Clock, Eviction, Lease, LocalStats, Mark, Namespace, RemovalCause};
 
 use crate::{
     budget::Budget,
@@ -53,6 +54,32 @@ pub(crate) struct Inner<T, E> {
     pub(crate) budget: Option<Budget>,
     eviction: Eviction,
     pub(crate) keeps_nothing: bool,
+    on_removal: Option<Box<RemovalListener<T>>>,
+}
+
+/// Told of each entry that goes: its key, its value, and why. Called when no lock is held.
+pub type RemovalListener<T> = dyn Fn(&str, T, RemovalCause) + Send + Sync;
+
+/// What a shard let go. Dropped when the shard is unlocked, it tells the listener.
+#[must_use = "values are dropped with it, which is not to happen under a lock"]
+pub(crate) struct Released<'t, T> {
+    removed: Removed<T>,
+    listener: Option<&'t RemovalListener<T>>,
+}
+
+impl<T> Drop for Released<'_, T> {
+    fn drop(&mut self) {
+        if let Some(listener) = self.listener {
+            tell(listener, mem::take(&mut self.removed).into_held());
+        }
+    }
+}
+
+/// A panic of the listener's is not that of whoever happened to be there.
+fn tell<T>(listener: &RemovalListener<T>, gone: impl Iterator<Item = (SmolStr, T, RemovalCause)>) {
+    for (key, value, cause) in gone {
+        let _panicked = catch_unwind(AssertUnwindSafe(|| listener(&key, value, cause)));
+    }
 }
 
 pub(crate) type TicketShard<T, E> = Shard<T, Arc<Flight<T, E>>, Arc<LoadState<T, E>>>;
@@ -84,9 +111,14 @@ impl<T, E> Inner<T, E> {
     }
 
     /// Gives a shard back, and returns what it let go, for the caller to drop.
-    pub(crate) fn unlock(&self, mut shard: MutexGuard<'_, TicketShard<T, E>>) -> Removed<T> {
+    pub(crate) fn unlock(&self, mut shard: MutexGuard<'_, TicketShard<T, E>>) -> Released<'_, T> {
         self.give_back_unused(&mut shard);
-        shard.take_removed()
+        self.released(&mut shard)
+    }
+
+    /// Takes what a shard let go, to be dropped when it is unlocked.
+    pub(crate) fn released(&self, shard: &mut TicketShard<T, E>) -> Released<'_, T> {
+        Released { removed: shard.take_removed(), listener: self.on_removal.as_deref() }
     }
 
     /// Gives a shard back, and only then drops what it let go. Out of the way of hits.
@@ -137,6 +169,28 @@ where
     /// Bounds are expected to have been validated; a `max_entries` of 0 is taken as 1.
     #[must_use]
     pub fn new(namespace: Namespace, options: LocalOptions, clock: Arc<dyn Clock>) -> Self {
+        Self::listened(namespace, options, clock, None)
+    }
+
+    /// Makes an empty tier as [`new`](Self::new) does, whose removals are told to a listener, outside every lock and
+    /// after they happened: on the stack of whoever caused one, which for a report is the backend's. A panic in it ends
+    /// there.
+    #[must_use]
+    pub fn with_listener(
+        namespace: Namespace,
+        options: LocalOptions,
+        clock: Arc<dyn Clock>,
+        on_removal: Box<RemovalListener<T>>,
+    ) -> Self {
+        Self::listened(namespace, options, clock, Some(on_removal))
+    }
+
+    fn listened(
+        namespace: Namespace,
+        options: LocalOptions,
+        clock: Arc<dyn Clock>,
+        on_removal: Option<Box<RemovalListener<T>>>,
+    ) -> Self {
         let hasher = key_hasher(options.seed);
         let shares = options.split();
         let heaviest = options.heaviest(shares.len());
@@ -161,6 +215,7 @@ where
             budget,
             eviction,
             keeps_nothing,
+            on_removal,
         };
         Self { inner: Arc::new(inner) }
     }
@@ -318,24 +373,26 @@ where
     /// some millions of entries. Nothing read or written before the call is kept after it. Counters go on.
     ///
     /// Shards are emptied one after the other: a concurrent caller may see some keys gone and others not yet.
-    pub fn take_all(&self) -> Cleared<T> {
+    pub fn take_all(&self) -> Cleared<T, E> {
         let mut removed = Vec::with_capacity(self.inner.shards.len());
         for shard in &self.inner.shards {
             let plan = shard.0.lock().plan();
             let empty = plan.into();
             let mut shard = shard.0.lock();
             let emptied = shard.clear(empty);
-            removed.push((emptied, self.inner.unlock(shard)));
+            self.inner.give_back_unused(&mut shard);
+            drop(shard);
+            removed.push(emptied);
         }
-        for flight in removed.iter().flat_map(|(emptied, _)| &emptied.flights) {
+        for flight in removed.iter().flat_map(|emptied| &emptied.flights) {
             flight.settle(Outcome::Abandoned);
         }
-        Cleared(removed.into_iter().map(|(emptied, removed)| (emptied.entries, removed)).collect())
+        Cleared { entries: removed.into_iter().map(|emptied| emptied.entries).collect(), tier: self.clone() }
     }
 
     /// Begins a clearing of the backend by this cache itself, whose removals nobody reports: forgets everything now and
     /// again when the guard is dropped, and keeps nothing in between. Returns what was forgotten now, too.
-    pub fn begin_clear(&self) -> (Clearing<T, E>, Cleared<T>) {
+    pub fn begin_clear(&self) -> (Clearing<T, E>, Cleared<T, E>) {
         self.inner.link.begin_clearing();
         self.flush();
         let cleared = self.take_all();
@@ -487,15 +544,18 @@ impl<T, E> fmt::Debug for LocalTier<T, E> {
     }
 }
 
-/// What a tier held before it was [cleared](LocalTier::take_all).
+/// What a tier held before it was [cleared](LocalTier::take_all). Dropped, it tells the tier's listener.
 #[must_use = "dropping it drops every value"]
-pub struct Cleared<T>(Vec<(Entries<T>, Removed<T>)>);
+pub struct Cleared<T, E> {
+    entries: Vec<Entries<T>>,
+    tier: LocalTier<T, E>,
+}
 
-impl<T> Cleared<T> {
+impl<T, E> Cleared<T, E> {
     /// Returns how many entries there were.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.iter().map(|(entries, _)| entries.len()).sum()
+        self.entries.iter().map(Entries::len).sum()
     }
 
     /// Returns whether there was none.
@@ -505,7 +565,16 @@ impl<T> Cleared<T> {
     }
 }
 
-impl<T> fmt::Debug for Cleared<T> {
+impl<T, E> Drop for Cleared<T, E> {
+    fn drop(&mut self) {
+        if let Some(listener) = &self.tier.inner.on_removal {
+            let entries = mem::take(&mut self.entries).into_iter();
+            tell(&**listener, entries.flat_map(|entries| entries.into_held(RemovalCause::Cleared)));
+        }
+    }
+}
+
+impl<T, E> fmt::Debug for Cleared<T, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Cleared").field(&self.len()).finish()
     }

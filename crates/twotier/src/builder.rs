@@ -10,13 +10,16 @@ use std::{
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::runtime::Handle;
 use twotier_backend::{Backend, Watch};
-use twotier_core::{CacheConfig, CacheLayer, Clock, Coherence, Error, Eviction, OnUndecodable, Operation, SystemClock};
+use twotier_core::{
+    CacheConfig, CacheLayer, Clock, Coherence, Error, Eviction, OnUndecodable, Operation, RemovalCause, SystemClock,
+};
 use twotier_local::{LocalOptions, LocalTier};
 
 use crate::{
     Cache, Codec, Result,
     attach::{Attaching, Mode, attach},
     codec::Json,
+    events::{Announced, EventSender, OnRemoval, removal_listener},
     log::Occasional,
     meter::Meter,
     remote::{Admission, Home, Remote, Settings, Weigher, WriteQueue},
@@ -35,12 +38,13 @@ pub struct CacheBuilder<V, C = Json> {
     codec: C,
     clock: Arc<dyn Clock>,
     weigher: Option<Arc<Weigher<V>>>,
+    on_removal: Option<Arc<OnRemoval<V>>>,
 }
 
 impl<V> CacheBuilder<V, Json> {
     pub(crate) fn new() -> Self {
         let (defaults, set) = (CacheConfig::default(), CacheLayer::default());
-        Self { defaults, set, codec: Json, clock: Arc::new(SystemClock::new()), weigher: None }
+        Self { defaults, set, codec: Json, clock: Arc::new(SystemClock::new()), weigher: None, on_removal: None }
     }
 }
 
@@ -205,6 +209,18 @@ impl<V, C> CacheBuilder<V, C> {
         self
     }
 
+    /// Sets what is told of each local copy that goes: its key, its value (`None` for a key that was known to be
+    /// absent), and why. Copies that are outdated or past their life go when they are looked up or evicted, and are
+    /// told then.
+    ///
+    /// It runs in a task of the runtime, one removal after the other, in order: nobody waits for it, and what it has
+    /// not been told yet is kept. A panic in it is logged. For counts and causes alone, [`Cache::stats`] is cheaper;
+    /// for a program that watches, [`Cache::events`].
+    pub fn on_removal(mut self, listener: impl Fn(&str, Option<Arc<V>>, RemovalCause) + Send + Sync + 'static) -> Self {
+        self.on_removal = Some(Arc::new(listener));
+        self
+    }
+
     /// Sets the clock of the local tier, for tests. Default [`SystemClock`].
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
@@ -213,7 +229,8 @@ impl<V, C> CacheBuilder<V, C> {
 
     /// Sets how values become bytes. Default [`Json`].
     pub fn codec<D>(self, codec: D) -> CacheBuilder<V, D> {
-        CacheBuilder { defaults: self.defaults, set: self.set, codec, clock: self.clock, weigher: self.weigher }
+        let Self { defaults, set, clock, weigher, on_removal, .. } = self;
+        CacheBuilder { defaults, set, codec, clock, weigher, on_removal }
     }
 }
 
@@ -299,8 +316,11 @@ impl<V: Send + Sync + 'static, C> CacheBuilder<V, C> {
         };
         // A read that took longer than a caller waits is not joined: what it brings is older than any other answer.
         let options = options.joinable(config.op_timeout);
-        let local = LocalTier::new(namespace.clone(), options, self.clock);
-        let watch = Watch::new(namespace.clone(), Arc::new(local.clone()))
+        let events = EventSender::new();
+        let on_removal = removal_listener(events.clone(), self.on_removal, &runtime);
+        let local = LocalTier::with_listener(namespace.clone(), options, self.clock, on_removal);
+        let listener = Announced { local: local.clone(), events: events.clone() };
+        let watch = Watch::new(namespace.clone(), Arc::new(listener))
             .max_staleness(config.max_staleness)
             .coherence(config.coherence)
             .max_value_bytes(config.max_value_bytes);
@@ -329,11 +349,11 @@ impl<V: Send + Sync + 'static, C> CacheBuilder<V, C> {
             admission: Admission::new(config.max_in_flight, config.max_waiting),
             writes: WriteQueue::default(),
             meter: Meter::default(),
-            unstored: Occasional::default(),
+            unstored: Occasional::new(),
             runtime: Home::new(runtime),
             closed: AtomicBool::new(false),
         });
-        Ok(Parts { tiers: Tiers { local, remote, attaching: None }, watch, local: config.local_enabled })
+        Ok(Parts { tiers: Tiers { local, remote, events, attaching: None }, watch, local: config.local_enabled })
     }
 }
 

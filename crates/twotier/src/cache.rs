@@ -11,7 +11,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use twotier_core::{CacheStats, ChangeListener, CoherenceStats, Namespace, Operation};
 
 use crate::{
-    CacheBuilder, Get, Health, IntoValue, Key, LoaderError, LoaderOutput, Lookup, Result, SetOptions,
+    CacheBuilder, Events, Get, Health, IntoValue, Key, LoaderError, LoaderOutput, Lookup, Result, SetOptions,
     attach::Attaching,
     health::Observed,
     key::{KeyTexts, text_of},
@@ -585,6 +585,27 @@ impl<V: Send + Sync + 'static> Cache<V> {
         coherence.flushes = counters.flushes;
         coherence.links = counters.links;
         CacheStats::new(local.stats(), remote.meter.stats(), coherence)
+    }
+
+    /// Subscribes to what happens from now on: copies that go, with the cause; flushes; the link lost, with the cause,
+    /// and made again. No round trip; without a subscriber it costs nothing.
+    ///
+    /// ```
+    /// # use twotier::{Cache, Event, MemoryBackend, RemovalCause};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), twotier::Error> {
+    /// let users: Cache<String> = Cache::builder().build(MemoryBackend::new()).await?;
+    /// let mut events = users.events();
+    /// users.set("42", "Ada".to_owned()).await?;
+    /// users.invalidate_local("42");
+    /// let Some(Event::Removed { key, cause, .. }) = events.next().await else { panic!() };
+    /// assert_eq!((&*key, cause), ("42", RemovalCause::Invalidated));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn events(&self) -> Events {
+        self.tiers.events.subscribe()
     }
 
     /// Returns what can be expected of operations and why, the state of the link and the promises in force, without a

@@ -15,6 +15,7 @@ pub mod blocking;
 mod builder;
 mod cache;
 pub mod codec;
+mod events;
 mod get;
 mod health;
 mod key;
@@ -46,13 +47,14 @@ pub use twotier_core::{
     BackendError, BackendErrorKind, BackendStats, CacheConfig, CacheLayer, CacheStats, ChangeListener, Clock,
     CodecError, Coherence, CoherenceStats, ConfigError, Error, ErrorKind, Eviction, KeyError, LatencyStats, Lease,
     LinkState, LinkUp, LocalStats, MAX_KEY_BYTES, MAX_NAMESPACE_BYTES, ManualClock, Mark, Namespace, OnUndecodable,
-    Operation, RedisConfig, RedisLayer, RedisUrl, RemainingTtl, SharedError, SystemClock, Timestamp,
+    Operation, RedisConfig, RedisLayer, RedisUrl, RemainingTtl, RemovalCause, SharedError, SystemClock, Timestamp,
 };
 
 pub use crate::{
     builder::CacheBuilder,
     cache::Cache,
     codec::Codec,
+    events::{Event, Events},
     get::Get,
     health::{Health, Reason, Status},
     key::{Key, KeyText},

@@ -3,12 +3,14 @@
 use std::{future::poll_fn, sync::Arc, task::Poll};
 
 use crate::attach::Attaching;
+use crate::events::EventSender;
 use crate::remote::{Local, Remote};
 
 pub(crate) struct Tiers<V> {
     /// Never absent: without local copies it keeps nothing, and its tickets hold the same promises.
     pub(crate) local: Local<V>,
     pub(crate) remote: Arc<Remote<V>>,
+    pub(crate) events: EventSender,
     /// While the first link is made in the background.
     pub(crate) attaching: Option<Attaching>,
 }

@@ -325,7 +325,7 @@ impl<V: Send + Sync + 'static> Tiers<V> {
 }
 
 /// Drops what a tier held: much of it aside, in tokio's place for what blocks, where there is one.
-pub(crate) fn drop_aside<T: Send + 'static>(cleared: Cleared<T>) {
+pub(crate) fn drop_aside<T: Send + Sync + 'static, E: Send + Sync + 'static>(cleared: Cleared<T, E>) {
     if cleared.len() > DROPPED_IN_PLACE
         && let Ok(runtime) = Handle::try_current()
     {

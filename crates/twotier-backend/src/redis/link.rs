@@ -270,7 +270,7 @@ impl LinkInner {
         self.modify(|state| {
             state.generation += 1;
             if let Some(watch) = watch.filter(reports) {
-                watch.listener.link_down();
+                watch.listener.link_lost(&closed());
             }
             if let Phase::Up(up) = &state.phase {
                 up.connections.loss().declare(closed());
@@ -319,7 +319,7 @@ impl LinkInner {
     fn lost(&self, generation: u64, connections: &Connections, cause: BackendError, watch: Option<&Watch>) {
         self.change(generation, |phase| {
             if let Some(watch) = watch.filter(reports) {
-                watch.listener.link_down();
+                watch.listener.link_lost(&cause);
             }
             *phase = Phase::Connecting;
         });
@@ -352,7 +352,7 @@ impl Drop for Gone {
         let cause = BackendError::new(BackendErrorKind::Unavailable, message);
         self.shared.change(self.generation, |phase| {
             if let Some(watch) = self.watch.as_ref().filter(reports) {
-                watch.listener.link_down();
+                watch.listener.link_lost(&cause);
             }
             let now = match phase {
                 Phase::Up(up) => {
@@ -372,7 +372,7 @@ impl Drop for Gone {
 async fn supervise(shared: Arc<LinkInner>, generation: u64, mut watch: Option<Watch>) {
     // Since when there is no good link.
     let mut down_since = Instant::now();
-    let mut journal = Journal::new(watch.as_ref().map(|watch| watch.namespace.clone()));
+    let mut journal = Journal::new(watch.as_ref().map(|watch| watch.namespace.clone()), Arc::clone(&shared.target));
     loop {
         match open(&shared.target, &shared.progress, watch.as_ref(), &shared.fences).await {
             Ok(opened) => {

@@ -4,6 +4,7 @@ mod connection;
 mod dial;
 mod error;
 mod framing;
+mod lines;
 mod loss;
 mod progress;
 mod stream;
@@ -18,6 +19,7 @@ pub(super) use self::{
     connection::{Connection, Reply, nonce, text},
     error::not_resp,
     framing::MAX_BULK,
+    lines::Lines,
     loss::Loss,
     progress::Progress,
     target::Target,

@@ -15,8 +15,10 @@ mod table;
 mod walk;
 mod wtinylfu;
 
+use std::iter;
+
 use smol_str::SmolStr;
-use twotier_core::Eviction;
+use twotier_core::{Eviction, RemovalCause};
 
 pub(crate) use self::walk::{Piece, Walk, Way};
 use self::{
@@ -207,7 +209,7 @@ impl<T> Entries<T> {
     pub(crate) fn insert(&mut self, hash: u64, (key, entry): Pair<T>, removed: &mut Removed<T>) -> Insertion {
         let mut done = Insertion::default();
         if let Some(older) = self.remove_if(hash, &key, |_| true) {
-            removed.push(older);
+            removed.push(older, RemovalCause::Superseded);
             done.replaced = true;
         }
         let weight = entry.weight();
@@ -216,11 +218,11 @@ impl<T> Entries<T> {
             // The policy is notified of the key first: it may have to weigh it against those who are there.
             it.prepare(hash);
             while it.len() >= max_entries && let Some(victim) = it.evict() {
-                removed.push(victim);
+                removed.push(victim, RemovalCause::EvictedForEntries);
                 done.evicted_for_entries += 1;
             }
             while it.bytes() + weight > granted && let Some(victim) = it.evict() {
-                removed.push(victim);
+                removed.push(victim, RemovalCause::EvictedForBytes);
                 done.evicted_for_bytes += 1;
             }
             it.insert(hash, (key, entry));
@@ -238,7 +240,7 @@ impl<T> Entries<T> {
                 && it.bytes() > floor
                 && let Some(victim) = it.evict()
             {
-                removed.push(victim);
+                removed.push(victim, RemovalCause::EvictedForBytes);
                 went += 1;
             }
         });
@@ -251,6 +253,14 @@ impl<T> Entries<T> {
         std::mem::replace(self, empty)
     }
 
+    /// Returns all entries, with the cause of their going.
+    pub(crate) fn into_held(mut self, cause: RemovalCause) -> impl Iterator<Item = (SmolStr, T, RemovalCause)> {
+        iter::from_fn(move || {
+            let (key, entry) = each!(&mut self.policy, it => it.evict())?;
+            Some((key, entry.value, cause))
+        })
+    }
+
     /// Moves every entry's times along with the origin.
     pub(crate) fn shift(&mut self, by: Shift) {
         each!(&mut self.policy, it => it.shift(by));
@@ -261,32 +271,46 @@ impl<T> Entries<T> {
 /// a second.
 #[derive(Debug)]
 pub(crate) struct Removed<T> {
-    first: Option<(SmolStr, T)>,
-    more: Vec<(SmolStr, T)>,
-    /// Maps that were emptied.
-    whole: Vec<Entries<T>>,
+    first: Option<Gone<T>>,
+    more: Vec<Gone<T>>,
+    /// Maps that were emptied, all outdated.
+    outdated: Vec<Entries<T>>,
 }
 
+/// A key, its value, and why it went, unless it never came in.
+type Gone<T> = (SmolStr, T, Option<RemovalCause>);
+
 impl<T> Removed<T> {
-    pub(crate) fn push(&mut self, (key, entry): Pair<T>) {
-        self.push_value(key, entry.value);
+    pub(crate) fn push(&mut self, (key, entry): Pair<T>, cause: RemovalCause) {
+        self.push_gone((key, entry.value, Some(cause)));
     }
 
-    pub(crate) fn push_value(&mut self, key: SmolStr, value: T) {
+    pub(crate) fn push_refused(&mut self, key: SmolStr, value: T) {
+        self.push_gone((key, value, None));
+    }
+
+    fn push_gone(&mut self, gone: Gone<T>) {
         if self.first.is_none() {
-            self.first = Some((key, value));
+            self.first = Some(gone);
         } else {
-            self.more.push((key, value));
+            self.more.push(gone);
         }
     }
 
-    pub(crate) fn push_all(&mut self, entries: Entries<T>) {
-        self.whole.push(entries);
+    pub(crate) fn push_outdated(&mut self, entries: Entries<T>) {
+        self.outdated.push(entries);
+    }
+
+    /// Returns everything that was held, with the cause.
+    pub(crate) fn into_held(self) -> impl Iterator<Item = (SmolStr, T, RemovalCause)> {
+        let outdated = self.outdated.into_iter().flat_map(|entries| entries.into_held(RemovalCause::Outdated));
+        let each = self.first.into_iter().chain(self.more);
+        each.filter_map(|(key, value, cause)| Some((key, value, cause?))).chain(outdated)
     }
 }
 
 impl<T> Default for Removed<T> {
     fn default() -> Self {
-        Self { first: None, more: Vec::new(), whole: Vec::new() }
+        Self { first: None, more: Vec::new(), outdated: Vec::new() }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use twotier_backend::{Write, WriteCondition};
-use twotier_core::{Error, Operation};
+use twotier_core::{Error, ErrorKind, Operation};
 use twotier_local::{Digest, WriteTicket};
 
 use crate::{
@@ -166,6 +166,10 @@ impl<V: Send + Sync + 'static> Remote<V> {
     /// Counts a loaded value that could not be stored, and logs that now and then. `here` says that no call was made.
     fn not_stored(&self, error: &Error, here: bool) {
         self.meter.unstored(here);
+        // A backend that is away is logged by its link, once for all that fails because of it.
+        if matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout) {
+            return;
+        }
         if let Some(values) = self.unstored.due() {
             let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
             tracing::warn!(namespace = %self.namespace, values, %error, cause, "loaded values were not stored");

@@ -16,6 +16,7 @@ mod coherence;
 mod configuration;
 mod deleting;
 mod documentation;
+mod events;
 mod eviction;
 mod expiry;
 mod far_away;

@@ -1,9 +1,11 @@
 //! What is logged of a link: a line for each change, and not too many of them.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 use twotier_core::{BackendError, Coherence, Namespace};
+
+use crate::redis::wire::Target;
 
 /// The pause between two lines about the same outage.
 const STILL: Duration = Duration::from_secs(60);
@@ -13,6 +15,8 @@ const FLAPPING: Duration = Duration::from_secs(10);
 /// Logs the changes of one link.
 pub(super) struct Journal {
     namespace: String,
+    /// Of whose lines these are some.
+    target: Arc<Target>,
     /// Whether an attempt has ended, so that whoever asked for the link first knows how.
     started: bool,
     /// When a loss was last logged.
@@ -24,10 +28,10 @@ pub(super) struct Journal {
 }
 
 impl Journal {
-    pub(super) fn new(namespace: Option<Namespace>) -> Self {
+    pub(super) fn new(namespace: Option<Namespace>, target: Arc<Target>) -> Self {
         // Operations without a cache have no namespace.
         let namespace = namespace.map_or_else(|| "-".to_owned(), |namespace| namespace.to_string());
-        Self { namespace, started: false, lost_at: None, unlogged: 0, outage: None }
+        Self { namespace, target, started: false, lost_at: None, unlogged: 0, outage: None }
     }
 
     pub(super) fn up(&mut self, mode: Coherence, fenced: bool) {
@@ -46,7 +50,12 @@ impl Journal {
             self.unlogged += 1;
             return;
         }
-        tracing::warn!(namespace = %self.namespace, %cause, unlogged = self.unlogged, "link lost");
+        match self.target.lines.due() {
+            Some(others) => {
+                tracing::warn!(namespace = %self.namespace, %cause, unlogged = self.unlogged, others, "link lost");
+            }
+            None => tracing::debug!(namespace = %self.namespace, %cause, unlogged = self.unlogged, "link lost"),
+        }
         (self.lost_at, self.unlogged, self.outage) = (Some(now), 0, Some(now));
     }
 
@@ -60,7 +69,10 @@ impl Journal {
             self.outage.get_or_insert(now);
             return;
         }
-        tracing::warn!(namespace = %self.namespace, %cause, "link still down");
+        match self.target.lines.due() {
+            Some(others) => tracing::warn!(namespace = %self.namespace, %cause, others, "link still down"),
+            None => tracing::debug!(namespace = %self.namespace, %cause, "link still down"),
+        }
         self.outage = Some(now);
     }
 }

@@ -16,7 +16,7 @@ use crate::{
     BackendResult, Watch,
     redis::{
         command::{Channel, Connections, Reporting},
-        wire::{Connection, Loss, MAX_BULK, Progress, Reply, Target, nonce, text},
+        wire::{Connection, Lines, Loss, MAX_BULK, Progress, Reply, Target, nonce, text},
     },
 };
 
@@ -110,7 +110,7 @@ async fn single(
     let mut coalesces = true;
     if let Some(namespace) = namespace {
         coalesces = may_read(&mut replies, namespace)?;
-        may_write(&mut replies, namespace)?;
+        may_write(&mut replies, namespace, &target.lines)?;
         replies.okay("MULTI").map_err(|cause| with_cure(cause, "MULTI", namespace))?;
         replies.array("EXEC").map_err(|cause| with_cure(cause, "EXEC", namespace))?;
     }
@@ -161,7 +161,7 @@ async fn pair(target: &Target, progress: &Arc<Progress>, watch: &Watch, fences: 
     // Changes are being reported by now: nothing that is acknowledged from now on is missed.
     let reported_since = watch.listener.mark().at;
     let run_id = tracking.run_id;
-    let draft = Draft { tracked: &tracked, data: &data, canary: &canary, namespace };
+    let draft = Draft { tracked: &tracked, data: &data, canary: &canary, namespace, lines: &target.lines };
     let sent = Instant::now();
     let announced = match &reporting {
         Reporting::Channel(channel) => Some(&**channel),
@@ -302,7 +302,7 @@ fn may_read(replies: &mut Reply, namespace: &Namespace) -> BackendResult<bool> {
 }
 
 /// Reads whether a user may write, and returns why it cannot for the moment.
-fn may_write(replies: &mut Reply, namespace: &Namespace) -> BackendResult<Option<BackendError>> {
+fn may_write(replies: &mut Reply, namespace: &Namespace, lines: &Lines) -> BackendResult<Option<BackendError>> {
     let set = replies.okay("SET");
     let removed = replies.integer("UNLINK").map(drop);
     let no_room = |cause: &BackendError| cause.code().is_some_and(|code| NO_ROOM.contains(&code));
@@ -310,7 +310,10 @@ fn may_write(replies: &mut Reply, namespace: &Namespace) -> BackendResult<Option
         (Err(cause), _) if !no_room(&cause) => Err(with_cure(cause, "SET", namespace)),
         (_, Err(cause)) if !no_room(&cause) => Err(with_cure(cause, "UNLINK", namespace)),
         (Err(cause), _) | (_, Err(cause)) => {
-            tracing::warn!(%cause, %namespace, "the server takes no writes");
+            match lines.due() {
+                Some(others) => tracing::warn!(%cause, %namespace, others, "the server takes no writes"),
+                None => tracing::debug!(%cause, %namespace, "the server takes no writes"),
+            }
             Ok(Some(cause))
         }
         (Ok(()), Ok(())) => Ok(None),
@@ -382,6 +385,7 @@ struct Draft<'d> {
     data: &'d Connection,
     canary: &'d Canary,
     namespace: &'d Namespace,
+    lines: &'d Lines,
 }
 
 impl Draft<'_> {
@@ -395,7 +399,7 @@ impl Draft<'_> {
             count += 3;
         }
         let mut replies = self.data.ask(&commands, count).await?;
-        let no_room = may_write(&mut replies, self.namespace)?;
+        let no_room = may_write(&mut replies, self.namespace, self.lines)?;
         if channel.is_some() {
             replies.okay("MULTI").map_err(|cause| with_cure(cause, "MULTI", self.namespace))?;
             replies.queued("PUBLISH").map_err(|cause| with_cure(cause, "PUBLISH", self.namespace))?;

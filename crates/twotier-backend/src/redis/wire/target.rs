@@ -7,6 +7,7 @@ use twotier_core::{ConfigError, Namespace, RedisConfig};
 
 use super::{
     dial::Route,
+    lines::Lines,
     url::{Address, ServerUrl},
 };
 
@@ -19,6 +20,7 @@ pub(in crate::redis) struct Target {
     pub(in crate::redis) dead_after: Duration,
     pub(in crate::redis) max_backoff: Duration,
     pub(in crate::redis) key_prefix: Option<Namespace>,
+    pub(in crate::redis) lines: Lines,
 }
 
 impl Target {
@@ -31,7 +33,7 @@ impl Target {
         max_backoff: Duration,
     ) -> Self {
         let (route, settings) = (Route::Streams(dialer), RedisConnectionInfo::default());
-        Self { route, settings, connect_timeout, dead_after, max_backoff, key_prefix: None }
+        Self { route, settings, connect_timeout, dead_after, max_backoff, key_prefix: None, lines: Lines::default() }
     }
 
     pub(in crate::redis) fn parse(config: &RedisConfig) -> Result<Self, ConfigError> {
@@ -58,7 +60,7 @@ impl Target {
             settings = settings.set_password(password);
         }
         let RedisConfig { connect_timeout, dead_after, max_backoff, .. } = *config;
-        Ok(Self { route, settings, connect_timeout, dead_after, max_backoff, key_prefix })
+        Ok(Self { route, settings, connect_timeout, dead_after, max_backoff, key_prefix, lines: Lines::default() })
     }
 }
 

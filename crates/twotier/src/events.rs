@@ -1,0 +1,205 @@
+//! What happens in a cache, as a stream for programs, and removals told one by one.
+
+use std::{
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use tokio::{
+    runtime::Handle,
+    sync::{
+        broadcast::{self, error::RecvError, error::TryRecvError},
+        mpsc,
+    },
+};
+use twotier_core::{BackendError, ChangeListener, Lease, Mark, RemovalCause};
+use twotier_local::RemovalListener;
+
+use crate::remote::{CachedValue, Local};
+
+/// How many events wait for a subscriber that does not take them; then the oldest is dropped for each that comes.
+const WAITING: usize = 1024;
+
+/// Something that happened in a cache.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// A local copy went.
+    #[non_exhaustive]
+    Removed {
+        /// The key, without its namespace.
+        key: Arc<str>,
+        /// Why.
+        cause: RemovalCause,
+    },
+    /// Everything may have changed in the backend: no copy from before is served again.
+    Flushed,
+    /// Changes are reported from now on.
+    LinkUp,
+    /// Changes are not reported any more: nothing is served from local copies until the link is up again.
+    #[non_exhaustive]
+    LinkDown {
+        /// Why, where the backend says so.
+        cause: Option<BackendError>,
+    },
+}
+
+/// The events of a cache since it was subscribed to; made by [`Cache::events`](crate::Cache::events).
+///
+/// At most 1024 wait to be taken. Nobody waits for a subscriber that is slower: the oldest are dropped for it and
+/// [counted](Self::dropped).
+pub struct Events {
+    receiver: broadcast::Receiver<Event>,
+    hub: Arc<Subscribers>,
+    dropped: u64,
+}
+
+impl Events {
+    /// Waits for the next event; `None` once the cache is gone. The future may be dropped at any time, and no event is
+    /// lost by that.
+    pub async fn next(&mut self) -> Option<Event> {
+        loop {
+            match self.receiver.recv().await {
+                Ok(event) => return Some(event),
+                Err(RecvError::Lagged(dropped)) => self.dropped += dropped,
+                Err(RecvError::Closed) => return None,
+            }
+        }
+    }
+
+    /// Returns the next event if one waits.
+    pub fn try_next(&mut self) -> Option<Event> {
+        loop {
+            match self.receiver.try_recv() {
+                Ok(event) => return Some(event),
+                Err(TryRecvError::Lagged(dropped)) => self.dropped += dropped,
+                Err(TryRecvError::Empty | TryRecvError::Closed) => return None,
+            }
+        }
+    }
+
+    /// Returns how many events this subscriber was too slow for, as far as it has come.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.dropped
+    }
+}
+
+impl Drop for Events {
+    fn drop(&mut self) {
+        self.hub.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl fmt::Debug for Events {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Events").field("dropped", &self.dropped).finish_non_exhaustive()
+    }
+}
+
+/// How many there are: an event that nobody takes is not made.
+#[derive(Default)]
+struct Subscribers(AtomicUsize);
+
+/// Where events are sent.
+#[derive(Clone)]
+pub(crate) struct EventSender {
+    sender: broadcast::Sender<Event>,
+    subscribers: Arc<Subscribers>,
+}
+
+impl EventSender {
+    pub(crate) fn new() -> Self {
+        Self { sender: broadcast::Sender::new(WAITING), subscribers: Arc::default() }
+    }
+
+    pub(crate) fn subscribe(&self) -> Events {
+        // Counted first: what happens after this call is sent.
+        let receiver = self.sender.subscribe();
+        self.subscribers.0.fetch_add(1, Ordering::Relaxed);
+        Events { receiver, hub: Arc::clone(&self.subscribers), dropped: 0 }
+    }
+
+    fn send(&self, event: impl FnOnce() -> Event) {
+        if self.subscribers.0.load(Ordering::Relaxed) > 0 {
+            // An error is that the last one has just gone.
+            let _ = self.sender.send(event());
+        }
+    }
+}
+
+/// Is told of removals, in a task of the cache's runtime.
+pub(crate) type OnRemoval<V> = dyn Fn(&str, Option<Arc<V>>, RemovalCause) + Send + Sync;
+
+/// Makes what the local tier tells its removals to.
+///
+/// A listener of the user's runs in a task and not where something goes: that may be the reader of a connection, under
+/// a lock of a backend, and whoever writes is not to wait for it.
+pub(crate) fn removal_listener<V: Send + Sync + 'static>(
+    events: EventSender,
+    on_removal: Option<Arc<OnRemoval<V>>>,
+    runtime: &Handle,
+) -> Box<RemovalListener<CachedValue<V>>> {
+    let teller = on_removal.map(|listener| {
+        let (sender, mut removals) = mpsc::unbounded_channel::<(Box<str>, CachedValue<V>, RemovalCause)>();
+        runtime.spawn(async move {
+            while let Some((key, value, cause)) = removals.recv().await {
+                if catch_unwind(AssertUnwindSafe(|| listener(&key, value, cause))).is_err() {
+                    tracing::error!("a removal was told to code that panicked");
+                }
+            }
+        });
+        sender
+    });
+    Box::new(move |key, value, cause| {
+        events.send(|| Event::Removed { key: key.into(), cause });
+        if let Some(teller) = &teller {
+            // An error is that the runtime has ended.
+            let _ = teller.send((key.into(), value, cause));
+        }
+    })
+}
+
+/// The local tier as a listener, whose link's changes are sent on.
+pub(crate) struct Announced<V> {
+    pub(crate) local: Local<V>,
+    pub(crate) events: EventSender,
+}
+
+impl<V: Send + Sync + 'static> ChangeListener for Announced<V> {
+    fn mark(&self) -> Mark {
+        self.local.mark()
+    }
+
+    fn proof_of_life(&self, mark: Mark) {
+        self.local.proof_of_life(mark);
+    }
+
+    fn changed(&self, key: &[u8]) {
+        self.local.changed(key);
+    }
+
+    fn flushed(&self) {
+        self.local.flushed();
+        self.events.send(|| Event::Flushed);
+    }
+
+    fn link_up(&self, lease: Lease) {
+        self.local.link_up(lease);
+        self.events.send(|| Event::LinkUp);
+    }
+
+    fn link_down(&self) {
+        self.local.link_down();
+        self.events.send(|| Event::LinkDown { cause: None });
+    }
+
+    fn link_lost(&self, cause: &BackendError) {
+        self.local.link_lost(cause);
+        self.events.send(|| Event::LinkDown { cause: Some(cause.clone()) });
+    }
+}
