@@ -114,7 +114,7 @@ async fn a_listener_may_use_the_cache_and_a_panic_in_it_is_nobody_elses() {
     let cache = text()
         .on_removal(move |key, value, cause| {
             if let Some(cache) = &*inside.lock().unwrap() {
-                cache.invalidate_local("other");
+                let _held = cache.invalidate_local("other");
                 assert!(cache.get_if_local(key).is_none());
             }
             tell(key, value, cause);

@@ -26,6 +26,7 @@ mod large_values;
 mod loading;
 mod loads_and_writes;
 mod loads_end;
+mod logs;
 mod mocking;
 mod namespaces;
 mod nesting;

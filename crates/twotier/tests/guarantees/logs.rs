@@ -1,0 +1,91 @@
+//! What is logged of an outage: a few lines that name a cache and the cause, however many caches there are, and one
+//! when it is over.
+
+mod live {
+    use std::{
+        io,
+        sync::{Arc, Mutex},
+        time::Duration,
+    };
+
+    use tracing_subscriber::fmt::MakeWriter;
+    use twotier_testkit::RedisServer;
+
+    use crate::support::{eventually, redis, text};
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl<'w> MakeWriter<'w> for Lines {
+        type Writer = Self;
+
+        fn make_writer(&'w self) -> Self {
+            self.clone()
+        }
+    }
+
+    impl Lines {
+        fn at(&self, level: &str) -> Vec<String> {
+            let text = String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned();
+            text.lines().filter(|line| line.contains(level)).map(ToOwned::to_owned).collect()
+        }
+    }
+
+    /// `TWOTIER_TEST_OUTAGE=60` makes the outage a minute long.
+    fn outage() -> Duration {
+        let seconds = std::env::var("TWOTIER_TEST_OUTAGE").ok().and_then(|seconds| seconds.parse().ok());
+        Duration::from_secs(seconds.unwrap_or(3))
+    }
+
+    #[tokio::test]
+    async fn an_outage_with_fifty_caches_is_at_most_twenty_lines_each_with_namespace_and_cause() {
+        const CACHES: usize = 50;
+        let lines = Lines::default();
+        let subscriber = tracing_subscriber::fmt()
+            .with_writer(lines.clone())
+            .with_ansi(false)
+            .with_max_level(tracing::Level::INFO)
+            .finish();
+        // Everything runs on this thread.
+        let _logged = tracing::subscriber::set_default(subscriber);
+        let server = RedisServer::start();
+        let backend = redis(&server);
+        let mut caches = Vec::new();
+        for number in 0..CACHES {
+            caches.push(text().namespace(format!("n{number}")).build(backend.clone()).await.unwrap());
+        }
+        assert_eq!(lines.at("WARN"), Vec::<String>::new());
+        server.kill();
+        let began = tokio::time::Instant::now();
+        while began.elapsed() < outage() {
+            for cache in &caches {
+                let loaded = cache.get_or_load("k", async |_key: &str| Ok::<_, io::Error>("v".to_owned())).await;
+                assert_eq!(*loaded.unwrap(), "v");
+                assert!(cache.set("k", "v".to_owned()).await.is_err());
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        server.restart();
+        eventually("every link is up again", async || {
+            caches.iter().all(|cache| cache.health().status == twotier::Status::Ready)
+        })
+        .await;
+        let (bad, again) = (lines.at("WARN"), lines.at("link up again"));
+        assert!(lines.at("ERROR").is_empty() && !bad.is_empty() && bad.len() <= 20, "{} lines: {bad:#?}", bad.len());
+        assert!(bad.iter().all(|line| line.contains("namespace=n") && line.contains("cause=")), "{bad:#?}");
+        assert!(bad.iter().any(|line| line.contains("link lost")), "{bad:#?}");
+        assert!(!again.is_empty() && again.iter().all(|line| line.contains("INFO") && line.contains("namespace=n")));
+        eprintln!("{} lines at WARN, {} links up again, of {CACHES} caches in {:?}", bad.len(), again.len(), outage());
+    }
+}
