@@ -57,10 +57,10 @@ pub(crate) struct Inner<T, E> {
     on_removal: Option<Box<RemovalListener<T>>>,
 }
 
-/// Told of each entry that goes: its key, its value, and why. Called when no lock is held.
+/// Notified of each entry that goes: its key, its value, and why. Called when no lock is held.
 pub type RemovalListener<T> = dyn Fn(&str, T, RemovalCause) + Send + Sync;
 
-/// What a shard let go. Dropped when the shard is unlocked, it tells the listener.
+/// What a shard let go. Dropped when the shard is unlocked, it notifies the listener.
 #[must_use = "values are dropped with it, which is not to happen under a lock"]
 pub(crate) struct Released<'t, T> {
     removed: Removed<T>,
@@ -70,13 +70,13 @@ pub(crate) struct Released<'t, T> {
 impl<T> Drop for Released<'_, T> {
     fn drop(&mut self) {
         if let Some(listener) = self.listener {
-            tell(listener, mem::take(&mut self.removed).into_held());
+            notify(listener, mem::take(&mut self.removed).into_held());
         }
     }
 }
 
 /// A panic of the listener's is not that of whoever happened to be there.
-fn tell<T>(listener: &RemovalListener<T>, gone: impl Iterator<Item = (SmolStr, T, RemovalCause)>) {
+fn notify<T>(listener: &RemovalListener<T>, gone: impl Iterator<Item = (SmolStr, T, RemovalCause)>) {
     for (key, value, cause) in gone {
         let _panicked = catch_unwind(AssertUnwindSafe(|| listener(&key, value, cause)));
     }
@@ -172,7 +172,7 @@ where
         Self::listened(namespace, options, clock, None)
     }
 
-    /// Makes an empty tier as [`new`](Self::new) does, whose removals are told to a listener, outside every lock and
+    /// Makes an empty tier as [`new`](Self::new) does, whose removals notify a listener, outside every lock and
     /// after they happened: on the stack of whoever caused one, which for a report is the backend's. A panic in it ends
     /// there.
     #[must_use]
@@ -544,7 +544,7 @@ impl<T, E> fmt::Debug for LocalTier<T, E> {
     }
 }
 
-/// What a tier held before it was [cleared](LocalTier::take_all). Dropped, it tells the tier's listener.
+/// What a tier held before it was [cleared](LocalTier::take_all). Dropped, it notifies the tier's listener.
 #[must_use = "dropping it drops every value"]
 pub struct Cleared<T, E> {
     entries: Vec<Entries<T>>,
@@ -569,7 +569,7 @@ impl<T, E> Drop for Cleared<T, E> {
     fn drop(&mut self) {
         if let Some(listener) = &self.tier.inner.on_removal {
             let entries = mem::take(&mut self.entries).into_iter();
-            tell(&**listener, entries.flat_map(|entries| entries.into_held(RemovalCause::Cleared)));
+            notify(&**listener, entries.flat_map(|entries| entries.into_held(RemovalCause::Cleared)));
         }
     }
 }

@@ -11,14 +11,11 @@ use tokio::{task::AbortHandle, time::sleep};
 use twotier_backend::{Backend, BackendResult, Watch};
 use twotier_core::{BackendErrorKind, Coherence, Lease};
 
-use crate::{log::Occasional, remote::Home};
+use crate::remote::Home;
 
 /// The first pause before a backend is asked again that could not be attached to. It doubles up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-
-/// Of all caches of the process: those that are built while their backend is away have one thing to say.
-static FAILURES: Occasional = Occasional::new();
 
 /// The mode of coherence in force, once the backend has said which.
 pub(crate) type Mode = Arc<OnceLock<Coherence>>;
@@ -64,6 +61,7 @@ impl Attaching {
 /// Attaches for as long as it takes, unless the backend is closed.
 async fn at_last(backend: Arc<dyn Backend>, watch: Watch, mode: Mode) {
     let mut pause = FIRST_PAUSE;
+    let mut logged = false;
     loop {
         match attach(&*backend, watch.clone(), &mode).await {
             Ok(coherence) => {
@@ -71,12 +69,11 @@ async fn at_last(backend: Arc<dyn Backend>, watch: Watch, mode: Mode) {
                 return;
             }
             Err(cause) if cause.kind() == BackendErrorKind::Closed => return,
-            Err(cause) => match FAILURES.due() {
-                Some(failures) => {
-                    tracing::warn!(namespace = %watch.namespace, %cause, failures, "the backend could not be attached to");
-                }
-                None => tracing::debug!(namespace = %watch.namespace, %cause, "the backend could not be attached to"),
-            },
+            // Once: from then on it is the link that says that it is still down.
+            Err(cause) if !std::mem::replace(&mut logged, true) => {
+                tracing::warn!(namespace = %watch.namespace, %cause, "the backend could not be attached to");
+            }
+            Err(cause) => tracing::debug!(namespace = %watch.namespace, %cause, "not attached"),
         }
         sleep(pause.mul_f64(0.5 + 0.5 * fastrand::f64())).await;
         pause = (2 * pause).min(LONGEST_PAUSE);

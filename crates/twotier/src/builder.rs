@@ -209,13 +209,13 @@ impl<V, C> CacheBuilder<V, C> {
         self
     }
 
-    /// Sets what is told of each local copy that goes: its key, its value (`None` for a key that was known to be
+    /// Sets what is notified of each local copy that goes: its key, its value (`None` for a key that was known to be
     /// absent), and why. Copies that are outdated or past their life go when they are looked up or evicted, and are
-    /// told then.
+    /// reported then.
     ///
     /// It runs in a task of the runtime, one removal after the other, in order: nobody waits for it, and what it has
-    /// not been told yet is kept. A panic in it is logged. For counts and causes alone, [`Cache::stats`] is cheaper;
-    /// for a program that watches, [`Cache::events`].
+    /// not been notified of yet is kept. A panic in it is logged. For counts and causes alone, [`Cache::stats`] is
+    /// cheaper; for a program that watches, [`Cache::events`].
     pub fn on_removal(mut self, listener: impl Fn(&str, Option<Arc<V>>, RemovalCause) + Send + Sync + 'static) -> Self {
         self.on_removal = Some(Arc::new(listener));
         self
@@ -349,7 +349,7 @@ impl<V: Send + Sync + 'static, C> CacheBuilder<V, C> {
             admission: Admission::new(config.max_in_flight, config.max_waiting),
             writes: WriteQueue::default(),
             meter: Meter::default(),
-            unstored: Occasional::new(),
+            unstored: Occasional::default(),
             runtime: Home::new(runtime),
             closed: AtomicBool::new(false),
         });

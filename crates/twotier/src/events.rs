@@ -1,4 +1,4 @@
-//! What happens in a cache, as a stream for programs, and removals told one by one.
+//! What happens in a cache, as a stream for programs, and removals one by one.
 
 use std::{
     fmt,
@@ -132,10 +132,10 @@ impl EventSender {
     }
 }
 
-/// Is told of removals, in a task of the cache's runtime.
+/// Is notified of removals, in a task of the cache's runtime.
 pub(crate) type OnRemoval<V> = dyn Fn(&str, Option<Arc<V>>, RemovalCause) + Send + Sync;
 
-/// Makes what the local tier tells its removals to.
+/// Makes what the local tier notifies of removals.
 ///
 /// A listener of the user's runs in a task and not where something goes: that may be the reader of a connection, under
 /// a lock of a backend, and whoever writes is not to wait for it.
@@ -144,12 +144,12 @@ pub(crate) fn removal_listener<V: Send + Sync + 'static>(
     on_removal: Option<Arc<OnRemoval<V>>>,
     runtime: &Handle,
 ) -> Box<RemovalListener<CachedValue<V>>> {
-    let teller = on_removal.map(|listener| {
+    let listening = on_removal.map(|listener| {
         let (sender, mut removals) = mpsc::unbounded_channel::<(Box<str>, CachedValue<V>, RemovalCause)>();
         runtime.spawn(async move {
             while let Some((key, value, cause)) = removals.recv().await {
                 if catch_unwind(AssertUnwindSafe(|| listener(&key, value, cause))).is_err() {
-                    tracing::error!("a removal was told to code that panicked");
+                    tracing::error!("a listener of removals panicked");
                 }
             }
         });
@@ -157,9 +157,9 @@ pub(crate) fn removal_listener<V: Send + Sync + 'static>(
     });
     Box::new(move |key, value, cause| {
         events.send(|| Event::Removed { key: key.into(), cause });
-        if let Some(teller) = &teller {
+        if let Some(listening) = &listening {
             // An error is that the runtime has ended.
-            let _ = teller.send((key.into(), value, cause));
+            let _ = listening.send((key.into(), value, cause));
         }
     })
 }

@@ -27,6 +27,7 @@ mod meter;
 mod read;
 mod remote;
 pub mod short_term;
+mod spans;
 mod tiers;
 mod update;
 mod value;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use twotier_core::{Error, ErrorKind, Operation, SharedError};
 use twotier_local::{Digest, Load, LoadTicket, Loaded};
 
-use crate::{LoaderError, LoaderOutput, Lookup, Result, Tier, remote::CachedValue, tiers::Tiers};
+use crate::{LoaderError, LoaderOutput, Lookup, Result, Tier, remote::CachedValue, spans::spanned, tiers::Tiers};
 
 use self::{stack::Loading, store::LoadedValue};
 
@@ -114,14 +114,17 @@ impl<V: Send + Sync + 'static> Tiers<V> {
         E: LoaderError,
     {
         let (namespace, after) = (self.remote.namespace.clone(), self.remote.settings.load_timeout);
-        match self.remote.runtime.timeout(after, loading.run(loader)).await {
-            Ok(Ok(loaded)) => Ok(loaded),
-            Ok(Err(error)) => Err(Error::Load { operation, namespace, source: SharedError::new(error) }),
-            Err(_elapsed) => {
-                self.remote.meter.timed_out();
-                Err(Error::Timeout { operation, namespace, after, sent: false })
+        let loaded = async {
+            match self.remote.runtime.timeout(after, loading.run(loader)).await {
+                Ok(Ok(loaded)) => Ok(loaded),
+                Ok(Err(error)) => Err(Error::Load { operation, namespace, source: SharedError::new(error) }),
+                Err(_elapsed) => {
+                    self.remote.meter.timed_out();
+                    Err(Error::Timeout { operation, namespace, after, sent: false })
+                }
             }
-        }
+        };
+        spanned!("twotier.load", self.remote, operation, loading.keys(), outcome, loaded)
     }
 }
 

@@ -10,22 +10,18 @@ use tokio::time::Instant;
 const PERIOD: Duration = Duration::from_secs(10);
 
 /// One kind of event.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Occasional {
     state: Mutex<State>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct State {
     last: Option<Instant>,
     unwritten: u64,
 }
 
 impl Occasional {
-    pub(crate) const fn new() -> Self {
-        Self { state: Mutex::new(State { last: None, unwritten: 0 }) }
-    }
-
     /// Counts an event, and returns how many there were since the last line, this one included, when a line is due.
     pub(crate) fn due(&self) -> Option<u64> {
         let now = Instant::now();
@@ -45,7 +41,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_line_is_due_at_once_and_then_once_in_a_while_and_counts_what_was_left_out() {
-        let events = Occasional::new();
+        let events = Occasional::default();
         assert_eq!(events.due(), Some(1));
         for _ in 0..999 {
             assert_eq!(events.due(), None);

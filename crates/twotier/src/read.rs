@@ -17,6 +17,7 @@ use twotier_local::{Joined, Joiner, Read};
 use crate::{
     Freshness, Lookup, Result, Tier,
     remote::CachedValue,
+    spans::spanned,
     tiers::{Tiers, yield_every, yield_now},
 };
 
@@ -69,7 +70,7 @@ impl<V: Send + Sync + 'static> Tiers<V> {
         // Pinned here, where it is made: handed over by value it would be stored once more at every step of the way,
         // and a future of over a kilobyte is beyond what allocators keep at hand.
         let read = pin!(self.read(key, operation));
-        self.remote.within(operation, read).await
+        spanned!("twotier.read", self.remote, operation, 1, read, self.remote.within(operation, read))
     }
 
     async fn read(&self, key: &str, operation: Operation) -> Result<Lookup<V>> {
@@ -158,7 +159,11 @@ impl<V: Send + Sync + 'static> Tiers<V> {
                 }
             });
         }
-        let values = self.read_distinct(&order, operation).await;
+        if order.is_empty() {
+            return found;
+        }
+        let reading = self.read_distinct(&order, operation);
+        let values = spanned!("twotier.batch", self.remote, operation, order.len(), outcomes, reading);
         for (key, value) in order.iter().zip(values) {
             for &index in missed.get(key).into_iter().flatten() {
                 found[index] = value.clone();

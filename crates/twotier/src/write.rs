@@ -16,6 +16,7 @@ use crate::{
     Result,
     meter::Call,
     remote::{CachedValue, Cost, PendingWrite, Prepared, Remote, unanswered, writes_at_once},
+    spans::spanned,
     tiers::{Tiers, yield_every, yield_now},
 };
 
@@ -74,7 +75,7 @@ impl<V: Send + Sync + 'static> Tiers<V> {
                 ended(&remote, operation, ticket, result, |ticket| ticket.install(Some(value), weight, Some(life)))
             }
         });
-        self.remote.written(write).await
+        spanned!("twotier.write", self.remote, operation, 1, outcome, self.remote.written(write))
     }
 
     pub(crate) async fn set_many(&self, items: Vec<(String, Arc<V>)>, options: SetOptions) -> Result<()> {
@@ -146,7 +147,7 @@ impl<V: Send + Sync + 'static> Tiers<V> {
             };
             (!part.is_empty()).then(|| (part.len(), self.set_part(operation, part)))
         };
-        self.in_parts(operation, total, next).await
+        spanned!("twotier.batch", self.remote, operation, total, outcomes, self.in_parts(operation, total, next))
     }
 
     fn set_part(&self, operation: Operation, part: Vec<(String, Prepared<V>)>) -> PendingWrite<Vec<Result<()>>> {
@@ -187,7 +188,7 @@ impl<V: Send + Sync + 'static> Tiers<V> {
                 ended(&remote, operation, ticket, result, |ticket| ticket.install(None, 0, life))
             }
         });
-        self.remote.written(write).await
+        spanned!("twotier.write", self.remote, operation, 1, outcome, self.remote.written(write))
     }
 
     /// Deletes many keys, and returns how many were there.
@@ -228,7 +229,8 @@ impl<V: Send + Sync + 'static> Tiers<V> {
     async fn delete_distinct(&self, operation: Operation, keys: &[&str]) -> Vec<Result<bool>> {
         let mut parts = keys.chunks(self.remote.batch());
         let next = || parts.next().map(|part| (part.len(), self.delete_part(operation, part)));
-        self.in_parts(operation, keys.len(), next).await
+        let deleting = self.in_parts(operation, keys.len(), next);
+        spanned!("twotier.batch", self.remote, operation, keys.len(), outcomes, deleting)
     }
 
     fn delete_part(&self, operation: Operation, keys: &[&str]) -> PendingWrite<Vec<Result<bool>>> {
@@ -320,7 +322,7 @@ impl<V: Send + Sync + 'static> Tiers<V> {
                 result.map_err(|source| remote.backend_failed(operation, source))
             }
         });
-        self.remote.written_at_last(write).await
+        spanned!("twotier.write", self.remote, operation, 1, outcome, self.remote.written_at_last(write))
     }
 }
 

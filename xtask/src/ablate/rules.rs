@@ -101,7 +101,7 @@ pub(super) const RULES: &[Rule] = &[
         name: "the entry goes when the write begins",
         edits: &[edit(
             SHARD,
-            "        self.remove_entry_if(hash, key, |_| true, |counters| &mut counters.superseded);\n        self.kill_flight(hash, key);\n        id",
+            "        self.remove_entry_if(hash, key, |_| true, RemovalCause::Superseded);\n        self.kill_flight(hash, key);\n        id",
             "        self.kill_flight(hash, key);\n        id",
         )],
     },
@@ -203,7 +203,7 @@ pub(super) const RULES: &[Rule] = &[
         name: "a lost link is reported",
         edits: &[edit(
             REDIS_LINK,
-            "            if let Some(watch) = watch.filter(reports) {\n                watch.listener.link_down();\n            }\n            *phase = Phase::Connecting;",
+            "            if let Some(watch) = watch.filter(reports) {\n                watch.listener.link_lost(&cause);\n            }\n            *phase = Phase::Connecting;",
             "            let _unnotified = watch;\n            *phase = Phase::Connecting;",
         )],
     },

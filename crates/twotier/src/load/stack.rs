@@ -48,6 +48,11 @@ impl Loading {
         Ok(Self(Arc::new(Frame { cache, keys, outer })))
     }
 
+    #[cfg(feature = "spans")]
+    pub(super) fn keys(&self) -> usize {
+        self.0.keys.len()
+    }
+
     /// Runs a loader as the innermost one.
     pub(super) async fn run<F: Future>(&self, loader: F) -> F::Output {
         INNERMOST.scope(Arc::clone(&self.0), loader).await

@@ -1,5 +1,5 @@
-//! What happens is told: each copy that goes once, with its cause, and each change of the link; and nobody waits for
-//! whoever listens.
+//! Whoever listens is notified of what happens: each copy that goes once, with its cause, and each change of the link;
+//! and nobody waits for whoever listens.
 
 use std::{
     collections::HashMap,
@@ -11,12 +11,12 @@ use twotier::{Event, Events, Eviction, ManualClock, MemoryBackend, RemovalCause}
 
 use crate::support::{ends, eventually, over_memory, read, text};
 
-type Told = Arc<Mutex<Vec<(String, Option<String>, RemovalCause)>>>;
+type Notified = Arc<Mutex<Vec<(String, Option<String>, RemovalCause)>>>;
 
-fn listener(told: &Told) -> impl Fn(&str, Option<Arc<String>>, RemovalCause) + Send + Sync + 'static + use<> {
-    let told = Arc::clone(told);
+fn listener(notified: &Notified) -> impl Fn(&str, Option<Arc<String>>, RemovalCause) + Send + Sync + 'static + use<> {
+    let notified = Arc::clone(notified);
     move |key, value, cause| {
-        told.lock().unwrap().push((key.to_owned(), value.map(|value| (*value).clone()), cause));
+        notified.lock().unwrap().push((key.to_owned(), value.map(|value| (*value).clone()), cause));
     }
 }
 
@@ -25,7 +25,7 @@ fn taken(events: &mut Events) -> Vec<Event> {
 }
 
 #[tokio::test]
-async fn each_copy_that_goes_is_told_once_with_its_value_and_its_cause_whatever_the_policy() {
+async fn each_copy_that_goes_is_reported_once_with_its_value_and_its_cause_whatever_the_policy() {
     use RemovalCause::{Cleared, EvictedForBytes, EvictedForEntries, Expired, Invalidated, Outdated, Superseded};
     for eviction in [
         Eviction::Lru,
@@ -35,7 +35,7 @@ async fn each_copy_that_goes_is_told_once_with_its_value_and_its_cause_whatever_
         Eviction::S3Fifo,
         Eviction::WTinyLfu,
     ] {
-        let (told, clock) = (Told::default(), ManualClock::new());
+        let (notified, clock) = (Notified::default(), ManualClock::new());
         let store = MemoryBackend::with_clock(clock.clone());
         let writer = over_memory(&store).await;
         let cache = text()
@@ -44,7 +44,7 @@ async fn each_copy_that_goes_is_told_once_with_its_value_and_its_cause_whatever_
             .max_entries(3)
             .max_bytes(2_000)
             .local_time_to_live(Duration::from_secs(60))
-            .on_removal(listener(&told))
+            .on_removal(listener(&notified))
             .build(store.clone())
             .await
             .unwrap();
@@ -80,18 +80,18 @@ async fn each_copy_that_goes_is_told_once_with_its_value_and_its_cause_whatever_
             (Cleared, stats.cleared),
         ];
         let all: u64 = counted.iter().map(|(_, count)| count).sum();
-        eventually("every removal is told", async || told.lock().unwrap().len() as u64 == all).await;
-        let told = told.lock().unwrap().clone();
+        eventually("every removal is reported", async || notified.lock().unwrap().len() as u64 == all).await;
+        let notified = notified.lock().unwrap().clone();
         let mut by_cause: HashMap<RemovalCause, u64> = HashMap::new();
-        told.iter().for_each(|(_, _, cause)| *by_cause.entry(*cause).or_default() += 1);
+        notified.iter().for_each(|(_, _, cause)| *by_cause.entry(*cause).or_default() += 1);
         for (cause, count) in counted {
             assert!(count > 0, "{eviction}: nothing was {cause}");
             assert_eq!(by_cause.get(&cause), Some(&count), "{eviction}: {cause}");
         }
         let (first, second) = (("a".to_owned(), Some("1".to_owned())), ("a".to_owned(), Some("2".to_owned())));
-        assert_eq!(told[0], (first.0, first.1, Superseded));
-        assert_eq!(told[1], (second.0, second.1, Invalidated));
-        assert!(told.contains(&("absent".to_owned(), None, Expired)));
+        assert_eq!(notified[0], (first.0, first.1, Superseded));
+        assert_eq!(notified[1], (second.0, second.1, Invalidated));
+        assert!(notified.contains(&("absent".to_owned(), None, Expired)));
 
         let removed: Vec<_> = taken(&mut events)
             .into_iter()
@@ -100,24 +100,24 @@ async fn each_copy_that_goes_is_told_once_with_its_value_and_its_cause_whatever_
                 _ => None,
             })
             .collect();
-        let listened: Vec<_> = told.into_iter().map(|(key, _, cause)| (key, cause)).collect();
-        assert_eq!(removed, listened, "{eviction}: the stream and the listener are told the same, in one order");
+        let listened: Vec<_> = notified.into_iter().map(|(key, _, cause)| (key, cause)).collect();
+        assert_eq!(removed, listened, "{eviction}: the stream and the listener receive the same, in one order");
         assert_eq!(events.dropped(), 0);
     }
 }
 
 #[tokio::test]
 async fn a_listener_may_use_the_cache_and_a_panic_in_it_is_nobody_elses() {
-    let told = Told::default();
+    let notified = Notified::default();
     let slot: Arc<Mutex<Option<twotier::Cache<String>>>> = Arc::default();
-    let (inside, tell) = (Arc::clone(&slot), listener(&told));
+    let (inside, note) = (Arc::clone(&slot), listener(&notified));
     let cache = text()
         .on_removal(move |key, value, cause| {
             if let Some(cache) = &*inside.lock().unwrap() {
                 let _held = cache.invalidate_local("other");
                 assert!(cache.get_if_local(key).is_none());
             }
-            tell(key, value, cause);
+            note(key, value, cause);
             assert_ne!(key, "bad", "a listener that panics");
         })
         .build(MemoryBackend::new())
@@ -129,12 +129,12 @@ async fn a_listener_may_use_the_cache_and_a_panic_in_it_is_nobody_elses() {
     }
     assert!(cache.invalidate_local("bad"));
     assert!(cache.invalidate_local("good"));
-    eventually("all are told", async || told.lock().unwrap().len() == 3).await;
+    eventually("all are reported", async || notified.lock().unwrap().len() == 3).await;
     slot.lock().unwrap().take();
 }
 
 #[tokio::test]
-async fn a_subscriber_that_is_too_slow_loses_the_oldest_and_is_told_how_many() {
+async fn a_subscriber_that_is_too_slow_loses_the_oldest_and_learns_how_many() {
     let cache = over_memory(&MemoryBackend::new()).await;
     let (mut slow, mut gone) = (cache.events(), cache.events());
     assert!(gone.try_next().is_none());
@@ -150,7 +150,7 @@ async fn a_subscriber_that_is_too_slow_loses_the_oldest_and_is_told_how_many() {
 }
 
 #[tokio::test]
-async fn flushes_and_changes_of_the_link_are_told_in_their_order_and_the_stream_ends_with_the_cache() {
+async fn flushes_and_changes_of_the_link_are_reported_in_their_order_and_the_stream_ends_with_the_cache() {
     let store = MemoryBackend::new();
     let handle = store.clone();
     let link = handle.scripted_link();
@@ -159,8 +159,8 @@ async fn flushes_and_changes_of_the_link_are_told_in_their_order_and_the_stream_
     store.flush_all();
     link.cut();
     link.restore();
-    let told = taken(&mut events);
-    assert!(matches!(told[..], [Event::Flushed, Event::LinkDown { .. }, Event::LinkUp]), "{told:?}");
+    let notified = taken(&mut events);
+    assert!(matches!(notified[..], [Event::Flushed, Event::LinkDown { .. }, Event::LinkUp]), "{notified:?}");
     drop((cache, link, store));
     let last = ends(async { while events.next().await.is_some() {} });
     last.await;
@@ -173,7 +173,7 @@ mod live {
     use crate::support::{ends, over_redis};
 
     #[tokio::test]
-    async fn a_lost_server_is_told_with_its_cause_and_so_is_its_return() {
+    async fn a_lost_server_is_reported_with_its_cause_and_so_is_its_return() {
         let server = RedisServer::start();
         let cache = over_redis(&server).await;
         let mut events = cache.events();

@@ -45,6 +45,8 @@ mod shapes;
 mod short_term;
 mod single_flight;
 mod slow_consumers;
+#[cfg(feature = "spans")]
+mod spans;
 mod starting;
 mod statistics;
 mod support;
