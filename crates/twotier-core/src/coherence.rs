@@ -97,6 +97,12 @@ pub trait ChangeListener: Send + Sync + 'static {
 
     /// Notifies that changes are not reported any more. Nothing is served or kept locally until the link is up again.
     fn link_down(&self);
+
+    /// Notifies that a change of our own making, sent to test the link, took so long to be reported. For statistics
+    /// only.
+    ///
+    /// Provided as nothing.
+    fn invalidation_took(&self, _lag: Duration) {}
 }
 
 /// A listener for those who keep no copies: it ignores every report.
