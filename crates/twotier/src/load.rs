@@ -9,7 +9,7 @@ use std::sync::Arc;
 use twotier_core::{Error, ErrorKind, Operation, SharedError};
 use twotier_local::{Digest, Load, LoadTicket, Loaded};
 
-use crate::{LoaderError, LoaderOutput, Lookup, Result, Tier, remote::CachedValue, tiers::Tiers};
+use crate::{LoaderError, LoaderOutput, Lookup, Result, Tier, meter::Call, remote::CachedValue, tiers::Tiers};
 
 use self::{stack::Loading, store::LoadedValue};
 
@@ -82,7 +82,6 @@ impl<V: Send + Sync + 'static> Tiers<V> {
                 return Err(error);
             }
         };
-        self.remote.meter.loaded();
         match self.run_loader(operation, loading, loader()).await {
             Ok(output) => {
                 let crate::Loaded { value, options } = output.into_loaded();
@@ -114,11 +113,18 @@ impl<V: Send + Sync + 'static> Tiers<V> {
         E: LoaderError,
     {
         let (namespace, after) = (self.remote.namespace.clone(), self.remote.settings.load_timeout);
-        match self.remote.runtime.timeout(after, loading.run(loader)).await {
+        let meter = &self.remote.meter;
+        let started = meter.start(Call::Load);
+        let ended = self.remote.runtime.timeout(after, loading.run(loader)).await;
+        meter.took(Call::Load, started.elapsed());
+        match ended {
             Ok(Ok(loaded)) => Ok(loaded),
-            Ok(Err(error)) => Err(Error::Load { operation, namespace, source: SharedError::new(error) }),
+            Ok(Err(error)) => {
+                meter.refused(Call::Load, ErrorKind::Load);
+                Err(Error::Load { operation, namespace, source: SharedError::new(error) })
+            }
             Err(_elapsed) => {
-                self.remote.meter.timed_out();
+                meter.timed_out(Call::Load);
                 Err(Error::Timeout { operation, namespace, after, sent: false })
             }
         }

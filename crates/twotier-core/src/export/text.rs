@@ -14,7 +14,7 @@ use crate::{CacheStats, LATENCY_BOUNDS, LatencyStats};
 /// # Errors
 ///
 /// When `out` fails.
-pub fn write_prometheus(out: &mut impl Write, caches: &[(&str, CacheStats)]) -> fmt::Result {
+pub fn write_prometheus(out: &mut impl Write, caches: &[(&str, &CacheStats)]) -> fmt::Result {
     for family in FAMILIES {
         let samples: Vec<_> = caches.iter().map(|(namespace, stats)| (namespace, family.samples(stats))).collect();
         if samples.iter().all(|(_, samples)| samples.is_empty()) {
@@ -70,7 +70,7 @@ impl CacheStats {
     ///
     /// When `out` fails.
     pub fn write_prometheus(&self, out: &mut impl Write) -> fmt::Result {
-        write_prometheus(out, &[(self.namespace.as_str(), self.clone())])
+        write_prometheus(out, &[(self.namespace.as_str(), self)])
     }
 }
 
@@ -90,7 +90,7 @@ mod tests {
             CoherenceStats::new(Coherence::None, None, LinkState::Unlinked),
         );
         let mut text = String::new();
-        write_prometheus(&mut text, &[("a\"} 1\nb", stats)]).unwrap();
+        write_prometheus(&mut text, &[("a\"} 1\nb", &stats)]).unwrap();
         assert!(
             text.lines().all(|line| line.starts_with('#') || line.contains("{namespace=\"a\\\"} 1\\nb\"")),
             "{text}"
