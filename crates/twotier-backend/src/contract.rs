@@ -362,6 +362,13 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
         None
     }
 
+    /// Returns what the backend is, as metrics have it under `db.system.name`.
+    ///
+    /// Provided as `other`.
+    fn system(&self) -> &'static str {
+        "other"
+    }
+
     /// Starts reporting changes to a listener, and returns once they are reported for certain.
     ///
     /// A handle serves one cache: a second call on the same handle is an error of kind `Unsupported`. A namespace that
@@ -456,6 +463,10 @@ macro_rules! forward {
 
             fn key_prefix(&self) -> Option<&Namespace> {
                 (**self).key_prefix()
+            }
+
+            fn system(&self) -> &'static str {
+                (**self).system()
             }
 
             async fn attach(&self, watch: Watch) -> BackendResult<Attachment> {

@@ -130,6 +130,10 @@ impl<B: Backend> Backend for FaultyBackend<B> {
         self.inner.key_prefix()
     }
 
+    fn system(&self) -> &'static str {
+        self.inner.system()
+    }
+
     async fn attach(&self, watch: Watch) -> BackendResult<Attachment> {
         self.faults.call(self.inner.attach(watch), Err).await
     }

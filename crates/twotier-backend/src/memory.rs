@@ -358,6 +358,10 @@ impl Backend for MemoryBackend {
         None
     }
 
+    fn system(&self) -> &'static str {
+        "memory"
+    }
+
     async fn attach(&self, watch: Watch) -> BackendResult<Attachment> {
         let coherence = watch.coherence.unwrap_or(Coherence::Broadcast);
         let mut state = self.state.lock();

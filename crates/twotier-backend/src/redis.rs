@@ -219,6 +219,10 @@ impl Backend for RedisBackend {
         self.target.key_prefix.as_ref()
     }
 
+    fn system(&self) -> &'static str {
+        "redis"
+    }
+
     async fn attach(&self, watch: Watch) -> BackendResult<Attachment> {
         self.link.attach(watch).await
     }

@@ -102,6 +102,12 @@ pub trait ChangeListener: Send + Sync + 'static {
     fn link_lost(&self, _cause: &BackendError) {
         self.link_down();
     }
+
+    /// Notifies that a change of our own making, sent to test the link, took so long to be reported. For statistics
+    /// only.
+    ///
+    /// Provided as nothing.
+    fn invalidation_took(&self, _lag: Duration) {}
 }
 
 /// A listener for those who keep no copies: it ignores every report.

@@ -270,6 +270,61 @@ pub enum ErrorKind {
     Closed,
 }
 
+impl ErrorKind {
+    /// Every kind.
+    pub const ALL: [Self; 10] = [
+        Self::Invalid,
+        Self::Forbidden,
+        Self::Unavailable,
+        Self::Timeout,
+        Self::Overloaded,
+        Self::Rejected,
+        Self::Codec,
+        Self::ValueTooLarge,
+        Self::Load,
+        Self::Closed,
+    ];
+
+    /// Returns its place in [`ALL`](Self::ALL).
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+
+    /// Returns its name as metrics have it, such as `value_too_large`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Invalid => "invalid",
+            Self::Forbidden => "forbidden",
+            Self::Unavailable => "unavailable",
+            Self::Timeout => "timeout",
+            Self::Overloaded => "overloaded",
+            Self::Rejected => "rejected",
+            Self::Codec => "codec",
+            Self::ValueTooLarge => "value_too_large",
+            Self::Load => "load",
+            Self::Closed => "closed",
+        }
+    }
+}
+
+impl From<BackendErrorKind> for ErrorKind {
+    fn from(kind: BackendErrorKind) -> Self {
+        match kind {
+            BackendErrorKind::Unavailable | BackendErrorKind::Busy => Self::Unavailable,
+            BackendErrorKind::Timeout => Self::Timeout,
+            BackendErrorKind::Closed => Self::Closed,
+            BackendErrorKind::Rejected
+            | BackendErrorKind::WrongType
+            | BackendErrorKind::Denied
+            | BackendErrorKind::Unsupported
+            | BackendErrorKind::Protocol => Self::Rejected,
+            BackendErrorKind::ValueTooLarge { .. } => Self::ValueTooLarge,
+        }
+    }
+}
+
 impl Error {
     /// Returns what kind of failure this is.
     #[must_use]
@@ -279,17 +334,7 @@ impl Error {
                 ErrorKind::Invalid
             }
             Self::Forbidden { .. } => ErrorKind::Forbidden,
-            Self::Backend { source, .. } => match source.kind() {
-                BackendErrorKind::Unavailable | BackendErrorKind::Busy => ErrorKind::Unavailable,
-                BackendErrorKind::Timeout => ErrorKind::Timeout,
-                BackendErrorKind::Closed => ErrorKind::Closed,
-                BackendErrorKind::Rejected
-                | BackendErrorKind::WrongType
-                | BackendErrorKind::Denied
-                | BackendErrorKind::Unsupported
-                | BackendErrorKind::Protocol => ErrorKind::Rejected,
-                BackendErrorKind::ValueTooLarge { .. } => ErrorKind::ValueTooLarge,
-            },
+            Self::Backend { source, .. } => source.kind().into(),
             Self::Timeout { .. } => ErrorKind::Timeout,
             Self::Overloaded { .. } => ErrorKind::Overloaded,
             Self::Codec { .. } => ErrorKind::Codec,
@@ -502,6 +547,16 @@ impl CodecError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_kind_of_error_has_its_own_place_and_name() {
+        for (index, kind) in ErrorKind::ALL.into_iter().enumerate() {
+            assert_eq!(
+                (kind.index(), ErrorKind::ALL.iter().filter(|other| other.name() == kind.name()).count()),
+                (index, 1)
+            );
+        }
+    }
 
     #[test]
     fn an_error_names_operation_namespace_and_cause() {

@@ -8,7 +8,7 @@
 //! - [`Namespace`] and the rules for keys; [`AccessTier`], by which a shared memory says who may write;
 //! - [`RemainingTtl`]: what the backend reports about how long a value still lives;
 //! - [`ChangeListener`]: how a backend reports to the local tier what changed, and until when;
-//! - the statistics types.
+//! - the statistics types, and [`export`]: under which names they leave the process.
 //!
 //! Applications depend on the facade crate `twotier`, which re-exports what they need.
 
@@ -18,6 +18,9 @@ mod coherence;
 mod config;
 mod error;
 mod expiry;
+pub mod export;
+mod failures;
+mod latency;
 mod namespace;
 mod removal;
 mod stats;
@@ -31,6 +34,8 @@ pub use config::{
 };
 pub use error::{BackendError, BackendErrorKind, CodecError, Error, ErrorKind, Operation, SharedError};
 pub use expiry::RemainingTtl;
+pub use failures::{FailureCounts, FailureStats};
+pub use latency::{LATENCY_BOUNDS, LatencyRecorder, LatencySnapshot, LatencyStats};
 pub use namespace::{KeyError, MAX_KEY_BYTES, MAX_NAMESPACE_BYTES, Namespace, check_key};
 pub use removal::RemovalCause;
-pub use stats::{BackendStats, CacheStats, CoherenceStats, LatencyStats, LocalStats};
+pub use stats::{BackendStats, CacheStats, CoherenceStats, LocalStats, MissCauses};

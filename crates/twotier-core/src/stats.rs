@@ -2,12 +2,16 @@
 
 use std::{fmt, time::Duration};
 
-use crate::{Coherence, LinkState};
+use serde::Serialize;
+
+use crate::{Coherence, FailureStats, LatencyStats, LinkState, Namespace};
 
 /// Counters of one cache since it was built. Clearing the cache does not reset them.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct CacheStats {
+    /// Whose they are.
+    pub namespace: Namespace,
     /// The local tier.
     pub local: LocalStats,
     /// The backend as this cache used it.
@@ -19,8 +23,8 @@ pub struct CacheStats {
 impl CacheStats {
     /// Puts the three parts together.
     #[must_use]
-    pub fn new(local: LocalStats, backend: BackendStats, coherence: CoherenceStats) -> Self {
-        Self { local, backend, coherence }
+    pub fn new(namespace: Namespace, local: LocalStats, backend: BackendStats, coherence: CoherenceStats) -> Self {
+        Self { namespace, local, backend, coherence }
     }
 }
 
@@ -28,7 +32,7 @@ impl CacheStats {
 ///
 /// Every read of one key counts exactly one hit or one miss; a batch counts one for each key it was asked for.
 /// While the local tier is off, everything is zero.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct LocalStats {
     /// Whether there is a local tier.
@@ -45,6 +49,8 @@ pub struct LocalStats {
     pub hits: u64,
     /// Reads that were not answered from the local tier, for whatever reason.
     pub misses: u64,
+    /// The same by their causes, which add up to `misses`.
+    pub miss_causes: MissCauses,
     /// Values put into the tier, by reads and by writes.
     pub insertions: u64,
     /// Entries evicted because the tier held `max_entries`.
@@ -91,10 +97,62 @@ impl LocalStats {
     }
 }
 
+/// Why reads were not answered from the local tier: each miss is counted by exactly one cause.
+///
+/// An entry that is found and cannot be served says why itself. Where none is found, what became of the key's last one
+/// is looked up in a memory of as many fates as the tier has room for entries. That is 4 bytes for each entry that may
+/// be held, and four fates share 16 bytes by the hash of their keys: of more than four keys in one place the first are
+/// forgotten, and a fate of 29 bits may be mistaken for another with a chance of 2⁻²⁷. A fate is forgotten too when its
+/// key comes in again. A tier with no bounds to speak of, of more than 4 194 304 entries, remembers so many fates.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct MissCauses {
+    /// The key was not here, as far as is remembered, or was removed by `clear_local` or `clear`.
+    pub cold: u64,
+    /// The last copy had reached its time to live.
+    pub expired: u64,
+    /// The last copy had to make room for others.
+    pub evicted: u64,
+    /// The last copy, or the read that would have brought one, was overtaken by a change: reported by the backend, by a
+    /// write of this cache itself, or by `invalidate_local`.
+    pub invalidated: u64,
+    /// The last copy was from before a flush or a lost link.
+    pub outdated: u64,
+    /// There was no lease: a copy is here and may not be served before the next proof of life, or there is no link, and
+    /// nothing is remembered of the key.
+    pub lease: u64,
+    /// The last value was too heavy to be kept.
+    pub oversized: u64,
+}
+
+impl MissCauses {
+    /// Returns every cause with its name, and how many misses it had.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        [
+            ("cold", self.cold),
+            ("expired", self.expired),
+            ("evicted", self.evicted),
+            ("invalidated", self.invalidated),
+            ("outdated", self.outdated),
+            ("lease", self.lease),
+            ("oversized", self.oversized),
+        ]
+        .into_iter()
+    }
+
+    /// Returns how many misses there were in all.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.iter().map(|(_, misses)| misses).sum()
+    }
+}
+
 /// Counters of the calls this cache made to its backend.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct BackendStats {
+    /// What the backend is, as `db.system.name` has it: `redis`, `memory`, or what a backend of your own calls itself.
+    pub system: &'static str,
     /// Calls that read, a batch counting once.
     pub reads: u64,
     /// Calls that wrote, a batch counting once.
@@ -118,8 +176,18 @@ pub struct BackendStats {
     /// Loaded values that were returned and could not be stored: too large, without an encoding, or refused by the
     /// backend. Also counted as errors. A value that was not stored because its key changed meanwhile is none of them.
     pub unstored: u64,
-    /// How long the calls took.
+    /// What failed, by operation and kind.
+    pub failures: FailureStats,
+    /// How long the calls took, all together. A call whose caller went away before it ended was not measured.
     pub latency: LatencyStats,
+    /// How long calls that read took.
+    pub read_latency: LatencyStats,
+    /// How long calls that wrote took.
+    pub write_latency: LatencyStats,
+    /// How long calls that deleted or cleared took.
+    pub delete_latency: LatencyStats,
+    /// How long loaders ran.
+    pub load_latency: LatencyStats,
 }
 
 impl BackendStats {
@@ -127,35 +195,6 @@ impl BackendStats {
     #[must_use]
     pub fn operations(&self) -> u64 {
         self.reads.saturating_add(self.writes).saturating_add(self.deletes)
-    }
-}
-
-/// How long something took.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct LatencyStats {
-    /// How many times it was measured.
-    pub count: u64,
-    /// The sum of all.
-    pub total: Duration,
-    /// The longest.
-    pub max: Duration,
-}
-
-impl LatencyStats {
-    /// Puts the three together.
-    #[must_use]
-    pub fn new(count: u64, total: Duration, max: Duration) -> Self {
-        Self { count, total, max }
-    }
-
-    /// Returns the mean, zero when nothing was measured.
-    #[must_use]
-    pub fn mean(&self) -> Duration {
-        match u128::from(self.count) {
-            0 => Duration::ZERO,
-            count => Duration::from_nanos(u64::try_from(self.total.as_nanos() / count).unwrap_or(u64::MAX)),
-        }
     }
 }
 
@@ -182,6 +221,11 @@ pub struct CoherenceStats {
     pub flushes: u64,
     /// How often the link came up.
     pub links: u64,
+    /// For how long copies may be served unless there is another proof of life: zero without a link, `None` where
+    /// nothing need be renewed.
+    pub lease_remaining: Option<Duration>,
+    /// How long changes of our own making took from being sent to being reported, each time the link was tested.
+    pub invalidation_lag: LatencyStats,
 }
 
 impl CoherenceStats {
@@ -198,6 +242,8 @@ impl CoherenceStats {
             refused_loads: 0,
             flushes: 0,
             links: 0,
+            lease_remaining: None,
+            invalidation_lag: LatencyStats::default(),
         }
     }
 }
@@ -236,13 +282,15 @@ impl fmt::Display for BackendStats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "backend    {} reads, {} writes, {} deletes; {} errors, {} of them timeouts; mean {:.3} ms, longest {:.3} ms",
+            "backend    {} reads, {} writes, {} deletes; {} errors, {} of them timeouts; median {:.3} ms, 99 % within {:.3} ms, \
+             longest {:.3} ms",
             self.reads,
             self.writes,
             self.deletes,
             self.errors,
             self.timeouts,
-            self.latency.mean().as_secs_f64() * 1e3,
+            self.latency.p50.as_secs_f64() * 1e3,
+            self.latency.p99.as_secs_f64() * 1e3,
             self.latency.max.as_secs_f64() * 1e3,
         )
     }
@@ -275,12 +323,5 @@ mod tests {
         stats.misses = 1;
         assert!((stats.hit_rate() - 75.0).abs() < 1e-9);
         assert_eq!(stats.total_requests(), 4);
-    }
-
-    #[test]
-    fn the_mean_latency_of_nothing_is_zero() {
-        assert_eq!(LatencyStats::default().mean(), Duration::ZERO);
-        let two = LatencyStats::new(2, Duration::from_millis(3), Duration::from_millis(2));
-        assert_eq!(two.mean(), Duration::from_micros(1500));
     }
 }

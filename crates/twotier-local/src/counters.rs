@@ -1,6 +1,6 @@
 //! Counters of the coherence protocol, and those a shard keeps.
 
-use twotier_core::{LocalStats, RemovalCause};
+use twotier_core::{LocalStats, MissCauses, RemovalCause};
 
 /// What the coherence protocol did since the tier was made. Clearing the tier does not reset it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,10 +22,11 @@ pub struct CoherenceCounters {
     pub links: u64,
 }
 
-/// The counters of one shard but for those of its reads, kept under its lock: one atomic for all would cost a quarter
+/// The counters of one shard but for its hits, kept under its lock: one atomic for all would cost a quarter
 /// of the speed of two threads.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct ShardCounters {
+    pub(crate) misses: MissCauses,
     pub(crate) insertions: u64,
     pub(crate) evicted_for_entries: u64,
     pub(crate) evicted_for_bytes: u64,
@@ -58,6 +59,15 @@ impl ShardCounters {
 
     /// Adds them to the statistics of the tier.
     pub(crate) fn add_to(&self, stats: &mut LocalStats) {
+        let (sum, misses) = (&mut stats.miss_causes, &self.misses);
+        sum.cold += misses.cold;
+        sum.expired += misses.expired;
+        sum.evicted += misses.evicted;
+        sum.invalidated += misses.invalidated;
+        sum.outdated += misses.outdated;
+        sum.lease += misses.lease;
+        sum.oversized += misses.oversized;
+        stats.misses += misses.total();
         stats.insertions += self.insertions;
         stats.evicted_for_entries += self.evicted_for_entries;
         stats.evicted_for_bytes += self.evicted_for_bytes;

@@ -86,6 +86,7 @@ mod completion;
 mod counters;
 mod digest;
 mod entry;
+mod fates;
 mod flight;
 mod hash;
 mod link;

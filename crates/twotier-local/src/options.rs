@@ -10,9 +10,10 @@ use crate::entry::HEAVIEST;
 /// [`entry_overhead`] for the other policies.
 ///
 /// On a 64-bit machine: 72 for the node (links, key of up to 23 bytes, value pointer, digest, epoch, times, weight), 10
-/// to 21 for its slot in the table depending on how full that is, 16 for the reference counts of the value's `Arc`, and
-/// the rest for the headers and rounding of the allocations. A test holds the sum against the real heap.
-pub const ENTRY_OVERHEAD: usize = 112;
+/// to 21 for its slot in the table depending on how full that is, 16 for the reference counts of the value's `Arc`, 4 for
+/// the memory of what became of an entry, and the rest for the headers and rounding of the allocations. A test holds the
+/// sum against the real heap.
+pub const ENTRY_OVERHEAD: usize = 116;
 
 /// Returns what one entry costs beside the bytes of its key and its value: [`ENTRY_OVERHEAD`] and what the policy keeps
 /// for each.
@@ -128,14 +129,16 @@ impl LocalOptions {
         });
         let shards = previous_power_of_two(wanted.clamp(1, max_entries.min(1 << 16)));
         let lightest = entry_overhead(self.eviction);
-        let reserved = Some(max_entries.min(self.max_bytes / lightest)).filter(|entries| *entries <= RESERVED);
-        let reserved = reserved.filter(|_| !self.keeps_nothing).unwrap_or_default();
+        let room = if self.keeps_nothing { 0 } else { max_entries.min(self.max_bytes / lightest) };
+        let reserved = if room <= RESERVED { room } else { 0 };
+        let remembered = room.min(RESERVED);
         (0..shards)
             .map(|index| Share {
                 max_entries: part(max_entries, shards, index),
                 max_bytes: part(self.max_bytes, shards, index),
                 granted: if shards == 1 { self.max_bytes } else { 0 },
                 reserved: part(reserved, shards, index),
+                remembered: part(remembered, shards, index),
             })
             .collect()
     }
@@ -156,6 +159,8 @@ pub(crate) struct Share {
     pub(crate) granted: usize,
     /// For how many entries it makes room at once.
     pub(crate) reserved: usize,
+    /// Of how many keys it remembers what became of their entries.
+    pub(crate) remembered: usize,
 }
 
 /// Returns part `index` of `total` cut into `parts`: the first ones get one more until the remainder is used up.

@@ -13,6 +13,7 @@ use crate::{
     counters::ShardCounters,
     digest::Digest,
     entry::{Entry, Moved, NewEntry, Origin},
+    fates::{Fate, Fates, MissCause},
     hash::KeyHasher,
     link::is_up,
     loads::{LoadStart, Loads},
@@ -108,7 +109,6 @@ pub(crate) struct ClearedShard<T, F> {
 #[repr(C)]
 pub(crate) struct Shard<T, F, L> {
     hits: u64,
-    misses: u64,
     origin: Origin,
     entries: Entries<T>,
     counters: ShardCounters,
@@ -118,13 +118,15 @@ pub(crate) struct Shard<T, F, L> {
     next_id: u64,
     /// Entries taken out and not dropped yet; see [`take_removed`](Self::take_removed).
     removed: Removed<T>,
+    /// What became of entries that are not here any more.
+    fates: Fates,
 }
 
 impl<T, F, L> Shard<T, F, L> {
     pub(crate) fn new(eviction: Eviction, share: Share, hasher: KeyHasher) -> Self {
         Self {
             hits: 0,
-            misses: 0,
+            fates: Fates::new(share.remembered, hasher.clone()),
             entries: Plan { eviction, share, hasher: hasher.clone() }.into(),
             origin: Origin::default(),
             flights: Register::new(hasher.clone()),
@@ -153,7 +155,6 @@ impl<T, F, L> Shard<T, F, L> {
         stats.size += self.len();
         stats.bytes += self.bytes();
         stats.hits += self.hits;
-        stats.misses += self.misses;
         self.counters.add_to(stats);
     }
 
@@ -180,10 +181,12 @@ impl<T, F, L> Shard<T, F, L> {
     /// Takes up to so many bytes for an entry that comes in: what is unused, else what entries weigh that go for it,
     /// see [`Entries::evict`]. Returns how many, and whether any entry went.
     pub(crate) fn withdraw(&mut self, enough: usize, floor: usize) -> (usize, bool) {
+        let before = self.removed.len();
         let went = match enough.saturating_sub(self.unused()) {
             0 => 0,
             short => self.entries.evict(short, floor, &mut self.removed),
         };
+        self.remember_evicted(before);
         self.counters.evicted_for_bytes += went;
         (self.entries.withdraw(enough.min(self.unused())), went > 0)
     }
@@ -303,7 +306,12 @@ impl<T, F, L> Shard<T, F, L> {
         self.forbid_install(hash, key);
         let _dead = self.loads.kill(hash, key);
         let held = self.remove_entry_if(hash, key, |_| true, RemovalCause::Invalidated);
-        (held, self.flights.remove_if(hash, key, |_| true).map(|registered| registered.flight))
+        let dead = self.flights.remove_if(hash, key, |_| true).map(|registered| registered.flight);
+        if dead.is_some() {
+            // What the read would have brought is what the next one misses.
+            self.fates.remember(hash, Fate::Invalidated);
+        }
+        (held, dead)
     }
 
     /// Returns how its entries are kept.
@@ -408,6 +416,7 @@ impl<T, F, L> Shard<T, F, L> {
             self.counters.oversized += 1;
             self.refuse(Some(new));
             self.remove_entry_if(ticket.hash, ticket.key, |_| true, RemovalCause::Superseded);
+            self.fates.remember(ticket.hash, Fate::Oversized);
             return false;
         }
         match self.origin.make_fit(&new) {
@@ -419,7 +428,11 @@ impl<T, F, L> Shard<T, F, L> {
                 self.removed.push_outdated(outdated);
             }
         }
+        let before = self.removed.len();
         let done = self.entries.insert(ticket.hash, self.origin.pack(new), &mut self.removed);
+        // An older value of the key went first.
+        self.remember_evicted(before + usize::from(done.replaced));
+        self.fates.forget(ticket.hash);
         let counters = &mut self.counters;
         counters.insertions += 1;
         counters.superseded += u64::from(done.replaced);
@@ -435,7 +448,7 @@ impl<T, F, L> Shard<T, F, L> {
         }
     }
 
-    /// Removes the entry of a key if `wrong`, and counts that. Returns whether it was removed.
+    /// Removes the entry of a key if `wrong`, because the key changed, and counts that. Returns whether it was removed.
     fn remove_entry_if(
         &mut self,
         hash: u64,
@@ -446,7 +459,15 @@ impl<T, F, L> Shard<T, F, L> {
         let Some(entry) = self.entries.remove_if(hash, key, wrong) else { return false };
         self.removed.push(entry, cause);
         self.counters.removed(cause);
+        self.fates.remember(hash, Fate::of(cause));
         true
+    }
+
+    /// Remembers that those were evicted that were removed after so many others.
+    fn remember_evicted(&mut self, others: usize) {
+        for key in self.removed.keys_after(others) {
+            self.fates.remember_key(key, Fate::Evicted);
+        }
     }
 
     /// Kills the registered read: its answer is not kept, and nobody joins it any more. Those who joined are
@@ -472,9 +493,32 @@ impl<T, F, L> Shard<T, F, L> {
         lookup: LookupTime,
         serve: impl FnOnce(&T, Timestamp) -> R,
     ) -> Option<R> {
-        let hit = self.look(hash, key, lookup, serve);
-        *(if hit.is_some() { &mut self.hits } else { &mut self.misses }) += 1;
-        hit
+        match self.look(hash, key, lookup, serve) {
+            Looked::Hit(hit) => {
+                self.hits += 1;
+                Some(hit)
+            }
+            other => {
+                self.miss(hash, &other, lookup);
+                None
+            }
+        }
+    }
+
+    /// Counts a miss by its cause. Out of the way of hits.
+    #[cold]
+    #[inline(never)]
+    fn miss<R>(&mut self, hash: u64, looked: &Looked<R>, lookup: LookupTime) {
+        let cause = match looked {
+            Looked::Barred => MissCause::Lease,
+            // Remembered as it was removed.
+            Looked::Hit(_) | Looked::Miss | Looked::Dead(_) => match self.fates.of(hash) {
+                Some(fate) => MissCause::Gone(fate),
+                None if is_up(lookup.epoch) => MissCause::Cold,
+                None => MissCause::Lease,
+            },
+        };
+        cause.count(&mut self.counters.misses);
     }
 
     /// Looks a key up; an entry that can never be served again is removed. One that only lacks a lease stays: the next
@@ -486,7 +530,7 @@ impl<T, F, L> Shard<T, F, L> {
         key: &str,
         lookup: LookupTime,
         serve: impl FnOnce(&T, Timestamp) -> R,
-    ) -> Option<R> {
+    ) -> Looked<R> {
         let origin = self.origin;
         let looked = self.entries.look(hash, key, |entry| {
             // An entry's epoch is odd, so this is also the check that the link is up.
@@ -500,14 +544,10 @@ impl<T, F, L> Shard<T, F, L> {
                 Verdict::Serve(serve(&entry.value, origin.fetched_at(entry)))
             }
         });
-        match looked {
-            Looked::Hit(hit) => Some(hit),
-            Looked::Miss => None,
-            Looked::Dead(why) => {
-                self.discard(hash, key, why);
-                None
-            }
+        if let Looked::Dead(why) = looked {
+            self.discard(hash, key, why);
         }
+        looked
     }
 
     /// Removes an entry that can never be served again. Looked up once more, and out of the way of hits: what it moves
@@ -532,7 +572,7 @@ impl<T: Clone, F: Clone, L> Shard<T, F, L> {
         lookup: LookupTime,
         request: &FillRequest<'_, F>,
     ) -> FillStart<T, F> {
-        if let Some(value) = self.look(hash, key, lookup, |value, _| value.clone()) {
+        if let Looked::Hit(value) = self.look(hash, key, lookup, |value, _| value.clone()) {
             return FillStart::Hit(value);
         }
         let LookupTime { now, epoch, .. } = lookup;

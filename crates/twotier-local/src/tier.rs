@@ -10,7 +10,10 @@ use std::{
 };
 
 use smol_str::SmolStr;
-use twotier_core::{ChangeListener, Clock, Eviction, Lease, LocalStats, Mark, Namespace, RemovalCause};
+use twotier_core::{
+    ChangeListener, Clock, Eviction, LatencyRecorder, LatencySnapshot, LatencyStats, Lease, LocalStats, Mark,
+    Namespace, RemovalCause, Timestamp,
+};
 
 use crate::{
     budget::Budget,
@@ -55,6 +58,8 @@ pub(crate) struct Inner<T, E> {
     eviction: Eviction,
     pub(crate) keeps_nothing: bool,
     on_removal: Option<Box<RemovalListener<T>>>,
+    /// How long changes took to be reported.
+    lag: LatencyRecorder,
 }
 
 /// Notified of each entry that goes: its key, its value, and why. Called when no lock is held.
@@ -216,6 +221,7 @@ where
             eviction,
             keeps_nothing,
             on_removal,
+            lag: LatencyRecorder::new(),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -420,6 +426,30 @@ where
         is_up(self.inner.link.epoch()) && now < lease
     }
 
+    /// Returns for how long copies may be served unless there is another proof of life: zero while the link is down,
+    /// `None` while nothing need be renewed.
+    #[must_use]
+    pub fn lease_remaining(&self) -> Option<Duration> {
+        let now = self.inner.clock.now();
+        let lease = self.inner.link.lease();
+        if !is_up(self.inner.link.epoch()) {
+            return Some(Duration::ZERO);
+        }
+        (lease != Timestamp::MAX).then(|| lease.since(now))
+    }
+
+    /// Returns how long changes took to be reported, as the backend [measured](ChangeListener::invalidation_took) it.
+    #[must_use]
+    pub fn invalidation_lag(&self) -> LatencyStats {
+        self.inner.lag.stats()
+    }
+
+    /// Returns all that [`invalidation_lag`](Self::invalidation_lag) is taken from.
+    #[must_use]
+    pub fn invalidation_lag_snapshot(&self) -> LatencySnapshot {
+        self.inner.lag.snapshot()
+    }
+
     /// Returns the statistics, each shard's as they are at one moment: what one counter says of another, such as that
     /// every insertion is held or was counted as it went, holds for the sums too. What happens during the call may be
     /// counted or not. All zero for a tier that [keeps nothing](LocalOptions::keep_nothing).
@@ -522,6 +552,10 @@ where
 
     fn link_down(&self) {
         self.inner.link.down();
+    }
+
+    fn invalidation_took(&self, lag: Duration) {
+        self.inner.lag.record(lag);
     }
 }
 

@@ -195,7 +195,7 @@ proptest! {
         max_bytes in prop_oneof![1 => 90..400usize, 2 => Just(100_000)],
         steps in prop::collection::vec(step(), 1..600),
     ) {
-        let mut pair = Pair::new(eviction, Share { max_entries, max_bytes, granted: max_bytes, reserved: 0 });
+        let mut pair = Pair::new(eviction, Share { max_entries, max_bytes, granted: max_bytes, ..Share::default() });
         for step in &steps {
             pair.run(step);
         }
@@ -210,7 +210,7 @@ proptest! {
         at_once in 1..60usize,
     ) {
         let hasher = key_hasher(None);
-        let share = Share { max_entries, max_bytes: 100_000, granted: 100_000, reserved: max_entries };
+        let share = Share { max_entries, max_bytes: 100_000, granted: 100_000, reserved: max_entries, remembered: 0 };
         let mut entries = Entries::from(Plan { eviction, share, hasher: hasher.clone() });
         let mut removed = Removed::default();
         let mut change = |entries: &mut Entries<u32>, key: u32, what: u8| {

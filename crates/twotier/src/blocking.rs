@@ -126,6 +126,14 @@ impl<V> Cache<V> {
     }
 }
 
+#[cfg(any(feature = "metrics", feature = "prometheus-text"))]
+impl<V> Cache<V> {
+    /// Returns the cache whose calls are made here.
+    pub(crate) fn inner(&self) -> &crate::Cache<V> {
+        &self.cache
+    }
+}
+
 impl<V: Send + Sync + 'static> Cache<V> {
     /// Builds a cache; see [`CacheBuilder::build`].
     ///

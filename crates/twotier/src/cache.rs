@@ -8,7 +8,7 @@ use std::{
 };
 
 use serde::{Serialize, de::DeserializeOwned};
-use twotier_core::{CacheStats, ChangeListener, CoherenceStats, Namespace, Operation};
+use twotier_core::{CacheStats, ChangeListener, Namespace, Operation};
 
 use crate::{
     CacheBuilder, Events, Get, Health, IntoValue, Key, LoaderError, LoaderOutput, Lookup, Result, SetOptions,
@@ -101,6 +101,11 @@ impl<V> Cache<V> {
 
     pub(crate) fn from_tiers(tiers: Tiers<V>) -> Self {
         Self { tiers: Arc::new(tiers) }
+    }
+
+    #[cfg(any(feature = "metrics", feature = "prometheus-text"))]
+    pub(crate) fn shared(&self) -> &Arc<Tiers<V>> {
+        &self.tiers
     }
 
     pub(crate) fn tiers(&self) -> &Tiers<V> {
@@ -573,18 +578,7 @@ impl<V: Send + Sync + 'static> Cache<V> {
     /// be counted or not.
     #[must_use]
     pub fn stats(&self) -> CacheStats {
-        let Tiers { local, remote, .. } = &*self.tiers;
-        let settings = &remote.settings;
-        let mut coherence =
-            CoherenceStats::new(settings.coherence(), settings.staleness_bound(), remote.backend.link());
-        let counters = local.counters();
-        coherence.invalidations = counters.invalidations;
-        coherence.refused_fills = counters.refused_fills;
-        coherence.refused_writes = counters.refused_writes;
-        coherence.refused_loads = counters.refused_loads;
-        coherence.flushes = counters.flushes;
-        coherence.links = counters.links;
-        CacheStats::new(local.stats(), remote.meter.stats(), coherence)
+        self.tiers.stats()
     }
 
     /// Subscribes to what happens from now on: copies that go, with the cause; flushes; the link lost, with the cause,

@@ -7,6 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use tokio::{
@@ -196,6 +197,10 @@ impl<V: Send + Sync + 'static> ChangeListener for Announced<V> {
     fn link_down(&self) {
         self.local.link_down();
         self.events.send(|| Event::LinkDown { cause: None });
+    }
+
+    fn invalidation_took(&self, lag: Duration) {
+        self.local.invalidation_took(lag);
     }
 
     fn link_lost(&self, cause: &BackendError) {

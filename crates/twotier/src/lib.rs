@@ -8,7 +8,8 @@
 //!   [`FaultyBackend`].
 //! - [`codec`] turns values into bytes; JSON is the default.
 //! - [`short_term`] is a memory that agents share over one cache, with credentials.
-//! - [`CacheStats`] and [`Health`] report what it does; [`Error`] reports what failed.
+//! - [`CacheStats`] and [`Health`] report what it does; [`Error`] reports what failed. They leave the process by
+//!   `prometheus` and `metrics`, modules of the features `prometheus-text` and `metrics`.
 
 mod attach;
 pub mod blocking;
@@ -24,7 +25,13 @@ mod loaded;
 mod log;
 mod lookup;
 mod meter;
+#[cfg(feature = "metrics")]
+pub mod metrics;
+#[cfg(feature = "prometheus-text")]
+pub mod prometheus;
 mod read;
+#[cfg(any(feature = "metrics", feature = "prometheus-text"))]
+mod registered;
 mod remote;
 pub mod short_term;
 mod spans;
@@ -46,9 +53,10 @@ pub use twotier_backend::{
 pub use twotier_backend::{conformance, conformance_tests};
 pub use twotier_core::{
     BackendError, BackendErrorKind, BackendStats, CacheConfig, CacheLayer, CacheStats, ChangeListener, Clock,
-    CodecError, Coherence, CoherenceStats, ConfigError, Error, ErrorKind, Eviction, KeyError, LatencyStats, Lease,
-    LinkState, LinkUp, LocalStats, MAX_KEY_BYTES, MAX_NAMESPACE_BYTES, ManualClock, Mark, Namespace, OnUndecodable,
-    Operation, RedisConfig, RedisLayer, RedisUrl, RemainingTtl, RemovalCause, SharedError, SystemClock, Timestamp,
+    CodecError, Coherence, CoherenceStats, ConfigError, Error, ErrorKind, Eviction, FailureCounts, FailureStats,
+    KeyError, LATENCY_BOUNDS, LatencyStats, Lease, LinkState, LinkUp, LocalStats, MAX_KEY_BYTES, MAX_NAMESPACE_BYTES,
+    ManualClock, Mark, MissCauses, Namespace, OnUndecodable, Operation, RedisConfig, RedisLayer, RedisUrl,
+    RemainingTtl, RemovalCause, SharedError, SystemClock, Timestamp,
 };
 
 pub use crate::{

@@ -9,7 +9,9 @@ use std::sync::Arc;
 use twotier_core::{Error, ErrorKind, Operation, SharedError};
 use twotier_local::{Digest, Load, LoadTicket, Loaded};
 
-use crate::{LoaderError, LoaderOutput, Lookup, Result, Tier, remote::CachedValue, spans::spanned, tiers::Tiers};
+use crate::{
+    LoaderError, LoaderOutput, Lookup, Result, Tier, meter::Call, remote::CachedValue, spans::spanned, tiers::Tiers,
+};
 
 use self::{stack::Loading, store::LoadedValue};
 
@@ -82,7 +84,6 @@ impl<V: Send + Sync + 'static> Tiers<V> {
                 return Err(error);
             }
         };
-        self.remote.meter.loaded();
         match self.run_loader(operation, loading, loader()).await {
             Ok(output) => {
                 let crate::Loaded { value, options } = output.into_loaded();
@@ -114,12 +115,19 @@ impl<V: Send + Sync + 'static> Tiers<V> {
         E: LoaderError,
     {
         let (namespace, after) = (self.remote.namespace.clone(), self.remote.settings.load_timeout);
+        let meter = &self.remote.meter;
         let loaded = async {
-            match self.remote.runtime.timeout(after, loading.run(loader)).await {
+            let started = meter.start(Call::Load);
+            let ended = self.remote.runtime.timeout(after, loading.run(loader)).await;
+            meter.took(Call::Load, started.elapsed());
+            match ended {
                 Ok(Ok(loaded)) => Ok(loaded),
-                Ok(Err(error)) => Err(Error::Load { operation, namespace, source: SharedError::new(error) }),
+                Ok(Err(error)) => {
+                    meter.refused(Call::Load, ErrorKind::Load);
+                    Err(Error::Load { operation, namespace, source: SharedError::new(error) })
+                }
                 Err(_elapsed) => {
-                    self.remote.meter.timed_out();
+                    meter.timed_out(Call::Load);
                     Err(Error::Timeout { operation, namespace, after, sent: false })
                 }
             }

@@ -6,14 +6,36 @@ use std::{
 };
 
 use tokio::time::Instant;
-use twotier_core::{BackendStats, LatencyStats};
+use twotier_backend::BackendResult;
+use twotier_core::{BackendStats, ErrorKind, FailureCounts, LatencyRecorder, LatencySnapshot, Operation};
 
-/// What a call does to the backend.
+/// What is done at the backend, or instead of it.
 #[derive(Clone, Copy)]
 pub(crate) enum Call {
     Read,
     Write,
     Delete,
+    /// A run of a loader, and what it brings as far as it is not sent.
+    Load,
+}
+
+impl Call {
+    /// Returns what an operation does, but for what it does by the way.
+    pub(crate) fn of(operation: Operation) -> Self {
+        match operation {
+            Operation::Set | Operation::SetMany | Operation::Update => Self::Write,
+            Operation::Delete | Operation::DeleteMany | Operation::Clear => Self::Delete,
+            _ => Self::Read,
+        }
+    }
+
+    /// Returns what an operation does that changes something: a load stores.
+    pub(crate) fn of_change(operation: Operation) -> Self {
+        match Self::of(operation) {
+            Self::Read => Self::Write,
+            change => change,
+        }
+    }
 }
 
 /// Counters of the miss path. A round trip is four orders of magnitude longer than these atomics.
@@ -32,51 +54,70 @@ pub(crate) struct Meter {
     foreign: AtomicU64,
     loads: AtomicU64,
     unstored: AtomicU64,
-    measured: AtomicU64,
-    nanos: AtomicU64,
-    longest: AtomicU64,
+    /// By call.
+    latencies: [LatencyRecorder; 4],
+    /// By call and kind of error.
+    failures: [[AtomicU64; ErrorKind::ALL.len()]; 4],
 }
+
+/// What a meter's recorders had recorded at some time, by call: reads, writes, deletes, loads.
+pub(crate) type Latencies = [LatencySnapshot; 4];
 
 impl Meter {
     /// Counts a call that begins, and returns when that was.
-    pub(crate) fn start(&self, kind: Call) -> Instant {
-        match kind {
+    pub(crate) fn start(&self, call: Call) -> Instant {
+        match call {
             Call::Read => &self.reads,
             Call::Write => &self.writes,
             Call::Delete => &self.deletes,
+            Call::Load => &self.loads,
         }
         .fetch_add(1, Relaxed);
         Instant::now()
     }
 
-    /// Counts the end of a call, with its time. A call that is dropped is counted, its time is not.
-    pub(crate) fn end(&self, started: Instant, failed: bool) {
-        let nanos = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        self.measured.fetch_add(1, Relaxed);
-        self.nanos.fetch_add(nanos, Relaxed);
-        if nanos > self.longest.load(Relaxed) {
-            self.longest.fetch_max(nanos, Relaxed);
-        }
-        if failed {
+    /// Counts the end of a call, with its time and how it failed, if it did. A call that is dropped is counted, its
+    /// time is not.
+    pub(crate) fn end(&self, call: Call, started: Instant, failure: Option<ErrorKind>) {
+        self.took(call, started.elapsed());
+        if let Some(kind) = failure {
             self.errors.fetch_add(1, Relaxed);
+            self.refused(call, kind);
         }
+    }
+
+    /// Counts how long a call took, and nothing else.
+    pub(crate) fn took(&self, call: Call, time: Duration) {
+        self.latencies[call as usize].record(time);
     }
 
     /// Runs one call and counts it.
-    pub(crate) async fn call<T>(&self, kind: Call, call: impl Future<Output = T>, failed: impl Fn(&T) -> bool) -> T {
-        let started = self.start(kind);
-        let result = call.await;
-        self.end(started, failed(&result));
+    pub(crate) async fn call<T>(
+        &self,
+        call: Call,
+        future: impl Future<Output = T>,
+        failure: impl Fn(&T) -> Option<ErrorKind>,
+    ) -> T {
+        let started = self.start(call);
+        let result = future.await;
+        self.end(call, started, failure(&result));
         result
     }
 
-    pub(crate) fn timed_out(&self) {
+    pub(crate) fn timed_out(&self, call: Call) {
         self.timeouts.fetch_add(1, Relaxed);
         self.errors.fetch_add(1, Relaxed);
+        self.refused(call, ErrorKind::Timeout);
     }
 
-    pub(crate) fn overloaded(&self) {
+    pub(crate) fn overloaded(&self, call: Call) {
         self.overloaded.fetch_add(1, Relaxed);
+        self.refused(call, ErrorKind::Overloaded);
+    }
+
+    /// Counts a failure by its kind alone: no call of the backend failed.
+    pub(crate) fn refused(&self, call: Call, kind: ErrorKind) {
+        self.failures[call as usize][kind.index()].fetch_add(1, Relaxed);
     }
 
     pub(crate) fn undecodable(&self) {
@@ -88,18 +129,22 @@ impl Meter {
     }
 
     /// Counts loaded values that could not be stored: too large, without an encoding, refused by the backend.
-    pub(crate) fn unstored(&self, refused_here: bool) {
+    pub(crate) fn unstored(&self, refused_here: Option<ErrorKind>) {
         self.unstored.fetch_add(1, Relaxed);
         // What the backend refused is counted as the call that it was.
-        self.errors.fetch_add(u64::from(refused_here), Relaxed);
+        if let Some(kind) = refused_here {
+            self.errors.fetch_add(1, Relaxed);
+            self.refused(Call::Load, kind);
+        }
     }
 
-    pub(crate) fn loaded(&self) {
-        self.loads.fetch_add(1, Relaxed);
+    pub(crate) fn latencies(&self) -> Latencies {
+        self.latencies.each_ref().map(LatencyRecorder::snapshot)
     }
 
-    pub(crate) fn stats(&self) -> BackendStats {
+    pub(crate) fn stats(&self, system: &'static str) -> BackendStats {
         let mut stats = BackendStats::default();
+        stats.system = system;
         stats.reads = self.reads.load(Relaxed);
         stats.writes = self.writes.load(Relaxed);
         stats.deletes = self.deletes.load(Relaxed);
@@ -110,11 +155,36 @@ impl Meter {
         stats.foreign = self.foreign.load(Relaxed);
         stats.loads = self.loads.load(Relaxed);
         stats.unstored = self.unstored.load(Relaxed);
-        stats.latency = LatencyStats::new(
-            self.measured.load(Relaxed),
-            Duration::from_nanos(self.nanos.load(Relaxed)),
-            Duration::from_nanos(self.longest.load(Relaxed)),
-        );
+        let [reads, writes, deletes, loads] = &self.failures;
+        stats.failures.reads = counts(reads);
+        stats.failures.writes = counts(writes);
+        stats.failures.deletes = counts(deletes);
+        stats.failures.loads = counts(loads);
+        let [reads, writes, deletes, loads] = self.latencies();
+        stats.read_latency = reads.stats();
+        stats.write_latency = writes.stats();
+        stats.delete_latency = deletes.stats();
+        stats.load_latency = loads.stats();
+        stats.latency = reads.and(&writes).and(&deletes).stats();
         stats
     }
+}
+
+fn counts(failures: &[AtomicU64; ErrorKind::ALL.len()]) -> FailureCounts {
+    let mut counts = FailureCounts::default();
+    for (kind, failures) in ErrorKind::ALL.into_iter().zip(failures) {
+        counts.add(kind, failures.load(Relaxed));
+    }
+    counts
+}
+
+/// Returns how a call failed, if it did.
+pub(crate) fn failure<T>(result: &BackendResult<T>) -> Option<ErrorKind> {
+    result.as_ref().err().map(|error| error.kind().into())
+}
+
+/// Returns how the first of many that failed did.
+#[allow(clippy::ptr_arg, reason = "a call returns a vector, and is given a reference to what it returns")]
+pub(crate) fn any_failure<T>(results: &Vec<BackendResult<T>>) -> Option<ErrorKind> {
+    results.iter().find_map(failure)
 }

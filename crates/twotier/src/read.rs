@@ -16,6 +16,7 @@ use twotier_local::{Joined, Joiner, Read};
 
 use crate::{
     Freshness, Lookup, Result, Tier,
+    meter::Call,
     remote::CachedValue,
     spans::spanned,
     tiers::{Tiers, yield_every, yield_now},
@@ -210,7 +211,7 @@ impl<V: Send + Sync + 'static> Tiers<V> {
                         };
                         let joined = joined.unwrap_or_else(|| {
                             if stopped.is_none() {
-                                self.remote.meter.timed_out();
+                                self.remote.meter.timed_out(Call::Read);
                             }
                             Err(self.remote.timed_out(operation, true))
                         });

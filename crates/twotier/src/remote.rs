@@ -23,7 +23,12 @@ use twotier_core::{
 };
 use twotier_local::{Digest, FillTicket, LocalTier};
 
-use crate::{Codec, Result, SetOptions, codec::Place, log::Occasional, meter::Meter};
+use crate::{
+    Codec, Result, SetOptions,
+    codec::Place,
+    log::Occasional,
+    meter::{Call, Meter},
+};
 
 pub(crate) use self::{
     admission::{Admission, Cost, writes_at_once},
@@ -122,7 +127,7 @@ impl<V: Send + Sync + 'static> Remote<V> {
     /// Decodes what the backend holds; `None` when these bytes are to be read as an absent key.
     pub(crate) fn decode(&self, operation: Operation, key: &str, bytes: &bytes::Bytes) -> Result<Option<V>> {
         if bytes.len() > self.settings.max_value_bytes {
-            return Err(self.too_large(operation, bytes.len()));
+            return Err(self.refused(Call::Read, self.too_large(operation, bytes.len())));
         }
         match self.codec.decode_at(self.place(key), bytes) {
             Ok(Some(value)) => Ok(Some(value)),
@@ -132,7 +137,11 @@ impl<V: Send + Sync + 'static> Remote<V> {
             }
             Err(source) => {
                 self.meter.undecodable();
-                if self.undecodable_is_absent() { Ok(None) } else { Err(self.codec_failed(operation, source)) }
+                if self.undecodable_is_absent() {
+                    Ok(None)
+                } else {
+                    Err(self.refused(Call::Read, self.codec_failed(operation, source)))
+                }
             }
         }
     }
@@ -172,6 +181,27 @@ impl<V: Send + Sync + 'static> Remote<V> {
 
     /// Encodes and checks a value, before anything is changed.
     pub(crate) fn prepare(
+        &self,
+        operation: Operation,
+        key: &str,
+        value: Arc<V>,
+        options: SetOptions,
+    ) -> Result<Prepared<V>> {
+        let prepared = self.prepare_uncounted(operation, key, value, options);
+        // A value that a load brought is counted as it is not stored.
+        match Call::of(operation) {
+            Call::Write => prepared.map_err(|error| self.refused(Call::Write, error)),
+            _ => prepared,
+        }
+    }
+
+    /// Counts an error that no call of the backend was.
+    fn refused(&self, call: Call, error: Error) -> Error {
+        self.meter.refused(call, error.kind());
+        error
+    }
+
+    fn prepare_uncounted(
         &self,
         operation: Operation,
         key: &str,
@@ -230,8 +260,8 @@ impl<V: Send + Sync + 'static> Remote<V> {
         self.runtime.has_ended().then(ended)
     }
 
-    fn overloaded(&self, operation: Operation) -> Error {
-        self.meter.overloaded();
+    fn overloaded(&self, operation: Operation, call: Call) -> Error {
+        self.meter.overloaded(call);
         Error::Overloaded { operation, namespace: self.namespace.clone(), waiting: self.admission.max_waiting() }
     }
 }

@@ -2,6 +2,8 @@
 
 use std::{future::poll_fn, sync::Arc, task::Poll};
 
+use twotier_core::{CacheStats, CoherenceStats};
+
 use crate::attach::Attaching;
 use crate::events::EventSender;
 use crate::remote::{Local, Remote};
@@ -13,6 +15,27 @@ pub(crate) struct Tiers<V> {
     pub(crate) events: EventSender,
     /// While the first link is made in the background.
     pub(crate) attaching: Option<Attaching>,
+}
+
+impl<V: Send + Sync + 'static> Tiers<V> {
+    /// See [`Cache::stats`](crate::Cache::stats).
+    pub(crate) fn stats(&self) -> CacheStats {
+        let Self { local, remote, .. } = self;
+        let settings = &remote.settings;
+        let mut coherence =
+            CoherenceStats::new(settings.coherence(), settings.staleness_bound(), remote.backend.link());
+        let counters = local.counters();
+        coherence.invalidations = counters.invalidations;
+        coherence.refused_fills = counters.refused_fills;
+        coherence.refused_writes = counters.refused_writes;
+        coherence.refused_loads = counters.refused_loads;
+        coherence.flushes = counters.flushes;
+        coherence.links = counters.links;
+        coherence.lease_remaining = local.lease_remaining();
+        coherence.invalidation_lag = local.invalidation_lag();
+        let backend = remote.meter.stats(remote.backend.system());
+        CacheStats::new(remote.namespace.clone(), local.stats(), backend, coherence)
+    }
 }
 
 /// Lets others run after so many steps of a loop that may be long, and has nothing to wait for by itself.

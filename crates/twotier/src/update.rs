@@ -14,7 +14,7 @@ use twotier_local::Digest;
 
 use crate::{
     Result, SetOptions,
-    meter::Call,
+    meter::{Call, failure},
     remote::{Cost, Prepared},
     tiers::Tiers,
 };
@@ -37,7 +37,7 @@ impl<V: Send + Sync + 'static> Tiers<V> {
         match self.remote.runtime.timeout(self.remote.settings.op_timeout, changed).await {
             Ok(result) => result,
             Err(_elapsed) => {
-                self.remote.meter.timed_out();
+                self.remote.meter.timed_out(Call::Write);
                 Err(self.remote.timed_out(operation, sent.load(Ordering::Acquire)))
             }
         }
@@ -75,7 +75,7 @@ impl<V: Send + Sync + 'static> Tiers<V> {
             let write = self.remote.write(Operation::Update, cost, false, move |permit| async move {
                 sending.store(true, Ordering::Release);
                 let call = remote.backend.compare_and_set(&qualified, encoded, bytes, ttl);
-                let result = remote.meter.call(Call::Write, call, Result::is_err).await;
+                let result = remote.meter.call(Call::Write, call, failure).await;
                 drop(permit);
                 drop(ticket);
                 result.map_err(|source| remote.backend_failed(Operation::Update, source))

@@ -14,7 +14,7 @@ use twotier_local::{Cleared, Digest, WriteTicket};
 
 use crate::{
     Result,
-    meter::Call,
+    meter::{Call, any_failure, failure},
     remote::{CachedValue, Cost, PendingWrite, Prepared, Remote, unanswered, writes_at_once},
     spans::spanned,
     tiers::{Tiers, yield_every, yield_now},
@@ -70,7 +70,7 @@ impl<V: Send + Sync + 'static> Tiers<V> {
                 let Prepared { value, bytes, weight, ttl, life } = prepared;
                 let qualified = remote.namespace.qualify(&key);
                 let call = remote.backend.set(&qualified, bytes, ttl);
-                let result = remote.meter.call(Call::Write, call, Result::is_err).await;
+                let result = remote.meter.call(Call::Write, call, failure).await;
                 drop(permit);
                 ended(&remote, operation, ticket, result, |ticket| ticket.install(Some(value), weight, Some(life)))
             }
@@ -161,7 +161,7 @@ impl<V: Send + Sync + 'static> Tiers<V> {
                 writes.push(Write::new(remote.namespace.qualify(&key), bytes, ttl));
             }
             async move {
-                let results = remote.meter.call(Call::Write, remote.backend.set_many(&writes), any_failed).await;
+                let results = remote.meter.call(Call::Write, remote.backend.set_many(&writes), any_failure).await;
                 drop(permit);
                 let results = one_each(writes.len(), results);
                 let ended = tickets.into_iter().zip(results).map(|((ticket, value, weight, life), result)| {
@@ -182,7 +182,7 @@ impl<V: Send + Sync + 'static> Tiers<V> {
             let ticket = local.begin_write(&key, Digest::ABSENT);
             async move {
                 let qualified = remote.namespace.qualify(&key);
-                let result = remote.meter.call(Call::Delete, remote.backend.delete(&qualified), Result::is_err).await;
+                let result = remote.meter.call(Call::Delete, remote.backend.delete(&qualified), failure).await;
                 drop(permit);
                 let life = remote.settings.negative_time_to_live;
                 ended(&remote, operation, ticket, result, |ticket| ticket.install(None, 0, life))
@@ -241,7 +241,7 @@ impl<V: Send + Sync + 'static> Tiers<V> {
             let qualified: Vec<Bytes> = keys.iter().map(|key| remote.namespace.qualify(key).into()).collect();
             async move {
                 let call = remote.backend.delete_many(&qualified);
-                let results = remote.meter.call(Call::Delete, call, any_failed).await;
+                let results = remote.meter.call(Call::Delete, call, any_failure).await;
                 drop(permit);
                 let life = remote.settings.negative_time_to_live;
                 let results = one_each(qualified.len(), results);
@@ -316,7 +316,7 @@ impl<V: Send + Sync + 'static> Tiers<V> {
             drop_aside(cleared);
             async move {
                 let call = remote.backend.clear(&prefix);
-                let result = remote.meter.call(Call::Delete, call, Result::is_err).await;
+                let result = remote.meter.call(Call::Delete, call, failure).await;
                 drop(permit);
                 drop(clearing);
                 result.map_err(|source| remote.backend_failed(operation, source))
@@ -361,9 +361,4 @@ pub(crate) fn one_each<T>(items: usize, results: Vec<BackendResult<T>>) -> Vec<B
         return results;
     }
     std::iter::repeat_with(|| Err(unanswered())).take(items).collect()
-}
-
-#[allow(clippy::ptr_arg, reason = "the type of the future's output")]
-pub(crate) fn any_failed<T>(results: &Vec<BackendResult<T>>) -> bool {
-    results.iter().any(Result::is_err)
 }

@@ -18,6 +18,8 @@ mod completion;
 mod counters;
 #[path = "../../../../crates/twotier-local/src/entry.rs"]
 mod entry;
+#[path = "../../../../crates/twotier-local/src/fates.rs"]
+mod fates;
 #[path = "../../../../crates/twotier-local/src/flight.rs"]
 mod flight;
 #[path = "../../../../crates/twotier-local/src/hash.rs"]

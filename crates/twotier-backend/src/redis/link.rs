@@ -310,6 +310,9 @@ impl LinkInner {
                 watch.listener.link_up(Lease::Renewed);
                 let epoch = watch.listener.mark().epoch;
                 watch.listener.proof_of_life(Mark::new(epoch, reported_since));
+                if let Some(lag) = invalidation_lag {
+                    watch.listener.invalidation_took(lag);
+                }
             }
         });
         published

@@ -62,6 +62,8 @@ pub(crate) enum DeadReason {
 pub(crate) enum Looked<R> {
     Hit(R),
     Miss,
+    /// An entry was found that is not served now, and stays.
+    Barred,
     /// An entry was found that can never be served again, and is still there.
     Dead(DeadReason),
 }
@@ -281,6 +283,16 @@ pub(crate) struct Removed<T> {
 type Gone<T> = (SmolStr, T, Option<RemovalCause>);
 
 impl<T> Removed<T> {
+    /// Returns how many single entries there are.
+    pub(crate) fn len(&self) -> usize {
+        usize::from(self.first.is_some()) + self.more.len()
+    }
+
+    /// Returns the keys of the entries that came after so many others.
+    pub(crate) fn keys_after(&self, others: usize) -> impl Iterator<Item = &SmolStr> {
+        self.first.iter().chain(&self.more).skip(others).map(|(key, ..)| key)
+    }
+
     pub(crate) fn push(&mut self, (key, entry): Pair<T>, cause: RemovalCause) {
         self.push_gone((key, entry.value, Some(cause)));
     }

@@ -84,7 +84,7 @@ impl<T> WTinyLfu<T> {
                 self.sketch.count(hash);
                 Looked::Hit(hit)
             }
-            Verdict::Keep => Looked::Miss,
+            Verdict::Keep => Looked::Barred,
             Verdict::Remove(why) => Looked::Dead(why),
         }
     }

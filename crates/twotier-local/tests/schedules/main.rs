@@ -26,6 +26,8 @@ mod completion;
 mod counters;
 #[path = "../../src/entry.rs"]
 mod entry;
+#[path = "../../src/fates.rs"]
+mod fates;
 #[path = "../../src/flight.rs"]
 mod flight;
 #[path = "../../src/hash.rs"]

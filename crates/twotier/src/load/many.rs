@@ -135,7 +135,6 @@ impl<V: Send + Sync + 'static> Tiers<V> {
         T: LoaderOutput<V>,
         E: LoaderError,
     {
-        self.remote.meter.loaded();
         let missing = absent.iter().map(|absent| absent.key).collect();
         let mut loaded: HashMap<SmolStr, crate::Loaded<V>> =
             match self.run_loader(OPERATION, loading, loader(missing)).await {

@@ -9,10 +9,10 @@ use twotier_local::{Digest, WriteTicket};
 
 use crate::{
     Result, SetOptions,
-    meter::Call,
+    meter::{Call, any_failure},
     remote::{CachedValue, Cost, Prepared, Remote},
     tiers::Tiers,
-    write::{any_failed, ended, one_each},
+    write::{ended, one_each},
 };
 
 use super::Ticket;
@@ -122,7 +122,7 @@ impl<V: Send + Sync + 'static> Tiers<V> {
                 if writes.is_empty() {
                     return Ok(done);
                 }
-                let results = remote.meter.call(Call::Write, remote.backend.set_many(&writes), any_failed).await;
+                let results = remote.meter.call(Call::Write, remote.backend.set_many(&writes), any_failure).await;
                 drop(permit);
                 for ((storing, ticket), result) in sending.into_iter().zip(one_each(writes.len(), results)) {
                     let Prepared { value, weight, life, .. } = &storing.prepared;
@@ -165,7 +165,7 @@ impl<V: Send + Sync + 'static> Tiers<V> {
 impl<V: Send + Sync + 'static> Remote<V> {
     /// Counts a loaded value that could not be stored, and logs that now and then. `here` says that no call was made.
     fn not_stored(&self, error: &Error, here: bool) {
-        self.meter.unstored(here);
+        self.meter.unstored(here.then(|| error.kind()));
         // A backend that is away is logged by its link, once for all that fails because of it.
         if matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout) {
             return;

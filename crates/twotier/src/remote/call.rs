@@ -5,7 +5,7 @@ use std::pin::pin;
 use twotier_core::Operation;
 
 use super::Remote;
-use crate::Result;
+use crate::{Result, meter::Call};
 
 impl<V: Send + Sync + 'static> Remote<V> {
     /// Waits for the answer to a read, but not longer than the operation timeout.
@@ -13,7 +13,7 @@ impl<V: Send + Sync + 'static> Remote<V> {
         match self.runtime.timeout(self.settings.op_timeout, call).await {
             Ok(result) => result,
             Err(_elapsed) => {
-                self.meter.timed_out();
+                self.meter.timed_out(Call::Read);
                 Err(self.timed_out(operation, true))
             }
         }

@@ -1,8 +1,8 @@
 //! Reads: started once for everyone who waits, and answered whoever polls.
 
 use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+    Arc, OnceLock,
+    atomic::{AtomicU64, Ordering},
 };
 
 use bytes::Bytes;
@@ -12,7 +12,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 use twotier_backend::{AnswerTaker, BackendResult, GetReply, Stored};
-use twotier_core::{BackendError, BackendErrorKind, Operation};
+use twotier_core::{BackendError, BackendErrorKind, ErrorKind, Operation};
 use twotier_local::{Arrival, FillTicket};
 
 use super::{
@@ -20,7 +20,10 @@ use super::{
     admission::{Cost, Permit, Waiting},
     unanswered,
 };
-use crate::{Result, meter::Call};
+use crate::{
+    Result,
+    meter::{Call, failure},
+};
 
 impl<V: Send + Sync + 'static> Remote<V> {
     /// Starts the read for which a ticket was registered. The first of those who wait decodes the answer.
@@ -28,7 +31,7 @@ impl<V: Send + Sync + 'static> Remote<V> {
         if let Some(permit) = self.try_admit(Cost::ONE) {
             return self.send_fill(operation, ticket, permit);
         }
-        let Some(waiting) = self.admission.wait() else { return ticket.fail(self.overloaded(operation)) };
+        let Some(waiting) = self.admission.wait() else { return ticket.fail(self.overloaded(operation, Call::Read)) };
         let remote = Arc::clone(self);
         self.runtime.spawn(async move {
             let permit = remote.admit_wanted(Cost::ONE, waiting, ticket.deserted()).await;
@@ -54,7 +57,7 @@ impl<V: Send + Sync + 'static> Remote<V> {
             return;
         }
         let Some(waiting) = self.admission.wait() else {
-            let refused = self.overloaded(operation);
+            let refused = self.overloaded(operation, Call::Read);
             return tickets.into_iter().for_each(|ticket| ticket.fail(refused.clone()));
         };
         self.runtime.spawn(async move {
@@ -77,7 +80,7 @@ impl<V: Send + Sync + 'static> Remote<V> {
         let send = move |remote: &Self, permit: Permit<V>| {
             let started = remote.meter.start(Call::Read);
             let reply = GetReply::new(move |answer| {
-                permit.give_back().meter.end(started, answer.is_err());
+                permit.give_back().meter.end(Call::Read, started, failure(&answer));
                 let _ = sender.send(answer);
             });
             remote.send_read(&qualified, reply);
@@ -85,7 +88,7 @@ impl<V: Send + Sync + 'static> Remote<V> {
         if let Some(permit) = self.try_admit(Cost::ONE) {
             send(self, permit);
         } else {
-            let Some(waiting) = self.admission.wait() else { return Err(self.overloaded(operation)) };
+            let Some(waiting) = self.admission.wait() else { return Err(self.overloaded(operation, Call::Read)) };
             let remote = Arc::clone(self);
             self.runtime.spawn(async move {
                 if let Some(permit) = remote.admit_wanted(Cost::ONE, waiting, std::future::pending()).await {
@@ -144,10 +147,12 @@ impl<V: Send + Sync + 'static> Remote<V> {
     ) {
         let keys: Vec<Bytes> = tickets.iter().map(|ticket| Bytes::from(self.namespace.qualify(ticket.key()))).collect();
         let tickets: Mutex<Vec<Option<Fill<V>>>> = Mutex::new(tickets.into_iter().map(Some).collect());
-        let failed = AtomicBool::new(false);
+        let failed = OnceLock::new();
         let answer = |index: usize, answer: BackendResult<Option<Stored>>| {
             answered.fetch_add(1, Ordering::Relaxed);
-            failed.fetch_or(answer.is_err(), Ordering::Relaxed);
+            if let Some(kind) = failure(&answer) {
+                failed.get_or_init(|| kind);
+            }
             let ticket = tickets.lock().get_mut(index).and_then(Option::take);
             if let Some(ticket) = ticket {
                 let remote = Arc::clone(self);
@@ -158,7 +163,8 @@ impl<V: Send + Sync + 'static> Remote<V> {
         let progress = || answered.load(Ordering::Relaxed);
         let ended = self.while_progressing(progress, self.backend.get_each(&keys, &answer)).await;
         drop(permit);
-        self.meter.end(started, ended.is_none() || failed.load(Ordering::Relaxed));
+        let nothing_moved = ended.is_none().then_some(ErrorKind::Timeout);
+        self.meter.end(Call::Read, started, nothing_moved.or(failed.into_inner()));
         let left: Vec<Fill<V>> = tickets.lock().iter_mut().filter_map(Option::take).collect();
         for ticket in left {
             ticket.fail(match ended {
@@ -200,7 +206,7 @@ impl<V: Send + Sync + 'static> AnswerTaker for FillRequest<V> {
     fn take(mut self: Box<Self>, answer: BackendResult<Option<Stored>>) {
         let Some(permit) = self.permit.take() else { return };
         let remote = permit.give_back();
-        remote.meter.end(self.started, answer.is_err());
+        remote.meter.end(Call::Read, self.started, failure(&answer));
         self.answered = Some(Answered { remote, answer });
         FillTicket::arrive(self, |request| &request.ticket);
     }

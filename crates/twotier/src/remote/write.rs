@@ -23,7 +23,7 @@ use super::{
     Remote,
     admission::{Cost, Permit},
 };
-use crate::Result;
+use crate::{Result, meter::Call};
 
 /// What is left of a write once it was sent: its answer and its bookkeeping.
 type Rest = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -154,7 +154,7 @@ impl<V: Send + Sync + 'static> Remote<V> {
         match self.runtime.timeout(self.settings.op_timeout, &mut write.outcome).await {
             Ok(outcome) => self.outcome(&write, outcome),
             Err(_elapsed) => {
-                self.meter.timed_out();
+                self.meter.timed_out(Call::of_change(write.operation));
                 Err(self.timed_out(write.operation, write.give_up()))
             }
         }
@@ -165,7 +165,7 @@ impl<V: Send + Sync + 'static> Remote<V> {
         match self.while_progressing(|| 0, &mut write.outcome).await {
             Some(outcome) => self.outcome(&write, outcome),
             None => {
-                self.meter.timed_out();
+                self.meter.timed_out(Call::of_change(write.operation));
                 Err(self.timed_out(write.operation, write.give_up()))
             }
         }
@@ -229,7 +229,7 @@ impl<V: Send + Sync + 'static> Remote<V> {
         place: impl FnOnce(&mut VecDeque<Waiting<V>>, Waiting<V>),
     ) {
         let Some(counted) = self.admission.wait() else {
-            let refused = self.overloaded(terms.operation);
+            let refused = self.overloaded(terms.operation, Call::of_change(terms.operation));
             return self.send(&send_state, Err(refused), start);
         };
         let deadline = Instant::now() + self.settings.op_timeout;
