@@ -3,14 +3,12 @@
 use crate::{
     command, diagnostics,
     failure::{Failure, Outcome},
+    package::PUBLISHED,
     tidy,
 };
 
 pub(crate) const USAGE: &str = "  check   formatting, lints, documentation and the layering rules; changes nothing
 ";
-
-/// The crates that others depend on. Each must also compile, and without a lint, when its features are off.
-pub(crate) const PUBLISHED: [&str; 4] = ["twotier-core", "twotier-local", "twotier-backend", "twotier"];
 
 type Check = fn() -> Outcome;
 
@@ -51,7 +49,8 @@ fn lints() -> Outcome {
     command::run(command::cargo("clippy").args(arguments))
 }
 
-/// One crate at a time: two crates in one command would give each other their features.
+/// Whoever depends on a crate may turn its features off. One crate at a time: two crates in one command would give each
+/// other their features.
 fn lints_without_features() -> Outcome {
     for krate in PUBLISHED {
         let arguments = ["--package", krate, "--no-default-features", "--", "-D", "warnings"];

@@ -10,7 +10,6 @@ use std::{
 };
 
 use crate::{
-    check::PUBLISHED,
     command::{self, root},
     failure::{Failure, Outcome},
     libtest,
@@ -20,6 +19,9 @@ use crate::{
 pub(crate) const USAGE: &str =
     "  package the packages as they would be published: each builds and passes its tests by itself, unpacked
 ";
+
+/// The crates that others depend on.
+pub(crate) const PUBLISHED: [&str; 4] = ["twotier-core", "twotier-local", "twotier-backend", "twotier"];
 
 /// What a package holds for people.
 const TEXTS: [&str; 3] = ["LICENSE-APACHE", "LICENSE-MIT", "README.md"];

@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use super::{files, manifests::value, read};
-use crate::{check::PUBLISHED, failure::Outcome};
+use crate::{failure::Outcome, package::PUBLISHED};
 
 /// What stands before the path of a file in an absolute link to it.
 const REPOSITORY: &str = "https://github.com/twotier/twotier/blob/main/";

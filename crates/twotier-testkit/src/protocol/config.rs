@@ -2,7 +2,7 @@
 
 use super::{
     ablation::{Rule, Rules},
-    check::{Promise, Promises},
+    promise::{Promise, Promises},
 };
 
 /// The most getters of a configuration.

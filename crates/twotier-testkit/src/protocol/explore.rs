@@ -7,8 +7,8 @@ use std::{
 };
 
 use super::{
-    check::Promise,
     config::Config,
+    promise::Promise,
     state::State,
     steps::{Action, successors},
 };

@@ -56,13 +56,15 @@ mod check;
 mod client;
 mod config;
 mod explore;
-mod loads;
+mod gets;
+mod promise;
 mod queue;
 mod server;
 mod state;
 mod steps;
+mod writes;
 
 pub use ablation::{Rule, Rules};
-pub use check::{Promise, Promises};
 pub use config::{Config, GETTERS, WRITES, Write};
 pub use explore::{Report, Violation, explore};
+pub use promise::{Promise, Promises};

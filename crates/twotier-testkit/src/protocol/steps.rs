@@ -4,13 +4,14 @@ use std::fmt;
 
 use super::{
     ablation::Rule,
-    check::{self, Promise},
-    client::{self, FillStart},
+    check, client,
     config::{Config, WRITES, Write},
-    loads,
+    gets,
+    promise::Promise,
     queue::Item,
     server::{self, Origin},
-    state::{Beat, Conn, Foreign, Get, Getter, Put, State, Version, Writer},
+    state::{Beat, Conn, Foreign, Get, Getter, Put, State, Writer},
+    writes,
 };
 
 /// One step of somebody. Numbers are those of getters and writers.
@@ -212,9 +213,9 @@ fn apply(state: &mut State, config: &Config, action: Action) -> Result<(), Promi
         Action::BeginGet(getter) => {
             state.getters[getter].floor = state.seen;
             state.getters[getter].row_floor = state.seen_row;
-            return loads::begin(state, config, getter);
+            return gets::begin(state, config, getter);
         }
-        Action::LookAgain(getter) => return loads::begin(state, config, getter),
+        Action::LookAgain(getter) => return gets::begin(state, config, getter),
         Action::QueueGet(getter) => {
             state.getters[getter].get = Get::Queued;
             state.send(Item::Read(getter));
@@ -223,7 +224,7 @@ fn apply(state: &mut State, config: &Config, action: Action) -> Result<(), Promi
             state.getters[getter].get = Get::Replied;
             state.getters[getter].value = state.version;
         }
-        Action::EndGet(getter) => return end_get(state, config, getter),
+        Action::EndGet(getter) => return gets::end_get(state, config, getter),
         Action::FailGet(getter) => {
             let joiners = client::joiners(state, getter);
             if client::abandon_fill(state, getter) {
@@ -257,7 +258,7 @@ fn apply(state: &mut State, config: &Config, action: Action) -> Result<(), Promi
             state.getters[getter].get = Get::Loading;
             state.getters[getter].unreached = true;
         }
-        Action::EndLoad(getter) => return loads::end_loader(state, config, getter),
+        Action::EndLoad(getter) => return gets::end_loader(state, config, getter),
         Action::LosePatience(getter) => {
             client::lose_patience(state, config, getter);
         }
@@ -269,7 +270,7 @@ fn apply(state: &mut State, config: &Config, action: Action) -> Result<(), Promi
             state.writers[writer].row = state.origin;
         }
         Action::BeginWrite(writer) => {
-            register(state, config, writer);
+            writes::register(state, config, writer);
             match config.writes[writer] {
                 Write::Set | Write::Delete | Write::Script => client::begin_write(state, config, writer),
                 Write::Clear => client::begin_clear(state, config, writer),
@@ -285,11 +286,11 @@ fn apply(state: &mut State, config: &Config, action: Action) -> Result<(), Promi
             } else {
                 client::abandon_store(state, config, slot);
             }
-            return loads::end_store(state, config, slot);
+            return gets::end_store(state, config, slot);
         }
         Action::FailWrite(slot) if config.loader_of(slot).is_some() => {
             client::abandon_store(state, config, slot);
-            return loads::end_store(state, config, slot);
+            return gets::end_store(state, config, slot);
         }
         Action::EndWrite(writer) => {
             match config.writes[writer] {
@@ -304,19 +305,19 @@ fn apply(state: &mut State, config: &Config, action: Action) -> Result<(), Promi
             state.seen_row = state.seen_row.max(row);
             state.own_row = state.own_row.max(row);
             state.over |= after;
-            end_writer(state, writer, Put::Acknowledged);
+            writes::end(state, writer, Put::Acknowledged);
         }
         Action::FailWrite(writer) => {
-            abandon_write(state, config, writer);
-            end_writer(state, writer, Put::Failed);
+            writes::abandon(state, config, writer);
+            writes::end(state, writer, Put::Failed);
         }
         Action::MissDeadline(writer) => {
-            abandon_write(state, config, writer);
-            end_writer(state, writer, Put::Failed);
+            writes::abandon(state, config, writer);
+            writes::end(state, writer, Put::Failed);
             state.unsent |= 1 << writer;
         }
         Action::QueueLate(writer) => state.send(Item::Write(writer)),
-        Action::DropWrite(writer) => drop_write(state, config, writer),
+        Action::DropWrite(writer) => writes::drop_attached(state, config, writer),
         Action::Execute => {
             if let Some(Item::Write(writer)) = state.requests.first() {
                 check::takes_effect(state, config, writer)?;
@@ -385,106 +386,6 @@ fn apply(state: &mut State, config: &Config, action: Action) -> Result<(), Promi
         Action::TrackLate => state.tracking = true,
     }
     Ok(())
-}
-
-/// Looks the key up, and joins or registers a read when it is not there.
-pub(super) fn look(state: &mut State, config: &Config, getter: usize) -> Result<(), Promise> {
-    let getting = state.getters[getter];
-    state.getters[getter] = match client::begin_fill(state, config, getter) {
-        FillStart::Hit(version) => {
-            client::bind_load(state, config, version);
-            return give(state, config, getter, version);
-        }
-        FillStart::Join(leader, only) => {
-            let first = getting.get == Get::Idle && state.lease && config.ages();
-            let value = u8::try_from(leader).expect("there are few getters");
-            let proven = if first { state.proven } else { getting.proven };
-            Getter { get: Get::Joined, value, only, proven, ..getting }
-        }
-        // It need not wait for anybody else.
-        FillStart::Lead(epoch) | FillStart::Bypass(epoch) => {
-            let Getter { floor, row_floor, leads, .. } = getting;
-            Getter { get: Get::Registered, epoch, floor, row_floor, leads, ..Getter::IDLE }
-        }
-    };
-    Ok(())
-}
-
-/// Returns a value to the caller of a get. One that leads a load and finds nothing goes on to its loader.
-pub(super) fn give(state: &mut State, config: &Config, getter: usize, version: Version) -> Result<(), Promise> {
-    let Getter { floor, row_floor, leads, .. } = state.getters[getter];
-    if leads && state.is_absent(version) {
-        state.getters[getter] = Getter { get: Get::Loading, row_floor, leads, ..Getter::IDLE };
-        return Ok(());
-    }
-    check::returned(state, config, version, floor)?;
-    // Nothing is promised of the row of an excused version.
-    let row = if state.is_excused(version) { 0 } else { state.row(version) };
-    check::row_returned(config, row, row_floor)?;
-    state.seen = state.seen.max(version);
-    state.getters[getter] = Getter::IDLE;
-    state.seen_row = state.seen_row.max(row);
-    if leads { loads::hand_on_found(state, config, getter, version) } else { Ok(()) }
-}
-
-/// Notes what an own write comes after.
-pub(super) fn register(state: &mut State, config: &Config, writer: usize) {
-    let all = |put: Put| {
-        let is = |other: &usize| *other != writer && state.writers[*other].put == put;
-        (0..WRITES).filter(is).fold(0, |set, other| set | 1 << other)
-    };
-    let (after, behind) = (all(Put::Failed), if config.ordered { all(Put::Registered) } else { 0 });
-    // What was before in its slot is behind nobody any more.
-    for other in &mut state.writers {
-        other.behind &= !(1 << writer);
-    }
-    let row = state.writers[writer].row;
-    state.writers[writer] = Writer { put: Put::Registered, epoch: state.epoch, version: 0, row, after, behind };
-}
-
-fn end_get(state: &mut State, config: &Config, getter: usize) -> Result<(), Promise> {
-    let version = state.getters[getter].value;
-    let joiners = client::joiners(state, getter);
-    let kept = client::end_fill(state, config, getter);
-    for joiner in joiners {
-        if client::may_be_given(state, config, joiner, version, kept) {
-            check::joined(state, config, version, state.getters[joiner].proven)?;
-            give(state, config, joiner, version)?;
-        } else {
-            client::refuse_joiner(state, joiner);
-        }
-    }
-    give(state, config, getter, version)
-}
-
-fn abandon_write(state: &mut State, config: &Config, writer: usize) {
-    match config.writes[writer] {
-        Write::Set | Write::Delete | Write::Script => client::abandon_write(state, config, writer),
-        Write::Clear => client::end_clear(state, config, writer),
-    }
-}
-
-/// Only what is still looked at is kept.
-fn end_writer(state: &mut State, writer: usize, put: Put) {
-    // The row of a write that failed may still land.
-    let Writer { version, row, behind, .. } = state.writers[writer];
-    state.writers[writer] = match put {
-        Put::Failed => Writer { put, row, ..Writer::UNUSED },
-        _ => Writer { put, version, behind, ..Writer::UNUSED },
-    };
-}
-
-/// The caller of an attached write goes, and the bookkeeping with it. What was queued is executed all the same.
-fn drop_write(state: &mut State, config: &Config, writer: usize) {
-    if let Some(at) = state.stream.remove(Item::Write(writer))
-        && at < u32::from(state.sealed)
-    {
-        state.sealed -= 1;
-    }
-    if !config.without.has(Rule::DropGuard) {
-        abandon_write(state, config, writer);
-    }
-    end_writer(state, writer, Put::Failed);
 }
 
 /// The client's reader takes the next message off the wire: pushes are applied, replies handed to their tasks.

@@ -3,12 +3,11 @@
 use std::time::Duration;
 
 use super::{
-    history::Writer,
+    history::{Deletion, Writer},
     resp::{Command, Output},
     script::evaluate,
-    server::{Deletion, State},
+    state::State,
     tracking::Tracked,
-    transaction,
 };
 
 /// The version that the server reports.
@@ -20,9 +19,6 @@ const VERSION: &str = "7.2.0";
 ///
 /// On a command that the library does not send, so that a new one is noticed.
 pub(super) fn execute(state: &mut State, client: u64, command: &Command, now: Duration) {
-    if transaction::takes(state, client, command, now) {
-        return;
-    }
     let words: Vec<&str> = command.iter().map(|word| std::str::from_utf8(word).expect("keys are text here")).collect();
     let mut output = Output::default();
     let name = words[0].to_ascii_uppercase();
@@ -30,7 +26,7 @@ pub(super) fn execute(state: &mut State, client: u64, command: &Command, now: Du
         ("HELLO", _) => hello(client, &mut output),
         ("PING", []) => output.simple("PONG"),
         ("PING", [text]) => output.bulk(text.as_bytes()),
-        ("INFO", ["server"]) => output.bulk(format!("# Server\r\nrun_id:{:040x}\r\n", state.life()).as_bytes()),
+        ("INFO", ["server"]) => output.bulk(format!("# Server\r\nrun_id:{:040x}\r\n", state.life).as_bytes()),
         ("CLIENT", ["KILL", "ID", id]) => {
             let ended = id.parse().is_ok_and(|id| state.end(id));
             output.int(i64::from(ended));

@@ -1,4 +1,4 @@
-//! Every version that a key ever had.
+//! Every version that a key ever had, and every deletion.
 
 use std::time::Duration;
 
@@ -26,6 +26,19 @@ pub struct Version {
     pub expires: Option<Duration>,
     /// Who made it.
     pub by: Writer,
+}
+
+/// A deletion by somebody connected over the network, whether or not the key was there.
+#[derive(Clone, Debug)]
+pub struct Deletion {
+    /// The key.
+    pub key: String,
+    /// The link it came over.
+    pub link: usize,
+    /// When it was executed.
+    pub at: Duration,
+    /// The version that was the present one afterwards: absent.
+    pub index: usize,
 }
 
 impl Version {

@@ -18,12 +18,14 @@ mod pipe;
 mod resp;
 mod script;
 mod server;
+mod state;
 mod store;
 mod tracking;
 mod transaction;
 
 pub use clock::VirtualClock;
-pub use history::{Version, Writer};
+pub use history::{Deletion, Version, Writer};
 pub use journal::{Event, Journal};
 pub use network::{Direction, Network, Stream, Weather};
-pub use server::{Cycles, Deletion, Foreign, Loss, Server};
+pub use server::{Cycles, Loss, Server};
+pub use state::Foreign;

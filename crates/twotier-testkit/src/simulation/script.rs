@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{resp::Output, server::State};
+use super::{resp::Output, state::State};
 
 /// Executes a script with one key. What it writes is pushed to whoever runs it too, `NOLOOP` or not.
 ///

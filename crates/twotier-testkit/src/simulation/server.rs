@@ -1,7 +1,7 @@
 //! The server: commands of several clients in one cycle of its event loop, pushes at the cycle's end.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::VecDeque,
     fmt,
     sync::{Arc, Mutex},
     time::Duration,
@@ -11,13 +11,12 @@ use fastrand::Rng;
 use tokio::time::sleep;
 
 use super::{
-    command::execute,
-    history::{Version, Writer},
+    history::{Deletion, Version, Writer},
     journal::Journal,
     network::Network,
-    resp::{Command, Output, take_command},
-    store::Store,
-    tracking::{Changed, Tracked},
+    resp::take_command,
+    state::{Foreign, State},
+    transaction::execute,
 };
 
 /// How the server goes about a cycle of its event loop.
@@ -33,30 +32,6 @@ pub struct Cycles {
     pub expiry_at_once: bool,
 }
 
-/// What somebody does who is not connected over the network.
-#[derive(Clone, Debug)]
-pub enum Foreign {
-    /// Writes a value that lives for so long, or for ever.
-    Set {
-        /// The key.
-        key: String,
-        /// The value.
-        value: String,
-        /// How long it lives.
-        ttl: Option<Duration>,
-    },
-    /// Removes a key.
-    Delete(String),
-    /// Gives a key another time to live, or takes it away.
-    Expire(String, Option<Duration>),
-    /// Removes a key as the server itself does when its memory is full.
-    Evict(String),
-    /// Removes every key.
-    FlushAll,
-    /// Looks for keys that expired, as the server does in its own time.
-    Sweep,
-}
-
 /// What is left of the data when the server is killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Loss {
@@ -68,19 +43,6 @@ pub enum Loss {
     Everything,
 }
 
-/// A deletion by somebody connected over the network, whether or not the key was there.
-#[derive(Clone, Debug)]
-pub struct Deletion {
-    /// The key.
-    pub key: String,
-    /// The link it came over.
-    pub link: usize,
-    /// When it was executed.
-    pub at: Duration,
-    /// The version that was the present one afterwards: absent.
-    pub index: usize,
-}
-
 /// A server inside the process. Clones are the same server.
 #[derive(Clone)]
 pub struct Server {
@@ -88,40 +50,6 @@ pub struct Server {
     journal: Journal,
     cycles: Cycles,
     state: Arc<Mutex<State>>,
-}
-
-pub(super) struct State {
-    pub(super) rng: Rng,
-    pub(super) store: Store,
-    pub(super) deletions: Vec<Deletion>,
-    /// Where a `SCAN` goes on: the last key of the page before.
-    pub(super) cursors: HashMap<String, String>,
-    /// What clients have queued since their `MULTI`.
-    pub(super) transactions: HashMap<u64, Vec<Command>>,
-    clients: BTreeMap<u64, Client>,
-    foreign: VecDeque<Foreign>,
-    changed: Changed,
-    expiry_at_once: bool,
-    /// Versions whose reply has not left yet, by connection.
-    unacknowledged: Vec<(Option<u64>, String, usize)>,
-    /// Connections that a client has ended, to be closed.
-    ended: Vec<u64>,
-    paused: bool,
-    /// Whether its cycles take no time any more.
-    quick: bool,
-    alive: bool,
-    /// Counts the lives, so that a cycle ends with the life it began in.
-    life: u64,
-    cycle: u64,
-}
-
-/// What the server knows about a connection.
-#[derive(Debug)]
-pub(super) struct Client {
-    link: usize,
-    input: Vec<u8>,
-    pub(super) output: Output,
-    pub(super) tracked: Option<Tracked>,
 }
 
 /// Whose turn it is in a cycle.
@@ -134,24 +62,7 @@ impl Server {
     /// Makes a server that listens on this network once [`serve`](Self::serve) runs.
     #[must_use]
     pub fn new(seed: u64, network: Network, cycles: Cycles, journal: Journal) -> Self {
-        let state = State {
-            rng: Rng::with_seed(seed),
-            store: Store::default(),
-            deletions: Vec::new(),
-            cursors: HashMap::new(),
-            transactions: HashMap::new(),
-            clients: BTreeMap::new(),
-            foreign: VecDeque::new(),
-            changed: Changed::default(),
-            expiry_at_once: cycles.expiry_at_once,
-            unacknowledged: Vec::new(),
-            ended: Vec::new(),
-            paused: false,
-            quick: false,
-            alive: true,
-            life: 0,
-            cycle: 0,
-        };
+        let state = State::new(Rng::with_seed(seed), cycles.expiry_at_once);
         network.listen(true);
         Self { network, journal, cycles, state: Arc::new(Mutex::new(state)) }
     }
@@ -412,110 +323,6 @@ impl Server {
         if !output.0.is_empty() {
             self.network.send(id, &output.0);
         }
-    }
-}
-
-impl State {
-    /// # Panics
-    ///
-    /// When the client is not known: its commands are only executed while it is.
-    pub(super) fn client(&mut self, id: u64) -> &mut Client {
-        self.clients.get_mut(&id).expect("a client that is served is known")
-    }
-
-    fn client_over(&mut self, id: u64, link: usize) -> &mut Client {
-        self.clients.entry(id).or_insert_with(|| Client {
-            link,
-            input: Vec::new(),
-            output: Output::default(),
-            tracked: None,
-        })
-    }
-
-    /// Returns which life of the server this is.
-    pub(super) fn life(&self) -> u64 {
-        self.life
-    }
-
-    /// Ends a connection: what is still on its way from it is never executed. Returns whether it was there.
-    pub(super) fn end(&mut self, id: u64) -> bool {
-        self.ended.push(id);
-        self.clients.remove(&id).is_some()
-    }
-
-    pub(super) fn writer(&self, client: Option<u64>) -> Writer {
-        match client {
-            None => Writer::Foreign,
-            Some(id) => self.clients.get(&id).map_or(Writer::Foreign, |client| Writer::Link(client.link)),
-        }
-    }
-
-    /// Makes a new version, to be pushed at the end of the cycle.
-    pub(super) fn write(
-        &mut self,
-        client: Option<u64>,
-        key: &str,
-        value: Option<String>,
-        expires: Option<Duration>,
-        now: Duration,
-    ) {
-        let by = self.writer(client);
-        let index = self.store.change(key, value, expires, by, now);
-        self.unacknowledged.push((client, key.to_owned(), index));
-        self.changed.note(key, client);
-    }
-
-    /// As [`write`](Self::write), by a script: pushed to the one who runs it as well.
-    pub(super) fn write_by_script(
-        &mut self,
-        client: u64,
-        key: &str,
-        value: Option<String>,
-        expires: Option<Duration>,
-        now: Duration,
-    ) {
-        self.write(Some(client), key, value, expires, now);
-        self.changed.note(key, None);
-    }
-
-    /// Finds out whether a key expired, which is pushed to everyone.
-    pub(super) fn touch(&mut self, key: &str, now: Duration) {
-        if !self.store.is_expired(key, now) {
-            return;
-        }
-        let _ = self.store.present(key, now);
-        if self.expiry_at_once {
-            for client in self.clients.values_mut() {
-                if client.tracked.as_ref().is_some_and(|tracked| key.starts_with(&tracked.prefix)) {
-                    client.output.invalidate(Some(&[key]));
-                }
-            }
-        } else {
-            self.changed.note(key, None);
-        }
-    }
-
-    /// Removes every key; reported to every tracked client at once, by one push without keys.
-    fn flush_all(&mut self, now: Duration) {
-        for key in self.store.keys_after("", None, now) {
-            let index = self.store.change(&key, None, None, Writer::Foreign, now);
-            self.unacknowledged.push((None, key, index));
-        }
-        for client in self.clients.values_mut().filter(|client| client.tracked.is_some()) {
-            client.output.invalidate(None);
-        }
-    }
-
-    /// The replies to a client leave.
-    fn acknowledge(&mut self, client: Option<u64>, now: Duration) {
-        let Self { unacknowledged, store, .. } = self;
-        unacknowledged.retain(|(by, key, index)| {
-            let theirs = *by == client;
-            if theirs {
-                store.acknowledge(key, *index, now);
-            }
-            !theirs
-        });
     }
 }
 

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use super::{
-    command::execute,
+    command,
     resp::{Command, Output},
-    server::State,
+    state::State,
 };
 
-/// Begins or ends a transaction, or queues a command of one. Returns whether the command was one of these.
-pub(super) fn takes(state: &mut State, client: u64, command: &Command, now: Duration) -> bool {
+/// Executes a command that a client sent, or queues it where the client has begun a transaction.
+pub(super) fn execute(state: &mut State, client: u64, command: &Command, now: Duration) {
     let mut output = Output::default();
     let name = command[0].to_ascii_uppercase();
     match state.transactions.remove(&client) {
@@ -17,9 +17,9 @@ pub(super) fn takes(state: &mut State, client: u64, command: &Command, now: Dura
             output.array(queued.len());
             state.client(client).output.0.append(&mut output.0);
             for command in &queued {
-                execute(state, client, command, now);
+                command::execute(state, client, command, now);
             }
-            return true;
+            return;
         }
         Some(mut queued) => {
             queued.push(command.clone());
@@ -30,8 +30,7 @@ pub(super) fn takes(state: &mut State, client: u64, command: &Command, now: Dura
             state.transactions.insert(client, Vec::new());
             output.okay();
         }
-        None => return false,
+        None => return command::execute(state, client, command, now),
     }
     state.client(client).output.0.append(&mut output.0);
-    true
 }
