@@ -175,8 +175,8 @@ pub(super) const GUARDED: &[Guarded] = &[
         "a loader has a deadline",
         &[edit(
             LOAD,
-            "match self.remote.runtime.timeout(after, loading.run(loader)).await",
-            "match self.remote.runtime.timeout(after * 1000, loading.run(loader)).await",
+            "let ended = self.remote.runtime.timeout(after, loading.run(loader)).await",
+            "let ended = self.remote.runtime.timeout(after * 1000, loading.run(loader)).await",
         )],
         &["loads_end::a_loader_that_never_ends_is_dropped_at_its_deadline"],
     ),
@@ -305,8 +305,8 @@ pub(super) const GUARDED: &[Guarded] = &[
         &[
             edit(
                 REMOTE_READ,
-                "        let failed = AtomicBool::new(false);\n",
-                "        let failed = AtomicBool::new(false);\n        let permit = Arc::new(permit);\n",
+                "        let failed = OnceLock::new();\n",
+                "        let failed = OnceLock::new();\n        let permit = Arc::new(permit);\n",
             ),
             edit(
                 REMOTE_READ,
@@ -315,8 +315,8 @@ pub(super) const GUARDED: &[Guarded] = &[
             ),
             edit(
                 REMOTE_READ,
-                "        drop(permit);\n        self.meter.end(started, ended",
-                "        self.meter.end(started, ended",
+                "        drop(permit);\n        let nothing_moved",
+                "        let nothing_moved",
             ),
         ],
         &["slow_consumers::calls_that_are_polled_once_and_then_kept_give_their_permits_back"],
