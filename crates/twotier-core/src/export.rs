@@ -61,7 +61,7 @@ pub struct Sample {
 }
 
 /// The figure of a sample.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum SampleValue {
     /// Of a counter.
@@ -69,7 +69,7 @@ pub enum SampleValue {
     /// Of a gauge, in the unit of the family.
     Gauge(f64),
     /// Of a histogram.
-    Latency(LatencyStats),
+    Latency(Box<LatencyStats>),
 }
 
 #[derive(Default)]
@@ -85,7 +85,7 @@ impl Samples {
     }
 
     fn latency(&mut self, labels: &[(&'static str, &'static str)], latency: LatencyStats) {
-        self.0.push(Sample { labels: labels.to_vec(), value: SampleValue::Latency(latency) });
+        self.0.push(Sample { labels: labels.to_vec(), value: SampleValue::Latency(Box::new(latency)) });
     }
 }
 

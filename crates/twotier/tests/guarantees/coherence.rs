@@ -151,7 +151,12 @@ mod canary {
             };
             assert!(lag < Duration::from_secs(1), "{lag:?}");
             assert_eq!(server.command(&["DBSIZE"]).as_int(), 0);
-            assert_eq!(cache.stats().coherence.invalidations, 0, "its own report is not counted");
+            let measured = cache.stats().coherence;
+            assert_eq!(measured.invalidations, 0, "its own report is not counted");
+            assert_eq!((measured.invalidation_lag.count, measured.invalidation_lag.max), (1, lag));
+            assert!(
+                measured.lease_remaining.is_some_and(|left| left > Duration::ZERO && left < Duration::from_secs(2))
+            );
         }
 
         #[tokio::test]
