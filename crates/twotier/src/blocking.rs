@@ -20,8 +20,8 @@ use twotier_backend::Backend;
 use twotier_core::{BackendError, BackendErrorKind, CacheStats, Error, Namespace, Operation};
 
 use crate::{
-    CacheBuilder, Codec, Health, IntoValue, Key, LoaderError, LoaderOutput, Lookup, Result, SetOptions, key::text_of,
-    read::LocalRead, remote::entered,
+    CacheBuilder, Codec, Events, Health, IntoValue, Key, LoaderError, LoaderOutput, Lookup, Result, SetOptions,
+    key::text_of, read::LocalRead, remote::entered,
 };
 
 use self::wait::{block_on, may_wait};
@@ -352,6 +352,12 @@ impl<V: Send + Sync + 'static> Cache<V> {
         T: IntoValue<V>,
     {
         run(Operation::Update, self.cache.update(key, change))
+    }
+
+    /// See [`Cache::events`](crate::Cache::events). A thread takes them by [`Events::try_next`].
+    #[must_use]
+    pub fn events(&self) -> Events {
+        self.cache.events()
     }
 
     /// See [`Cache::warm`](crate::Cache::warm).

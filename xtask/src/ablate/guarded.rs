@@ -313,11 +313,7 @@ pub(super) const GUARDED: &[Guarded] = &[
                 "let remote = Arc::clone(self);\n                ticket.arrived(move |ticket| remote.finish(operation, ticket, answer));",
                 "let (remote, held) = (Arc::clone(self), Arc::clone(&permit));\n                ticket.arrived(move |ticket| {\n                    drop(held);\n                    remote.finish(operation, ticket, answer);\n                });",
             ),
-            edit(
-                REMOTE_READ,
-                "        drop(permit);\n        let nothing_moved",
-                "        let nothing_moved",
-            ),
+            edit(REMOTE_READ, "        drop(permit);\n        let nothing_moved", "        let nothing_moved"),
         ],
         &["slow_consumers::calls_that_are_polled_once_and_then_kept_give_their_permits_back"],
     ),

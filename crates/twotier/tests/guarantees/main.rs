@@ -26,7 +26,6 @@ mod large_values;
 mod loading;
 mod loads_and_writes;
 mod loads_end;
-mod logs;
 mod mocking;
 mod namespaces;
 mod nesting;
@@ -45,8 +44,6 @@ mod shapes;
 mod short_term;
 mod single_flight;
 mod slow_consumers;
-#[cfg(feature = "spans")]
-mod spans;
 mod starting;
 mod statistics;
 mod support;

@@ -11,7 +11,10 @@ mod live {
     use tracing_subscriber::fmt::MakeWriter;
     use twotier_testkit::RedisServer;
 
-    use crate::support::{eventually, redis, text};
+    use crate::{
+        ALONE,
+        support::{eventually, redis, text},
+    };
 
     #[derive(Clone, Default)]
     struct Lines(Arc<Mutex<Vec<u8>>>);
@@ -51,6 +54,7 @@ mod live {
     #[tokio::test]
     async fn an_outage_with_fifty_caches_is_at_most_twenty_lines_each_with_namespace_and_cause() {
         const CACHES: usize = 50;
+        let _alone = ALONE.lock().await;
         let lines = Lines::default();
         let subscriber = tracing_subscriber::fmt()
             .with_writer(lines.clone())

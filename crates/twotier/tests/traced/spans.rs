@@ -18,7 +18,10 @@ use tracing_subscriber::{
 };
 use twotier::{BackendError, BackendErrorKind, FaultyBackend, MemoryBackend};
 
-use crate::support::{over_memory, text};
+use crate::{
+    ALONE,
+    support::{over_memory, text},
+};
 
 /// Every span that has closed: its parent, its name and its fields.
 #[derive(Clone, Default)]
@@ -62,6 +65,7 @@ impl Closed {
 
 #[tokio::test]
 async fn reads_writes_batches_and_loads_are_spans_of_the_callers_and_hits_are_none() {
+    let _alone = ALONE.lock().await;
     let closed = Closed::default();
     let _traced = tracing::subscriber::set_default(tracing_subscriber::registry().with(closed.clone()));
     let cache = over_memory(&MemoryBackend::new()).await;
@@ -93,6 +97,7 @@ async fn reads_writes_batches_and_loads_are_spans_of_the_callers_and_hits_are_no
 
 #[tokio::test]
 async fn what_fails_is_the_kind_of_its_error_and_holds_no_value_and_no_key() {
+    let _alone = ALONE.lock().await;
     let closed = Closed::default();
     let _traced = tracing::subscriber::set_default(tracing_subscriber::registry().with(closed.clone()));
     let backend = FaultyBackend::new(MemoryBackend::new());
