@@ -10,9 +10,9 @@ use crate::entry::HEAVIEST;
 /// [`entry_overhead`] for the other policies.
 ///
 /// On a 64-bit machine: 72 for the node (links, key of up to 23 bytes, value pointer, digest, epoch, times, weight), 10
-/// to 21 for its slot in the table depending on how full that is, 16 for the reference counts of the value's `Arc`, 4 for
-/// the memory of what became of an entry, and the rest for the headers and rounding of the allocations. A test holds the
-/// sum against the real heap.
+/// to 21 for its slot in the table depending on how full that is, 16 for the reference counts of the value's `Arc`, 4
+/// for the memory of what became of an entry, and the rest for the headers and rounding of the allocations. A test holds
+/// the sum against the real heap.
 pub const ENTRY_OVERHEAD: usize = 116;
 
 /// Returns what one entry costs beside the bytes of its key and its value: [`ENTRY_OVERHEAD`] and what the policy keeps

@@ -100,8 +100,8 @@ impl Collector {
     }
 }
 
-/// Returns what came to each histogram since it was last asked for. Handed to the recorder afterwards: that is not ours,
-/// and runs under no lock.
+/// Returns what came to each histogram since it was last asked for. Handed to the recorder afterwards: that is not
+/// ours, and runs under no lock.
 fn since_last(last: &Histograms, recorded: Vec<LatencySnapshot>) -> Vec<Vec<(Duration, u64)>> {
     let mut last = last.lock();
     let new = recorded.iter().enumerate().map(|(index, now)| now.since(last.get(index)).collect()).collect();
