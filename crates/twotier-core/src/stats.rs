@@ -282,8 +282,8 @@ impl fmt::Display for BackendStats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "backend    {} reads, {} writes, {} deletes; {} errors, {} of them timeouts; median {:.3} ms, 99 % within {:.3} ms, \
-             longest {:.3} ms",
+            "backend    {} reads, {} writes, {} deletes; {} errors, {} of them timeouts; median {:.3} ms, \
+             99 % within {:.3} ms, longest {:.3} ms",
             self.reads,
             self.writes,
             self.deletes,

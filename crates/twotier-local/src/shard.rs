@@ -498,8 +498,14 @@ impl<T, F, L> Shard<T, F, L> {
                 self.hits += 1;
                 Some(hit)
             }
-            other => {
-                self.miss(hash, &other, lookup);
+            // No more is passed on than fits into registers: what a hit returns must not lie in memory for the sake of
+            // a miss.
+            Looked::Barred => {
+                self.miss(hash, true, lookup.epoch);
+                None
+            }
+            Looked::Miss | Looked::Dead(_) => {
+                self.miss(hash, false, lookup.epoch);
                 None
             }
         }
@@ -508,15 +514,13 @@ impl<T, F, L> Shard<T, F, L> {
     /// Counts a miss by its cause. Out of the way of hits.
     #[cold]
     #[inline(never)]
-    fn miss<R>(&mut self, hash: u64, looked: &Looked<R>, lookup: LookupTime) {
-        let cause = match looked {
-            Looked::Barred => MissCause::Lease,
-            // Remembered as it was removed.
-            Looked::Hit(_) | Looked::Miss | Looked::Dead(_) => match self.fates.of(hash) {
-                Some(fate) => MissCause::Gone(fate),
-                None if is_up(lookup.epoch) => MissCause::Cold,
-                None => MissCause::Lease,
-            },
+    fn miss(&mut self, hash: u64, barred: bool, epoch: u64) {
+        let cause = match self.fates.of(hash) {
+            _ if barred => MissCause::Lease,
+            // Of an entry that was found dead it was remembered as it was removed.
+            Some(fate) => MissCause::Gone(fate),
+            None if is_up(epoch) => MissCause::Cold,
+            None => MissCause::Lease,
         };
         cause.count(&mut self.counters.misses);
     }

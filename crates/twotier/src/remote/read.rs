@@ -164,7 +164,7 @@ impl<V: Send + Sync + 'static> Remote<V> {
         let ended = self.while_progressing(progress, self.backend.get_each(&keys, &answer)).await;
         drop(permit);
         let nothing_moved = ended.is_none().then_some(ErrorKind::Timeout);
-        self.meter.end(Call::Read, started, nothing_moved.or(failed.into_inner()));
+        self.meter.end(Call::Read, started, nothing_moved.or_else(|| failed.into_inner()));
         let left: Vec<Fill<V>> = tickets.lock().iter_mut().filter_map(Option::take).collect();
         for ticket in left {
             ticket.fail(match ended {

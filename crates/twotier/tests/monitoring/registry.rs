@@ -87,7 +87,13 @@ fn a_blocking_cache_is_shown_too_and_a_cache_without_local_tier_shows_no_figures
     registry.register_blocking(&cache);
     cache.set("k", 1).unwrap();
     let text = registry.render();
-    assert!(text.contains("db_client_operation_duration_seconds_count{namespace=\"b\",db_system_name=\"memory\",db_operation_name=\"write\"} 1\n"), "{text}");
+    assert!(
+        text.contains(
+            "db_client_operation_duration_seconds_count{namespace=\"b\",db_system_name=\"memory\",\
+         db_operation_name=\"write\"} 1\n"
+        ),
+        "{text}"
+    );
     assert!(!text.contains("redis_client_csc_") && !text.contains("twotier_misses"), "{text}");
 }
 
