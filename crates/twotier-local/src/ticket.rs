@@ -6,6 +6,7 @@ use smol_str::SmolStr;
 use twotier_core::{Mark, Timestamp};
 
 use crate::{
+    advisor::CopyTraits,
     digest::Digest,
     entry::NewEntry,
     flight::{Arrival, Flight, Outcome},
@@ -142,8 +143,15 @@ impl<T: Clone, E> FillTicket<T, E> {
         let state = &self.state;
         let mut shard = state.shard_for(&mut new);
         let epoch = state.tier.link.keeping_epoch();
+        let traits = new.as_ref().map(CopyTraits::of);
         let (kept, overtaken) = shard.end_fill(state.id(), epoch, digest, new);
         let removed = state.tier.unlock(shard);
+        if let Some(advisor) = &state.tier.advisor {
+            match traits.filter(|_| kept) {
+                Some(traits) => advisor.kept(state.hash, state.mark, traits),
+                None => advisor.differs(state.hash, digest),
+            }
+        }
         self.state.ended = true;
         // Before whoever leads that load is given this answer.
         if let Some(load) = overtaken {
@@ -246,8 +254,15 @@ impl<T, E> WriteTicket<T, E> {
         let state = &self.state;
         let mut shard = state.shard_for(&mut new);
         let epoch = state.tier.link.keeping_epoch();
+        let traits = new.as_ref().map(CopyTraits::of);
         let kept = shard.end_write(state.id(), epoch, new);
         let removed = state.tier.unlock(shard);
+        if let Some(advisor) = &state.tier.advisor {
+            match traits.filter(|_| kept) {
+                Some(traits) => advisor.written(state.hash, state.mark, traits),
+                None => advisor.removed(state.hash),
+            }
+        }
         self.state.ended = true;
         drop(removed);
         kept
@@ -261,7 +276,9 @@ impl<T, E> Drop for WriteTicket<T, E> {
         }
         let mut shard = self.state.tier.shard(self.state.hash);
         shard.abandon_write(self.state.id());
-        drop(self.state.tier.unlock(shard));
+        let removed = self.state.tier.unlock(shard);
+        self.state.tier.advise_removed(self.state.hash);
+        drop(removed);
     }
 }
 
