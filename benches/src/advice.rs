@@ -88,8 +88,16 @@ impl Advice {
 
     /// Returns the errors by policy, in points, of all that was predicted.
     fn errors(&self) -> Sheet {
-        let mut table =
-            Table::new(&["<policy", "predictions", "not yet", "mean error", "p95", "greatest", "within 2 points", "<bar"]);
+        let mut table = Table::new(&[
+            "<policy",
+            "predictions",
+            "not yet",
+            "mean error",
+            "p95",
+            "greatest",
+            "within 2 points",
+            "<bar",
+        ]);
         for policy in replay::POLICIES.map(|policy| policy.to_string()) {
             let all = || self.cells.iter().filter(|cell| cell.policy == policy).flat_map(|cell| &cell.predictions);
             let mut errors: Vec<f64> = all().filter(|made| made.known).map(Prediction::error).collect();

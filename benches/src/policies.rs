@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use twotier_testkit::trace::{self, Reference};
 
-pub use self::summary::Summary;
 pub(crate) use self::replay::Trace;
+pub use self::summary::Summary;
 use self::{reference::Known, replay::Players};
 use crate::{
     Result,

@@ -8,6 +8,10 @@
 //! not on the rate, so each size has a rate of its own, by which its miniature has [`ENTRIES`] entries, or as many as
 //! the size itself.
 //!
+//! Where `max_bytes` is the bound in force it is scaled as `max_entries` is, and the rate goes by how many entries of
+//! [`WEIGHT`] there is room for. Lighter ones make a miniature of more entries, heavier ones of fewer; one of fewer than
+//! [`FEWEST`] is not believed. A tier that is split into shards is stood for by one that is not.
+//!
 //! A miniature is what the tier would be of its size: an access that misses in it is put in with the life, weight and
 //! epoch of the tier's copy; a copy that expired, or was flushed, reported, overwritten or cleared, is a miss. Curves
 //! that leave times to live out promise hits on copies that nobody may serve (Sultan et al., "TTLs matter", EuroSys
@@ -38,6 +42,13 @@ use crate::{
 const QUARTERS: [usize; 6] = [1, 2, 4, 8, 16, 32];
 /// How many entries a miniature has at most.
 const ENTRIES: usize = 512;
+/// What an entry is taken to weigh before any was seen, as `max_bytes` is chosen: where there is room for fewer entries
+/// of this weight than `max_entries`, bytes are the bound in force, and decide the rate.
+const WEIGHT: usize = 2000;
+/// A miniature that has room for no more than so many entries, since they are so heavy, is not believed.
+const FEWEST: usize = 128;
+/// The standard error, in points, of what is not known at all.
+const ANYTHING: f64 = 100.0;
 /// Into how many groups sampled keys fall, which are held against each other to see how far chance goes.
 const GROUPS: usize = 8;
 
@@ -84,7 +95,9 @@ struct Size {
     /// What the tier would hold.
     entries: usize,
     max_bytes: usize,
-    /// What its miniature does.
+    /// Of so many keys (the second) so many are followed (the first).
+    rate: (usize, usize),
+    /// What its miniature holds.
     share: Share,
     eviction: Eviction,
     /// The places below it are those of its keys.
@@ -99,6 +112,8 @@ struct Miniature {
     samples: u64,
     /// By the key's group.
     misses: [u64; GROUPS],
+    /// Whether entries had to go for their bytes though there were but a few.
+    cramped: bool,
     /// What the policy let go, which is nothing: without values it only has keys.
     removed: Removed<()>,
 }
@@ -204,7 +219,8 @@ impl Advisor {
         }
         let Some(since) = self.pace.lock().wakes() else { return };
         let requests = requests();
-        self.pace.lock().rested += requests.saturating_sub(since);
+        // This one is followed again.
+        self.pace.lock().rested += requests.saturating_sub(since).saturating_sub(1);
         self.below.store(self.most, Ordering::Relaxed);
     }
 
@@ -291,15 +307,16 @@ impl Size {
     fn new(quarters: usize, max_entries: usize, max_bytes: usize, eviction: Eviction, hasher: &KeyHasher) -> Self {
         let scaled = |bound: usize| (bound / 4).saturating_mul(quarters) + bound % 4 * quarters / 4;
         let (entries, max_bytes) = (scaled(max_entries).max(1), scaled(max_bytes).max(1));
-        let held = entries.min(ENTRIES);
-        let part = |whole: usize| whole as u128 * held as u128 / entries as u128;
-        let bytes = usize::try_from(part(max_bytes)).unwrap_or(max_bytes).max(1);
-        let share = Share { max_entries: held, max_bytes: bytes, granted: bytes, reserved: held };
-        let below = u64::try_from(((held as u128) << 64) / entries as u128).unwrap_or(u64::MAX);
+        let of = entries.min(max_bytes / WEIGHT).max(1);
+        let rate @ (followed, _) = (of.min(ENTRIES), of);
+        let held = scale(entries, rate).max(1);
+        let bytes = scale(max_bytes, rate).max(1);
+        let share = Share { max_entries: held, max_bytes: bytes, granted: bytes, reserved: held.min(ENTRIES) };
+        let below = u64::try_from(((followed as u128) << 64) / of as u128).unwrap_or(u64::MAX);
         #[allow(clippy::cast_precision_loss, reason = "at most 32")]
         let factor = quarters as f64 / 4.0;
         let miniature = Mutex::new(Miniature::new(Plan { eviction, share, hasher: hasher.clone() }.into()));
-        Self { factor, entries, max_bytes, share, eviction, below, miniature }
+        Self { factor, entries, max_bytes, rate, share, eviction, below, miniature }
     }
 
     fn empty(&self, hasher: &KeyHasher) -> Entries<()> {
@@ -309,26 +326,31 @@ impl Size {
     /// Returns what the miniature says, for a tier that was asked so often while it was followed.
     #[allow(clippy::cast_precision_loss, reason = "counts, and a share of them")]
     fn point(&self, requests: u64) -> CurvePoint {
-        let (samples, misses, bytes) = {
+        let (samples, misses, bytes, cramped) = {
             let miniature = self.miniature.lock();
-            (miniature.samples, miniature.misses, miniature.entries.bytes())
+            (miniature.samples, miniature.misses, miniature.entries.bytes(), miniature.cramped)
         };
-        let whole = self.entries as f64 / self.share.max_entries as f64;
-        let expected = requests as f64 / whole;
+        let (followed, of) = self.rate;
+        let rate = followed as f64 / of as f64;
+        let expected = requests as f64 * rate;
         let (hit_rate, standard_error) = adjusted(expected, &misses);
+        // A miniature that is as large as the size follows every key, and chance has no part in it.
+        let standard_error = standard_error * (1.0 - rate).sqrt();
         let mut point = CurvePoint::default();
         point.factor = self.factor;
         point.entries = self.entries;
         point.max_bytes = self.max_bytes;
-        point.bytes = (bytes as u128 * self.entries as u128 / self.share.max_entries as u128)
-            .try_into()
-            .unwrap_or(usize::MAX)
-            .min(self.max_bytes);
+        point.bytes = scale(bytes, (of, followed)).min(self.max_bytes);
         point.samples = samples;
         point.hit_rate = hit_rate;
-        point.standard_error = standard_error;
+        point.standard_error = if cramped && rate < 1.0 { ANYTHING } else { standard_error.min(ANYTHING) };
         point
     }
+}
+
+/// Returns `number * by / of`.
+fn scale(number: usize, (by, of): (usize, usize)) -> usize {
+    usize::try_from(number as u128 * by as u128 / of as u128).unwrap_or(usize::MAX)
 }
 
 /// Returns the share of hits, and its standard error, both in percent.
@@ -340,7 +362,7 @@ impl Size {
 #[allow(clippy::cast_precision_loss, reason = "counts, and a share of them")]
 fn adjusted(expected: f64, misses: &[u64; GROUPS]) -> (f64, f64) {
     if expected < 1.0 {
-        return (0.0, f64::INFINITY);
+        return (0.0, ANYTHING);
     }
     let groups = GROUPS as f64;
     let all = misses.iter().sum::<u64>() as f64;
@@ -351,7 +373,14 @@ fn adjusted(expected: f64, misses: &[u64; GROUPS]) -> (f64, f64) {
 
 impl Miniature {
     fn new(entries: Entries<()>) -> Self {
-        Self { entries, origin: Origin::default(), samples: 0, misses: [0; GROUPS], removed: Removed::default() }
+        Self {
+            entries,
+            origin: Origin::default(),
+            samples: 0,
+            misses: [0; GROUPS],
+            cramped: false,
+            removed: Removed::default(),
+        }
     }
 
     /// Counts an access, and returns whether it misses. A copy that can never be served again goes.
@@ -383,6 +412,7 @@ impl Miniature {
     /// Puts a copy in, unless it alone would take more than a miniature has: such a one is a miss every time.
     fn insert(&mut self, name: &Name, new: NewEntry<()>, size: &Size) {
         if new.weight > size.share.max_bytes {
+            self.cramped |= self.entries.len() < FEWEST;
             self.remove_if(name, |_| true);
             return;
         }
@@ -392,7 +422,8 @@ impl Miniature {
             Moved::Outdated => drop(self.entries.replace(self.entries.plan().into())),
         }
         let pair = self.origin.pack(new);
-        self.entries.insert(name.hash, pair, &mut self.removed);
+        let done = self.entries.insert(name.hash, pair, &mut self.removed);
+        self.cramped |= done.evicted_for_bytes > 0 && self.entries.len() < FEWEST;
         self.removed = Removed::default();
     }
 
@@ -414,7 +445,8 @@ struct Name {
 impl Name {
     fn new(hasher: &KeyHasher, hash: u64) -> Self {
         // Seven bits a byte are always text.
-        let bytes: [u8; 10] = std::array::from_fn(|index| u8::try_from((hash >> (7 * index)) & 0x7f).unwrap_or_default());
+        let bytes: [u8; 10] =
+            std::array::from_fn(|index| u8::try_from((hash >> (7 * index)) & 0x7f).unwrap_or_default());
         let text = SmolStr::new(str::from_utf8(&bytes).unwrap_or_default());
         Self { hash: hasher.hash_one(text.as_str()), text, group: group(hash) }
     }

@@ -584,7 +584,7 @@ impl<V: Send + Sync + 'static> Cache<V> {
         coherence.refused_loads = counters.refused_loads;
         coherence.flushes = counters.flushes;
         coherence.links = counters.links;
-        CacheStats::new(local.stats(), remote.meter.stats(), coherence)
+        CacheStats::new(local.stats(), remote.meter.stats(), coherence).with_curve(local.size_curve().as_ref())
     }
 
     /// Returns what can be expected of operations and why, the state of the link and the promises in force, without a

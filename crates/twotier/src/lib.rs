@@ -43,10 +43,10 @@ pub use twotier_backend::{
 #[cfg(feature = "conformance")]
 pub use twotier_backend::{conformance, conformance_tests};
 pub use twotier_core::{
-    BackendError, BackendErrorKind, BackendStats, CacheConfig, CacheLayer, CacheStats, ChangeListener, Clock,
+    Advice, BackendError, BackendErrorKind, BackendStats, CacheConfig, CacheLayer, CacheStats, ChangeListener, Clock,
     CodecError, Coherence, CoherenceStats, ConfigError, Error, ErrorKind, Eviction, KeyError, LatencyStats, Lease,
     LinkState, LinkUp, LocalStats, MAX_KEY_BYTES, MAX_NAMESPACE_BYTES, ManualClock, Mark, Namespace, OnUndecodable,
-    Operation, RedisConfig, RedisLayer, RedisUrl, RemainingTtl, SharedError, SystemClock, Timestamp,
+    Operation, RedisConfig, RedisLayer, RedisUrl, RemainingTtl, SharedError, SizeAdvice, SystemClock, Timestamp,
 };
 
 pub use crate::{
