@@ -14,8 +14,8 @@
 //!
 //! A miniature is what the tier would be of its size: an access that misses in it is put in with the life, weight and
 //! epoch of the tier's copy; a copy that expired, or was flushed, reported, overwritten or cleared, is a miss. Curves
-//! that leave times to live out promise hits on copies that nobody may serve (Sultan et al., "TTLs matter", EuroSys
-//! 2024).
+//! that leave times to live out promise hits on copies that nobody may serve (Sultan, Shakiba, Lee, Chen and Stumm,
+//! "TTLs matter: Efficient cache sizing with TTL-aware miss ratio curves and working set sizes", 2024).
 //!
 //! Miniatures are locked one at a time, never together with a shard, and hold no user code. A step looks at one entry
 //! and what its policy lets go for it. A hit of the tier that is not sampled pays one comparison of its hash.

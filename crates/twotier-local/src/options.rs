@@ -120,7 +120,8 @@ impl LocalOptions {
     }
 
     /// Sets whether miniatures of the tier say what other sizes would bring: a quarter, a half, the same, two, four and
-    /// eight times as much. Default false. They take up to 0.3 MB, whatever the tier's size.
+    /// eight times as much. Default false. They take up to 0.4 MB whatever the tier's size, and
+    /// up to 5 MB where `max_bytes` is far less than 2000 for each of `max_entries`.
     #[must_use]
     pub fn size_advice(mut self, advice: bool) -> Self {
         self.size_advice = advice;
