@@ -16,6 +16,8 @@ pub enum Suite {
     Misses,
     /// How often each policy hits, beside others.
     Policies,
+    /// Whether the size advisor is right, and what it costs.
+    Advice,
     /// What an entry weighs, beside others; measured by a programme of its own.
     Memory,
     /// How long a shard is locked; measured by a programme of its own.
@@ -23,11 +25,12 @@ pub enum Suite {
 }
 
 /// The suites there are.
-const SUITES: [(&str, Suite); 6] = [
+const SUITES: [(&str, Suite); 7] = [
     ("main", Suite::Main),
     ("hits", Suite::Hits),
     ("misses", Suite::Misses),
     ("policies", Suite::Policies),
+    ("advice", Suite::Advice),
     ("memory", Suite::Memory),
     ("holds", Suite::Holds),
 ];
@@ -41,7 +44,7 @@ pub struct Args {
     pub json: Option<PathBuf>,
     /// A Markdown file, a part of which becomes the tables; not for the main suite.
     pub markdown: Option<PathBuf>,
-    /// A folder of traces with its reference, for the suite `policies`.
+    /// A folder of traces with its reference, for the suites `policies` and `advice`.
     pub traces: Option<PathBuf>,
     /// Whether to run with tiny counts, to see that everything works.
     pub smoke: bool,
@@ -73,10 +76,10 @@ impl Args {
             }
         }
         if args.suite == Suite::Main && args.markdown.is_some() {
-            return Err("--markdown is for the other suites: hits, misses, policies, memory, holds".into());
+            return Err("--markdown is for the other suites: hits, misses, policies, advice, memory, holds".into());
         }
-        if args.suite != Suite::Policies && args.traces.is_some() {
-            return Err("--traces is for the suite `policies`".into());
+        if !matches!(args.suite, Suite::Policies | Suite::Advice) && args.traces.is_some() {
+            return Err("--traces is for the suites `policies` and `advice`".into());
         }
         Ok(args)
     }
@@ -99,7 +102,7 @@ mod tests {
 
     #[test]
     fn an_unknown_suite_is_named_with_those_there_are() {
-        let expected = "there is no suite `sips`; there is: main, hits, misses, policies, memory, holds";
+        let expected = "there is no suite `sips`; there is: main, hits, misses, policies, advice, memory, holds";
         assert_eq!(parsed(&["--suite", "sips"]), Err(expected.to_owned()));
         assert_eq!(parsed(&["--suite", "hits"]).map(|args| args.suite), Ok(Suite::Hits));
     }

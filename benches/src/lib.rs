@@ -6,12 +6,14 @@
 //! - [`hits`]: what a hit costs, through the local tier alone and through the whole cache, beside others.
 //! - [`misses`]: what a miss costs under load, beside other clients.
 //! - [`policies`]: how often each eviction policy hits, beside others.
+//! - [`advice`]: whether the size advisor is right, and what it costs.
 //! - [`memory`]: what an entry weighs, and whether evicting stays cheap; the programme is `src/bin/memory.rs`.
 //! - `src/bin/holds`: how long a shard of the local tier is locked.
 //! - [`contestant`]: who is held against whom.
 //! - [`stage`] and [`server`]: what they run on.
 //! - [`report`] and [`sheet`]: the tables, and the same figures for machines.
 
+pub mod advice;
 pub mod cli;
 pub mod commands;
 pub mod contestant;

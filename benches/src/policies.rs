@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use twotier_testkit::trace::{self, Reference};
 
+pub(crate) use self::replay::Trace;
 pub use self::summary::Summary;
 use self::{reference::Known, replay::Players};
 use crate::{
@@ -106,7 +107,7 @@ pub fn measure(smoke: bool, folder: Option<&Path>, progress: &Progress) -> Resul
 }
 
 /// Returns the traces of a folder by name, then those that are made.
-fn names(folder: &Path) -> Result<Vec<String>> {
+pub(crate) fn names(folder: &Path) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for file in folder.read_dir()? {
         let file = file?.file_name();
@@ -119,7 +120,7 @@ fn names(folder: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-fn load(folder: &Path, name: &str) -> Result<Vec<u64>> {
+pub(crate) fn load(folder: &Path, name: &str) -> Result<Vec<u64>> {
     let stored = |name: &str| trace::load(&PathBuf::from(folder).join(format!("{name}.u64.zst")));
     if name == MIX {
         let (sprite, turns) = (stored("sprite")?, stored(LOOP)?);

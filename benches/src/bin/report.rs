@@ -4,7 +4,7 @@
 use std::{process::ExitCode, sync::Arc};
 
 use twotier_benches::{
-    Result,
+    Result, advice,
     cli::{Args, Suite},
     hits,
     machine::Machine,
@@ -58,6 +58,10 @@ async fn bench(args: Args) -> Result<bool> {
         Suite::Policies => {
             let policies = policies::measure(args.smoke, args.traces.as_deref(), &progress)?;
             output::publish(&args, &policies, &policies.findings()).map(|()| true)
+        }
+        Suite::Advice => {
+            let advice = advice::measure(args.smoke, args.traces.as_deref(), &progress)?;
+            output::publish(&args, &advice, &advice.findings()).map(|()| true)
         }
         Suite::Memory | Suite::Holds => Err("this suite is measured by the programme of its name".into()),
     }

@@ -20,7 +20,7 @@ const DEFAULT_CAPACITY: usize = 500;
 const PER_CENT: [usize; 4] = [1, 5, 10, 20];
 
 /// A trace whose keys are numbered by their first access.
-struct Trace {
+pub(crate) struct Trace {
     keys: Vec<Box<str>>,
     accesses: Vec<u32>,
 }
@@ -52,7 +52,7 @@ impl Visitor for Players {
 }
 
 impl Trace {
-    fn new(accesses: &[u64]) -> Self {
+    pub(crate) fn new(accesses: &[u64]) -> Self {
         let mut numbers = HashMap::new();
         let mut keys = Vec::new();
         let accesses = accesses.iter().map(|&key| {
@@ -62,6 +62,11 @@ impl Trace {
             })
         });
         Self { accesses: accesses.collect(), keys }
+    }
+
+    /// Returns the key of each access.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &str> {
+        self.accesses.iter().map(|&key| &*self.keys[key as usize])
     }
 
     fn replay(&self, cache: &impl Contestant) -> usize {

@@ -13,6 +13,7 @@
 //! Applications depend on the facade crate `twotier`, which re-exports what they need.
 
 mod access;
+mod advice;
 mod clock;
 mod coherence;
 mod config;
@@ -26,6 +27,7 @@ mod removal;
 mod stats;
 
 pub use access::AccessTier;
+pub use advice::{Advice, CurvePoint, SizeAdvice, SizeCurve};
 pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
 pub use coherence::{ChangeListener, Coherence, IgnoreChanges, Lease, LinkState, LinkUp, Mark};
 pub use config::{

@@ -81,6 +81,7 @@
 //! No background thread: expired and outdated entries go when they are looked up or evicted. No unsafe code. No user
 //! code under a lock, but for the closure of [`LocalTier::get_with`]: values are dropped after the lock is released.
 
+mod advisor;
 mod budget;
 mod completion;
 mod counters;

@@ -140,6 +140,9 @@ impl<T, E> LoadTicket<T, E> {
         let epoch = tier.link.keeping_epoch();
         let id = shard.begin_store(self.state.id(), epoch, digest);
         let removed = tier.unlock(shard);
+        if id.is_some() {
+            tier.advise_removed(*hash);
+        }
         let ticket =
             id.map(|id| WriteTicket::new(Arc::clone(tier), *hash, key.clone(), id, Mark::new(epoch, at), digest));
         drop(removed);
@@ -162,8 +165,11 @@ impl<T, E> LoadTicket<T, E> {
         let tier = &self.state.tier;
         let mut shard = tier.shard(self.state.hash);
         let epoch = tier.link.epoch();
-        shard.end_load(self.state.id(), epoch, matches!(outcome, Some(Ok(_))));
+        let gave_way = shard.end_load(self.state.id(), epoch, matches!(outcome, Some(Ok(_))));
         let removed = tier.unlock(shard);
+        if gave_way {
+            tier.advise_removed(self.state.hash);
+        }
         self.load.outcome.complete(outcome);
         drop(removed);
     }

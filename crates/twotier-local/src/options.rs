@@ -75,6 +75,8 @@ pub struct LocalOptions {
     pub seed: Option<u64>,
     /// Whether nothing is ever kept; see [`keep_nothing`](Self::keep_nothing).
     pub keeps_nothing: bool,
+    /// Whether miniatures of the tier say what other sizes would bring; see [`size_advice`](Self::size_advice).
+    pub size_advice: bool,
 }
 
 impl LocalOptions {
@@ -92,6 +94,7 @@ impl LocalOptions {
             shards: None,
             seed: None,
             keeps_nothing: false,
+            size_advice: false,
         }
     }
 
@@ -114,6 +117,15 @@ impl LocalOptions {
     #[must_use]
     pub fn eviction(mut self, eviction: Eviction) -> Self {
         self.eviction = eviction;
+        self
+    }
+
+    /// Sets whether miniatures of the tier say what other sizes would bring: a quarter, a half, the same, two, four and
+    /// eight times as much. Default false. They take up to 0.4 MB whatever the tier's size, and
+    /// up to 5 MB where `max_bytes` is far less than 2000 for each of `max_entries`.
+    #[must_use]
+    pub fn size_advice(mut self, advice: bool) -> Self {
+        self.size_advice = advice;
         self
     }
 

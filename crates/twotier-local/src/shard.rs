@@ -10,6 +10,7 @@ use smol_str::SmolStr;
 use twotier_core::{Eviction, LocalStats, RemovalCause, Timestamp};
 
 use crate::{
+    advisor::CopyTraits,
     counters::ShardCounters,
     digest::Digest,
     entry::{Entry, Moved, NewEntry, Origin},
@@ -28,6 +29,26 @@ pub(crate) struct LookupTime {
     pub(crate) now: Timestamp,
     pub(crate) lease: Timestamp,
     pub(crate) epoch: u64,
+}
+
+/// Decides about a copy that was found.
+#[inline]
+pub(crate) fn judge<T, R>(
+    origin: Origin,
+    entry: &Entry<T>,
+    lookup: LookupTime,
+    serve: impl FnOnce(&Entry<T>) -> R,
+) -> Verdict<R> {
+    // An entry's epoch is odd, so this is also the check that the link is up.
+    if origin.epoch(entry) != lookup.epoch {
+        Verdict::Remove(DeadReason::Outdated)
+    } else if lookup.now >= origin.deadline(entry) {
+        Verdict::Remove(DeadReason::Expired)
+    } else if lookup.now >= lookup.lease {
+        Verdict::Keep
+    } else {
+        Verdict::Serve(serve(entry))
+    }
 }
 
 /// A registered read. `F` is how its joiners are reached.
@@ -156,6 +177,22 @@ impl<T, F, L> Shard<T, F, L> {
         stats.bytes += self.bytes();
         stats.hits += self.hits;
         self.counters.add_to(stats);
+    }
+
+    /// Returns how often a key was asked for.
+    pub(crate) fn requests(&self) -> u64 {
+        self.hits + self.counters.misses.total()
+    }
+
+    /// Returns what is known of the copy of a key, and touches nothing.
+    pub(crate) fn copy_traits(&mut self, hash: u64, key: &str) -> Option<CopyTraits> {
+        let (origin, mut found) = (self.origin, None);
+        let _none = self.entries.remove_if(hash, key, |entry| {
+            let life = origin.deadline(entry).since(origin.fetched_at(entry));
+            found = Some(CopyTraits { digest: entry.digest, life, weight: entry.weight() });
+            false
+        });
+        found
     }
 
     /// See [`Entries::look_at_keys`].
@@ -368,14 +405,16 @@ impl<T, F, L> Shard<T, F, L> {
     /// Ends a load; `loaded` is whether it brought a value.
     ///
     /// A value whose load is dead may be newer than what is kept or about to be kept, as a refused answer may be:
-    /// serving that afterwards would go back in time.
-    pub(crate) fn end_load(&mut self, ticket: TicketId<'_>, epoch: u64, loaded: bool) {
-        if loaded && !self.loads.is_live(ticket, epoch) {
+    /// serving that afterwards would go back in time. Returns whether that was so.
+    pub(crate) fn end_load(&mut self, ticket: TicketId<'_>, epoch: u64, loaded: bool) -> bool {
+        let gives_way = loaded && !self.loads.is_live(ticket, epoch);
+        if gives_way {
             // One that began while the link was down was never meant to be stored.
             self.counters.refused_loads += u64::from(is_up(ticket.epoch));
             self.give_way(ticket);
         }
         self.loads.end(ticket);
+        gives_way
     }
 
     /// Lets nothing of a key be served or kept that is there or under way. A newer load goes on, for it would else be
@@ -537,16 +576,7 @@ impl<T, F, L> Shard<T, F, L> {
     ) -> Looked<R> {
         let origin = self.origin;
         let looked = self.entries.look(hash, key, |entry| {
-            // An entry's epoch is odd, so this is also the check that the link is up.
-            if origin.epoch(entry) != lookup.epoch {
-                Verdict::Remove(DeadReason::Outdated)
-            } else if lookup.now >= origin.deadline(entry) {
-                Verdict::Remove(DeadReason::Expired)
-            } else if lookup.now >= lookup.lease {
-                Verdict::Keep
-            } else {
-                Verdict::Serve(serve(&entry.value, origin.fetched_at(entry)))
-            }
+            judge(origin, entry, lookup, |entry| serve(&entry.value, origin.fetched_at(entry)))
         });
         if let Looked::Dead(why) = looked {
             self.discard(hash, key, why);

@@ -6,6 +6,7 @@ use smol_str::SmolStr;
 use twotier_core::{Mark, Timestamp};
 
 use crate::{
+    advisor::CopyTraits,
     digest::Digest,
     entry::NewEntry,
     flight::{Arrival, Flight, Outcome},
@@ -127,9 +128,16 @@ impl<T: Clone, E> FillTicket<T, E> {
         let state = &mut self.state;
         let mut shard = state.tier.shard_for(state.hash, &mut new);
         let epoch = state.tier.link.keeping_epoch();
+        let traits = new.as_ref().map(CopyTraits::of);
         let (kept, overtaken) = shard.end_fill(state.id(), epoch, digest, new);
         state.ended = true;
         let removed = state.tier.unlock(shard);
+        if let Some(advisor) = &state.tier.advisor {
+            match traits.filter(|_| kept) {
+                Some(traits) => advisor.kept(state.hash, state.mark, traits),
+                None => advisor.differs(state.hash, digest),
+            }
+        }
         // Before whoever leads that load is given this answer.
         if let Some(load) = overtaken {
             load.overtaken();
@@ -231,9 +239,16 @@ impl<T, E> WriteTicket<T, E> {
         let state = &mut self.state;
         let mut shard = state.tier.shard_for(state.hash, &mut new);
         let epoch = state.tier.link.keeping_epoch();
+        let traits = new.as_ref().map(CopyTraits::of);
         let kept = shard.end_write(state.id(), epoch, new);
         state.ended = true;
         let removed = state.tier.unlock(shard);
+        if let Some(advisor) = &state.tier.advisor {
+            match traits.filter(|_| kept) {
+                Some(traits) => advisor.written(state.hash, state.mark, traits),
+                None => advisor.removed(state.hash),
+            }
+        }
         drop(removed);
         kept
     }
@@ -246,7 +261,9 @@ impl<T, E> Drop for WriteTicket<T, E> {
         }
         let mut shard = self.state.tier.shard(self.state.hash);
         shard.abandon_write(self.state.id());
-        drop(self.state.tier.unlock(shard));
+        let removed = self.state.tier.unlock(shard);
+        self.state.tier.advise_removed(self.state.hash);
+        drop(removed);
     }
 }
 

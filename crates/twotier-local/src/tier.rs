@@ -12,10 +12,11 @@ use std::{
 use smol_str::SmolStr;
 use twotier_core::{
     ChangeListener, Clock, Eviction, LatencyRecorder, LatencySnapshot, LatencyStats, Lease, LocalStats, Mark,
-    Namespace, RemovalCause, Timestamp,
+    Namespace, RemovalCause, SizeCurve, Timestamp,
 };
 
 use crate::{
+    advisor::Advisor,
     budget::Budget,
     counters::CoherenceCounters,
     digest::Digest,
@@ -48,6 +49,8 @@ pub(crate) struct Inner<T, E> {
     /// For how long a read of the backend is joined.
     joinable: Duration,
     hasher: KeyHasher,
+    /// Boxed, so that a hit of a tier without one finds out in what it reads anyway.
+    pub(crate) advisor: Option<Box<Advisor>>,
     pub(crate) shards: Box<[Padded<T, E>]>,
     max_entries: usize,
     max_bytes: usize,
@@ -131,6 +134,29 @@ impl<T, E> Inner<T, E> {
     #[inline(never)]
     fn unlock_and_drop(&self, shard: MutexGuard<'_, TicketShard<T, E>>) {
         drop(self.unlock(shard));
+        if let Some(advisor) = &self.advisor {
+            advisor.missed(|| self.requests());
+        }
+    }
+
+    /// Shows an access to the advisor. Out of the way of those that are not sampled.
+    #[cold]
+    #[inline(never)]
+    fn advise(&self, advisor: &Advisor, hash: u64, key: &str, lookup: LookupTime, hit: bool) {
+        advisor.accessed(hash, lookup, hit, || self.shard(hash).copy_traits(hash, key), || self.requests());
+    }
+
+    /// Shows the advisor that a copy of the key can be in no tier of whatever size.
+    #[inline]
+    pub(crate) fn advise_removed(&self, hash: u64) {
+        if let Some(advisor) = &self.advisor {
+            advisor.removed(hash);
+        }
+    }
+
+    /// Returns how often keys were asked for.
+    fn requests(&self) -> u64 {
+        self.shards.iter().map(|shard| shard.0.lock().requests()).sum()
     }
 
     /// Walks over the keys of a shard.
@@ -206,13 +232,16 @@ where
             .collect();
         let link = LeaseState::new(options.max_staleness, clock.resolution());
         let max_entries = options.max_entries.max(1);
-        let LocalOptions { max_bytes, joinable, eviction, keeps_nothing, .. } = options;
+        let LocalOptions { max_bytes, joinable, eviction, keeps_nothing, size_advice, .. } = options;
+        let advised = size_advice && !keeps_nothing;
+        let advisor = advised.then(|| Advisor::new((max_entries, max_bytes), eviction, &hasher, clock.now()).into());
         let inner = Inner {
             link,
             clock,
             namespace,
             joinable,
             hasher,
+            advisor,
             shards,
             max_entries,
             max_bytes,
@@ -270,6 +299,13 @@ where
         let hit = shard.get(hash, key, lookup, |value, fetched_at| serve(value, now.since(fetched_at)));
         if hit.is_none() {
             inner.unlock_and_drop(shard);
+        } else {
+            drop(shard);
+        }
+        if let Some(advisor) = &inner.advisor
+            && advisor.samples(hash)
+        {
+            inner.advise(advisor, hash, key, lookup, hit.is_some());
         }
         hit
     }
@@ -350,6 +386,7 @@ where
         let epoch = inner.link.epoch();
         let id = shard.begin_write(hash, &key, digest);
         let removed = inner.unlock(shard);
+        inner.advise_removed(hash);
         let ticket = WriteTicket::new(Arc::clone(&self.inner), hash, key, id, Mark::new(epoch, at), digest);
         drop(removed);
         ticket
@@ -363,6 +400,7 @@ where
         let mut shard = inner.shard(hash);
         let (held, dead) = shard.invalidate(hash, key);
         let removed = inner.unlock(shard);
+        inner.advise_removed(hash);
         if let Some(dead) = dead {
             dead.settle(Outcome::Abandoned);
         }
@@ -389,6 +427,9 @@ where
             self.inner.give_back_unused(&mut shard);
             drop(shard);
             removed.push(emptied);
+        }
+        if let Some(advisor) = &self.inner.advisor {
+            advisor.cleared();
         }
         for flight in removed.iter().flat_map(|emptied| &emptied.flights) {
             flight.settle(Outcome::Abandoned);
@@ -470,6 +511,14 @@ where
         stats
     }
 
+    /// Returns how often the tier would hit if it were smaller or larger, as far as its
+    /// [advisor](LocalOptions::size_advice) knows; `None` where it has none.
+    #[must_use]
+    pub fn size_curve(&self) -> Option<SizeCurve> {
+        let advisor = self.inner.advisor.as_ref()?;
+        Some(advisor.curve(self.inner.requests(), self.inner.clock.now()))
+    }
+
     /// Returns what the coherence protocol did, each shard as it is at one moment, and the link as it is just after.
     #[must_use]
     pub fn counters(&self) -> CoherenceCounters {
@@ -539,6 +588,7 @@ where
         let mut shard = self.inner.shard(hash);
         shard.changed(hash, key);
         let removed = self.inner.unlock(shard);
+        self.inner.advise_removed(hash);
         let _panicked = catch_unwind(AssertUnwindSafe(move || drop(removed)));
     }
 

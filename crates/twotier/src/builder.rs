@@ -221,6 +221,15 @@ impl<V, C> CacheBuilder<V, C> {
         self
     }
 
+    /// Sets whether [`stats().advice()`](crate::CacheStats::advice) says what other sizes of the local tier would bring:
+    /// from a quarter to eight times as much. Default false.
+    ///
+    /// Takes up to 0.4 MB whatever the tier's size, a comparison for each hit, and a microsecond or two of each miss.
+    pub fn size_advice(mut self, advice: bool) -> Self {
+        self.set.size_advice = Some(advice);
+        self
+    }
+
     /// Sets the clock of the local tier, for tests. Default [`SystemClock`].
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
@@ -315,7 +324,7 @@ impl<V: Send + Sync + 'static, C> CacheBuilder<V, C> {
             LocalOptions::keep_nothing(config.max_staleness)
         };
         // A read that took longer than a caller waits is not joined: what it brings is older than any other answer.
-        let options = options.joinable(config.op_timeout);
+        let options = options.joinable(config.op_timeout).size_advice(config.size_advice);
         let events = EventSender::new();
         let on_removal = removal_listener(events.clone(), self.on_removal, &runtime);
         let local = LocalTier::with_listener(namespace.clone(), options, self.clock, on_removal);

@@ -35,6 +35,7 @@ impl<V: Send + Sync + 'static> Tiers<V> {
         coherence.invalidation_lag = local.invalidation_lag();
         let backend = remote.meter.stats(remote.backend.system());
         CacheStats::new(remote.namespace.clone(), local.stats(), backend, coherence)
+            .with_curve(local.size_curve().as_ref())
     }
 }
 

@@ -10,6 +10,8 @@
     reason = "the files are those of a library, and the report is for a person at a terminal"
 )]
 
+#[path = "../../../../crates/twotier-local/src/advisor.rs"]
+mod advisor;
 #[path = "../../../../crates/twotier-local/src/budget.rs"]
 mod budget;
 #[path = "../../../../crates/twotier-local/src/completion.rs"]

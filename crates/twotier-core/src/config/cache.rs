@@ -93,6 +93,9 @@ pub struct CacheConfig {
     /// about as many as a server answers within the default `op_timeout`, so that more would only wait for their
     /// timeout.
     pub max_waiting: usize,
+    /// Whether `stats().advice()` says what other sizes of the local tier would bring. Default false: it takes up to
+    /// 0.4 MB, and a microsecond or two of each miss.
+    pub size_advice: bool,
 }
 
 impl Default for CacheConfig {
@@ -117,6 +120,7 @@ impl Default for CacheConfig {
             verify_writes: cfg!(debug_assertions),
             max_in_flight: 4096,
             max_waiting: 65_536,
+            size_advice: false,
         }
     }
 }
@@ -291,6 +295,13 @@ impl CacheConfig {
         self
     }
 
+    /// Sets [`size_advice`](#structfield.size_advice).
+    #[must_use]
+    pub fn size_advice(mut self, advice: bool) -> Self {
+        self.size_advice = advice;
+        self
+    }
+
     /// Returns the bound on the bytes of the local tier, chosen from `max_entries` when `max_bytes` was left out.
     #[must_use]
     pub fn local_bytes(&self) -> usize {
@@ -373,6 +384,7 @@ layered! {
     verify_writes: bool, "layer::named";
     max_in_flight: usize, "layer::named";
     max_waiting: usize, "layer::named";
+    size_advice: bool, "layer::named";
 }
 
 impl From<CacheLayer> for CacheConfig {

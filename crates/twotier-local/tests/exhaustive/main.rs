@@ -22,6 +22,8 @@
     reason = "the files are those of a library, a panic is how a test fails, and figures go to stderr"
 )]
 
+#[path = "../../src/advisor.rs"]
+mod advisor;
 #[path = "../../src/budget.rs"]
 mod budget;
 #[path = "../../src/completion.rs"]

@@ -1,6 +1,6 @@
 //! D8: the counters are exact.
 
-use twotier::MemoryBackend;
+use twotier::{Cache, MemoryBackend};
 
 use crate::support::{over_memory, read};
 
@@ -44,4 +44,30 @@ async fn the_printed_statistics_name_every_part() {
     for part in ["local ", "1 of 500 entries", "1 hits, 0 misses (100.0 %)", "backend ", "1 writes", "coherence"] {
         assert!(printed.contains(part), "{part:?} is missing in:\n{printed}");
     }
+}
+
+#[tokio::test]
+async fn advice_is_given_where_it_was_asked_for_and_says_what_to_do() {
+    let without = over_memory(&MemoryBackend::new()).await;
+    assert!(without.stats().advice().is_none());
+    let cache: Cache<u64> =
+        Cache::builder().max_entries(100).size_advice(true).build(MemoryBackend::new()).await.unwrap();
+    assert_eq!(cache.stats().advice().unwrap().sizes, []);
+    for key in 0..300_u64 {
+        cache.set(key, key).await.unwrap();
+    }
+    for round in 0..8 {
+        for key in 0..300_u64 {
+            assert!(cache.get(key).await.unwrap().is_some(), "{round}");
+        }
+    }
+    let stats = cache.stats();
+    let advice = stats.advice().unwrap();
+    assert_eq!(advice.requests, stats.local.total_requests());
+    assert_eq!(advice.latency, stats.backend.latency.mean());
+    // A loop over 300 keys: 400 entries hold them all, and 200 none for long enough.
+    let rates: Vec<f64> = advice.sizes.iter().map(|size| size.hit_rate).collect();
+    assert!(rates[3] < 5.0 && rates[4] > 95.0, "{advice:?}");
+    assert!(advice.sizes[4].round_trips_gained > 0.0 && advice.sizes[4].milliseconds_saved > 0.0, "{advice:?}");
+    assert!(advice.to_string().starts_with("400 entries instead of 100 would raise the hit rate from 0.0"), "{advice}");
 }

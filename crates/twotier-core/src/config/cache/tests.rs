@@ -48,6 +48,7 @@ fn every_field_can_come_from_the_environment() {
         ("TWOTIER_VERIFY_WRITES", "off"),
         ("TWOTIER_MAX_IN_FLIGHT", "64"),
         ("TWOTIER_MAX_WAITING", "0"),
+        ("TWOTIER_SIZE_ADVICE", "true"),
         ("TWOTIER_REDIS_URL", "redis://elsewhere"),
         ("UNRELATED", "x"),
     ]))
@@ -72,6 +73,7 @@ fn every_field_can_come_from_the_environment() {
         verify_writes: false,
         max_in_flight: 64,
         max_waiting: 0,
+        size_advice: true,
     };
     assert_eq!(config, expected);
 }
