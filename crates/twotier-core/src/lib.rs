@@ -13,6 +13,7 @@
 //! Applications depend on the facade crate `twotier`, which re-exports what they need.
 
 mod access;
+mod audit;
 mod clock;
 mod coherence;
 mod config;
@@ -23,6 +24,7 @@ mod removal;
 mod stats;
 
 pub use access::AccessTier;
+pub use audit::AuditStats;
 pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
 pub use coherence::{ChangeListener, Coherence, IgnoreChanges, Lease, LinkState, LinkUp, Mark};
 pub use config::{

@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use crate::{Coherence, LinkState};
+use crate::{AuditStats, Coherence, LinkState};
 
 /// Counters of one cache since it was built. Clearing the cache does not reset them.
 #[derive(Clone, Debug)]
@@ -14,13 +14,15 @@ pub struct CacheStats {
     pub backend: BackendStats,
     /// The link that keeps the two coherent.
     pub coherence: CoherenceStats,
+    /// The auditor of local hits, which is off by default.
+    pub audit: AuditStats,
 }
 
 impl CacheStats {
     /// Puts the three parts together.
     #[must_use]
     pub fn new(local: LocalStats, backend: BackendStats, coherence: CoherenceStats) -> Self {
-        Self { local, backend, coherence }
+        Self { local, backend, coherence, audit: AuditStats::default() }
     }
 }
 
@@ -206,7 +208,8 @@ impl fmt::Display for CacheStats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.local)?;
         writeln!(f, "{}", self.backend)?;
-        write!(f, "{}", self.coherence)
+        write!(f, "{}", self.coherence)?;
+        if self.audit.enabled { write!(f, "\n{}", self.audit) } else { Ok(()) }
     }
 }
 

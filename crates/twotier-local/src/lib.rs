@@ -83,6 +83,7 @@
 
 mod budget;
 mod completion;
+mod copy;
 mod counters;
 mod digest;
 mod entry;
@@ -105,6 +106,7 @@ mod tier;
 #[path = "link/tests.rs"]
 mod link_tests;
 
+pub use copy::CopyId;
 pub use counters::CoherenceCounters;
 pub use digest::Digest;
 pub use flight::{Arrival, Joined, Joiner};

@@ -13,6 +13,7 @@ use twotier_core::{CacheStats, ChangeListener, CoherenceStats, Namespace, Operat
 use crate::{
     CacheBuilder, Events, Get, Health, IntoValue, Key, LoaderError, LoaderOutput, Lookup, Result, SetOptions,
     attach::Attaching,
+    audit::Auditor,
     health::Observed,
     key::{KeyTexts, text_of},
     read::LocalRead,
@@ -584,7 +585,9 @@ impl<V: Send + Sync + 'static> Cache<V> {
         coherence.refused_loads = counters.refused_loads;
         coherence.flushes = counters.flushes;
         coherence.links = counters.links;
-        CacheStats::new(local.stats(), remote.meter.stats(), coherence)
+        let mut stats = CacheStats::new(local.stats(), remote.meter.stats(), coherence);
+        stats.audit = self.tiers.auditor.as_ref().map(Auditor::stats).unwrap_or_default();
+        stats
     }
 
     /// Subscribes to what happens from now on: copies that go, with the cause; flushes; the link lost, with the cause,

@@ -11,6 +11,7 @@
 //! - [`CacheStats`] and [`Health`] report what it does; [`Error`] reports what failed.
 
 mod attach;
+mod audit;
 pub mod blocking;
 mod builder;
 mod cache;
@@ -44,7 +45,7 @@ pub use twotier_backend::{
 #[cfg(feature = "conformance")]
 pub use twotier_backend::{conformance, conformance_tests};
 pub use twotier_core::{
-    BackendError, BackendErrorKind, BackendStats, CacheConfig, CacheLayer, CacheStats, ChangeListener, Clock,
+    AuditStats, BackendError, BackendErrorKind, BackendStats, CacheConfig, CacheLayer, CacheStats, ChangeListener, Clock,
     CodecError, Coherence, CoherenceStats, ConfigError, Error, ErrorKind, Eviction, KeyError, LatencyStats, Lease,
     LinkState, LinkUp, LocalStats, MAX_KEY_BYTES, MAX_NAMESPACE_BYTES, ManualClock, Mark, Namespace, OnUndecodable,
     Operation, RedisConfig, RedisLayer, RedisUrl, RemainingTtl, RemovalCause, SharedError, SystemClock, Timestamp,

@@ -3,6 +3,7 @@
 use std::{future::poll_fn, sync::Arc, task::Poll};
 
 use crate::attach::Attaching;
+use crate::audit::Auditor;
 use crate::events::EventSender;
 use crate::remote::{Local, Remote};
 
@@ -13,6 +14,8 @@ pub(crate) struct Tiers<V> {
     pub(crate) events: EventSender,
     /// While the first link is made in the background.
     pub(crate) attaching: Option<Attaching>,
+    /// Where local hits are audited.
+    pub(crate) auditor: Option<Auditor>,
 }
 
 /// Lets others run after so many steps of a loop that may be long, and has nothing to wait for by itself.

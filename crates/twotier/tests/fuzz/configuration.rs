@@ -7,7 +7,7 @@ use twotier::{CacheConfig, Coherence, ConfigError, RedisBackend, RedisConfig};
 
 use crate::cases;
 
-const FIELDS: [&str; 18] = [
+const FIELDS: [&str; 19] = [
     "namespace",
     "local_enabled",
     "local_cache_enabled",
@@ -25,6 +25,7 @@ const FIELDS: [&str; 18] = [
     "max_value_bytes",
     "on_undecodable",
     "verify_writes",
+    "audit",
     "no_such_field",
 ];
 
