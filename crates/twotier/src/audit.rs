@@ -15,7 +15,7 @@
 //!
 //! So a report was lost, or a rule of the protocol is broken. Everything else is inconclusive: a copy that went, for
 //! whatever reason; a backend that could not be read; and a key that is absent where the copy has a value, since it may
-//! have expired there, by a clock that was set forward, of which nobody is told in time.
+//! have expired there, by a clock that was set forward, which is reported late or never.
 //!
 //! The read is not put off for the bound: equal bytes right after the hit say more than equal bytes later, and are to
 //! be had of keys that change often. It is the verdict that waits.

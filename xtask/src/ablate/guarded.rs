@@ -76,7 +76,7 @@ pub(super) const GUARDED: &[Guarded] = &[
             "now >= first.answered.saturating_add(bound)",
             "now >= first.answered.min(now.saturating_add(bound))",
         )],
-        &["auditing::a_lost_report_is_one_violation_that_is_counted_and_told_and_the_copy_goes"],
+        &["auditing::a_lost_report_is_one_violation_that_is_counted_and_announced_and_the_copy_goes"],
     ),
     guarded(
         "a key that is gone is no failed audit",
@@ -86,7 +86,7 @@ pub(super) const GUARDED: &[Guarded] = &[
     guarded(
         "a copy that failed an audit is removed",
         &[edit(AUDIT, "        let _held = self.local.invalidate(key);\n", "")],
-        &["auditing::a_lost_report_is_one_violation_that_is_counted_and_told_and_the_copy_goes"],
+        &["auditing::a_lost_report_is_one_violation_that_is_counted_and_announced_and_the_copy_goes"],
     ),
     guarded(
         "an auditor ends with its cache",

@@ -80,7 +80,7 @@ impl World {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lost_report_is_one_violation_that_is_counted_and_told_and_the_copy_goes() {
+async fn a_lost_report_is_one_violation_that_is_counted_and_announced_and_the_copy_goes() {
     let world = World::new().await;
     let mut events = world.cache.events();
     world.link.lose(1);
@@ -93,7 +93,7 @@ async fn a_lost_report_is_one_violation_that_is_counted_and_told_and_the_copy_go
     assert_eq!((world.audit().sampled, world.audit().violations), (3, 0), "a report may take as long as the bound");
     world.pass(Duration::from_millis(1)).await;
     assert_eq!(world.verdicts(), (0, 2, 1), "the copy counts once");
-    let Some(Event::AuditFailed { key, age, overwritten_for, .. }) = events.try_next() else { panic!("it is told") };
+    let Some(Event::AuditFailed { key, age, overwritten_for, .. }) = events.try_next() else { panic!("it is announced") };
     assert_eq!((&*key, age, overwritten_for), ("k", BOUND + Duration::from_millis(1), BOUND));
     let Some(Event::Removed { cause: RemovalCause::Invalidated, .. }) = events.try_next() else { panic!() };
     assert_eq!(read(&world.cache, "k").await.as_deref(), Some("2"), "the copy is not served any more");
@@ -117,7 +117,7 @@ async fn a_violation_is_logged_with_the_hash_of_the_key_and_without_the_key() {
     assert_eq!(read(&world.cache, "secret-name").await.as_deref(), Some("1"));
     sleep(TURNS).await;
     world.pass(BOUND).await;
-    let Some(Event::AuditFailed { key_hash, epoch, .. }) = events.try_next() else { panic!("it is told") };
+    let Some(Event::AuditFailed { key_hash, epoch, .. }) = events.try_next() else { panic!("it is announced") };
     let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
     let warnings: Vec<&str> = text.lines().filter(|line| line.contains("WARN")).collect();
     let [warning] = warnings[..] else { panic!("{text}") };
