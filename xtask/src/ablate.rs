@@ -32,7 +32,8 @@ use self::{
 
 pub(crate) const USAGE: &str =
     "  ablate  which net catches it when a rule of the protocol is taken out of the sources; in a copy, on request
-            --net NAME       only this net: exhaustive, schedules, simulation, stress (default: the first three), or
+            --net NAME       only this net: exhaustive, schedules, simulation, stress (default: the first three),
+                             auditor, which is the stress for a minute with nobody looking but the caches' auditors, or
                              guarantees, which has rules of its own, each with the tests that must fail without it
             --rule NAME      only this rule; may be given several times, and a wrong name lists them
 ";
@@ -44,12 +45,15 @@ pub(crate) enum Net {
     Schedules,
     Simulation,
     Stress,
+    /// The stress, with nobody looking but the auditors.
+    Auditor,
     /// Tests of one promise each: every one is asked about its own rules alone.
     Guarantees,
 }
 
 impl Net {
-    const ALL: [Self; 5] = [Self::Exhaustive, Self::Schedules, Self::Simulation, Self::Stress, Self::Guarantees];
+    const ALL: [Self; 6] =
+        [Self::Exhaustive, Self::Schedules, Self::Simulation, Self::Stress, Self::Auditor, Self::Guarantees];
     /// What runs without a server, in seconds.
     const USUAL: [Self; 3] = [Self::Exhaustive, Self::Schedules, Self::Simulation];
 
@@ -59,6 +63,7 @@ impl Net {
             Self::Schedules => "schedules",
             Self::Simulation => "simulation",
             Self::Stress => "stress",
+            Self::Auditor => "auditor",
             Self::Guarantees => "guarantees",
         }
     }
@@ -68,7 +73,7 @@ impl Net {
             Self::Exhaustive => &["--package", "twotier-local", "--test", "exhaustive"],
             Self::Schedules => &["--package", "twotier-local", "--test", "schedules"],
             Self::Simulation => &["--package", "twotier", "--features", "simulation", "--test", "simulation"],
-            Self::Stress => &["--release", "--package", "twotier", "--test", "stress"],
+            Self::Stress | Self::Auditor => &["--release", "--package", "twotier", "--test", "stress"],
             Self::Guarantees => &["--package", "twotier", "--all-features", "--test", "guarantees"],
         }
     }
@@ -121,7 +126,7 @@ impl Options {
 /// Takes the rules out one by one and prints which net caught which. Fails if a rule slips through all of them, or if a
 /// net fails with every rule in force.
 pub(crate) fn run(options: &Options) -> Outcome {
-    if options.nets.contains(&Net::Stress) || options.nets.contains(&Net::Guarantees) {
+    if options.nets.iter().any(|net| matches!(net, Net::Stress | Net::Auditor | Net::Guarantees)) {
         server::ensure(IfMissing::Fail)?;
     }
     let copy = Copy::make()?;
@@ -274,7 +279,12 @@ impl Copy {
         let mut test = self.cargo_test(net);
         // Lints are for people, and what fails says so by its exit code.
         test.arg("--quiet").stdout(Stdio::null()).stderr(Stdio::null());
-        test.env("TWOTIER_TEST_STRESS_SECONDS", "20").env("TWOTIER_TEST_STRESS_FAULTS", "all");
+        // Whoever looks for himself sees more than who samples.
+        test.env("TWOTIER_TEST_STRESS_SECONDS", if net == Net::Auditor { "60" } else { "20" });
+        test.env("TWOTIER_TEST_STRESS_FAULTS", "all");
+        if net == Net::Auditor {
+            test.env("TWOTIER_TEST_STRESS_AUDITORS_ALONE", "1");
+        }
         let status = test.status().map_err(|error| Failure::Failed(format!("cannot start cargo: {error}")))?;
         Ok(!status.success())
     }

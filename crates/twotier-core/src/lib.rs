@@ -14,6 +14,7 @@
 
 mod access;
 mod advice;
+mod audit;
 mod clock;
 mod coherence;
 mod config;
@@ -28,6 +29,7 @@ mod stats;
 
 pub use access::AccessTier;
 pub use advice::{Advice, CurvePoint, SizeAdvice, SizeCurve};
+pub use audit::AuditStats;
 pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
 pub use coherence::{ChangeListener, Coherence, IgnoreChanges, Lease, LinkState, LinkUp, Mark};
 pub use config::{

@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use serde::Serialize;
 
-use crate::{Advice, Coherence, FailureStats, LatencyStats, LinkState, Namespace, SizeCurve};
+use crate::{Advice, AuditStats, Coherence, FailureStats, LatencyStats, LinkState, Namespace, SizeCurve};
 
 /// Counters of one cache since it was built. Clearing the cache does not reset them.
 #[derive(Clone, Debug)]
@@ -18,6 +18,8 @@ pub struct CacheStats {
     pub backend: BackendStats,
     /// The link that keeps the two coherent.
     pub coherence: CoherenceStats,
+    /// The auditor of local hits, which is off by default.
+    pub audit: AuditStats,
     advice: Option<Advice>,
 }
 
@@ -25,7 +27,7 @@ impl CacheStats {
     /// Puts the three parts together.
     #[must_use]
     pub fn new(namespace: Namespace, local: LocalStats, backend: BackendStats, coherence: CoherenceStats) -> Self {
-        Self { namespace, local, backend, coherence, advice: None }
+        Self { namespace, local, backend, coherence, audit: AuditStats::default(), advice: None }
     }
 
     /// Adds what a curve of sizes says, where there is one.
@@ -272,7 +274,8 @@ impl fmt::Display for CacheStats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.local)?;
         writeln!(f, "{}", self.backend)?;
-        write!(f, "{}", self.coherence)
+        write!(f, "{}", self.coherence)?;
+        if self.audit.enabled { write!(f, "\n{}", self.audit) } else { Ok(()) }
     }
 }
 

@@ -9,7 +9,8 @@
 //! the size itself.
 //!
 //! Where `max_bytes` is the bound in force it is scaled as `max_entries` is, and the rate goes by how many entries of
-//! [`WEIGHT`] there is room for. Lighter ones make a miniature of more entries, heavier ones of fewer; one of fewer than
+//! [`WEIGHT`] there is room for. Lighter ones make a miniature of more entries, heavier ones of fewer; one of fewer
+//! than
 //! [`FEWEST`] is not believed. A tier that is split into shards is stood for by one that is not.
 //!
 //! A miniature is what the tier would be of its size: an access that misses in it is put in with the life, weight and
@@ -137,7 +138,7 @@ struct Pace {
 }
 
 /// Returns what decides whether a key is sampled: the bits of its hash by which neither shards (40 and up) nor the
-/// table of a shard (the lowest 12 and the highest 7) nor the groups are told apart come first.
+/// table of a shard (the lowest 12 and the highest 7) nor the groups are noticed apart come first.
 #[inline]
 fn place(hash: u64) -> u64 {
     hash << 24

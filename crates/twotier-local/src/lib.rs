@@ -84,6 +84,7 @@
 mod advisor;
 mod budget;
 mod completion;
+mod copy;
 mod counters;
 mod digest;
 mod entry;
@@ -107,6 +108,7 @@ mod tier;
 #[path = "link/tests.rs"]
 mod link_tests;
 
+pub use copy::CopyId;
 pub use counters::CoherenceCounters;
 pub use digest::Digest;
 pub use flight::{Arrival, Joined, Joiner};

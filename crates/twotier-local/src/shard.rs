@@ -584,6 +584,18 @@ impl<T, F, L> Shard<T, F, L> {
         looked
     }
 
+    /// Returns digest and time of the entry that would be served now, if any, and leaves everything as it is.
+    pub(crate) fn served(&mut self, hash: u64, key: &str, lookup: LookupTime) -> Option<(Digest, Timestamp)> {
+        let (origin, mut served) = (self.origin, None);
+        // A removal that decides against it is the one look that the policy is not notified of.
+        let _none = self.entries.remove_if(hash, key, |entry| {
+            let current = origin.epoch(entry) == lookup.epoch && lookup.now < origin.deadline(entry);
+            served = (current && lookup.now < lookup.lease).then(|| (entry.digest, origin.fetched_at(entry)));
+            false
+        });
+        served
+    }
+
     /// Removes an entry that can never be served again. Looked up once more, and out of the way of hits: what it moves
     /// about would cost them room on the stack.
     #[cold]

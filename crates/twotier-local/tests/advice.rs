@@ -1,5 +1,5 @@
-//! What the size advisor says is what tiers of other sizes do; it says nothing it does not know, and costs nothing where
-//! it is off.
+//! What the size advisor says is what tiers of other sizes do; it says nothing it does not know, and costs nothing
+//! where it is off.
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a panic is how a test fails, and figures go to stderr")]
 
 mod common;

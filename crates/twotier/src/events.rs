@@ -47,6 +47,31 @@ pub enum Event {
         /// Why, where the backend says so.
         cause: Option<BackendError>,
     },
+    /// The auditor proved that a local copy was served for longer than the staleness bound allows: a change was not
+    /// reported. The copy is removed. Once for each copy.
+    #[non_exhaustive]
+    AuditFailed {
+        /// The key, without its namespace.
+        key: Arc<str>,
+        /// XXH3-64 of the key with its namespace, as the log has it in place of the key.
+        key_hash: u64,
+        /// The time since before the command that fetched or wrote the copy was sent.
+        age: Duration,
+        /// For how long, at least, the backend has held something else.
+        overwritten_for: Duration,
+        /// The epoch of the link, which changes whenever the link comes up or goes down and with each flush.
+        epoch: u64,
+    },
+}
+
+/// A copy that was served for too long.
+#[derive(Debug)]
+pub(crate) struct AuditFailure {
+    pub(crate) key: Arc<str>,
+    pub(crate) key_hash: u64,
+    pub(crate) age: Duration,
+    pub(crate) overwritten_for: Duration,
+    pub(crate) epoch: u64,
 }
 
 /// The events of a cache since it was subscribed to; made by [`Cache::events`](crate::Cache::events).
@@ -123,6 +148,11 @@ impl EventSender {
         let receiver = self.sender.subscribe();
         self.subscribers.0.fetch_add(1, Ordering::Relaxed);
         Events { receiver, hub: Arc::clone(&self.subscribers), dropped: 0 }
+    }
+
+    pub(crate) fn audit_failed(&self, failure: AuditFailure) {
+        let AuditFailure { key, key_hash, age, overwritten_for, epoch } = failure;
+        self.send(|| Event::AuditFailed { key, key_hash, age, overwritten_for, epoch });
     }
 
     fn send(&self, event: impl FnOnce() -> Event) {

@@ -12,6 +12,7 @@
 //!   `prometheus` and `metrics`, modules of the features `prometheus-text` and `metrics`.
 
 mod attach;
+mod audit;
 pub mod blocking;
 mod builder;
 mod cache;
@@ -52,11 +53,11 @@ pub use twotier_backend::{
 #[cfg(feature = "conformance")]
 pub use twotier_backend::{conformance, conformance_tests};
 pub use twotier_core::{
-    Advice, BackendError, BackendErrorKind, BackendStats, CacheConfig, CacheLayer, CacheStats, ChangeListener, Clock,
-    CodecError, Coherence, CoherenceStats, ConfigError, Error, ErrorKind, Eviction, FailureCounts, FailureStats,
-    KeyError, LATENCY_BOUNDS, LatencyStats, Lease, LinkState, LinkUp, LocalStats, MAX_KEY_BYTES, MAX_NAMESPACE_BYTES,
-    ManualClock, Mark, MissCauses, Namespace, OnUndecodable, Operation, RedisConfig, RedisLayer, RedisUrl,
-    RemainingTtl, RemovalCause, SharedError, SizeAdvice, SystemClock, Timestamp,
+    Advice, AuditStats, BackendError, BackendErrorKind, BackendStats, CacheConfig, CacheLayer, CacheStats,
+    ChangeListener, Clock, CodecError, Coherence, CoherenceStats, ConfigError, Error, ErrorKind, Eviction,
+    FailureCounts, FailureStats, KeyError, LATENCY_BOUNDS, LatencyStats, Lease, LinkState, LinkUp, LocalStats,
+    MAX_KEY_BYTES, MAX_NAMESPACE_BYTES, ManualClock, Mark, MissCauses, Namespace, OnUndecodable, Operation,
+    RedisConfig, RedisLayer, RedisUrl, RemainingTtl, RemovalCause, SharedError, SizeAdvice, SystemClock, Timestamp,
 };
 
 pub use crate::{

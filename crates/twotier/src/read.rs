@@ -46,15 +46,30 @@ impl<V: Send + Sync + 'static> Tiers<V> {
             return LocalRead::Refused(Box::new(error));
         }
         match self.local.get(key) {
-            Some(value) => LocalRead::Hit(value),
+            Some(value) => {
+                self.audit_hit(key);
+                LocalRead::Hit(value)
+            }
             None => LocalRead::Miss,
+        }
+    }
+
+    #[inline]
+    fn audit_hit(&self, key: &str) {
+        if let Some(auditor) = &self.auditor
+            && auditor.wants_hit()
+        {
+            auditor.sample(&self.local, key);
         }
     }
 
     /// Looks as [`lookup_local`](Self::lookup_local) does, and returns the age of the copy too.
     pub(crate) fn lookup_local_with_age(&self, operation: Operation, key: &str) -> Result<Option<Lookup<V>>> {
         self.remote.check_key(operation, key)?;
-        Ok(self.local.get_with_age(key).map(|(value, age)| self.local_hit(value, age)))
+        Ok(self.local.get_with_age(key).map(|(value, age)| {
+            self.audit_hit(key);
+            self.local_hit(value, age)
+        }))
     }
 
     fn local_hit(&self, value: CachedValue<V>, age: Duration) -> Lookup<V> {

@@ -5,6 +5,7 @@ use std::{future::poll_fn, sync::Arc, task::Poll};
 use twotier_core::{CacheStats, CoherenceStats};
 
 use crate::attach::Attaching;
+use crate::audit::Auditor;
 use crate::events::EventSender;
 use crate::remote::{Local, Remote};
 
@@ -15,6 +16,8 @@ pub(crate) struct Tiers<V> {
     pub(crate) events: EventSender,
     /// While the first link is made in the background.
     pub(crate) attaching: Option<Attaching>,
+    /// Where local hits are audited.
+    pub(crate) auditor: Option<Auditor>,
 }
 
 impl<V: Send + Sync + 'static> Tiers<V> {
@@ -34,8 +37,10 @@ impl<V: Send + Sync + 'static> Tiers<V> {
         coherence.lease_remaining = local.lease_remaining();
         coherence.invalidation_lag = local.invalidation_lag();
         let backend = remote.meter.stats(remote.backend.system());
-        CacheStats::new(remote.namespace.clone(), local.stats(), backend, coherence)
-            .with_curve(local.size_curve().as_ref())
+        let mut stats = CacheStats::new(remote.namespace.clone(), local.stats(), backend, coherence)
+            .with_curve(local.size_curve().as_ref());
+        stats.audit = self.auditor.as_ref().map(Auditor::stats).unwrap_or_default();
+        stats
     }
 }
 

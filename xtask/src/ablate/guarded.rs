@@ -9,6 +9,7 @@ pub(super) struct Guarded {
     pub(super) tests: &'static [&'static str],
 }
 
+const AUDIT: &str = "crates/twotier/src/audit.rs";
 const WRITE_QUEUE: &str = "crates/twotier/src/remote/write.rs";
 const STORE: &str = "crates/twotier/src/load/store.rs";
 const LOAD: &str = "crates/twotier/src/load.rs";
@@ -47,6 +48,70 @@ const fn guarded(name: &'static str, edits: &'static [Edit], tests: &'static [&'
 }
 
 pub(super) const GUARDED: &[Guarded] = &[
+    guarded(
+        "an audit fails only where the same copy would still be served",
+        &[edit(
+            AUDIT,
+            "let is_served = || self.local.served(key) == Some(*copy);",
+            "let is_served = || copy.epoch > 0;",
+        )],
+        &[
+            "auditing::what_takes_the_copy_within_the_bound_is_no_violation",
+            "auditing::no_violation_is_ever_found_while_every_report_arrives",
+        ],
+    ),
+    guarded(
+        "an audit names a copy by when it was fetched and not by its bytes alone",
+        &[edit(
+            AUDIT,
+            "let is_served = || self.local.served(key) == Some(*copy);",
+            "let is_served = || self.local.served(key).is_some_and(|now| now.digest == copy.digest);",
+        )],
+        &["auditing::a_copy_that_was_written_back_meanwhile_is_another_one"],
+    ),
+    guarded(
+        "an audit fails no sooner than the bound after the answer",
+        &[edit(
+            AUDIT,
+            "now >= first.answered.saturating_add(bound)",
+            "now >= first.answered.min(now.saturating_add(bound))",
+        )],
+        &["auditing::a_lost_report_is_one_violation_that_is_counted_and_announced_and_the_copy_goes"],
+    ),
+    guarded(
+        "a key that is gone is no failed audit",
+        &[edit(AUDIT, "        Digest::ABSENT => Finding::Unknown,\n", "")],
+        &["auditing::a_key_that_is_gone_may_have_expired_and_is_no_violation"],
+    ),
+    guarded(
+        "a copy that failed an audit is removed",
+        &[edit(AUDIT, "        let _held = self.local.invalidate(key);\n", "")],
+        &["auditing::a_lost_report_is_one_violation_that_is_counted_and_announced_and_the_copy_goes"],
+    ),
+    guarded(
+        "an auditor ends with its cache",
+        &[edit(AUDIT, "        self.task.abort();\n", "")],
+        &["auditing::an_auditor_ends_with_its_cache"],
+    ),
+    guarded(
+        "audits are no more than was asked for",
+        &[edit(AUDIT, "sleep(self.pause.mul_f64(0.5 + fastrand::f64())).await;", "sleep(self.pause / 2).await;")],
+        &["auditing::no_more_is_read_than_was_asked_for_however_many_hits_there_are"],
+    ),
+    guarded(
+        "nothing is audited where changes are not reported",
+        &[edit(
+            AUDIT,
+            "let Some(bound) = remote.settings.staleness_bound() else { continue };",
+            "let bound = remote.settings.max_staleness;",
+        )],
+        &["auditing::by_default_nothing_is_audited_nor_where_changes_are_not_reported"],
+    ),
+    guarded(
+        "a copy that differed is read once more before the audit fails",
+        &[edit(AUDIT, " || self.read_again(&due.sample).await != Finding::Differs", "")],
+        &["auditing::a_backend_whose_reads_lag_behind_is_no_violation"],
+    ),
     guarded(
         "a loaded value is stored only where the load saw nothing",
         &[edit(STORE, "condition: WriteCondition::Absent });", "condition: WriteCondition::Always });")],

@@ -102,6 +102,22 @@ impl<V: Send + Sync + 'static> Remote<V> {
         }
     }
 
+    /// Reads what the backend holds under one key, as it is and for nobody's call: counted nowhere, and only where
+    /// there is room at once. The receiver gets the answer.
+    pub(crate) fn read_uncounted(
+        self: &Arc<Self>,
+        key: &str,
+    ) -> Option<oneshot::Receiver<BackendResult<Option<Stored>>>> {
+        let permit = self.try_admit(Cost::ONE)?;
+        let (sender, receiver) = oneshot::channel();
+        let reply = GetReply::new(move |answer| {
+            drop(permit);
+            let _ = sender.send(answer);
+        });
+        self.send_read(&self.namespace.qualify(key), reply);
+        Some(receiver)
+    }
+
     /// Waits for a permit, in a task of its own, so that no caller's future ever holds one; `None` once nobody wants
     /// the answer any more.
     async fn admit_wanted(

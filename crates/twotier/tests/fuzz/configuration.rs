@@ -7,7 +7,7 @@ use twotier::{CacheConfig, Coherence, ConfigError, RedisBackend, RedisConfig};
 
 use crate::cases;
 
-const FIELDS: [&str; 19] = [
+const FIELDS: [&str; 20] = [
     "namespace",
     "local_enabled",
     "local_cache_enabled",
@@ -26,6 +26,7 @@ const FIELDS: [&str; 19] = [
     "on_undecodable",
     "verify_writes",
     "size_advice",
+    "audit",
     "no_such_field",
 ];
 

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a panic with a message is how a test fails")]
 #![allow(clippy::disallowed_methods, reason = "real servers run on real time")]
 
+mod auditing;
 mod bad_input;
 mod batch_loading;
 mod batches;

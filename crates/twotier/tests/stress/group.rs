@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use twotier::{Cache, RedisBackend, RedisConfig};
+use twotier::{AuditStats, Cache, RedisBackend, RedisConfig};
 use twotier_testkit::{
     Proxy, RedisServer,
     history::{History, HistoryTime},
@@ -28,6 +28,8 @@ pub(crate) const CACHED_KEYS: usize = 64;
 /// load after a deletion is for a lease at the server to order.
 pub(crate) const ROW_KEYS: usize = 16;
 const NAMESPACE: &str = "t";
+/// How many hits of each cache are audited in a second.
+const AUDITED: f64 = 50.0;
 /// How many keys the foreign clients write, the last of those that are only cached.
 pub(crate) const FOREIGN_KEYS: usize = 16;
 
@@ -59,6 +61,8 @@ pub(crate) struct Group {
     /// How long each instance took to work again after each fault.
     pub(crate) recoveries: Mutex<Vec<(Fault, Duration)>>,
     pub(crate) longest_bound: Duration,
+    /// Whether the history is only printed, so that the auditors have to find out by themselves.
+    auditors_alone: bool,
 }
 
 /// What was done, over all parties.
@@ -126,11 +130,30 @@ impl Group {
             injected: Mutex::default(),
             recoveries: Mutex::default(),
             longest_bound: bounds.into_iter().max().unwrap(),
+            auditors_alone: settings.auditors_alone,
         }
     }
 
     pub(crate) fn goes_on(&self) -> bool {
-        !self.stop.load(SeqCst) && !self.history.is_broken()
+        !self.stop.load(SeqCst) && !self.is_broken()
+    }
+
+    /// Whether a promise was broken, as far as this run looks.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.audit().violations > 0 || !self.auditors_alone && self.history.is_broken()
+    }
+
+    /// Returns what the auditors of all caches found, together.
+    pub(crate) fn audit(&self) -> AuditStats {
+        let mut sum = AuditStats::default();
+        for audit in self.instances.iter().map(|instance| instance.cache.stats().audit) {
+            sum.enabled |= audit.enabled;
+            sum.sampled += audit.sampled;
+            sum.confirmed += audit.confirmed;
+            sum.inconclusive += audit.inconclusive;
+            sum.violations += audit.violations;
+        }
+        sum
     }
 
     /// Returns the keys that this part of a cache's writers writes.
@@ -172,7 +195,7 @@ impl Instance {
     async fn start(server: &RedisServer, number: usize, bound: Duration) -> Self {
         let proxy = Proxy::start(server.addr());
         let mut config = RedisConfig::new(proxy.url());
-        let mut builder = Cache::builder().namespace(NAMESPACE).max_staleness(bound);
+        let mut builder = Cache::builder().namespace(NAMESPACE).max_staleness(bound).audit(AUDITED);
         let (mut always_split, mut forgets_absences) = (None, false);
         match number {
             // Everything arrives in tiny pieces.

@@ -10,7 +10,7 @@ use crate::group::{Group, KEYS};
 
 /// Waits until no stale copy may be left, then compares what every cache serves with what the server holds.
 pub(crate) async fn check(group: &Group) {
-    if group.history.is_broken() {
+    if group.is_broken() {
         return;
     }
     sleep(2 * group.longest_bound).await;

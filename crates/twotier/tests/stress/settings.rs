@@ -14,6 +14,7 @@ pub(crate) struct Settings {
     pub(crate) load: Duration,
     pub(crate) seed: u64,
     pub(crate) faults: Vec<Fault>,
+    pub(crate) auditors_alone: bool,
 }
 
 impl Settings {
@@ -29,7 +30,7 @@ impl Settings {
             Some("none") => Vec::new(),
             Some(list) => list.split(',').map(|name| Fault::named(name.trim())).collect(),
         };
-        Self { load, seed, faults }
+        Self { load, seed, faults, auditors_alone: variable("AUDITORS_ALONE").is_some() }
     }
 
     /// Whether this run has no time for long faults.

@@ -64,6 +64,19 @@ pub(crate) fn print(groups: &[Arc<Group>], settings: &Settings, elapsed: Duratio
             );
         }
     }
+    for group in groups {
+        let audit = group.audit();
+        println!(
+            "audited hits         {:?}: {} sampled, {} confirmed, {} inconclusive, {} violations: at least {:.2} nines \
+             within the bound",
+            group.kind,
+            audit.sampled,
+            audit.confirmed,
+            audit.inconclusive,
+            audit.violations,
+            audit.nines()
+        );
+    }
     println!("looks at rest        {}", sum(|group| group.counts.rests.load(SeqCst) as u64));
     println!("violations           {}", sum(|group| group.history.violations().len() as u64));
 }

@@ -49,6 +49,7 @@ fn every_field_can_come_from_the_environment() {
         ("TWOTIER_MAX_IN_FLIGHT", "64"),
         ("TWOTIER_MAX_WAITING", "0"),
         ("TWOTIER_SIZE_ADVICE", "true"),
+        ("TWOTIER_AUDIT", "0.5"),
         ("TWOTIER_REDIS_URL", "redis://elsewhere"),
         ("UNRELATED", "x"),
     ]))
@@ -74,6 +75,7 @@ fn every_field_can_come_from_the_environment() {
         max_in_flight: 64,
         max_waiting: 0,
         size_advice: true,
+        audit: 0.5,
     };
     assert_eq!(config, expected);
 }
@@ -302,6 +304,9 @@ fn every_field_out_of_range_is_named() {
         ("negative_time_to_live", CacheConfig { negative_time_to_live: Some(Duration::ZERO), ..base() }),
         ("ttl_jitter", CacheConfig { ttl_jitter: 1.0, ..base() }),
         ("ttl_jitter", CacheConfig { ttl_jitter: f64::NAN, ..base() }),
+        ("audit", CacheConfig { audit: -0.1, ..base() }),
+        ("audit", CacheConfig { audit: 1000.1, ..base() }),
+        ("audit", CacheConfig { audit: f64::NAN, ..base() }),
         ("max_staleness", CacheConfig { max_staleness: Duration::ZERO, ..base() }),
         ("op_timeout", CacheConfig { op_timeout: Duration::ZERO, ..base() }),
         ("load_timeout", CacheConfig { load_timeout: Duration::ZERO, ..base() }),
