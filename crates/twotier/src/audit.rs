@@ -231,7 +231,8 @@ impl<V: Send + Sync + 'static> Audit<V> {
     /// Takes the first that differed, once the bound has passed since.
     fn take_due(&mut self, bound: Duration) -> Option<Differing> {
         let now = self.local.mark().at;
-        self.differing.pop_front_if(|first| now >= first.answered.saturating_add(bound))
+        let due = self.differing.front().is_some_and(|first| now >= first.answered.saturating_add(bound));
+        if due { self.differing.pop_front() } else { None }
     }
 
     /// Judges a copy from which the backend's bytes differed the bound ago.
