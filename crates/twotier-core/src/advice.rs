@@ -262,7 +262,7 @@ mod tests {
     }
 
     fn two_ms() -> LatencyStats {
-        LatencyStats::new(10, Duration::from_millis(20), Duration::from_millis(9))
+        LatencyStats { count: 10, total: Duration::from_millis(20), ..LatencyStats::default() }
     }
 
     fn said(curve: &SizeCurve) -> String {
