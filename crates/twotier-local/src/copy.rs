@@ -24,11 +24,11 @@ where
     T: Clone + Send + Sync + 'static,
     E: Clone + Send + Sync + 'static,
 {
-    /// Returns which copy of a key would be served now, if any. Counts nothing, removes nothing, and leaves the order of
-    /// eviction as it is.
+    /// Returns which copy of a key would be served now, if any. Counts nothing, removes nothing, and leaves the order
+    /// of eviction as it is.
     ///
-    /// `None`, too, for a copy whose ticket was registered in this very millisecond, or tick of a coarser clock: another
-    /// ticket of the key could still be registered at the same time.
+    /// `None`, too, for a copy whose ticket was registered in this very millisecond, or tick of a coarser clock:
+    /// another ticket of the key could still be registered at the same time.
     ///
     /// As long as the same copy is returned no report, own write, flush or change of the link has concerned the key
     /// since it was fetched.

@@ -1,4 +1,5 @@
-//! The auditor finds a copy that is served for longer than was promised, and nothing else; and costs what was asked for.
+//! The auditor finds a copy that is served for longer than was promised, and nothing else, and costs what was asked
+//! for.
 
 use std::{
     sync::{Arc, Mutex},
@@ -93,7 +94,9 @@ async fn a_lost_report_is_one_violation_that_is_counted_and_announced_and_the_co
     assert_eq!((world.audit().sampled, world.audit().violations), (3, 0), "a report may take as long as the bound");
     world.pass(Duration::from_millis(1)).await;
     assert_eq!(world.verdicts(), (0, 2, 1), "the copy counts once");
-    let Some(Event::AuditFailed { key, age, overwritten_for, .. }) = events.try_next() else { panic!("it is announced") };
+    let Some(Event::AuditFailed { key, age, overwritten_for, .. }) = events.try_next() else {
+        panic!("it is announced")
+    };
     assert_eq!((&*key, age, overwritten_for), ("k", BOUND + Duration::from_millis(1), BOUND));
     let Some(Event::Removed { cause: RemovalCause::Invalidated, .. }) = events.try_next() else { panic!() };
     assert_eq!(read(&world.cache, "k").await.as_deref(), Some("2"), "the copy is not served any more");
