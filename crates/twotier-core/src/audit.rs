@@ -91,7 +91,8 @@ impl fmt::Display for AuditStats {
         }
         write!(
             f,
-            "audit      {} hits sampled: {} confirmed, {} inconclusive, {} violations; at least {:.1} nines within the bound",
+            "audit      {} hits sampled: {} confirmed, {} inconclusive, {} violations; at least {:.1} nines within the \
+             bound",
             self.sampled,
             self.confirmed,
             self.inconclusive,
@@ -106,7 +107,7 @@ mod tests {
     use super::*;
 
     fn audit(confirmed: u64, violations: u64) -> AuditStats {
-        AuditStats { enabled: true, sampled: confirmed + violations, confirmed, violations, inconclusive: 0 }
+        AuditStats { enabled: true, sampled: 0, confirmed, violations, inconclusive: 0 }
     }
 
     #[test]

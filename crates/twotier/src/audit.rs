@@ -98,9 +98,14 @@ impl Auditor {
     #[inline(never)]
     pub(crate) fn sample<V: Send + Sync + 'static>(&self, local: &Local<V>, key: &str) {
         let Some(copy) = local.served(key) else { return };
-        if self.shared.armed.0.swap(false, Ordering::Relaxed) {
+        if !self.shared.armed.0.swap(false, Ordering::Relaxed) {
+            return;
+        }
+        let mut sample = self.shared.sample.lock();
+        // Another one may be there that the task did not wait for.
+        if sample.is_none() {
+            *sample = Some(Sample { key: key.into(), copy });
             self.shared.count(|counts| &counts.sampled);
-            *self.shared.sample.lock() = Some(Sample { key: key.into(), copy });
             self.shared.sampled.notify_one();
         }
     }

@@ -1,4 +1,4 @@
-//! The auditor finds a copy that is served for longer than was promised, and nothing else; and costs what was asked
+//! The auditor finds a copy that is served for longer than was promised, and nothing else, and costs what was asked
 //! for.
 
 use std::{
