@@ -24,14 +24,14 @@
 //! What the sampled ones cost is paid by the misses, each of which takes a thousand times as long as a hit: a tier that
 //! goes on hitting lets the advisor rest, see [`Pace`].
 
-use std::{hash::BuildHasher, time::Duration};
+use std::hash::BuildHasher;
 
 use smol_str::SmolStr;
 use twotier_core::{CurvePoint, Eviction, Mark, SizeCurve, Timestamp};
 
 use crate::{
     digest::Digest,
-    entry::{Entry, Moved, NewEntry, Origin},
+    entry::{CopyTraits, Entry, Moved, NewEntry, Origin},
     hash::KeyHasher,
     options::Share,
     policy::{Entries, Looked, Plan, Removed},
@@ -61,20 +61,6 @@ const PER_MISS: u64 = 16;
 const MISSES_TO_WAKE: u64 = 4096;
 /// With so much credit at least.
 const WOKEN: u64 = 1 << 16;
-
-/// What is known of a copy in the tier, by which a smaller tier would have put it in.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct CopyTraits {
-    pub(crate) digest: Digest,
-    pub(crate) life: Duration,
-    pub(crate) weight: usize,
-}
-
-impl CopyTraits {
-    pub(crate) fn of<T>(new: &NewEntry<T>) -> Self {
-        Self { digest: new.digest, life: new.deadline.since(new.fetched_at), weight: new.weight }
-    }
-}
 
 /// The miniatures, and who is let to them.
 #[derive(Debug)]

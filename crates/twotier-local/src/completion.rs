@@ -2,7 +2,7 @@
 
 use std::pin::pin;
 
-use crate::sync::{Notify, OnceLock};
+use crate::sync::{AtomicBool, Notify, OnceLock, Ordering};
 
 /// A cell that is set once, and wakes those who wait for it.
 pub(crate) struct Completion<O> {
@@ -37,5 +37,24 @@ impl<O> Completion<O> {
             }
             changed.await;
         }
+    }
+}
+
+/// A load under way, shared by its ticket and its joiners.
+pub(crate) struct LoadState<T, E> {
+    /// `None` when its leader went away.
+    pub(crate) outcome: Completion<Option<Result<T, E>>>,
+    /// Whether it died of an answer that differed from what it saw.
+    pub(crate) overtaken: AtomicBool,
+}
+
+impl<T, E> LoadState<T, E> {
+    pub(crate) fn new() -> Self {
+        Self { outcome: Completion::new(), overtaken: AtomicBool::new(false) }
+    }
+
+    /// To be called before the leader is given the answer. The outcome makes it visible.
+    pub(crate) fn overtaken(&self) {
+        self.overtaken.store(true, Ordering::Relaxed);
     }
 }

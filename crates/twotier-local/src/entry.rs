@@ -1,5 +1,7 @@
 //! A copy of a value, in as few bytes as will do: a million of them are held.
 
+use std::time::Duration;
+
 use smol_str::SmolStr;
 use twotier_core::Timestamp;
 
@@ -31,6 +33,20 @@ pub(crate) struct NewEntry<T> {
     pub(crate) weight: usize,
     /// Whether there is room for it.
     pub(crate) fits: bool,
+}
+
+/// What is known of a copy in the tier, by which a smaller tier would have put it in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CopyTraits {
+    pub(crate) digest: Digest,
+    pub(crate) life: Duration,
+    pub(crate) weight: usize,
+}
+
+impl CopyTraits {
+    pub(crate) fn of<T>(new: &NewEntry<T>) -> Self {
+        Self { digest: new.digest, life: new.deadline.since(new.fetched_at), weight: new.weight }
+    }
 }
 
 /// A copy as it is kept. Times and epoch are relative to the shard's [`Origin`].

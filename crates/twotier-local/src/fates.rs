@@ -62,8 +62,9 @@ const FATE_BITS: u32 = 3;
 /// The fates of as many keys as there is room for: 4 bytes each, allocated when the shard is made.
 ///
 /// Each key has a place for four, which are forgotten in the order in which they came; a hash decides which keys share
-/// one. No list of all is kept, because one that is searched takes the longer the more it remembers, and one with an
-/// index takes four times the memory.
+/// one. The fate of a key that has come in again stays until it goes again, and is replaced then: nobody asks for it in
+/// between, and an insertion has one thing less to do. No list of all is kept, because one that is searched takes the
+/// longer the more it remembers, and one with an index takes four times the memory.
 #[derive(Debug)]
 pub(crate) struct Fates {
     places: Box<[[u32; WAYS]]>,
@@ -86,8 +87,11 @@ impl Fates {
         let index = self.index(hash);
         let Some(place) = self.places.get_mut(index) else { return };
         let known = place.iter().position(|slot| is_of(*slot, hash));
-        // Those before the key's own older fate, or all but the oldest, move on.
-        place[..=known.unwrap_or(WAYS - 1)].rotate_right(1);
+        // Those before the key's own older fate, or all but the oldest, move on. Three at most: a loop is less than a
+        // call that could move more.
+        for slot in (0..known.unwrap_or(WAYS - 1)).rev() {
+            place[slot + 1] = place[slot];
+        }
         place[0] = fingerprint(hash) | (fate as u32 + 1);
     }
 
@@ -95,15 +99,9 @@ impl Fates {
         self.remember(self.hasher.hash_one(key), fate);
     }
 
-    /// Forgets a key that has come in again.
-    #[inline]
-    pub(crate) fn forget(&mut self, hash: u64) {
-        let index = self.index(hash);
-        let Some(place) = self.places.get_mut(index) else { return };
-        if let Some(known) = place.iter().position(|slot| is_of(*slot, hash)) {
-            place[known..].rotate_left(1);
-            place[WAYS - 1] = 0;
-        }
+    /// Forgets all of them.
+    pub(crate) fn clear(&mut self) {
+        self.places.fill([0; WAYS]);
     }
 
     /// Returns the place of a hash by bits that neither the choice of the shard nor the fingerprint depends on, as far
@@ -131,14 +129,14 @@ mod tests {
     use crate::hash::key_hasher;
 
     #[test]
-    fn the_last_fate_of_a_key_is_remembered_until_it_comes_in_again() {
+    fn the_last_fate_of_a_key_is_remembered_until_all_are_forgotten() {
         let mut fates = Fates::new(8, key_hasher(Some(1)));
         for fate in FATES {
             fates.remember(7, fate);
             assert_eq!(fates.of(7), Some(fate));
         }
         assert_eq!(fates.of(8), None);
-        fates.forget(7);
+        fates.clear();
         assert_eq!(fates.of(7), None);
     }
 
@@ -154,12 +152,11 @@ mod tests {
         );
         // One that is there already takes the place of none.
         fates.remember(3, Fate::Invalidated);
-        fates.forget(5);
         fates.remember(7, Fate::Expired);
         let of = |hash| fates.of(hash);
         assert_eq!(
             [3, 4, 5, 6, 7].map(of),
-            [Some(Fate::Invalidated), Some(Fate::Evicted), None, Some(Fate::Evicted), Some(Fate::Expired)]
+            [Some(Fate::Invalidated), None, Some(Fate::Evicted), Some(Fate::Evicted), Some(Fate::Expired)]
         );
     }
 
@@ -167,7 +164,7 @@ mod tests {
     fn without_room_nothing_is_remembered_and_nothing_fails() {
         let mut fates = Fates::new(0, key_hasher(Some(1)));
         fates.remember(7, Fate::Evicted);
-        fates.forget(7);
+        fates.clear();
         assert_eq!(fates.of(7), None);
     }
 

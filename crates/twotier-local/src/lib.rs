@@ -83,6 +83,7 @@
 
 mod advisor;
 mod budget;
+mod clearing;
 mod completion;
 mod copy;
 mod counters;
@@ -91,12 +92,15 @@ mod entry;
 mod fates;
 mod flight;
 mod hash;
+mod inner;
 mod link;
 mod load;
 mod loads;
 mod options;
 mod policy;
 mod register;
+mod removal;
+mod room;
 mod shard;
 mod sync;
 mod ticket;
@@ -108,11 +112,13 @@ mod tier;
 #[path = "link/tests.rs"]
 mod link_tests;
 
+pub use clearing::{Cleared, Clearing};
 pub use copy::CopyId;
 pub use counters::CoherenceCounters;
 pub use digest::Digest;
 pub use flight::{Arrival, Joined, Joiner};
 pub use load::{Load, LoadJoiner, LoadTicket, Loaded};
 pub use options::{ENTRY_OVERHEAD, LocalOptions, entry_overhead};
+pub use removal::RemovalListener;
 pub use ticket::{FillTicket, WriteTicket};
-pub use tier::{Cleared, Clearing, LocalTier, Read, RemovalListener};
+pub use tier::{LocalTier, Read};

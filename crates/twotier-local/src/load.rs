@@ -6,32 +6,13 @@ use smol_str::SmolStr;
 use twotier_core::Mark;
 
 use crate::{
-    completion::Completion,
+    completion::LoadState,
     digest::Digest,
     loads::LoadStart,
-    sync::{AtomicBool, Ordering},
+    sync::Ordering,
     ticket::{TicketState, WriteTicket},
     tier::LocalTier,
 };
-
-/// A load under way, shared by its ticket and its joiners.
-pub(crate) struct LoadState<T, E> {
-    /// `None` when its leader went away.
-    outcome: Completion<Option<Result<T, E>>>,
-    /// Whether it died of an answer that differed from what it saw.
-    overtaken: AtomicBool,
-}
-
-impl<T, E> LoadState<T, E> {
-    fn new() -> Self {
-        Self { outcome: Completion::new(), overtaken: AtomicBool::new(false) }
-    }
-
-    /// To be called before the leader is given the answer. The outcome makes it visible.
-    pub(crate) fn overtaken(&self) {
-        self.overtaken.store(true, Ordering::Relaxed);
-    }
-}
 
 /// Who runs the loader of a key.
 #[derive(Debug)]

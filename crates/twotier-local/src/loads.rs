@@ -2,7 +2,11 @@
 //!
 //! As pure as the [shard](crate::shard) it belongs to.
 
-use crate::{digest::Digest, hash::KeyHasher, register::Register, shard::TicketId};
+use crate::{
+    digest::Digest,
+    hash::KeyHasher,
+    register::{Register, TicketId},
+};
 
 /// The registered loads. `L` is how their joiners are reached.
 ///

@@ -5,6 +5,15 @@ use smol_str::SmolStr;
 
 use crate::hash::KeyHasher;
 
+/// What identifies a ticket.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TicketId<'t> {
+    pub(crate) hash: u64,
+    pub(crate) key: &'t SmolStr,
+    pub(crate) id: u64,
+    pub(crate) epoch: u64,
+}
+
 /// A map from keys to what is under way for them, usually empty: then no key is compared and no table searched.
 #[derive(Debug)]
 pub(crate) struct Register<V>(LinkedHashMap<SmolStr, V, KeyHasher>);

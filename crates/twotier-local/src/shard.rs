@@ -10,17 +10,16 @@ use smol_str::SmolStr;
 use twotier_core::{Eviction, LocalStats, RemovalCause, Timestamp};
 
 use crate::{
-    advisor::CopyTraits,
     counters::ShardCounters,
     digest::Digest,
-    entry::{Entry, Moved, NewEntry, Origin},
+    entry::{CopyTraits, Entry, Moved, NewEntry, Origin},
     fates::{Fate, Fates, MissCause},
     hash::KeyHasher,
     link::is_up,
     loads::{LoadStart, Loads},
     options::Share,
     policy::{DeadReason, Entries, Looked, Piece, Plan, Removed, Verdict, Walk},
-    register::Register,
+    register::{Register, TicketId},
 };
 
 /// When a lookup happens. The epoch is read under the lock, lease and time before it.
@@ -73,15 +72,6 @@ struct Pending {
     live: Option<u64>,
     /// What the last one writes.
     digest: Digest,
-}
-
-/// What identifies a ticket.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct TicketId<'t> {
-    pub(crate) hash: u64,
-    pub(crate) key: &'t SmolStr,
-    pub(crate) id: u64,
-    pub(crate) epoch: u64,
 }
 
 /// Who asks for a read.
@@ -366,6 +356,7 @@ impl<T, F, L> Shard<T, F, L> {
         self.loads.clear();
         let flights = self.flights.drain().map(|registered| registered.flight).collect();
         let entries = self.entries.replace(empty);
+        self.fates.clear();
         self.counters.cleared += entries.len() as u64;
         ClearedShard { entries, flights }
     }
@@ -471,7 +462,6 @@ impl<T, F, L> Shard<T, F, L> {
         let done = self.entries.insert(ticket.hash, self.origin.pack(new), &mut self.removed);
         // An older value of the key went first.
         self.remember_evicted(before + usize::from(done.replaced));
-        self.fates.forget(ticket.hash);
         let counters = &mut self.counters;
         counters.insertions += 1;
         counters.superseded += u64::from(done.replaced);

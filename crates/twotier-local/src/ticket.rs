@@ -6,12 +6,11 @@ use smol_str::SmolStr;
 use twotier_core::{Mark, Timestamp};
 
 use crate::{
-    advisor::CopyTraits,
     digest::Digest,
-    entry::NewEntry,
+    entry::{CopyTraits, NewEntry},
     flight::{Arrival, Flight, Outcome},
-    shard::TicketId,
-    tier::Inner,
+    inner::Inner,
+    register::TicketId,
 };
 
 /// What every kind of ticket carries.

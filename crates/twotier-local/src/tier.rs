@@ -1,9 +1,8 @@
-//! The tier: shards behind their locks, the link's state, and the clock.
+//! The tier as its users see it.
 
 use std::{
     fmt,
     hash::BuildHasher,
-    mem,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     time::Duration,
@@ -11,23 +10,20 @@ use std::{
 
 use smol_str::SmolStr;
 use twotier_core::{
-    ChangeListener, Clock, Eviction, LatencyRecorder, LatencySnapshot, LatencyStats, Lease, LocalStats, Mark,
-    Namespace, RemovalCause, SizeCurve, Timestamp,
+    ChangeListener, Clock, LatencySnapshot, LatencyStats, Lease, LocalStats, Mark, Namespace, SizeCurve, Timestamp,
 };
 
 use crate::{
-    advisor::Advisor,
-    budget::Budget,
+    clearing::{Cleared, Clearing},
     counters::CoherenceCounters,
     digest::Digest,
     flight::{Flight, Joiner, Outcome},
-    hash::{KeyHasher, key_hasher},
-    link::{LeaseState, is_up},
-    load::LoadState,
-    options::{LocalOptions, entry_overhead},
-    policy::{Entries, Removed, Walk, Way},
-    shard::{FillRequest, FillStart, LookupTime, Shard},
-    sync::{Mutex, MutexGuard},
+    inner::Inner,
+    link::is_up,
+    options::LocalOptions,
+    policy::Way,
+    removal::RemovalListener,
+    shard::{FillRequest, FillStart, LookupTime},
     ticket::{FillTicket, WriteTicket},
 };
 
@@ -40,139 +36,6 @@ use crate::{
 /// [`link_up`](ChangeListener::link_up).
 pub struct LocalTier<T, E> {
     inner: Arc<Inner<T, E>>,
-}
-
-pub(crate) struct Inner<T, E> {
-    pub(crate) link: LeaseState,
-    pub(crate) clock: Arc<dyn Clock>,
-    namespace: Namespace,
-    /// For how long a read of the backend is joined.
-    joinable: Duration,
-    hasher: KeyHasher,
-    /// Boxed, so that a hit of a tier without one finds out in what it reads anyway.
-    pub(crate) advisor: Option<Box<Advisor>>,
-    pub(crate) shards: Box<[Padded<T, E>]>,
-    max_entries: usize,
-    max_bytes: usize,
-    /// What one entry may weigh.
-    pub(crate) heaviest: usize,
-    /// The bytes of several shards.
-    pub(crate) budget: Option<Budget>,
-    eviction: Eviction,
-    pub(crate) keeps_nothing: bool,
-    on_removal: Option<Box<RemovalListener<T>>>,
-    /// How long changes took to be reported.
-    lag: LatencyRecorder,
-}
-
-/// Notified of each entry that goes: its key, its value, and why. Called when no lock is held.
-pub type RemovalListener<T> = dyn Fn(&str, T, RemovalCause) + Send + Sync;
-
-/// What a shard let go. Dropped when the shard is unlocked, it notifies the listener.
-#[must_use = "values are dropped with it, which is not to happen under a lock"]
-pub(crate) struct Released<'t, T> {
-    removed: Removed<T>,
-    listener: Option<&'t RemovalListener<T>>,
-}
-
-impl<T> Drop for Released<'_, T> {
-    fn drop(&mut self) {
-        if let Some(listener) = self.listener {
-            notify(listener, mem::take(&mut self.removed).into_held());
-        }
-    }
-}
-
-/// A panic of the listener's is not that of whoever happened to be there.
-fn notify<T>(listener: &RemovalListener<T>, gone: impl Iterator<Item = (SmolStr, T, RemovalCause)>) {
-    for (key, value, cause) in gone {
-        let _panicked = catch_unwind(AssertUnwindSafe(|| listener(&key, value, cause)));
-    }
-}
-
-pub(crate) type TicketShard<T, E> = Shard<T, Arc<Flight<T, E>>, Arc<LoadState<T, E>>>;
-
-/// A shard on cache lines of its own: 128 bytes, since processors fetch lines in pairs.
-#[repr(align(128))]
-pub(crate) struct Padded<T, E>(Mutex<TicketShard<T, E>>);
-
-impl<T, E> Inner<T, E> {
-    pub(crate) fn hash(&self, key: &str) -> u64 {
-        self.hasher.hash_one(key)
-    }
-
-    /// Locks the shard of a key's hash.
-    #[inline]
-    pub(crate) fn shard(&self, hash: u64) -> MutexGuard<'_, TicketShard<T, E>> {
-        self.shards[self.index(hash)].0.lock()
-    }
-
-    #[inline]
-    #[allow(clippy::cast_possible_truncation, reason = "the mask keeps at most 16 bits")]
-    pub(crate) fn index(&self, hash: u64) -> usize {
-        // The map uses the lowest bits and the top seven; the shard is chosen by others.
-        (hash >> 40) as usize & (self.shards.len() - 1)
-    }
-
-    pub(crate) fn lock_at(&self, index: usize) -> MutexGuard<'_, TicketShard<T, E>> {
-        self.shards[index].0.lock()
-    }
-
-    /// Gives a shard back, and returns what it let go, for the caller to drop.
-    pub(crate) fn unlock(&self, mut shard: MutexGuard<'_, TicketShard<T, E>>) -> Released<'_, T> {
-        self.give_back_unused(&mut shard);
-        self.released(&mut shard)
-    }
-
-    /// Takes what a shard let go, to be dropped when it is unlocked.
-    pub(crate) fn released(&self, shard: &mut TicketShard<T, E>) -> Released<'_, T> {
-        Released { removed: shard.take_removed(), listener: self.on_removal.as_deref() }
-    }
-
-    /// Gives a shard back, and only then drops what it let go. Out of the way of hits.
-    #[cold]
-    #[inline(never)]
-    fn unlock_and_drop(&self, shard: MutexGuard<'_, TicketShard<T, E>>) {
-        drop(self.unlock(shard));
-        if let Some(advisor) = &self.advisor {
-            advisor.missed(|| self.requests());
-        }
-    }
-
-    /// Shows an access to the advisor. Out of the way of those that are not sampled.
-    #[cold]
-    #[inline(never)]
-    fn advise(&self, advisor: &Advisor, hash: u64, key: &str, lookup: LookupTime, hit: bool) {
-        advisor.accessed(hash, lookup, hit, || self.shard(hash).copy_traits(hash, key), || self.requests());
-    }
-
-    /// Shows the advisor that a copy of the key can be in no tier of whatever size.
-    #[inline]
-    pub(crate) fn advise_removed(&self, hash: u64) {
-        if let Some(advisor) = &self.advisor {
-            advisor.removed(hash);
-        }
-    }
-
-    /// Returns how often keys were asked for.
-    fn requests(&self) -> u64 {
-        self.shards.iter().map(|shard| shard.0.lock().requests()).sum()
-    }
-
-    /// Walks over the keys of a shard.
-    fn walk(&self, index: usize, way: Way, wanted: usize) -> Vec<SmolStr> {
-        let mut walk = Walk::new(way, wanted);
-        while !walk.has_ended() {
-            let piece = self.lock_at(index).look_at_keys(&mut walk);
-            walk.take(piece);
-        }
-        walk.into_keys().collect()
-    }
-
-    /// Returns what an entry counts against `max_bytes`.
-    pub(crate) fn weight(&self, key: &str, value_bytes: usize) -> usize {
-        key.len().saturating_add(value_bytes).saturating_add(entry_overhead(self.eviction))
-    }
 }
 
 /// The action for a key that was missed.
@@ -200,7 +63,7 @@ where
     /// Bounds are expected to have been validated; a `max_entries` of 0 is taken as 1.
     #[must_use]
     pub fn new(namespace: Namespace, options: LocalOptions, clock: Arc<dyn Clock>) -> Self {
-        Self::listened(namespace, options, clock, None)
+        Self { inner: Arc::new(Inner::new(namespace, options, clock, None)) }
     }
 
     /// Makes an empty tier as [`new`](Self::new) does, whose removals notify a listener, outside every lock and
@@ -211,48 +74,9 @@ where
         namespace: Namespace,
         options: LocalOptions,
         clock: Arc<dyn Clock>,
-        on_removal: Box<RemovalListener<T>>,
+        on_removal: Box<dyn RemovalListener<T>>,
     ) -> Self {
-        Self::listened(namespace, options, clock, Some(on_removal))
-    }
-
-    fn listened(
-        namespace: Namespace,
-        options: LocalOptions,
-        clock: Arc<dyn Clock>,
-        on_removal: Option<Box<RemovalListener<T>>>,
-    ) -> Self {
-        let hasher = key_hasher(options.seed);
-        let shares = options.split();
-        let heaviest = options.heaviest(shares.len());
-        let budget = (shares.len() > 1).then(|| Budget::new(options.max_bytes, shares.len()));
-        let shards = shares
-            .into_iter()
-            .map(|share| Padded(Mutex::new(Shard::new(options.eviction, share, hasher.clone()))))
-            .collect();
-        let link = LeaseState::new(options.max_staleness, clock.resolution());
-        let max_entries = options.max_entries.max(1);
-        let LocalOptions { max_bytes, joinable, eviction, keeps_nothing, size_advice, .. } = options;
-        let advised = size_advice && !keeps_nothing;
-        let advisor = advised.then(|| Advisor::new((max_entries, max_bytes), eviction, &hasher, clock.now()).into());
-        let inner = Inner {
-            link,
-            clock,
-            namespace,
-            joinable,
-            hasher,
-            advisor,
-            shards,
-            max_entries,
-            max_bytes,
-            heaviest,
-            budget,
-            eviction,
-            keeps_nothing,
-            on_removal,
-            lag: LatencyRecorder::new(),
-        };
-        Self { inner: Arc::new(inner) }
+        Self { inner: Arc::new(Inner::new(namespace, options, clock, Some(on_removal))) }
     }
 
     pub(crate) fn inner(&self) -> &Arc<Inner<T, E>> {
@@ -418,23 +242,7 @@ where
     ///
     /// Shards are emptied one after the other: a concurrent caller may see some keys gone and others not yet.
     pub fn take_all(&self) -> Cleared<T, E> {
-        let mut removed = Vec::with_capacity(self.inner.shards.len());
-        for shard in &self.inner.shards {
-            let plan = shard.0.lock().plan();
-            let empty = plan.into();
-            let mut shard = shard.0.lock();
-            let emptied = shard.clear(empty);
-            self.inner.give_back_unused(&mut shard);
-            drop(shard);
-            removed.push(emptied);
-        }
-        if let Some(advisor) = &self.inner.advisor {
-            advisor.cleared();
-        }
-        for flight in removed.iter().flat_map(|emptied| &emptied.flights) {
-            flight.settle(Outcome::Abandoned);
-        }
-        Cleared { entries: removed.into_iter().map(|emptied| emptied.entries).collect(), tier: self.clone() }
+        self.inner.take_all()
     }
 
     /// Begins a clearing of the backend by this cache itself, whose removals nobody reports: forgets everything now and
@@ -443,7 +251,7 @@ where
         self.inner.link.begin_clearing();
         self.flush();
         let cleared = self.take_all();
-        (Clearing { tier: self.clone() }, cleared)
+        (Clearing::of(&self.inner), cleared)
     }
 
     /// Declares all copies outdated, as a flush of the backend does: nothing read or written before the call is served
@@ -625,74 +433,5 @@ impl<T, E> fmt::Debug for LocalTier<T, E> {
             .field("shards", &self.inner.shards.len())
             .field("link", &self.inner.link)
             .finish_non_exhaustive()
-    }
-}
-
-/// What a tier held before it was [cleared](LocalTier::take_all). Dropped, it notifies the tier's listener.
-#[must_use = "dropping it drops every value"]
-pub struct Cleared<T, E> {
-    entries: Vec<Entries<T>>,
-    tier: LocalTier<T, E>,
-}
-
-impl<T, E> Cleared<T, E> {
-    /// Returns how many entries there were.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.entries.iter().map(Entries::len).sum()
-    }
-
-    /// Returns whether there was none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-}
-
-impl<T, E> Drop for Cleared<T, E> {
-    fn drop(&mut self) {
-        if let Some(listener) = &self.tier.inner.on_removal {
-            let entries = mem::take(&mut self.entries).into_iter();
-            notify(&**listener, entries.flat_map(|entries| entries.into_held(RemovalCause::Cleared)));
-        }
-    }
-}
-
-impl<T, E> fmt::Debug for Cleared<T, E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Cleared").field(&self.len()).finish()
-    }
-}
-
-/// A clearing of the backend under way; see [`LocalTier::begin_clear`].
-#[must_use = "dropping it ends the clearing"]
-pub struct Clearing<T, E>
-where
-    T: Clone + Send + Sync + 'static,
-    E: Clone + Send + Sync + 'static,
-{
-    tier: LocalTier<T, E>,
-}
-
-impl<T, E> Drop for Clearing<T, E>
-where
-    T: Clone + Send + Sync + 'static,
-    E: Clone + Send + Sync + 'static,
-{
-    fn drop(&mut self) {
-        // What was registered before this flush saw keys that are gone now; what is registered after it did not.
-        self.tier.flush();
-        self.tier.clear();
-        self.tier.inner.link.end_clearing();
-    }
-}
-
-impl<T, E> fmt::Debug for Clearing<T, E>
-where
-    T: Clone + Send + Sync + 'static,
-    E: Clone + Send + Sync + 'static,
-{
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Clearing").finish_non_exhaustive()
     }
 }

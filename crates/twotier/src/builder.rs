@@ -20,7 +20,7 @@ use crate::{
     attach::{Attaching, Mode, attach},
     audit::Auditor,
     codec::Json,
-    events::{Announced, EventSender, OnRemoval, removal_listener},
+    events::{Announced, EventSender, OnRemoval, Removals},
     log::Occasional,
     meter::Meter,
     remote::{Admission, Home, Remote, Settings, Weigher, WriteQueue},
@@ -344,8 +344,8 @@ impl<V: Send + Sync + 'static, C> CacheBuilder<V, C> {
         // A read that took longer than a caller waits is not joined: what it brings is older than any other answer.
         let options = options.joinable(config.op_timeout).size_advice(config.size_advice);
         let events = EventSender::new();
-        let on_removal = removal_listener(events.clone(), self.on_removal, &runtime);
-        let local = LocalTier::with_listener(namespace.clone(), options, self.clock, on_removal);
+        let removals = Removals::new(events.clone(), self.on_removal, &runtime);
+        let local = LocalTier::with_listener(namespace.clone(), options, self.clock, Box::new(removals));
         let listener = Announced { local: local.clone(), events: events.clone() };
         let watch = Watch::new(namespace.clone(), Arc::new(listener))
             .max_staleness(config.max_staleness)

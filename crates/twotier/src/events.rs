@@ -155,8 +155,12 @@ impl EventSender {
         self.send(|| Event::AuditFailed { key, key_hash, age, overwritten_for, epoch });
     }
 
+    fn has_subscribers(&self) -> bool {
+        self.subscribers.0.load(Ordering::Relaxed) > 0
+    }
+
     fn send(&self, event: impl FnOnce() -> Event) {
-        if self.subscribers.0.load(Ordering::Relaxed) > 0 {
+        if self.has_subscribers() {
             // An error is that the last one has just gone.
             let _ = self.sender.send(event());
         }
@@ -166,33 +170,47 @@ impl EventSender {
 /// Is notified of removals, in a task of the cache's runtime.
 pub(crate) type OnRemoval<V> = dyn Fn(&str, Option<Arc<V>>, RemovalCause) + Send + Sync;
 
-/// Makes what the local tier notifies of removals.
+/// What the local tier notifies of removals.
 ///
 /// A listener of the user's runs in a task and not where something goes: that may be the reader of a connection, under
 /// a lock of a backend, and whoever writes is not to wait for it.
-pub(crate) fn removal_listener<V: Send + Sync + 'static>(
+pub(crate) struct Removals<V> {
     events: EventSender,
-    on_removal: Option<Arc<OnRemoval<V>>>,
-    runtime: &Handle,
-) -> Box<RemovalListener<CachedValue<V>>> {
-    let listening = on_removal.map(|listener| {
-        let (sender, mut removals) = mpsc::unbounded_channel::<(Box<str>, CachedValue<V>, RemovalCause)>();
-        runtime.spawn(async move {
-            while let Some((key, value, cause)) = removals.recv().await {
-                if catch_unwind(AssertUnwindSafe(|| listener(&key, value, cause))).is_err() {
-                    tracing::error!("a listener of removals panicked");
+    /// To the task that runs the user's listener, if there is one.
+    listener: Option<mpsc::UnboundedSender<Removal<V>>>,
+}
+
+type Removal<V> = (Box<str>, CachedValue<V>, RemovalCause);
+
+impl<V: Send + Sync + 'static> Removals<V> {
+    pub(crate) fn new(events: EventSender, on_removal: Option<Arc<OnRemoval<V>>>, runtime: &Handle) -> Self {
+        let listener = on_removal.map(|listener| {
+            let (sender, mut removals) = mpsc::unbounded_channel::<Removal<V>>();
+            runtime.spawn(async move {
+                while let Some((key, value, cause)) = removals.recv().await {
+                    if catch_unwind(AssertUnwindSafe(|| listener(&key, value, cause))).is_err() {
+                        tracing::error!("a listener of removals panicked");
+                    }
                 }
-            }
+            });
+            sender
         });
-        sender
-    });
-    Box::new(move |key, value, cause| {
-        events.send(|| Event::Removed { key: key.into(), cause });
-        if let Some(listening) = &listening {
+        Self { events, listener }
+    }
+}
+
+impl<V: Send + Sync + 'static> RemovalListener<CachedValue<V>> for Removals<V> {
+    fn is_listening(&self) -> bool {
+        self.listener.is_some() || self.events.has_subscribers()
+    }
+
+    fn removed(&self, key: &str, value: CachedValue<V>, cause: RemovalCause) {
+        self.events.send(|| Event::Removed { key: key.into(), cause });
+        if let Some(listener) = &self.listener {
             // An error is that the runtime has ended.
-            let _ = listening.send((key.into(), value, cause));
+            let _ = listener.send((key.into(), value, cause));
         }
-    })
+    }
 }
 
 /// The local tier as a listener, whose link's changes are sent on.

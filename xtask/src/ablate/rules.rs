@@ -17,7 +17,7 @@ pub(super) struct Edit {
 
 const SHARD: &str = "crates/twotier-local/src/shard.rs";
 const TICKET: &str = "crates/twotier-local/src/ticket.rs";
-const TIER: &str = "crates/twotier-local/src/tier.rs";
+const CLEARING: &str = "crates/twotier-local/src/clearing.rs";
 const FLIGHT: &str = "crates/twotier-local/src/flight.rs";
 const LOAD: &str = "crates/twotier-local/src/load.rs";
 const LOADS: &str = "crates/twotier-local/src/loads.rs";
@@ -159,11 +159,7 @@ pub(super) const RULES: &[Rule] = &[
     },
     Rule {
         name: "clearing ends with a flush",
-        edits: &[edit(
-            TIER,
-            "        self.tier.flush();\n        self.tier.clear();\n        self.tier.inner",
-            "        self.tier.inner",
-        )],
+        edits: &[edit(CLEARING, "        self.0.link.flush();\n        drop(self.0.take_all());\n", "")],
     },
     Rule {
         name: "a new link starts without a lease",

@@ -14,6 +14,8 @@
 mod advisor;
 #[path = "../../../../crates/twotier-local/src/budget.rs"]
 mod budget;
+#[path = "../../../../crates/twotier-local/src/clearing.rs"]
+mod clearing;
 #[path = "../../../../crates/twotier-local/src/completion.rs"]
 mod completion;
 #[path = "../../../../crates/twotier-local/src/counters.rs"]
@@ -26,6 +28,8 @@ mod fates;
 mod flight;
 #[path = "../../../../crates/twotier-local/src/hash.rs"]
 mod hash;
+#[path = "../../../../crates/twotier-local/src/inner.rs"]
+mod inner;
 #[path = "../../../../crates/twotier-local/src/link.rs"]
 mod link;
 #[path = "../../../../crates/twotier-local/src/load.rs"]
@@ -38,6 +42,10 @@ mod options;
 mod policy;
 #[path = "../../../../crates/twotier-local/src/register.rs"]
 mod register;
+#[path = "../../../../crates/twotier-local/src/removal.rs"]
+mod removal;
+#[path = "../../../../crates/twotier-local/src/room.rs"]
+mod room;
 #[path = "../../../../crates/twotier-local/src/shard.rs"]
 mod shard;
 #[path = "../../../../crates/twotier-local/src/ticket.rs"]

@@ -15,8 +15,6 @@ mod table;
 mod walk;
 mod wtinylfu;
 
-use std::iter;
-
 use smol_str::SmolStr;
 use twotier_core::{Eviction, RemovalCause};
 
@@ -255,12 +253,13 @@ impl<T> Entries<T> {
         std::mem::replace(self, empty)
     }
 
-    /// Returns all entries, with the cause of their going.
-    pub(crate) fn into_held(mut self, cause: RemovalCause) -> impl Iterator<Item = (SmolStr, T, RemovalCause)> {
-        iter::from_fn(move || {
-            let (key, entry) = each!(&mut self.policy, it => it.evict())?;
-            Some((key, entry.value, cause))
-        })
+    /// Hands over all entries, with the cause of their going.
+    pub(crate) fn each_held(mut self, cause: RemovalCause, mut take: impl FnMut(&str, T, RemovalCause)) {
+        each!(&mut self.policy, it => {
+            while let Some((key, entry)) = it.evict() {
+                take(&key, entry.value, cause);
+            }
+        });
     }
 
     /// Moves every entry's times along with the origin.
@@ -313,11 +312,14 @@ impl<T> Removed<T> {
         self.outdated.push(entries);
     }
 
-    /// Returns everything that was held, with the cause.
-    pub(crate) fn into_held(self) -> impl Iterator<Item = (SmolStr, T, RemovalCause)> {
-        let outdated = self.outdated.into_iter().flat_map(|entries| entries.into_held(RemovalCause::Outdated));
-        let each = self.first.into_iter().chain(self.more);
-        each.filter_map(|(key, value, cause)| Some((key, value, cause?))).chain(outdated)
+    /// Hands over everything that was held, with the cause.
+    pub(crate) fn each_held(self, mut take: impl FnMut(&str, T, RemovalCause)) {
+        for (key, value, cause) in self.first.into_iter().chain(self.more) {
+            if let Some(cause) = cause {
+                take(&key, value, cause);
+            }
+        }
+        self.outdated.into_iter().for_each(|entries| entries.each_held(RemovalCause::Outdated, &mut take));
     }
 }
 

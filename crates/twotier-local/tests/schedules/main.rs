@@ -22,6 +22,8 @@
 mod advisor;
 #[path = "../../src/budget.rs"]
 mod budget;
+#[path = "../../src/clearing.rs"]
+mod clearing;
 #[path = "../../src/completion.rs"]
 mod completion;
 #[path = "../../src/counters.rs"]
@@ -34,6 +36,8 @@ mod fates;
 mod flight;
 #[path = "../../src/hash.rs"]
 mod hash;
+#[path = "../../src/inner.rs"]
+mod inner;
 #[path = "../../src/link.rs"]
 mod link;
 #[path = "../../src/load.rs"]
@@ -48,6 +52,10 @@ mod options;
 mod policy;
 #[path = "../../src/register.rs"]
 mod register;
+#[path = "../../src/removal.rs"]
+mod removal;
+#[path = "../../src/room.rs"]
+mod room;
 #[path = "../../src/shard.rs"]
 mod shard;
 #[path = "../../src/ticket.rs"]

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     future::poll_fn,
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
     sync::Arc,
     task::{Poll, Waker},
@@ -141,7 +142,10 @@ impl Drop for Place<'_> {
 async fn measure(shared: Arc<Shared>) {
     loop {
         let (passed, next) = shared.queue.lock().passed(Instant::now());
-        passed.into_iter().for_each(Waker::wake);
+        for waker in passed {
+            // That of an executor which panics must not end the deadlines of everybody else.
+            let _panicked = catch_unwind(AssertUnwindSafe(|| waker.wake()));
+        }
         let Some(next) = next else { return };
         tokio::select! {
             () = sleep_until(next) => {}
@@ -243,6 +247,23 @@ mod tests {
         elapses(&deadlines, millis(10)).await;
         tokio::time::sleep(millis(10)).await;
         assert_eq!((deadlines.0.queue.lock().armed, Arc::strong_count(&deadlines.0)), (None, 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_waker_that_panics_ends_nobody_elses_deadline() {
+        struct Bad;
+        impl std::task::Wake for Bad {
+            fn wake(self: Arc<Self>) {
+                std::panic::resume_unwind(Box::new(()));
+            }
+        }
+        let deadlines = Deadlines::new();
+        let runtime = Handle::current();
+        let mut waits = pin!(deadlines.within(&runtime, millis(10), pending::<()>()));
+        let bad = Waker::from(Arc::new(Bad));
+        assert!(waits.as_mut().poll(&mut Context::from_waker(&bad)).is_pending());
+        elapses(&deadlines, millis(10)).await;
+        elapses(&deadlines, millis(10)).await;
     }
 
     #[test]
