@@ -1,23 +1,31 @@
 //! The backend for Redis and Valkey, on the crate `redis`.
 //!
-//! Four floors, each of which knows those below it: `wire` (streams and connections), `command` (reads and writes),
-//! `session` (making a link and proving it), `link` (keeping it).
+//! Five floors, each of which knows those below it: `wire` (streams and connections), `listeners` (the caches on a
+//! link), `command` (reads and writes), `session` (making a link and proving it), `link` (keeping it).
 
 mod command;
 mod link;
+mod listeners;
 mod session;
 mod wire;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use twotier_core::{ConfigError, LinkState, Namespace, RedisConfig};
+use twotier_core::{BackendError, BackendErrorKind, ConfigError, LinkState, Namespace, RedisConfig};
 
 use crate::{AnswerSink, Attachment, Backend, BackendResult, GetReply, Stored, Watch, Write, WriteCondition};
 
 use self::{
-    command::{Action, Change, change, change_many},
+    command::{Action, Change, Connections, change, change_many},
     link::Link,
     wire::Target,
 };
@@ -77,7 +85,10 @@ use self::{
 /// [tracking]: https://redis.io/docs/latest/commands/client-tracking/
 pub struct RedisBackend {
     target: Arc<Target>,
-    link: Link,
+    link: Arc<Link>,
+    /// This handle among those on the link.
+    handle: u64,
+    closed: AtomicBool,
 }
 
 impl RedisBackend {
@@ -119,40 +130,71 @@ impl RedisBackend {
         Self::to(Arc::new(Target::over_streams(dialer, connect_timeout, dead_after, max_backoff)))
     }
 
+    /// Makes a handle with a link of its own to the same server: for a second cache with the same namespace in one
+    /// process, or for one of another [`Coherence`](twotier_core::Coherence).
+    #[must_use]
+    pub fn another_link(&self) -> Self {
+        Self::to(Arc::clone(&self.target))
+    }
+
     fn to(target: Arc<Target>) -> Self {
-        Self { link: Link::new(Arc::clone(&target)), target }
+        Self::on(Arc::new(Link::new(Arc::clone(&target))), target)
+    }
+
+    fn on(link: Arc<Link>, target: Arc<Target>) -> Self {
+        Self { target, handle: link.new_handle(), link, closed: AtomicBool::new(false) }
+    }
+
+    /// Returns the link, unless this handle was closed.
+    fn link(&self) -> BackendResult<&Link> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(BackendError::new(BackendErrorKind::Closed, "the backend was closed").not_sent());
+        }
+        Ok(&self.link)
+    }
+
+    fn end(&self) {
+        if !self.closed.swap(true, Ordering::AcqRel) {
+            self.link.end_handle(self.handle);
+        }
     }
 }
 
 impl Clone for RedisBackend {
-    /// Makes a handle with a link of its own to the same server.
+    /// Makes a handle on the same link, for one more cache.
     fn clone(&self) -> Self {
-        Self::to(Arc::clone(&self.target))
+        Self::on(Arc::clone(&self.link), Arc::clone(&self.target))
+    }
+}
+
+impl Drop for RedisBackend {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 
 impl fmt::Debug for RedisBackend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RedisBackend").field("target", &self.target).field("link", &self.link.state()).finish()
+        f.debug_struct("RedisBackend").field("target", &self.target).field("link", &Backend::link(self)).finish()
     }
 }
 
 #[async_trait]
 impl Backend for RedisBackend {
     async fn ready(&self) -> BackendResult<()> {
-        self.link.ready().await.map(drop)
+        self.link()?.ready().await.map(drop)
     }
 
     async fn get(&self, key: &[u8]) -> BackendResult<Option<Stored>> {
-        let connections = self.link.ready().await?;
+        let connections = self.link()?.ready().await?;
         command::get(&connections, key).await
     }
 
     fn start_get(&self, key: &[u8], reply: GetReply) -> Option<GetReply> {
-        let Some(known) = self.link.known() else { return Some(reply) };
-        match known {
-            Ok(connections) => command::start_get(&connections, key, reply),
-            Err(cause) => reply.send(Err(cause)),
+        match self.link().map_or_else(|closed| Some(Err(closed)), Link::known) {
+            Some(Ok(connections)) => command::start_get(&connections, key, reply),
+            Some(Err(cause)) => reply.send(Err(cause)),
+            None => return Some(reply),
         }
         None
     }
@@ -166,7 +208,7 @@ impl Backend for RedisBackend {
     }
 
     async fn clear(&self, prefix: &[u8]) -> BackendResult<u64> {
-        let connections = self.link.current()?;
+        let connections = self.link()?.current()?;
         command::clear(&connections, prefix).await
     }
 
@@ -181,14 +223,14 @@ impl Backend for RedisBackend {
     }
 
     async fn get_many(&self, keys: &[Bytes]) -> Vec<BackendResult<Option<Stored>>> {
-        match self.link.ready().await {
+        match self.ready_connections().await {
             Ok(connections) => command::get_many(&connections, keys).await,
             Err(error) => vec![Err(error); keys.len()],
         }
     }
 
     async fn get_each(&self, keys: &[Bytes], answers: AnswerSink<'_>) {
-        match self.link.ready().await {
+        match self.ready_connections().await {
             Ok(connections) => command::get_each(&connections, keys, answers).await,
             Err(error) => (0..keys.len()).for_each(|index| answers(index, Err(error.clone()))),
         }
@@ -224,27 +266,36 @@ impl Backend for RedisBackend {
     }
 
     async fn attach(&self, watch: Watch) -> BackendResult<Attachment> {
-        self.link.attach(watch).await
+        self.link()?.attach(watch, self.handle).await
     }
 
     fn link(&self) -> LinkState {
-        self.link.state()
+        self.link().map_or(LinkState::Closed, Link::state)
     }
 
+    /// Closes this handle, and with the last one the link.
     async fn close(&self) {
-        self.link.close();
+        self.end();
     }
 }
 
-/// Writes are sent at once or never: none of these waits for a link.
 impl RedisBackend {
+    async fn ready_connections(&self) -> BackendResult<Connections> {
+        self.link()?.ready().await
+    }
+
+    /// Writes are sent at once or never: they do not wait for a link.
+    fn current_connections(&self) -> BackendResult<Connections> {
+        self.link()?.current()
+    }
+
     async fn change(&self, key: &[u8], action: Action) -> BackendResult<bool> {
-        let connections = self.link.current()?;
+        let connections = self.current_connections()?;
         change(&connections, Change { key: Bytes::copy_from_slice(key), action }).await
     }
 
     async fn change_many(&self, changes: impl ExactSizeIterator<Item = Change>) -> Vec<BackendResult<bool>> {
-        match self.link.current() {
+        match self.current_connections() {
             Ok(connections) => change_many(&connections, changes.collect()).await,
             Err(error) => vec![Err(error); changes.len()],
         }

@@ -3,10 +3,11 @@
 mod journal;
 
 use std::{
+    mem,
     pin::pin,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     thread,
     time::Duration,
@@ -18,45 +19,49 @@ use tokio::{
     runtime::Handle,
     sync::Notify,
     task::AbortHandle,
-    time::{Instant, sleep},
+    time::{Instant, sleep, sleep_until},
 };
-use twotier_core::{BackendError, BackendErrorKind, Coherence, Lease, LinkState, LinkUp, Mark};
+use twotier_core::{BackendError, BackendErrorKind, Coherence, LinkState, LinkUp, Mark};
 
 use crate::{Attachment, BackendResult, Watch};
 
 use self::journal::Journal;
 use super::{
     command::Connections,
-    session::{Fences, Opened, open},
+    listeners::{Listeners, Member, Standing},
+    session::{Admission, Fences, Session, Verdict, open},
     wire::{Connection, Progress, Target},
 };
 
-/// The pause between two heartbeats, unless the staleness bound asks for shorter ones.
+/// The longest pause between two heartbeats.
 const HEARTBEAT: Duration = Duration::from_millis(500);
+/// How many heartbeats there are within the shortest staleness bound, or more.
+const BEATS: u32 = 5;
+/// The pause between two canaries.
+const CANARY: Duration = Duration::from_secs(4);
 /// The longest first pause between two attempts to connect.
 const FIRST_BACKOFF: Duration = Duration::from_millis(10);
 /// A link that lived this long was a good one: the pauses start over after it. One that is taken away at once, again
 /// and again, is not asked for at full speed.
 const GOOD_LIFE: Duration = Duration::from_millis(100);
 
-/// The link of one handle. Dropping it ends the connections and the task that watches them.
+/// The link that all clones of a backend share. Dropping it ends the connections and the task that watches them.
 pub(super) struct Link {
     shared: Arc<LinkInner>,
-    control: Mutex<Control>,
-}
-
-/// Who supervises the link, and for whom.
-#[derive(Default)]
-struct Control {
-    supervisor: Option<AbortHandle>,
-    attached: bool,
-    watch: Option<Watch>,
+    supervisor: Mutex<Option<AbortHandle>>,
+    /// Numbers the handles.
+    made: AtomicU64,
+    /// How many handles are open.
+    open: AtomicUsize,
 }
 
 struct LinkInner {
     target: Arc<Target>,
-    /// Every change of phase, and the listener's word of it, happens inside this lock, so that the listener receives
-    /// ups and downs in the order in which they happened.
+    listeners: Arc<Listeners>,
+    /// Wakes the supervisor when a cache waits to be admitted.
+    newcomers: Notify,
+    /// Every change of phase, and the listeners' word of it, happens inside this lock, so that listeners receive ups
+    /// and downs in the order in which they happened.
     state: Mutex<State>,
     /// Wakes those who wait for another phase, first come, first served.
     changed: Notify,
@@ -78,27 +83,66 @@ enum Phase {
     Connecting,
     /// There is a link.
     Up(Up),
-    /// The last attempt failed, or nobody makes another one; operations fail at once.
+    /// The last attempt failed; operations fail at once until another succeeds.
     Down { since: Instant, cause: BackendError },
-    /// The handle was closed.
+    /// Nobody makes another attempt: the runtime has ended in which the link was kept. The next operation has it kept
+    /// in its own.
+    Abandoned { since: Instant, cause: BackendError },
+    /// The backend was closed.
     Closed,
 }
 
 struct Up {
     connections: Connections,
     since: Instant,
-    invalidation_lag: Option<Duration>,
-    /// How long the last sign of life took, in microseconds.
-    round_trip: Arc<AtomicU64>,
+    signs: Arc<Signs>,
     fenced: bool,
+}
+
+/// What was measured of a link that is up, in microseconds.
+struct Signs {
+    round_trip: AtomicU64,
+    /// How long the last canary took; [`u64::MAX`] where there is none.
+    invalidation_lag: AtomicU64,
 }
 
 impl Link {
     pub(super) fn new(target: Arc<Target>) -> Self {
-        let state = Mutex::new(State { generation: 0, phase: Phase::Idle });
-        let (changed, progress, fences) = (Notify::new(), Arc::new(Progress::new()), Fences::default());
-        let shared = LinkInner { target, state, changed, progress, fences };
-        Self { shared: Arc::new(shared), control: Mutex::default() }
+        let shared = LinkInner {
+            target,
+            listeners: Arc::default(),
+            newcomers: Notify::new(),
+            state: Mutex::new(State { generation: 0, phase: Phase::Idle }),
+            changed: Notify::new(),
+            progress: Arc::new(Progress::new()),
+            fences: Fences::default(),
+        };
+        let (made, open) = (AtomicU64::new(0), AtomicUsize::new(0));
+        Self { shared: Arc::new(shared), supervisor: Mutex::default(), made, open }
+    }
+
+    /// Makes one more handle, and returns its number.
+    pub(super) fn new_handle(&self) -> u64 {
+        self.open.fetch_add(1, Ordering::AcqRel);
+        self.made.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Ends a handle: the cache it came with is off the link, and with the last one the link ends.
+    pub(super) fn end_handle(&self, handle: u64) {
+        self.leave(handle);
+        if self.open.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.close();
+        }
+    }
+
+    fn leave(&self, handle: u64) {
+        // Dropped outside the lock: a listener may own values, whose drop is not ours.
+        let left = self.shared.modify(|_| {
+            let left = self.shared.listeners.leave(handle);
+            left.iter().for_each(|member| member.left(&closed()));
+            left
+        });
+        drop(left);
     }
 
     /// Returns a number that grows with what moves over the connections, heartbeats hardly counted.
@@ -134,7 +178,7 @@ impl Link {
             let mut changed = pin!(self.shared.changed.notified());
             // Registered before the phase is looked at, so that a change in between wakes us.
             changed.as_mut().enable();
-            if let Some(known) = self.shared.known() {
+            if let Some(known) = self.shared.known_after_start() {
                 return known;
             }
             changed.await;
@@ -150,46 +194,52 @@ impl Link {
         .not_sent()
     }
 
-    /// Returns the connections once there are any, or that there will be none.
-    async fn first_connections(&self) -> BackendResult<Connections> {
+    /// Puts a cache on the link: returns when changes are being reported to it, or with why they are not.
+    pub(super) async fn attach(&self, watch: Watch, handle: u64) -> BackendResult<Attachment> {
+        let patient = watch.patient;
+        let member = self.join(watch, handle)?;
+        let joining = Joining { link: self, handle: Some(handle) };
+        self.start();
+        self.shared.newcomers.notify_one();
+        let mut standing = member.standing();
         loop {
-            let mut changed = pin!(self.shared.changed.notified());
-            changed.as_mut().enable();
-            match self.connections().await {
-                Err(cause) if cause.kind() != BackendErrorKind::Closed => changed.await,
-                known => return known,
+            match &*standing.borrow_and_update() {
+                Standing::Admitted(mode) => {
+                    joining.end();
+                    return Ok(Attachment::new(*mode));
+                }
+                Standing::Refused(cause) if !patient || cause.kind() == BackendErrorKind::Closed => {
+                    return Err(cause.clone());
+                }
+                _ => {}
+            }
+            match self.shared.known_after_start() {
+                // A link that is down is so for whoever comes now.
+                Some(Err(cause)) if !patient || cause.kind() == BackendErrorKind::Closed => return Err(cause),
+                // An error is that the member is gone, which this holds.
+                _ => drop(standing.changed().await),
             }
         }
     }
 
-    /// Starts reporting changes: returns when the first link is up, or with why it is not.
-    pub(super) async fn attach(&self, watch: Watch) -> BackendResult<Attachment> {
-        let patient = watch.patient;
-        {
-            let mut control = self.control.lock();
-            if control.attached {
-                return Err(BackendError::new(
-                    BackendErrorKind::Unsupported,
-                    "this handle already serves a cache; give each cache a clone of its own",
-                ));
+    fn join(&self, watch: Watch, handle: u64) -> BackendResult<Arc<Member>> {
+        let mut supervisor = self.supervisor.lock();
+        self.shared.modify(|state| {
+            if matches!(state.phase, Phase::Closed) {
+                return Err(closed());
             }
-            control.attached = true;
-            // An untracked connection that earlier operations made is given up for a tracked one.
-            self.shared.reset(None);
-            control.stop();
-            control.watch = Some(watch);
-        }
-        let connected = if patient { self.first_connections().await } else { self.connections().await };
-        match connected {
-            Ok(connections) => Ok(Attachment::new(connections.reporting().mode())),
-            Err(cause) => {
-                let mut control = self.control.lock();
-                self.shared.reset(control.watch.take().as_ref());
-                control.stop();
-                control.attached = false;
-                Err(cause)
+            let member = self.shared.listeners.join(watch, handle)?;
+            if self.shared.listeners.all().len() == 1 {
+                // A connection on which nothing is reported, which earlier operations made, is given up for the first
+                // cache.
+                let cause = BackendError::new(BackendErrorKind::Unavailable, "the link is made anew for a cache");
+                state.end(&cause, Phase::Idle);
+                if let Some(supervisor) = supervisor.take() {
+                    supervisor.abort();
+                }
             }
-        }
+            Ok(member)
+        })
     }
 
     pub(super) fn state(&self) -> LinkState {
@@ -198,42 +248,52 @@ impl Link {
             Phase::Connecting => LinkState::Connecting,
             Phase::Up(up) => LinkState::Up(
                 LinkUp::new(up.since.elapsed())
-                    .invalidation_lag(up.invalidation_lag)
-                    .round_trip(Duration::from_micros(up.round_trip.load(Ordering::Relaxed)))
+                    .invalidation_lag(up.signs.invalidation_lag())
+                    .round_trip(Duration::from_micros(up.signs.round_trip.load(Ordering::Relaxed)))
                     .fenced(up.fenced),
             ),
-            Phase::Down { since, cause } => LinkState::down(since.elapsed(), cause.clone()),
+            Phase::Down { since, cause } | Phase::Abandoned { since, cause } => {
+                LinkState::down(since.elapsed(), cause.clone())
+            }
             Phase::Closed => LinkState::Closed,
         }
     }
 
-    pub(super) fn close(&self) {
-        let mut control = self.control.lock();
-        self.shared.reset(control.watch.take().as_ref());
-        control.stop();
-        self.shared.modify(|state| state.phase = Phase::Closed);
+    /// Ends the link for all its handles.
+    fn close(&self) {
+        let mut supervisor = self.supervisor.lock();
+        self.shared.modify(|state| {
+            state.end(&closed(), Phase::Closed);
+            for member in self.shared.listeners.all().iter() {
+                member.link_lost(&closed());
+                member.stands(Standing::Refused(closed()));
+            }
+        });
+        if let Some(supervisor) = supervisor.take() {
+            supervisor.abort();
+        }
     }
 
-    /// Starts the supervisor unless it runs or the handle is closed.
+    /// Starts the supervisor unless it runs or the backend is closed.
     fn start(&self) {
-        let mut control = self.control.lock();
+        let mut supervisor = self.supervisor.lock();
         let generation = self.shared.modify(|state| {
-            let idle = matches!(state.phase, Phase::Idle);
+            let idle = matches!(state.phase, Phase::Idle | Phase::Abandoned { .. });
             idle.then(|| {
                 state.phase = Phase::Connecting;
                 state.generation
             })
         });
         let Some(generation) = generation else { return };
-        let (shared, watch) = (Arc::clone(&self.shared), control.watch.clone());
-        let gone = Gone { shared: Arc::clone(&shared), generation, watch: watch.clone() };
+        let shared = Arc::clone(&self.shared);
+        let gone = Gone { shared: Arc::clone(&shared), generation };
         // Without a runtime it is gone before it began, which is reported to whoever waits.
         if let Ok(runtime) = Handle::try_current() {
             let task = async move {
                 let _gone = gone;
-                supervise(shared, generation, watch).await;
+                supervise(shared, generation).await;
             };
-            control.supervisor = Some(runtime.spawn(task).abort_handle());
+            *supervisor = Some(runtime.spawn(task).abort_handle());
         }
     }
 }
@@ -244,10 +304,35 @@ impl Drop for Link {
     }
 }
 
-impl Control {
-    fn stop(&mut self) {
-        if let Some(supervisor) = self.supervisor.take() {
-            supervisor.abort();
+/// A cache that is being put on a link. Dropped before it is admitted, it is off again.
+struct Joining<'l> {
+    link: &'l Link,
+    handle: Option<u64>,
+}
+
+impl Joining<'_> {
+    fn end(mut self) {
+        self.handle = None;
+    }
+}
+
+impl Drop for Joining<'_> {
+    fn drop(&mut self) {
+        if let Some(handle) = self.handle {
+            self.link.leave(handle);
+        }
+    }
+}
+
+impl State {
+    /// Gives up the link there is, and whoever keeps it, which the caller stops.
+    fn end(&mut self, cause: &BackendError, next: Phase) {
+        self.generation += 1;
+        if let Phase::Up(up) = &self.phase {
+            up.connections.loss().declare(cause.clone());
+        }
+        if !matches!(self.phase, Phase::Closed) {
+            self.phase = next;
         }
     }
 }
@@ -261,24 +346,16 @@ impl LinkInner {
             Phase::Up(up) => Some(Ok(up.connections.clone())),
             Phase::Down { cause, .. } => Some(Err(cause.clone())),
             Phase::Closed => Some(Err(closed())),
-            Phase::Idle | Phase::Connecting => None,
+            Phase::Idle | Phase::Connecting | Phase::Abandoned { .. } => None,
         }
     }
 
-    /// Gives up the link and the supervisor, which the caller stops.
-    fn reset(&self, watch: Option<&Watch>) {
-        self.modify(|state| {
-            state.generation += 1;
-            if let Some(watch) = watch.filter(reports) {
-                watch.listener.link_lost(&closed());
-            }
-            if let Phase::Up(up) = &state.phase {
-                up.connections.loss().declare(closed());
-            }
-            if !matches!(state.phase, Phase::Closed) {
-                state.phase = Phase::Idle;
-            }
-        });
+    /// As [`known`](Self::known), once it was asked for a link: nobody keeps one then if nobody could be found to.
+    fn known_after_start(&self) -> Option<BackendResult<Connections>> {
+        if let Phase::Abandoned { cause, .. } = &self.state.lock().phase {
+            return Some(Err(cause.clone()));
+        }
+        self.known()
     }
 
     /// Changes the phase, if this supervisor still is the one.
@@ -296,44 +373,83 @@ impl LinkInner {
         result
     }
 
-    /// Publishes a link. The connections are in place before the listener is notified, so no command that is marked
-    /// with the new epoch can go to older ones.
-    fn up(&self, generation: u64, opened: Opened, watch: Option<&Watch>) -> Arc<AtomicU64> {
-        let Opened { connections, reported_since, invalidation_lag, round_trip, fenced, run_id } = opened;
+    /// Publishes a link. The connections are in place before a listener is notified, so no command that is marked with
+    /// the new epoch can go to older ones.
+    fn up(&self, generation: u64, session: &Session, admissions: Vec<Admission>) -> (Connections, Arc<Signs>) {
+        let connections = session.connections();
         let ids = [connections.tracked(), connections.data()].map(|connection| connection.hello().id);
-        self.fences.remember(run_id, ids.into_iter().flatten().collect());
-        let round_trip = Arc::new(AtomicU64::new(micros(round_trip)));
-        let published = Arc::clone(&round_trip);
+        self.fences.remember(session.run_id.clone(), ids.into_iter().flatten().collect());
+        let signs = Arc::new(Signs::new(session.round_trip));
+        let up = Up {
+            connections: connections.clone(),
+            since: Instant::now(),
+            signs: Arc::clone(&signs),
+            fenced: session.fenced,
+        };
         self.change(generation, |phase| {
-            *phase = Phase::Up(Up { connections, since: Instant::now(), invalidation_lag, round_trip, fenced });
-            if let Some(watch) = watch.filter(reports) {
-                watch.listener.link_up(Lease::Renewed);
-                let epoch = watch.listener.mark().epoch;
-                watch.listener.proof_of_life(Mark::new(epoch, reported_since));
-                if let Some(lag) = invalidation_lag {
-                    watch.listener.invalidation_took(lag);
-                }
+            *phase = Phase::Up(up);
+            if !admissions.is_empty() {
+                self.listeners.fix(connections.reporting().mode());
             }
+            admitted(admissions, connections.reporting().mode(), &signs);
         });
-        published
+        (connections, signs)
     }
 
     /// Takes the link away: nothing may be served on its word any more.
-    fn lost(&self, generation: u64, connections: &Connections, cause: BackendError, watch: Option<&Watch>) {
+    fn lost(&self, generation: u64, connections: &Connections, cause: BackendError) {
         self.change(generation, |phase| {
-            if let Some(watch) = watch.filter(reports) {
-                watch.listener.link_lost(&cause);
-            }
+            self.listeners.all().iter().for_each(|member| member.link_lost(&cause));
             *phase = Phase::Connecting;
         });
         connections.loss().declare(cause);
     }
 
     fn down(&self, generation: u64, cause: BackendError) {
-        self.change(generation, |phase| match phase {
-            Phase::Down { cause: last, .. } => *last = cause,
-            other => *other = Phase::Down { since: Instant::now(), cause },
+        self.change(generation, |phase| {
+            self.listeners.all().iter().for_each(|member| member.is_refused_if_waiting(&cause));
+            match phase {
+                Phase::Down { cause: last, .. } => *last = cause,
+                other => *other = Phase::Down { since: Instant::now(), cause },
+            }
         });
+    }
+}
+
+/// Applies what became of caches on a link that is up, under the lock of its state.
+fn admitted(admissions: Vec<Admission>, mode: Coherence, signs: &Signs) {
+    for Admission { member, outcome } in admissions {
+        match outcome {
+            Ok(admitted) => {
+                if mode != Coherence::None {
+                    member.link_up(admitted.reported_since);
+                    if let Some(lag) = admitted.lag {
+                        signs.report_took(&member, lag);
+                    }
+                }
+                member.stands(Standing::Admitted(mode));
+            }
+            Err(cause) => {
+                tracing::debug!(namespace = %member.namespace(), %cause, "not on the link");
+                member.stands(Standing::Refused(cause));
+            }
+        }
+    }
+}
+
+impl Signs {
+    fn new(round_trip: Duration) -> Self {
+        Self { round_trip: AtomicU64::new(micros(round_trip)), invalidation_lag: AtomicU64::new(u64::MAX) }
+    }
+
+    fn report_took(&self, member: &Member, lag: Duration) {
+        self.invalidation_lag.store(micros(lag), Ordering::Relaxed);
+        member.listener().invalidation_took(lag);
+    }
+
+    fn invalidation_lag(&self) -> Option<Duration> {
+        let micros = self.invalidation_lag.load(Ordering::Relaxed);
+        (micros != u64::MAX).then(|| Duration::from_micros(micros))
     }
 }
 
@@ -342,7 +458,6 @@ impl LinkInner {
 struct Gone {
     shared: Arc<LinkInner>,
     generation: u64,
-    watch: Option<Watch>,
 }
 
 impl Drop for Gone {
@@ -354,43 +469,39 @@ impl Drop for Gone {
         };
         let cause = BackendError::new(BackendErrorKind::Unavailable, message);
         self.shared.change(self.generation, |phase| {
-            if let Some(watch) = self.watch.as_ref().filter(reports) {
-                watch.listener.link_lost(&cause);
+            for member in self.shared.listeners.all().iter() {
+                member.link_lost(&cause);
+                member.is_refused_if_waiting(&cause);
             }
             let now = match phase {
                 Phase::Up(up) => {
                     up.connections.loss().declare(cause.clone());
                     up.since
                 }
-                Phase::Down { since, .. } => *since,
+                Phase::Down { since, .. } | Phase::Abandoned { since, .. } => *since,
                 Phase::Closed => return,
                 Phase::Idle | Phase::Connecting => Instant::now(),
             };
-            *phase = Phase::Down { since: now, cause };
+            *phase = Phase::Abandoned { since: now, cause };
         });
     }
 }
 
 /// Keeps the link up until the task is aborted.
-async fn supervise(shared: Arc<LinkInner>, generation: u64, mut watch: Option<Watch>) {
+async fn supervise(shared: Arc<LinkInner>, generation: u64) {
     // Since when there is no good link.
     let mut down_since = Instant::now();
-    let mut journal = Journal::new(watch.as_ref().map(|watch| watch.namespace.clone()), Arc::clone(&shared.target));
+    let LinkInner { target, listeners, progress, fences, .. } = &*shared;
+    let mut journal = Journal::new(Arc::clone(target), Arc::clone(listeners));
     loop {
-        match open(&shared.target, &shared.progress, watch.as_ref(), &shared.fences).await {
-            Ok(opened) => {
-                let connections = opened.connections.clone();
-                let mode = connections.reporting().mode();
-                if let Some(watch) = &mut watch {
-                    // What the cache received when it was built stays: a link in a weaker mode would be a silent one.
-                    watch.coherence = Some(mode);
-                }
-                journal.up(mode, opened.fenced);
-                let round_trip = shared.up(generation, opened, watch.as_ref());
+        match open(target, progress, listeners, fences).await {
+            Ok((session, admissions)) => {
+                let (connections, signs) = shared.up(generation, &session, admissions);
+                journal.up(connections.reporting().mode(), session.fenced);
                 let since = Instant::now();
-                let cause = watched(&connections, &shared.target, watch.as_ref(), &round_trip).await;
+                let cause = watched(session, &connections, &shared, generation, &signs).await;
                 journal.lost(&cause);
-                shared.lost(generation, &connections, cause, watch.as_ref());
+                shared.lost(generation, &connections, cause);
                 if since.elapsed() >= GOOD_LIFE {
                     down_since = Instant::now();
                 }
@@ -402,67 +513,133 @@ async fn supervise(shared: Arc<LinkInner>, generation: u64, mut watch: Option<Wa
         }
         // As long as it has been down already, so that pauses grow exponentially and a short outage costs no more than
         // its own length; and full jitter: a fleet that lost its server together does not come back together.
-        let longest = down_since.elapsed().clamp(FIRST_BACKOFF, shared.target.max_backoff.max(FIRST_BACKOFF));
+        let longest = down_since.elapsed().clamp(FIRST_BACKOFF, target.max_backoff.max(FIRST_BACKOFF));
         sleep(longest.mul_f64(fastrand::f64())).await;
     }
 }
 
 /// Watches a link until it is lost, and returns why.
 async fn watched(
+    session: Session,
     connections: &Connections,
-    target: &Target,
-    watch: Option<&Watch>,
-    round_trip: &AtomicU64,
+    shared: &LinkInner,
+    generation: u64,
+    signs: &Signs,
 ) -> BackendError {
     let (tracked, data) = (connections.tracked(), connections.data());
     tokio::select! {
         biased;
         cause = connections.loss().wait() => cause,
-        cause = heartbeats(tracked, target, watch, round_trip) => cause,
-        cause = signs(data, target), if !data.is(tracked) => cause,
+        cause = heartbeats(tracked, shared, signs) => cause,
+        cause = admissions(session, connections, shared, generation, signs) => cause,
+        cause = pings(data, &shared.target), if !data.is(tracked) => cause,
     }
 }
 
 /// Asks for a sign of life, again and again, that proves what was reported.
-async fn heartbeats(
-    tracked: &Connection,
-    target: &Target,
-    watch: Option<&Watch>,
-    round_trip: &AtomicU64,
-) -> BackendError {
-    let watch = watch.filter(reports);
-    let period = watch.map_or(HEARTBEAT, |watch| HEARTBEAT.min(watch.max_staleness / 4));
+///
+/// The reply to a request that was sent after an earlier reply had arrived fences everything that was acknowledged to
+/// anyone before that earlier request was sent: so each reply proves the mark of the heartbeat before.
+async fn heartbeats(tracked: &Connection, shared: &LinkInner, signs: &Signs) -> BackendError {
+    let mut earlier: Vec<(Arc<Member>, Mark)> = Vec::new();
     loop {
-        sleep(period).await;
-        // Taken before the request is queued: what was acknowledged before this moment has been reported once both
-        // replies are here.
-        let mark = watch.map(|watch| watch.listener.mark());
-        let took = match tracked.alive(target.dead_after, heartbeat(tracked)).await {
-            Ok(took) => took,
-            Err(cause) => return cause,
-        };
-        round_trip.store(micros(took), Ordering::Relaxed);
-        if let (Some(watch), Some(mark)) = (watch, mark) {
-            watch.listener.proof_of_life(mark);
+        sleep(period(&shared.listeners)).await;
+        let mut marks = Vec::with_capacity(earlier.len());
+        for member in shared.listeners.all().iter().filter(|member| member.is_up()) {
+            // Taken before the request is queued.
+            marks.push((Arc::clone(member), member.listener().mark()));
+        }
+        let asked = Instant::now();
+        if let Err(cause) = tracked.alive(shared.target.dead_after, role(tracked)).await {
+            return cause;
+        }
+        signs.round_trip.store(micros(asked.elapsed()), Ordering::Relaxed);
+        for (member, mark) in mem::replace(&mut earlier, marks) {
+            member.listener().proof_of_life(mark);
         }
     }
 }
 
-/// Asks for the server's role, and then for a second reply, which alone is a fence; returns how long that took. A
-/// refusal of either is a reply like any other: it says nothing about the role, and nothing about the stream but that
-/// it lives.
-async fn heartbeat(tracked: &Connection) -> BackendResult<Duration> {
-    let hello = tracked.one(cmd("HELLO").arg(3).to_owned()).await?.hello()?;
-    if let Some(hello) = hello {
-        hello.primary()?;
+/// The pause between two heartbeats: by the shortest bound that one of the caches has.
+fn period(listeners: &Listeners) -> Duration {
+    let bounds = listeners.all().iter().map(|member| member.max_staleness() / BEATS).min();
+    bounds.map_or(HEARTBEAT, |shortest| shortest.min(HEARTBEAT))
+}
+
+/// Asks whether the server still is a primary. A refusal is a reply like any other: it says nothing about the role, and
+/// nothing about the stream but that it lives.
+async fn role(tracked: &Connection) -> BackendResult<()> {
+    match tracked.one(cmd("HELLO").arg(3).to_owned()).await?.hello()? {
+        Some(hello) => hello.primary(),
+        None => Ok(()),
     }
-    let asked = Instant::now();
-    tracked.ping().await?;
-    Ok(asked.elapsed())
+}
+
+/// Admits caches that come later, and tests again and again whether changes are still being reported: one cache after
+/// the other, one at a time.
+async fn admissions(
+    mut session: Session,
+    connections: &Connections,
+    shared: &LinkInner,
+    generation: u64,
+    signs: &Signs,
+) -> BackendError {
+    let mode = connections.reporting().mode();
+    let mut next = Instant::now() + CANARY;
+    let mut turn = 0;
+    loop {
+        let members = shared.listeners.all();
+        let mut candidates: Vec<_> = members.iter().filter(|member| member.is_waiting()).map(Arc::clone).collect();
+        if candidates.is_empty() {
+            tokio::select! {
+                () = shared.newcomers.notified() => continue,
+                () = sleep_until(next) => next = Instant::now() + CANARY,
+            }
+            turn += 1;
+            let Some(member) = members.get(turn % members.len().max(1)) else { continue };
+            match member.is_up() {
+                true => match tested(&session, connections, shared, member).await {
+                    Ok(Verdict::Reported(lag)) => signs.report_took(member, lag),
+                    // Nothing is known: reports may come as ever.
+                    Ok(Verdict::Unknown(cause)) => tracing::debug!(%cause, "no canary"),
+                    Ok(Verdict::Denied(cause)) => shared.change(generation, |_| {
+                        member.link_lost(&cause);
+                        member.stands(Standing::Refused(cause));
+                    }),
+                    Ok(Verdict::Silent) => {
+                        let message = "the server has stopped reporting changes";
+                        return BackendError::new(BackendErrorKind::Unavailable, message);
+                    }
+                    Err(cause) => return cause,
+                },
+                // It was refused: its user may have been allowed more meanwhile.
+                false if member.is_refused() => candidates.push(Arc::clone(member)),
+                false => continue,
+            }
+        }
+        if !candidates.is_empty() {
+            let admitting = session.admit(&candidates, None);
+            match connections.data().alive(shared.target.dead_after, admitting).await {
+                Ok(admissions) => shared.change(generation, |_| admitted(admissions, mode, signs)),
+                Err(cause) => return cause,
+            }
+        }
+    }
+}
+
+async fn tested(
+    session: &Session,
+    connections: &Connections,
+    shared: &LinkInner,
+    member: &Arc<Member>,
+) -> BackendResult<Verdict> {
+    let sung = session.sing(std::slice::from_ref(&member));
+    let verdicts = connections.data().alive(shared.target.dead_after, sung).await?;
+    Ok(verdicts.into_iter().next().unwrap_or(Verdict::Silent))
 }
 
 /// Asks the data connection for a sign of life when it has long given none.
-async fn signs(data: &Connection, target: &Target) -> BackendError {
+async fn pings(data: &Connection, target: &Target) -> BackendError {
     let pause = target.dead_after / 2;
     loop {
         sleep(pause).await;
@@ -472,12 +649,6 @@ async fn signs(data: &Connection, target: &Target) -> BackendError {
             return cause;
         }
     }
-}
-
-/// Whether changes are reported to somebody.
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "the filter of an `Option<&Watch>` passes it so")]
-fn reports(watch: &&Watch) -> bool {
-    watch.coherence != Some(Coherence::None)
 }
 
 fn micros(duration: Duration) -> u64 {

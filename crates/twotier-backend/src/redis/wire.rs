@@ -18,8 +18,7 @@ pub(super) use self::dial::dialer;
 pub(super) use self::{
     connection::{Connection, Reply, nonce, text},
     error::not_resp,
-    framing::MAX_BULK,
-    lines::Lines,
+    framing::ValueLimit,
     loss::Loss,
     progress::Progress,
     target::Target,

@@ -23,7 +23,7 @@ mod live {
     #[async_trait]
     impl Fixture for Redis {
         async fn backend(&self) -> Box<dyn Backend> {
-            Box::new(self.backend.clone())
+            Box::new(self.backend.another_link())
         }
 
         async fn pass_time(&self, by: Duration) {

@@ -127,7 +127,7 @@ mod live {
     }
 
     #[tokio::test]
-    async fn a_dropped_handle_ends_its_connection_and_a_closed_one_refuses_everything() {
+    async fn clones_share_a_connection_that_ends_with_the_last_and_a_closed_one_refuses_everything() {
         let server = RedisServer::start();
         let connections = || {
             let list = server.command(&["CLIENT", "LIST"]);
@@ -137,9 +137,16 @@ mod live {
         backend.get(b"n:k").await.unwrap();
         let clone = backend.clone();
         clone.get(b"n:k").await.unwrap();
-        assert_eq!(connections(), 2, "a clone has a connection of its own");
-        drop(backend);
+        assert_eq!(connections(), 1);
+        let other = backend.another_link();
+        other.get(b"n:k").await.unwrap();
+        assert_eq!(connections(), 2, "one more link");
+        drop(other);
         eventually("its connection ends", || connections() == 1).await;
+        backend.close().await;
+        assert_eq!(backend.get(b"n:k").await.unwrap_err().kind(), BackendErrorKind::Closed);
+        clone.get(b"n:k").await.unwrap();
+        assert_eq!(connections(), 1);
         clone.close().await;
         clone.close().await;
         eventually("its connection ends", || connections() == 0).await;

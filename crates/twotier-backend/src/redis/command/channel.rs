@@ -1,6 +1,10 @@
 //! The fallback where tracking is refused: caches notify each other of their writes, over a channel of the namespace.
 
+use std::sync::Arc;
+
 use twotier_core::Namespace;
+
+use crate::redis::listeners::{Listeners, Member};
 
 /// The content of a message.
 pub(in crate::redis) enum Message<'m> {
@@ -12,31 +16,46 @@ pub(in crate::redis) enum Message<'m> {
     Everything,
 }
 
-/// A channel and our own name on it.
+/// The channels of a link, one for each namespace, and our own name on them.
 ///
 /// Each write is one transaction of the write and a `PUBLISH`, so messages come in the order of the writes. We receive
 /// our own messages too, and know them by the name: the cache keeps track of its own writes.
-pub(in crate::redis) struct Channel {
-    name: Vec<u8>,
-    /// Random, chosen anew for each connection: what an older connection of ours still had under way is foreign to this
-    /// one.
+pub(in crate::redis) struct Channels {
+    listeners: Arc<Listeners>,
+    /// Random, chosen anew for each link: what an older connection of ours still had under way is foreign to this one.
     sender: [u8; 16],
 }
 
 /// Announces that keys follow.
 const KEYS: u8 = b'k';
 
-impl Channel {
-    pub(in crate::redis) fn new(namespace: &Namespace) -> Self {
-        Self { name: namespace.qualify("\u{1}changes"), sender: fastrand::u128(..).to_be_bytes() }
+impl Channels {
+    pub(in crate::redis) fn new(listeners: Arc<Listeners>) -> Self {
+        Self { listeners, sender: fastrand::u128(..).to_be_bytes() }
     }
 
-    pub(in crate::redis) fn name(&self) -> &[u8] {
-        &self.name
+    /// Returns the name of a namespace's channel.
+    pub(in crate::redis) fn name(namespace: &Namespace) -> Vec<u8> {
+        namespace.qualify("\u{1}changes")
+    }
+
+    /// Returns channels and messages that announce changes of these keys: one for each namespace. A key of none is
+    /// announced to nobody.
+    pub(in crate::redis) fn messages<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let mut by_namespace: Vec<(Arc<Member>, Vec<&[u8]>)> = Vec::new();
+        for key in keys {
+            let Some(member) = self.listeners.of(key) else { continue };
+            match by_namespace.iter_mut().find(|(other, _)| Arc::ptr_eq(other, &member)) {
+                Some((_, keys)) => keys.push(key),
+                None => by_namespace.push((member, vec![key])),
+            }
+        }
+        let message = |(member, keys): (Arc<Member>, Vec<&[u8]>)| (Self::name(member.namespace()), self.message(keys));
+        by_namespace.into_iter().map(message).collect()
     }
 
     /// A message: sender, kind, and for each key its length in four bytes (big endian) and the key.
-    pub(in crate::redis) fn keys<'k>(&self, keys: impl IntoIterator<Item = &'k [u8]>) -> Vec<u8> {
+    pub(in crate::redis) fn message<'k>(&self, keys: impl IntoIterator<Item = &'k [u8]>) -> Vec<u8> {
         let mut message = self.sender.to_vec();
         message.push(KEYS);
         for key in keys {
@@ -70,16 +89,15 @@ fn split(message: &[u8]) -> Option<Vec<&[u8]>> {
 mod tests {
     use super::*;
 
-    fn pair() -> (Channel, Channel) {
-        let namespace = Namespace::new("n").unwrap();
-        (Channel::new(&namespace), Channel::new(&namespace))
+    fn pair() -> (Channels, Channels) {
+        (Channels::new(Arc::default()), Channels::new(Arc::default()))
     }
 
     #[test]
     fn keys_of_any_bytes_are_read_back_and_our_own_are_known() {
         let (ours, theirs) = pair();
         let keys: [&[u8]; 4] = [b"n:a", b"", b"n:\0\xff", &[7; 1500]];
-        let message = theirs.keys(keys);
+        let message = theirs.message(keys);
         assert!(matches!(ours.read(&message), Message::Keys(read) if read == keys));
         assert!(matches!(theirs.read(&message), Message::Own(read) if read == keys));
     }
@@ -87,7 +105,7 @@ mod tests {
     #[test]
     fn every_malformed_message_is_taken_as_everything() {
         let (ours, theirs) = pair();
-        let message = theirs.keys([&b"n:key"[..]]);
+        let message = theirs.message([&b"n:key"[..]]);
         for length in (0..message.len()).filter(|length| *length != 17) {
             assert!(matches!(ours.read(&message[..length]), Message::Everything), "cut to {length}");
         }

@@ -10,7 +10,7 @@ use twotier_core::Coherence;
 
 use crate::redis::wire::{Connection, Loss};
 
-use super::{channel::Channel, coalesce::Coalescer, order::WriteOrder, sizes::Sizes};
+use super::{channel::Channels, coalesce::Coalescer, order::WriteOrder, sizes::Sizes};
 
 /// The connections of a link. They are made together and end together.
 ///
@@ -41,7 +41,7 @@ pub(in crate::redis) enum Reporting {
     /// The server pushes every change, in the order of its execution.
     Broadcast,
     /// Writers publish their writes on a channel: so do we, with each write.
-    Channel(Arc<Channel>),
+    Channel(Arc<Channels>),
 }
 
 impl Reporting {

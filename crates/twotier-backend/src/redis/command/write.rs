@@ -244,14 +244,18 @@ fn is_large(part: &[Change]) -> bool {
 /// transaction with them, so that messages come in the order of the writes.
 async fn dispatch(connections: &Connections, over: &Connection, part: &[Change]) -> Vec<BackendResult<bool>> {
     let mut commands = Pipeline::with_capacity(part.len() + 3);
-    let replies = if let Reporting::Channel(channel) = connections.reporting() {
+    let replies = if let Reporting::Channel(channels) = connections.reporting() {
         transaction::begin(&mut commands);
         part.iter().for_each(|change| change.encode(&mut commands));
-        commands.cmd("PUBLISH").arg(channel.name()).arg(channel.keys(part.iter().map(|change| &change.key[..])));
+        let messages = channels.messages(part.iter().map(|change| &change.key[..]));
+        for (channel, message) in &messages {
+            commands.cmd("PUBLISH").arg(channel).arg(message);
+        }
         commands.cmd("EXEC");
-        let asked = over.ask(&commands, part.len() + 3).await;
+        let within = part.len() + messages.len();
+        let asked = over.ask(&commands, within + 2).await;
         asked.and_then(|mut replies| {
-            transaction::end(&mut replies, part.len() + 1, |index| part.get(index).map_or("PUBLISH", Change::command))
+            transaction::end(&mut replies, within, |index| part.get(index).map_or("PUBLISH", Change::command))
         })
     } else {
         part.iter().for_each(|change| change.encode(&mut commands));

@@ -3,9 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
-use twotier_core::{BackendError, Coherence, Namespace};
+use twotier_core::{BackendError, Coherence};
 
-use crate::redis::wire::Target;
+use crate::redis::{listeners::Listeners, wire::Target};
 
 /// The pause between two lines about the same outage.
 const STILL: Duration = Duration::from_secs(60);
@@ -14,7 +14,8 @@ const FLAPPING: Duration = Duration::from_secs(10);
 
 /// Logs the changes of one link.
 pub(super) struct Journal {
-    namespace: String,
+    /// Whose namespaces are named.
+    listeners: Arc<Listeners>,
     /// Of whose lines these are some.
     target: Arc<Target>,
     /// Whether an attempt has ended, so that whoever asked for the link first knows how.
@@ -28,14 +29,12 @@ pub(super) struct Journal {
 }
 
 impl Journal {
-    pub(super) fn new(namespace: Option<Namespace>, target: Arc<Target>) -> Self {
-        // Operations without a cache have no namespace.
-        let namespace = namespace.map_or_else(|| "-".to_owned(), |namespace| namespace.to_string());
-        Self { namespace, target, started: false, lost_at: None, unlogged: 0, outage: None }
+    pub(super) fn new(target: Arc<Target>, listeners: Arc<Listeners>) -> Self {
+        Self { listeners, target, started: false, lost_at: None, unlogged: 0, outage: None }
     }
 
     pub(super) fn up(&mut self, mode: Coherence, fenced: bool) {
-        let namespace = &self.namespace;
+        let namespace = self.listeners.names();
         if self.outage.take().is_some() {
             tracing::info!(%namespace, coherence = %mode, fenced, "link up again");
         } else {
@@ -52,9 +51,9 @@ impl Journal {
         }
         match self.target.lines.due() {
             Some(others) => {
-                tracing::warn!(namespace = %self.namespace, %cause, unlogged = self.unlogged, others, "link lost");
+                tracing::warn!(namespace = %self.listeners.names(), %cause, unlogged = self.unlogged, others, "link lost");
             }
-            None => tracing::debug!(namespace = %self.namespace, %cause, unlogged = self.unlogged, "link lost"),
+            None => tracing::debug!(namespace = %self.listeners.names(), %cause, unlogged = self.unlogged, "link lost"),
         }
         (self.lost_at, self.unlogged, self.outage) = (Some(now), 0, Some(now));
     }
@@ -64,14 +63,14 @@ impl Journal {
         let now = Instant::now();
         let logged = self.outage.is_some_and(|last| now - last < STILL);
         if logged || !self.started {
-            tracing::debug!(namespace = %self.namespace, %cause, "no link");
+            tracing::debug!(namespace = %self.listeners.names(), %cause, "no link");
             self.started = true;
             self.outage.get_or_insert(now);
             return;
         }
         match self.target.lines.due() {
-            Some(others) => tracing::warn!(namespace = %self.namespace, %cause, others, "link still down"),
-            None => tracing::debug!(namespace = %self.namespace, %cause, "link still down"),
+            Some(others) => tracing::warn!(namespace = %self.listeners.names(), %cause, others, "link still down"),
+            None => tracing::debug!(namespace = %self.listeners.names(), %cause, "link still down"),
         }
         self.outage = Some(now);
     }

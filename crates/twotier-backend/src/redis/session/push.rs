@@ -6,10 +6,11 @@ use std::{
 };
 
 use redis::{PushInfo, PushKind, Value};
-use twotier_core::{BackendError, BackendErrorKind, ChangeListener};
+use twotier_core::{BackendError, BackendErrorKind};
 
 use crate::redis::{
-    command::{Channel, Message},
+    command::{Channels, Message},
+    listeners::Listeners,
     wire::{Loss, not_resp},
 };
 
@@ -20,20 +21,20 @@ mod fuzz;
 
 /// Applies pushes, each before the reply that follows it on the wire is handed to its caller.
 pub(super) struct PushHandler {
-    listener: Arc<dyn ChangeListener>,
+    listeners: Arc<Listeners>,
     canary: Arc<Canary>,
-    channel: Arc<Channel>,
+    channels: Arc<Channels>,
     loss: Arc<Loss>,
 }
 
 impl PushHandler {
     pub(super) fn new(
-        listener: Arc<dyn ChangeListener>,
+        listeners: Arc<Listeners>,
         canary: Arc<Canary>,
-        channel: Arc<Channel>,
+        channels: Arc<Channels>,
         loss: Arc<Loss>,
     ) -> Self {
-        Self { listener, canary, channel, loss }
+        Self { listeners, canary, channels, loss }
     }
 
     /// Nothing here runs user code, and a panic declares the connection lost instead of killing its reader unseen.
@@ -42,7 +43,7 @@ impl PushHandler {
             PushKind::Disconnection => disconnected(&self.loss),
             PushKind::Invalidate => match invalidation(&push.data) {
                 Some(keys) => keys.into_iter().for_each(|key| self.changed(key)),
-                None => self.listener.flushed(),
+                None => self.flushed(),
             },
             PushKind::Message => self.message(&push.data),
             _ => {}
@@ -53,23 +54,34 @@ impl PushHandler {
     }
 
     fn changed(&self, key: &[u8]) {
-        if !self.canary.matches(key) {
-            self.listener.changed(key);
+        // Under a prefix of many namespaces, those of other processes too are reported.
+        let Some(member) = self.listeners.of(key) else { return };
+        if !self.canary.takes(member.namespace(), key) {
+            member.listener().changed(key);
         }
     }
 
+    fn flushed(&self) {
+        self.listeners.all().iter().for_each(|member| member.listener().flushed());
+    }
+
     fn message(&self, data: &[Value]) {
-        let [_channel, Value::BulkString(message)] = data else { return self.listener.flushed() };
-        match self.channel.read(message) {
-            Message::Everything => self.listener.flushed(),
+        let [Value::BulkString(channel), Value::BulkString(message)] = data else { return self.flushed() };
+        match self.channels.read(message) {
+            // The name of a channel lies under its namespace.
+            Message::Everything => match self.listeners.of(channel) {
+                Some(member) => member.listener().flushed(),
+                None => self.flushed(),
+            },
             Message::Keys(keys) => keys.into_iter().for_each(|key| self.changed(key)),
-            // The cache keeps track of its own writes: only the canary is waited for.
-            Message::Own(keys) if self.canary.seen().is_none() => {
+            // The cache keeps track of its own writes: only canaries are waited for.
+            Message::Own(keys) => {
                 for key in keys {
-                    let _own = self.canary.matches(key);
+                    if let Some(member) = self.listeners.of(key) {
+                        self.canary.takes(member.namespace(), key);
+                    }
                 }
             }
-            Message::Own(_) => {}
         }
     }
 }
@@ -95,16 +107,17 @@ fn invalidation(data: &[Value]) -> Option<Vec<&[u8]>> {
 mod tests {
     use std::sync::Mutex;
 
-    use twotier_core::{Lease, Mark, Namespace, Timestamp};
+    use twotier_core::{ChangeListener, Lease, Mark, Namespace, Timestamp};
 
     use super::*;
+    use crate::Watch;
 
     #[derive(Default)]
     struct Recorded(Mutex<Vec<String>>);
 
     impl Recorded {
         fn after(kind: PushKind, data: Vec<Value>) -> (Vec<String>, bool) {
-            let (handler, seen) = handler(&Arc::new(Canary::new(&Namespace::new("n").unwrap())));
+            let (handler, seen) = handler(&Arc::new(Canary::new()));
             handler.apply(&PushInfo { kind, data });
             let received = seen.0.lock().unwrap().clone();
             (received, handler.loss.is_declared())
@@ -117,7 +130,7 @@ mod tests {
         }
         fn proof_of_life(&self, _mark: Mark) {}
         fn changed(&self, key: &[u8]) {
-            assert!(key != b"boom", "a listener with a defect");
+            assert!(key != b"n:boom", "a listener with a defect");
             self.0.lock().unwrap().push(String::from_utf8_lossy(key).into_owned());
         }
         fn flushed(&self) {
@@ -127,12 +140,17 @@ mod tests {
         fn link_down(&self) {}
     }
 
+    fn namespace() -> Namespace {
+        Namespace::new("n").unwrap()
+    }
+
+    /// A handler of pushes for one cache, and what it is notified of.
     fn handler(canary: &Arc<Canary>) -> (PushHandler, Arc<Recorded>) {
-        let namespace = Namespace::new("n").unwrap();
-        let seen = Arc::new(Recorded::default());
+        let (listeners, seen) = (Arc::<Listeners>::default(), Arc::new(Recorded::default()));
         let listener: Arc<dyn ChangeListener> = Arc::<Recorded>::clone(&seen);
-        let channel = Arc::new(Channel::new(&namespace));
-        (PushHandler::new(listener, Arc::clone(canary), channel, Arc::default()), seen)
+        listeners.join(Watch::new(namespace(), listener), 0).unwrap();
+        let channels = Arc::new(Channels::new(Arc::clone(&listeners)));
+        (PushHandler::new(listeners, Arc::clone(canary), channels, Arc::default()), seen)
     }
 
     fn bulk(text: &str) -> Value {
@@ -147,27 +165,55 @@ mod tests {
 
     #[test]
     fn canaries_are_seen_and_not_reported() {
-        let namespace = Namespace::new("n").unwrap();
-        let [own, other] = [Canary::new(&namespace), Canary::new(&namespace)].map(Arc::new);
+        let [own, other] = [Canary::new(), Canary::new()].map(Arc::new);
         let (handler, seen) = handler(&own);
-        let names = [own.key(), other.key(), b"n:a"].map(|key| Value::BulkString(key.to_vec()));
+        let names = [own.key(&namespace()), other.key(&namespace()), b"n:a".to_vec()].map(Value::BulkString);
         handler.apply(&PushInfo { kind: PushKind::Invalidate, data: vec![Value::Array(names.to_vec())] });
         assert_eq!(*seen.0.lock().unwrap(), ["n:a"]);
-        assert!(own.seen().is_some() && other.seen().is_none());
+        assert!(own.seen_in(&namespace()).is_some() && other.seen_in(&namespace()).is_none());
     }
 
     #[test]
     fn the_canary_in_a_message_of_our_own_is_seen_and_other_messages_of_our_own_are_passed_over() {
-        let canary = Arc::new(Canary::new(&Namespace::new("n").unwrap()));
+        let canary = Arc::new(Canary::new());
         let (handler, seen) = handler(&canary);
         let invalidation = |keys: [&[u8]; 1]| PushInfo {
             kind: PushKind::Message,
-            data: vec![bulk("channel"), Value::BulkString(handler.channel.keys(keys))],
+            data: vec![
+                Value::BulkString(Channels::name(&namespace())),
+                Value::BulkString(handler.channels.message(keys)),
+            ],
         };
         handler.apply(&invalidation([b"n:own"]));
-        assert!(canary.seen().is_none());
-        handler.apply(&invalidation([canary.key()]));
-        assert!(canary.seen().is_some() && seen.0.lock().unwrap().is_empty());
+        assert!(canary.seen_in(&namespace()).is_none());
+        handler.apply(&invalidation([&canary.key(&namespace())]));
+        assert!(canary.seen_in(&namespace()).is_some() && seen.0.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_change_is_reported_to_the_cache_it_belongs_to_and_to_no_other() {
+        let listeners = Arc::<Listeners>::default();
+        let seen = ["a", "b"].map(|namespace| {
+            let seen = Arc::new(Recorded::default());
+            let listener: Arc<dyn ChangeListener> = Arc::<Recorded>::clone(&seen);
+            let handle = u64::from(namespace.as_bytes()[0]);
+            listeners.join(Watch::new(Namespace::new(namespace).unwrap(), listener), handle).unwrap();
+            seen
+        });
+        let [channels, foreign] = [(); 2].map(|()| Arc::new(Channels::new(Arc::clone(&listeners))));
+        let handler = PushHandler::new(listeners, Arc::new(Canary::new()), channels, Arc::default());
+        let received = || seen.each_ref().map(|seen| std::mem::take(&mut *seen.0.lock().unwrap()));
+        let names = ["a:k", "b:k", "c:k", "k"].map(bulk);
+        handler.apply(&PushInfo { kind: PushKind::Invalidate, data: vec![Value::Array(names.to_vec())] });
+        assert_eq!(received(), [vec!["a:k"], vec!["b:k"]]);
+        let channel = Value::BulkString(Channels::name(&Namespace::new("b").unwrap()));
+        let message = Value::BulkString(foreign.message([&b"b:k"[..]]));
+        handler.apply(&PushInfo { kind: PushKind::Message, data: vec![channel.clone(), message] });
+        assert_eq!(received(), [vec![], vec!["b:k"]]);
+        handler.apply(&PushInfo { kind: PushKind::Message, data: vec![channel, bulk("of another version")] });
+        assert_eq!(received(), [vec![], vec!["FLUSHED"]]);
+        handler.apply(&PushInfo { kind: PushKind::Invalidate, data: vec![Value::Nil] });
+        assert_eq!(received(), [vec!["FLUSHED"], vec!["FLUSHED"]]);
     }
 
     #[test]
@@ -190,7 +236,7 @@ mod tests {
 
     #[test]
     fn a_panic_while_applying_a_push_declares_the_loss_instead_of_killing_the_reader() {
-        let data = vec![Value::Array(vec![bulk("boom")])];
+        let data = vec![Value::Array(vec![bulk("n:boom")])];
         assert_eq!(Recorded::after(PushKind::Invalidate, data), (vec![], true));
     }
 }

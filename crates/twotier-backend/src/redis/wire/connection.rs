@@ -17,6 +17,7 @@ use crate::BackendResult;
 
 use super::{
     error,
+    framing::ValueLimit,
     loss::Loss,
     progress::{Progress, Traffic},
     stream::{Greeting, Watched},
@@ -82,12 +83,12 @@ impl Hello {
 
 impl Connection {
     /// Dials, authenticates, and asks for RESP3. What is pushed goes to `pushed`, inside the connection's reader. A
-    /// larger value than this is not read into memory: an error is in its place.
+    /// value over the limit is not read into memory: an error is in its place.
     pub(in crate::redis) async fn open(
         target: &Target,
         progress: &Arc<Progress>,
         loss: Arc<Loss>,
-        max_value_bytes: u64,
+        limit: &ValueLimit,
         pushed: impl Fn(PushInfo) + Send + Sync + 'static,
     ) -> BackendResult<Self> {
         let stream = target.route.dial(progress).await?;
@@ -95,7 +96,7 @@ impl Connection {
         let traffic = Arc::new(Traffic::new(Arc::clone(progress)));
         let greeting: Greeting = Arc::new(Mutex::new(Some(Vec::new())));
         let stream =
-            Watched::new(stream, Arc::clone(&traffic), Arc::clone(&loss), Arc::clone(&greeting), max_value_bytes);
+            Watched::new(stream, Arc::clone(&traffic), Arc::clone(&loss), Arc::clone(&greeting), limit.clone());
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(None)
             // An operation ends at its reply or at the loss of the connection, which the heartbeat declares; the
@@ -213,20 +214,20 @@ impl Connection {
         self.one(cmd("PING").arg(&mark).to_owned()).await?.pong(&mark)
     }
 
-    /// Subscribes to a channel, whose messages are pushed from then on.
-    pub(in crate::redis) async fn subscribe(&self, channel: &[u8]) -> BackendResult<()> {
+    /// Subscribes to channels, whose messages are pushed from then on: to all of them or to none.
+    pub(in crate::redis) async fn subscribe(&self, channels: &[Vec<u8>]) -> BackendResult<()> {
         let mut connection = self.0.commands.clone();
         let subscribed = tokio::select! {
             biased;
             cause = self.0.loss.wait() => return Err(cause),
-            subscribed = connection.subscribe(channel) => subscribed,
+            subscribed = connection.subscribe(channels) => subscribed,
         };
         let refusal = |kind, code: &str| {
             BackendError::new(kind, format!("SUBSCRIBE was refused: {code}")).with_code(code).not_sent()
         };
         match subscribed {
             Ok(()) => {
-                // The confirmation is a push; a refusal would have been a reply.
+                // The confirmations are pushes; a refusal would have been a reply.
                 self.0.traffic.spare_one();
                 Ok(())
             }

@@ -1,7 +1,46 @@
 //! The frames of RESP3, followed as they pass: what the parser behind it must never see is stopped or mended here.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
 /// The largest value there is: what a server holds at most by its own default (`proto-max-bulk-len`).
-pub(in crate::redis) const MAX_BULK: u64 = 512 * 1024 * 1024 + 1024;
+const MAX_BULK: u64 = 512 * 1024 * 1024 + 1024;
+/// The least that is read whatever the caches on a link can use: the replies to a handshake may be as large.
+const LEAST: u64 = 64 * 1024;
+
+/// The largest value that is read, in bytes, as all connections of a link heed it: more from the moment on at which a
+/// cache joins that can use more.
+#[derive(Clone, Debug)]
+pub(in crate::redis) struct ValueLimit(Arc<AtomicU64>);
+
+impl ValueLimit {
+    #[cfg(test)]
+    fn of(bytes: u64) -> Self {
+        Self(Arc::new(AtomicU64::new(bytes)))
+    }
+
+    /// Raises the limit to what one more cache can use, or sets it for the first one.
+    pub(in crate::redis) fn admit(&self, bytes: usize, first: bool) {
+        let bytes = (bytes as u64).clamp(LEAST, MAX_BULK);
+        if first {
+            self.0.store(bytes, Ordering::Relaxed);
+        } else {
+            self.0.fetch_max(bytes, Ordering::Relaxed);
+        }
+    }
+
+    fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Default for ValueLimit {
+    fn default() -> Self {
+        Self(Arc::new(AtomicU64::new(MAX_BULK)))
+    }
+}
 /// The longest line: a type and a number, or a message of the server's.
 const MAX_LINE: usize = 64 * 1024;
 /// The longest line that only has a length in it: more digits than any has.
@@ -24,7 +63,7 @@ pub(super) enum Broken {
 #[derive(Debug)]
 pub(super) struct Framing {
     /// Larger values are passed over.
-    max_bulk: u64,
+    max_bulk: ValueLimit,
     /// How many elements are still to come, for each aggregate that is open.
     open: Vec<u64>,
     at: At,
@@ -64,8 +103,8 @@ pub(super) struct Followed {
 
 impl Framing {
     /// Passes over every value of more bytes than this.
-    pub(super) fn new(max_bulk: u64) -> Self {
-        Self { max_bulk: max_bulk.min(MAX_BULK), open: Vec::new(), at: At::Type, push: false, replies: 0 }
+    pub(super) fn new(max_bulk: ValueLimit) -> Self {
+        Self { max_bulk, open: Vec::new(), at: At::Type, push: false, replies: 0 }
     }
 
     /// Returns how many whole replies have passed. Pushes are none.
@@ -173,7 +212,7 @@ impl Framing {
                 match sign {
                     Sign::NotANumber => return Err(Broken::NotResp),
                     Sign::Positive if number > MAX_BULK => return Err(Broken::TooLarge),
-                    Sign::Positive if number > self.max_bulk => self.at = At::PassedOver(number + 2),
+                    Sign::Positive if number > self.max_bulk.get() => self.at = At::PassedOver(number + 2),
                     Sign::Positive => self.at = At::Bytes(number + 2),
                     Sign::Negative => self.element_ended(),
                 }
@@ -320,7 +359,7 @@ mod tests {
             which in proptest::collection::vec(0..FRAMES.len(), 1..20),
             pieces in proptest::collection::vec(1..9_usize, 1..200),
         ) {
-            let (mut framing, mut replies, mut stream) = (Framing::new(MAX_BULK), 0, Vec::new());
+            let (mut framing, mut replies, mut stream) = (Framing::new(ValueLimit::default()), 0, Vec::new());
             for which in which {
                 stream.extend_from_slice(FRAMES[which].0);
                 replies += FRAMES[which].1;
@@ -346,7 +385,7 @@ mod tests {
                 let value = if *length > max { format!("-{length}\r\n") } else { value };
                 expected.extend(format!("{header}{value}").into_bytes());
             }
-            let mut framing = Framing::new(max as u64);
+            let mut framing = Framing::new(ValueLimit::of(max as u64));
             prop_assert_eq!(follow_in_pieces(&mut framing, &stream, &pieces), Ok(expected));
             prop_assert_eq!(framing.replies(), lengths.len() as u64);
         }
@@ -379,13 +418,13 @@ mod tests {
     fn what_is_not_text_is_replaced_in_messages_and_kept_in_values() {
         let mut bytes = *b"-ERR \xff'\xc3\r\n$2\r\n\xff\xc3\r\n";
         let kept = bytes.len();
-        assert_eq!(Framing::new(MAX_BULK).follow(&mut bytes), Ok(Followed { kept, again: 0 }));
+        assert_eq!(Framing::new(ValueLimit::default()).follow(&mut bytes), Ok(Followed { kept, again: 0 }));
         assert_eq!(&bytes, b"-ERR ?'?\r\n$2\r\n\xff\xc3\r\n");
     }
 
     #[test]
     fn a_value_of_absurd_length_and_a_stream_that_is_no_resp_are_broken() {
-        let follow = |bytes: &[u8]| Framing::new(MAX_BULK).follow(&mut bytes.to_vec()).map(drop);
+        let follow = |bytes: &[u8]| Framing::new(ValueLimit::default()).follow(&mut bytes.to_vec()).map(drop);
         assert_eq!(follow(b"$536870912\r\n"), Ok(()));
         assert_eq!(follow(b"$536879999\r\n"), Err(Broken::TooLarge));
         assert_eq!(follow(b"$9999999999999999999999\r\n"), Err(Broken::TooLarge));

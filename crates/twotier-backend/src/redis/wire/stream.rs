@@ -13,7 +13,7 @@ use twotier_core::{BackendError, BackendErrorKind};
 
 use super::{
     error,
-    framing::{Broken, Framing, Requests},
+    framing::{Broken, Framing, Requests, ValueLimit},
     loss::Loss,
     progress::Traffic,
 };
@@ -51,9 +51,9 @@ impl Watched {
         traffic: Arc<Traffic>,
         loss: Arc<Loss>,
         greeting: Greeting,
-        max_value_bytes: u64,
+        limit: ValueLimit,
     ) -> Self {
-        let (framing, requests) = (Framing::new(max_value_bytes), Requests::default());
+        let (framing, requests) = (Framing::new(limit), Requests::default());
         let (again, followed) = (Vec::new(), Vec::new());
         Self { inner, framing, requests, again, followed, traffic, loss, greeting: Some(greeting), full: false }
     }

@@ -7,7 +7,10 @@ use redis::{PushInfo, PushKind, Value, VerbatimFormat};
 use twotier_core::{ChangeListener, Lease, Mark, Namespace, Timestamp};
 
 use super::PushHandler;
-use crate::redis::{command::Channel, session::canary::Canary};
+use crate::{
+    Watch,
+    redis::{command::Channels, listeners::Listeners, session::canary::Canary},
+};
 
 /// What a listener received: keys, or `None` for a flush.
 #[derive(Default)]
@@ -42,8 +45,10 @@ fn namespace() -> Namespace {
 fn received(kind: PushKind, data: Vec<Value>) -> (Vec<Option<Vec<u8>>>, bool) {
     let seen = Arc::new(Recorded::default());
     let listener: Arc<dyn ChangeListener> = Arc::<Recorded>::clone(&seen);
-    let canary = Arc::new(Canary::new(&namespace()));
-    let handler = PushHandler::new(listener, canary, Arc::new(Channel::new(&namespace())), Arc::default());
+    let listeners = Arc::<Listeners>::default();
+    listeners.join(Watch::new(namespace(), listener), 0).unwrap();
+    let channels = Arc::new(Channels::new(Arc::clone(&listeners)));
+    let handler = PushHandler::new(listeners, Arc::new(Canary::new()), channels, Arc::default());
     handler.apply(&PushInfo { kind, data });
     let received = seen.0.lock().unwrap().clone();
     (received, handler.loss.is_declared())
@@ -93,10 +98,16 @@ fn data() -> impl Strategy<Value = Vec<Value>> {
     prop_oneof![keys().prop_map(|keys| vec![keys]), vec(value(), 0..4), vec(keys(), 0..3)]
 }
 
-/// The keys of a payload that is an invalidation and nothing else.
+/// The keys of a payload that is an invalidation and nothing else, as far as they lie under the namespace.
 fn keys_of(data: &[Value]) -> Option<Vec<Option<Vec<u8>>>> {
     let [Value::Array(keys)] = data else { return None };
-    keys.iter().map(|key| if let Value::BulkString(key) = key { Some(Some(key.clone())) } else { None }).collect()
+    let keys: Option<Vec<_>> =
+        keys.iter().map(|key| if let Value::BulkString(key) = key { Some(key.clone()) } else { None }).collect();
+    keys.map(ours)
+}
+
+fn ours(keys: Vec<Vec<u8>>) -> Vec<Option<Vec<u8>>> {
+    keys.into_iter().filter(|key| namespace().strip(key).is_some()).map(Some).collect()
 }
 
 fn cases() -> Config {
@@ -131,12 +142,12 @@ proptest! {
     fn a_message_is_its_keys_and_one_that_is_cut_or_longer_is_a_flush(
         keys in vec(bytes(), 1..6), cut in any::<prop::sample::Index>(), more in vec(any::<u8>(), 0..4),
     ) {
-        let message = Channel::new(&namespace()).keys(keys.iter().map(Vec::as_slice));
+        let message = Channels::new(Arc::default()).message(keys.iter().map(Vec::as_slice));
         let received = |message: &[u8]| {
             let data = vec![Value::BulkString(b"channel".to_vec()), Value::BulkString(message.to_vec())];
             received(PushKind::Message, data)
         };
-        let expected: Vec<_> = keys.into_iter().map(Some).collect();
+        let expected = ours(keys);
         prop_assert_eq!(received(&message), (expected.clone(), false));
         let (cut, lost) = received(&message[..cut.index(message.len())]);
         // Cut between two keys it is a message still, of the keys before.
