@@ -118,7 +118,7 @@ pub struct Watch {
     /// Who is notified.
     pub listener: Arc<dyn ChangeListener>,
     /// The longest a local copy may be served after the last proof of life.
-    /// A backend with a standing link proves life at least four times as often.
+    /// A backend with a standing link proves life at least three times as often.
     pub max_staleness: Duration,
     /// The mode asked for; `None` is the best the backend has.
     pub coherence: Option<Coherence>,

@@ -116,9 +116,8 @@ impl Health {
             LinkState::Down { cause, .. } => reasons.push(Reason::LinkDown(cause.clone())),
             LinkState::Up(LinkUp { round_trip, fenced, .. }) => {
                 if let Some(round_trip) = *round_trip {
-                    // A proof takes two round trips, counts from before the first, and comes a pause after the last
-                    // one.
-                    let needed = 2 * round_trip + HEARTBEAT.min(bound / 4);
+                    // A proof counts from before its request, and comes with the reply to the next heartbeat.
+                    let needed = 2 * round_trip + HEARTBEAT.min(bound / 5);
                     if broadcast && needed >= bound {
                         reasons.push(Reason::BoundTooSmall { round_trip, bound });
                     }

@@ -36,6 +36,8 @@ const SHARD: &str = "crates/twotier-local/src/shard.rs";
 const LOADS: &str = "crates/twotier-local/src/loads.rs";
 const REDIS_LINK: &str = "crates/twotier-backend/src/redis/link.rs";
 const REDIS_OPEN: &str = "crates/twotier-backend/src/redis/session/open.rs";
+const REDIS_ADMISSION: &str = "crates/twotier-backend/src/redis/session/admission.rs";
+const REDIS_PERMISSIONS: &str = "crates/twotier-backend/src/redis/session/permissions.rs";
 const REDIS_FENCE: &str = "crates/twotier-backend/src/redis/session/fence.rs";
 const REDIS_CONNECTION: &str = "crates/twotier-backend/src/redis/wire/connection.rs";
 const REDIS_ERROR: &str = "crates/twotier-backend/src/redis/wire/error.rs";
@@ -513,7 +515,7 @@ pub(super) const GUARDED: &[Guarded] = &[
     guarded(
         "a server without room makes links",
         &[edit(
-            REDIS_OPEN,
+            REDIS_PERMISSIONS,
             "const NO_ROOM: [&str; 3] = [\"MISCONF\", \"OOM\", \"NOREPLICAS\"];",
             "const NO_ROOM: [&str; 0] = [];",
         )],
@@ -610,7 +612,7 @@ pub(super) const GUARDED: &[Guarded] = &[
     guarded(
         "a refusal to end connections is noted",
         &[edit(
-            REDIS_OPEN,
+            REDIS_ADMISSION,
             "                refused = Some(cause);\n",
             "                refused = Some(cause).filter(|_| false);\n",
         )],
@@ -639,7 +641,7 @@ pub(super) const GUARDED: &[Guarded] = &[
     ),
     guarded(
         "connections that were ended are forgotten",
-        &[edit(REDIS_OPEN, "        None => fences.ended(&ids, run_id),", "        None => {}")],
+        &[edit(REDIS_ADMISSION, "        None => fences.ended(&ids, run_id),", "        None => {}")],
         &[
             "health::live::a_user_who_may_end_its_former_connections_is_ready_after_each_lost_link",
             "health::live::a_user_who_is_allowed_to_end_its_former_connections_is_ready_after_the_next_lost_link",

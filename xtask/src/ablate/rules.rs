@@ -185,22 +185,32 @@ pub(super) const RULES: &[Rule] = &[
         name: "a lease counts from before its request",
         edits: &[edit(
             REDIS_LINK,
-            "watch.listener.proof_of_life(mark);\n        }\n    }",
-            "let _early = mark;\n            watch.listener.proof_of_life(watch.listener.mark());\n        }\n    }",
+            "            member.listener().proof_of_life(mark);\n",
+            "            let _early = mark;\n            member.listener().proof_of_life(member.listener().mark());\n",
         )],
     },
-    Rule { name: "a lease needs the second reply", edits: &[edit(REDIS_LINK, "    tracked.ping().await?;\n", "")] },
-    Rule { name: "reports are applied", edits: &[edit(REDIS_PUSH, "            self.listener.changed(key);\n", "")] },
+    Rule {
+        name: "a lease needs the second reply",
+        edits: &[edit(REDIS_LINK, "in mem::replace(&mut earlier, marks) {", "in mem::take(&mut marks) {")],
+    },
+    Rule {
+        name: "reports are applied",
+        edits: &[edit(REDIS_PUSH, "            member.listener().changed(key);\n", "")],
+    },
     Rule {
         name: "a null report flushes",
-        edits: &[edit(REDIS_PUSH, "None => self.listener.flushed(),", "None => {}")],
+        edits: &[edit(
+            REDIS_PUSH,
+            "                None => self.flushed(),\n            },\n            PushKind::Message",
+            "                None => {}\n            },\n            PushKind::Message",
+        )],
     },
     Rule {
         name: "a lost link is reported",
         edits: &[edit(
             REDIS_LINK,
-            "            if let Some(watch) = watch.filter(reports) {\n                watch.listener.link_lost(&cause);\n            }\n            *phase = Phase::Connecting;",
-            "            let _unnotified = watch;\n            *phase = Phase::Connecting;",
+            "            self.listeners.all().iter().for_each(|member| member.link_lost(&cause));\n",
+            "",
         )],
     },
     Rule {

@@ -99,7 +99,7 @@ struct Up {
     fenced: bool,
 }
 
-/// What was measured of a link that is up, in microseconds.
+/// What was measured of a link that is up, in nanoseconds.
 struct Signs {
     round_trip: AtomicU64,
     /// How long the last canary took; [`u64::MAX`] where there is none.
@@ -228,10 +228,11 @@ impl Link {
             if matches!(state.phase, Phase::Closed) {
                 return Err(closed());
             }
-            let member = self.shared.listeners.join(watch, handle)?;
-            if self.shared.listeners.all().len() == 1 {
-                // A connection on which nothing is reported, which earlier operations made, is given up for the first
-                // cache.
+            let listeners = &self.shared.listeners;
+            let (alone, reported) = (listeners.all().is_empty(), listeners.are_reported());
+            let member = listeners.join(watch, handle)?;
+            if alone || (member.is_reported() && !reported) {
+                // Connections on which nothing is reported, which earlier operations made, are given up.
                 let cause = BackendError::new(BackendErrorKind::Unavailable, "the link is made anew for a cache");
                 state.end(&cause, Phase::Idle);
                 if let Some(supervisor) = supervisor.take() {
@@ -249,7 +250,7 @@ impl Link {
             Phase::Up(up) => LinkState::Up(
                 LinkUp::new(up.since.elapsed())
                     .invalidation_lag(up.signs.invalidation_lag())
-                    .round_trip(Duration::from_micros(up.signs.round_trip.load(Ordering::Relaxed)))
+                    .round_trip(up.signs.round_trip())
                     .fenced(up.fenced),
             ),
             Phase::Down { since, cause } | Phase::Abandoned { since, cause } => {
@@ -388,7 +389,7 @@ impl LinkInner {
         };
         self.change(generation, |phase| {
             *phase = Phase::Up(up);
-            if !admissions.is_empty() {
+            if self.listeners.are_reported() {
                 self.listeners.fix(connections.reporting().mode());
             }
             admitted(admissions, connections.reporting().mode(), &signs);
@@ -421,6 +422,7 @@ fn admitted(admissions: Vec<Admission>, mode: Coherence, signs: &Signs) {
     for Admission { member, outcome } in admissions {
         match outcome {
             Ok(admitted) => {
+                let mode = if member.is_reported() { mode } else { Coherence::None };
                 if mode != Coherence::None {
                     member.link_up(admitted.reported_since);
                     if let Some(lag) = admitted.lag {
@@ -439,17 +441,21 @@ fn admitted(admissions: Vec<Admission>, mode: Coherence, signs: &Signs) {
 
 impl Signs {
     fn new(round_trip: Duration) -> Self {
-        Self { round_trip: AtomicU64::new(micros(round_trip)), invalidation_lag: AtomicU64::new(u64::MAX) }
+        Self { round_trip: AtomicU64::new(nanos(round_trip)), invalidation_lag: AtomicU64::new(u64::MAX) }
     }
 
     fn report_took(&self, member: &Member, lag: Duration) {
-        self.invalidation_lag.store(micros(lag), Ordering::Relaxed);
+        self.invalidation_lag.store(nanos(lag), Ordering::Relaxed);
         member.listener().invalidation_took(lag);
     }
 
+    fn round_trip(&self) -> Duration {
+        Duration::from_nanos(self.round_trip.load(Ordering::Relaxed))
+    }
+
     fn invalidation_lag(&self) -> Option<Duration> {
-        let micros = self.invalidation_lag.load(Ordering::Relaxed);
-        (micros != u64::MAX).then(|| Duration::from_micros(micros))
+        let nanos = self.invalidation_lag.load(Ordering::Relaxed);
+        (nanos != u64::MAX).then(|| Duration::from_nanos(nanos))
     }
 }
 
@@ -553,7 +559,7 @@ async fn heartbeats(tracked: &Connection, shared: &LinkInner, signs: &Signs) -> 
         if let Err(cause) = tracked.alive(shared.target.dead_after, role(tracked)).await {
             return cause;
         }
-        signs.round_trip.store(micros(asked.elapsed()), Ordering::Relaxed);
+        signs.round_trip.store(nanos(asked.elapsed()), Ordering::Relaxed);
         for (member, mark) in mem::replace(&mut earlier, marks) {
             member.listener().proof_of_life(mark);
         }
@@ -596,7 +602,9 @@ async fn admissions(
                 () = sleep_until(next) => next = Instant::now() + CANARY,
             }
             turn += 1;
-            let Some(member) = members.get(turn % members.len().max(1)) else { continue };
+            let tested_ones: Vec<_> =
+                members.iter().filter(|member| member.is_reported() || member.is_refused()).collect();
+            let Some(&member) = tested_ones.get(turn % tested_ones.len().max(1)) else { continue };
             match member.is_up() {
                 true => match tested(&session, connections, shared, member).await {
                     Ok(Verdict::Reported(lag)) => signs.report_took(member, lag),
@@ -651,8 +659,8 @@ async fn pings(data: &Connection, target: &Target) -> BackendError {
     }
 }
 
-fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn closed() -> BackendError {

@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, Ordering},
+    atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
 use parking_lot::{Mutex, RwLock};
@@ -21,7 +21,9 @@ const NAMED: usize = 3;
 pub(super) struct Listeners {
     /// In the order of the namespaces' prefixes. Replaced whole, so that whoever reports holds nothing.
     members: RwLock<Arc<Vec<Arc<Member>>>>,
-    /// How changes come to all of them, once somebody has asked for a mode or the server has said which it has.
+    /// How many of them are reported nothing.
+    unreported: AtomicUsize,
+    /// How changes come to the others, once somebody has asked for a mode or the server has said which it has.
     mode: Mutex<Option<Coherence>>,
     /// As large as the largest value that one of them can use.
     limit: ValueLimit,
@@ -77,12 +79,13 @@ impl Listeners {
         }
         let in_force = *self.mode.lock();
         let agrees = match (in_force, watch.coherence) {
-            (Some(Coherence::None), asked) => asked == Some(Coherence::None),
             (Some(mode), Some(asked)) => mode == asked,
             (None, Some(asked)) => asked == Coherence::Broadcast,
             (_, None) => true,
         };
-        if members.is_empty() {
+        if !is_reported(&watch) {
+            // Nothing is reported to it in any mode.
+        } else if !members.iter().any(|member| member.is_reported()) {
             // The first one decides.
             self.fix(watch.coherence);
         } else if !agrees {
@@ -96,6 +99,7 @@ impl Listeners {
             return refuse(BackendErrorKind::Unsupported, message);
         }
         self.limit.admit(watch.max_value_bytes, members.is_empty());
+        self.unreported.fetch_add(usize::from(!is_reported(&watch)), Ordering::Relaxed);
         let member = Arc::new(Member {
             watch,
             handle,
@@ -116,6 +120,7 @@ impl Listeners {
         let place = members.iter().position(|member| member.handle == handle)?;
         let mut all = Vec::clone(&members);
         let left = all.remove(place);
+        self.unreported.fetch_sub(usize::from(!left.is_reported()), Ordering::Relaxed);
         *members = Arc::new(all);
         Some(left)
     }
@@ -133,7 +138,17 @@ impl Listeners {
         members[..after].last().filter(|member| name.starts_with(member.prefix())).map(Arc::clone)
     }
 
-    /// Returns the mode of the link, `None` for the best there is.
+    /// Returns whether changes are to be reported to any of them.
+    pub(super) fn are_reported(&self) -> bool {
+        self.members.read().iter().any(|member| member.is_reported())
+    }
+
+    /// Returns whether this key is of a cache to which changes are not reported, beside others to which they are.
+    pub(super) fn is_unreported(&self, key: &[u8]) -> bool {
+        self.unreported.load(Ordering::Relaxed) > 0 && self.of(key).is_some_and(|member| !member.is_reported())
+    }
+
+    /// Returns the mode of those to whom changes are reported, `None` for the best there is.
     pub(super) fn mode(&self) -> Option<Coherence> {
         *self.mode.lock()
     }
@@ -162,7 +177,16 @@ impl Listeners {
     }
 }
 
+fn is_reported(watch: &Watch) -> bool {
+    watch.coherence != Some(Coherence::None)
+}
+
 impl Member {
+    /// Returns whether changes are to be reported to it.
+    pub(super) fn is_reported(&self) -> bool {
+        is_reported(&self.watch)
+    }
+
     pub(super) fn namespace(&self) -> &Namespace {
         &self.watch.namespace
     }
@@ -286,18 +310,19 @@ mod tests {
     }
 
     #[test]
-    fn all_caches_on_a_link_have_one_mode_which_none_of_them_asked_against() {
+    fn all_caches_on_a_link_that_are_reported_changes_have_one_mode_which_none_of_them_asked_against() {
         use Coherence::{Broadcast, None as Nobody, PubSub};
         for (first, second, agree) in [
             (None, None, true),
             (None, Some(Broadcast), true),
             (None, Some(PubSub), false),
-            (None, Some(Nobody), false),
+            (None, Some(Nobody), true),
             (Some(Broadcast), None, true),
             (Some(PubSub), None, true),
             (Some(PubSub), Some(PubSub), true),
             (Some(PubSub), Some(Broadcast), false),
-            (Some(Nobody), None, false),
+            (Some(Nobody), None, true),
+            (Some(Nobody), Some(PubSub), true),
             (Some(Nobody), Some(Nobody), true),
         ] {
             let listeners = Listeners::default();

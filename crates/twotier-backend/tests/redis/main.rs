@@ -11,6 +11,7 @@ mod link;
 mod opening;
 mod out_of_step;
 mod refusals;
+mod sharing;
 mod supervisor;
 mod support;
 mod tls;

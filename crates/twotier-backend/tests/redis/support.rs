@@ -5,7 +5,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU32, AtomicU64, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst},
     },
     time::{Duration, Instant},
 };
@@ -49,6 +49,8 @@ struct RelayState {
     /// The reply to be struck, counted from when it was armed over all connections, pushes left out.
     armed: Mutex<Option<(usize, Fault)>>,
     struck: AtomicU64,
+    /// Whether what nobody asked for is kept back.
+    mute: AtomicBool,
     /// What every client is sent unasked.
     injected: broadcast::Sender<&'static [u8]>,
 }
@@ -69,6 +71,7 @@ impl Relay {
             request_bandwidth: AtomicU32::new(0),
             armed: Mutex::default(),
             struck: AtomicU64::new(0),
+            mute: AtomicBool::new(false),
             injected: broadcast::channel(1).0,
         });
         let relay = Self { addr, shared };
@@ -111,6 +114,11 @@ impl Relay {
     /// Sends a frame to every client that nobody asked for.
     pub(crate) fn inject(&self, frame: &'static [u8]) {
         self.shared.injected.send(frame).unwrap();
+    }
+
+    /// Keeps pushes back, or no longer.
+    pub(crate) fn mute(&self, mute: bool) {
+        self.shared.mute.store(mute, SeqCst);
     }
 
     pub(crate) fn has_struck(&self) -> bool {
@@ -170,6 +178,9 @@ impl Relay {
     }
 
     fn fault(&self, frame: &[u8]) -> Option<Fault> {
+        if frame[0] == b'>' && self.shared.mute.load(SeqCst) {
+            return Some(Fault::Drop);
+        }
         let mut armed = self.shared.armed.lock().unwrap();
         match &mut *armed {
             Some(_) if frame[0] == b'>' => None,

@@ -208,7 +208,7 @@ mod live {
         cache.get_or_load("l", async |_| Ok::<_, std::io::Error>("loaded".to_owned())).await.unwrap();
         cache.clear().await.unwrap();
         assert_eq!(cache.health().status, twotier::Status::Ready, "{}", cache.health());
-        let without_local = text().without_local().build(backend.clone()).await.unwrap();
+        let without_local = text().without_local().build(backend.another_link()).await.unwrap();
         assert_eq!(read(&without_local, "k").await, None);
         assert_eq!(server.command(&["ACL", "LOG"]), twotier_testkit::Reply::Array(Vec::new()), "nothing was denied");
 

@@ -30,6 +30,7 @@ mod loads_end;
 mod mocking;
 mod namespaces;
 mod nesting;
+mod one_link;
 mod outside_a_runtime;
 mod overload;
 mod own_backend;

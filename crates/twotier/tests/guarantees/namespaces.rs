@@ -91,7 +91,7 @@ mod live {
         server.command(&["SET", "users:42", "another service's"]);
         assert_eq!(users.clear().await.unwrap(), 1);
         assert_eq!(server.command(&["GET", "users:42"]).as_str(), "another service's");
-        let boxed: Box<dyn twotier::Backend> = Box::new(backend);
+        let boxed: Box<dyn twotier::Backend> = Box::new(backend.another_link());
         let boxed = builder().build(boxed).await.unwrap();
         boxed.set("42", "Cid".to_owned()).await.unwrap();
         assert_eq!(server.command(&["GET", "shop:users:42"]).as_str(), "Cid");

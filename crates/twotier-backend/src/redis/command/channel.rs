@@ -40,11 +40,11 @@ impl Channels {
     }
 
     /// Returns channels and messages that announce changes of these keys: one for each namespace. A key of none is
-    /// announced to nobody.
+    /// announced to nobody, nor is one of a cache that is reported nothing.
     pub(in crate::redis) fn messages<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) -> Vec<(Vec<u8>, Vec<u8>)> {
         let mut by_namespace: Vec<(Arc<Member>, Vec<&[u8]>)> = Vec::new();
         for key in keys {
-            let Some(member) = self.listeners.of(key) else { continue };
+            let Some(member) = self.listeners.of(key).filter(|member| member.is_reported()) else { continue };
             match by_namespace.iter_mut().find(|(other, _)| Arc::ptr_eq(other, &member)) {
                 Some((_, keys)) => keys.push(key),
                 None => by_namespace.push((member, vec![key])),

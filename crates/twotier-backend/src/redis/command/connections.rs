@@ -8,7 +8,10 @@ use std::sync::{
 use tokio::runtime::Handle;
 use twotier_core::Coherence;
 
-use crate::redis::wire::{Connection, Loss};
+use crate::redis::{
+    listeners::Listeners,
+    wire::{Connection, Loss},
+};
 
 use super::{channel::Channels, coalesce::Coalescer, order::WriteOrder, sizes::Sizes};
 
@@ -26,6 +29,7 @@ struct Parts {
     tracked: Connection,
     data: Connection,
     reporting: Reporting,
+    listeners: Arc<Listeners>,
     coalescer: Coalescer,
     order: Arc<WriteOrder>,
     sizes: Sizes,
@@ -56,10 +60,16 @@ impl Reporting {
 }
 
 impl Connections {
-    pub(in crate::redis) fn new(tracked: Connection, data: Connection, reporting: Reporting, coalesces: bool) -> Self {
+    pub(in crate::redis) fn new(
+        tracked: Connection,
+        data: Connection,
+        reporting: Reporting,
+        listeners: Arc<Listeners>,
+        coalesces: bool,
+    ) -> Self {
         let coalescer = Coalescer::new(coalesces);
         let (order, sizes, large_writes) = (Arc::default(), Sizes::default(), AtomicUsize::new(0));
-        Self(Arc::new(Parts { tracked, data, reporting, coalescer, order, sizes, large_writes }))
+        Self(Arc::new(Parts { tracked, data, reporting, listeners, coalescer, order, sizes, large_writes }))
     }
 
     pub(in crate::redis) fn tracked(&self) -> &Connection {
@@ -77,6 +87,15 @@ impl Connections {
     /// The end of both.
     pub(in crate::redis) fn loss(&self) -> &Loss {
         self.0.data.loss()
+    }
+
+    /// Returns whether the value of a key and its time to live must be read in one step: where the server reports every
+    /// write one between the two is reported, and the reader keeps nothing.
+    pub(super) fn reads_at_once(&self, key: &[u8]) -> bool {
+        match self.0.reporting {
+            Reporting::Broadcast => self.0.listeners.is_unreported(key),
+            Reporting::None | Reporting::Channel(_) => true,
+        }
     }
 
     /// The connection for reads: the data connection, unless a large write occupies it.

@@ -11,10 +11,7 @@ use crate::{
     redis::wire::{Connection, Reply, nonce},
 };
 
-use super::{
-    connections::{Connections, Reporting},
-    transaction,
-};
+use super::{connections::Connections, transaction};
 
 /// What a read returns for one key.
 pub(super) type ReadResult = BackendResult<Option<Stored>>;
@@ -26,7 +23,7 @@ pub(super) type ReadResult = BackendResult<Option<Stored>>;
 pub(super) async fn get(connections: &Connections, key: &[u8]) -> ReadResult {
     let mut pipeline = Pipeline::with_capacity(5);
     let names = |index| if index == 0 { "GET" } else { "PTTL" };
-    let mut replies = ask(connections, &mut pipeline, 2, names, |commands| {
+    let mut replies = ask(connections, connections.reads_at_once(key), &mut pipeline, 2, names, |commands| {
         commands.add_command(of_key("GET", key)).add_command(of_key("PTTL", key));
     })
     .await?;
@@ -40,19 +37,19 @@ pub(super) async fn get(connections: &Connections, key: &[u8]) -> ReadResult {
 /// `GET` and `PTTL` of each key, all in one round trip where they need not be transactions; each result is its own.
 pub(super) async fn get_singly(connections: &Connections, keys: &[&[u8]]) -> Vec<ReadResult> {
     let mut results = Vec::with_capacity(keys.len());
-    let Reporting::Broadcast = connections.reporting() else {
+    if keys.iter().any(|key| connections.reads_at_once(key)) {
         // One transaction for all would be refused as a whole when one of its keys is.
         for key in keys {
             results.push(get(connections, key).await);
         }
         return results;
-    };
+    }
     if keys.is_empty() {
         return results;
     }
     let mut commands = Pipeline::with_capacity(2 * keys.len());
     let names = |index: usize| if index.is_multiple_of(2) { "GET" } else { "PTTL" };
-    let asked = ask(connections, &mut commands, 2 * keys.len(), names, |commands| {
+    let asked = ask(connections, false, &mut commands, 2 * keys.len(), names, |commands| {
         for key in keys {
             commands.add_command(of_key("GET", key)).add_command(of_key("PTTL", key));
         }
@@ -131,9 +128,10 @@ impl BatchRead {
         let values = std::mem::take(&mut self.values);
         let times: Vec<Cmd> = values.args_iter().skip(1).map(|key| of_key("PTTL", key_in(key))).collect();
         self.asked = Pipeline::with_capacity(self.length + 4);
-        self.before_times = if let Reporting::Broadcast = connections.reporting() { 1 } else { 2 };
+        let at_once = values.args_iter().skip(1).any(|key| connections.reads_at_once(key_in(key)));
+        self.before_times = if at_once { 2 } else { 1 };
         let names = |index| if index == 0 { "MGET" } else { "PTTL" };
-        let mut replies = ask(connections, &mut self.asked, self.length + 1, names, |commands| {
+        let mut replies = ask(connections, at_once, &mut self.asked, self.length + 1, names, |commands| {
             commands.add_command(values);
             for time in times {
                 commands.add_command(time);
@@ -168,16 +166,17 @@ fn of_key(name: &str, key: &[u8]) -> Cmd {
     command
 }
 
-/// Asks `count` commands that change nothing.
+/// Asks `count` commands that change nothing, in one step or not.
 async fn ask(
     connections: &Connections,
+    at_once: bool,
     commands: &mut Pipeline,
     count: usize,
     command: impl Fn(usize) -> &'static str,
     add: impl FnOnce(&mut Pipeline),
 ) -> BackendResult<Reply> {
     let connection = connections.reading();
-    if let Reporting::Broadcast = connections.reporting() {
+    if !at_once {
         add(commands);
         return connection.ask(commands, count).await;
     }

@@ -75,11 +75,12 @@ pub(in crate::redis) enum Verdict {
 impl Session {
     /// Returns the connections for commands, once something was admitted.
     pub(in crate::redis) fn connections(&self) -> Connections {
-        Connections::new(self.tracked.clone(), self.data.clone(), self.reporting.clone(), self.coalesces)
+        let listeners = Arc::clone(&self.listeners);
+        Connections::new(self.tracked.clone(), self.data.clone(), self.reporting.clone(), listeners, self.coalesces)
     }
 
-    /// Tests whether these caches can be on this link, in two round trips. Beside the second one, connections of earlier
-    /// links are ended. An error is that of the link.
+    /// Tests whether these caches can be on this link, in two round trips. Beside the second one, connections of
+    /// earlier links are ended. An error is that of the link.
     pub(in crate::redis) async fn admit(
         &mut self,
         members: &[Arc<Member>],
@@ -167,8 +168,8 @@ impl Session {
         let sent = Instant::now();
         let probed = self.probe(members).await?;
         let took = sent.elapsed();
-        let expected = |index: &usize| matches!(probed.get(*index), Some(Ok(())));
-        if !matches!(self.reporting, Reporting::None) && probed.iter().any(Result::is_ok) {
+        let expected = |index: &usize| members[*index].is_reported() && matches!(probed.get(*index), Some(Ok(())));
+        if (0..members.len()).any(|index| expected(&index)) {
             let answered = async {
                 // The second of two replies is behind the reports, on every server.
                 self.tracked.ping().await?;
@@ -182,7 +183,7 @@ impl Session {
             }
         }
         let verdict = |(member, probed): (&&Arc<Member>, BackendResult<()>)| match probed {
-            Ok(()) if matches!(self.reporting, Reporting::None) => Verdict::Reported(took),
+            Ok(()) if !member.is_reported() => Verdict::Reported(took),
             Ok(()) => match self.canary.seen_in(member.namespace()) {
                 Some(seen) => Verdict::Reported(seen - sent),
                 None => Verdict::Silent,
@@ -203,14 +204,14 @@ impl Session {
             add_write(&mut commands, &key);
             count += WRITES;
             match &self.reporting {
-                Reporting::Broadcast => {}
-                Reporting::Channel(channels) => {
+                Reporting::Broadcast if member.is_reported() => {}
+                Reporting::Channel(channels) if member.is_reported() => {
                     let (channel, message) = (Channels::name(member.namespace()), channels.message([&key[..]]));
                     commands.cmd("MULTI").cmd("PUBLISH").arg(channel).arg(message).cmd("EXEC");
                     count += 3;
                 }
                 // Value and time of a read are one transaction here.
-                Reporting::None => {
+                _ => {
                     commands.cmd("MULTI").cmd("EXEC");
                     count += 2;
                 }
@@ -228,9 +229,9 @@ impl Session {
         let namespace = member.namespace();
         let written = may_write(replies, namespace);
         let announced = match &self.reporting {
-            Reporting::Broadcast => None,
-            Reporting::Channel(_) => Some(within_transaction(replies, Some("PUBLISH"))),
-            Reporting::None => Some(within_transaction(replies, None)),
+            Reporting::Broadcast if member.is_reported() => None,
+            Reporting::Channel(_) if member.is_reported() => Some(within_transaction(replies, Some("PUBLISH"))),
+            _ => Some(within_transaction(replies, None)),
         };
         let announced = announced.map(|result| result.map_err(|(cause, command)| with_cure(cause, command, namespace)));
         match (written, announced) {
@@ -266,13 +267,13 @@ impl Session {
             refused: None,
         };
         let asked = self.listeners.mode();
-        let silent = self.data.is(&self.tracked);
+        let reported: Vec<_> = members.iter().filter(|member| member.is_reported()).collect();
         let tracks = match &self.reporting {
             Reporting::Broadcast => true,
             Reporting::Channel(_) => false,
-            Reporting::None => !silent && asked != Some(Coherence::PubSub),
+            Reporting::None => asked != Some(Coherence::PubSub),
         };
-        for member in members {
+        for member in &reported {
             let prefix = self.target.key_prefix.as_ref().unwrap_or_else(|| member.namespace()).prefix();
             if tracks && !self.prefixes.iter().chain(&reports.prefixes).any(|tracked| tracked == prefix) {
                 reports.prefixes.push(prefix.to_owned());
@@ -290,13 +291,16 @@ impl Session {
             count = 3;
         }
         let subscribes = async {
-            match !tracks && !silent {
-                true => self.subscribe(members).await.map(Some),
-                false => Ok(None),
+            match tracks || reported.is_empty() {
+                true => Ok(None),
+                false => self.subscribe(&reported).await.map(Some),
             }
         };
-        let (mut replies, mut subscribed) = try_join!(self.tracked.ask(&commands, count), subscribes)?;
+        let (mut replies, mut outcomes) = try_join!(self.tracked.ask(&commands, count), subscribes)?;
         reports.run_id = run_id(&mut replies)?;
+        if outcomes.is_some() {
+            reports.reporting = Reporting::Channel(Arc::clone(&self.channels));
+        }
         if !reports.prefixes.is_empty() {
             match self.is_tracking(&mut replies) {
                 Ok(()) => reports.reporting = Reporting::Broadcast,
@@ -310,22 +314,23 @@ impl Session {
                     if is_for_good && asked.is_none() {
                         tracing::debug!(%cause, namespace = %self.listeners.names(), "no tracking");
                         reports.refused = Some(cause);
-                        subscribed = Some(self.subscribe(members).await?);
+                        reports.reporting = Reporting::Channel(Arc::clone(&self.channels));
+                        outcomes = Some(self.subscribe(&reported).await?);
                     } else {
-                        reports.outcomes.fill_with(|| Err(cause.clone()));
+                        outcomes = Some(vec![Err(cause); reported.len()]);
                     }
                 }
             }
         }
-        if let Some(outcomes) = subscribed {
-            reports.reporting = Reporting::Channel(Arc::clone(&self.channels));
-            reports.outcomes = outcomes;
+        let mut outcomes = outcomes.into_iter().flatten();
+        for (_, outcome) in members.iter().zip(&mut reports.outcomes).filter(|(member, _)| member.is_reported()) {
+            *outcome = outcomes.next().unwrap_or(Ok(()));
         }
         Ok(reports)
     }
 
     /// Subscribes to the channels of these caches: at once where the user may, else to one after the other.
-    async fn subscribe(&self, members: &[Arc<Member>]) -> BackendResult<Vec<BackendResult<()>>> {
+    async fn subscribe(&self, members: &[&Arc<Member>]) -> BackendResult<Vec<BackendResult<()>>> {
         let names: Vec<_> = members.iter().map(|member| Channels::name(member.namespace())).collect();
         let mut outcomes = Vec::with_capacity(members.len());
         match self.tracked.subscribe(&names).await {
@@ -339,7 +344,7 @@ impl Session {
         if let Some(lost) = self.tracked.loss().cause() {
             return Err(lost);
         }
-        let cured = |(outcome, member): (BackendResult<()>, &Arc<Member>)| {
+        let cured = |(outcome, member): (BackendResult<()>, &&Arc<Member>)| {
             outcome.map_err(|cause| with_cure(cause, "SUBSCRIBE", member.namespace()))
         };
         Ok(outcomes.into_iter().zip(members).map(cured).collect())

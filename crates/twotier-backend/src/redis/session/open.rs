@@ -6,7 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::{time::timeout, try_join};
-use twotier_core::{BackendError, BackendErrorKind, Coherence};
+use twotier_core::{BackendError, BackendErrorKind};
 
 use crate::{
     BackendResult,
@@ -72,8 +72,7 @@ async fn connect(target: &Arc<Target>, progress: &Arc<Progress>, listeners: &Arc
             }
         })
     };
-    let nothing_is_reported = listeners.all().is_empty() || listeners.mode() == Some(Coherence::None);
-    let (tracked, data) = if nothing_is_reported {
+    let (tracked, data) = if !listeners.are_reported() {
         let only = plain().await?;
         (only.clone(), only)
     } else {

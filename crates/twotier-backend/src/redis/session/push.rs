@@ -55,14 +55,16 @@ impl PushHandler {
 
     fn changed(&self, key: &[u8]) {
         // Under a prefix of many namespaces, those of other processes too are reported.
-        let Some(member) = self.listeners.of(key) else { return };
+        let Some(member) = self.listeners.of(key).filter(|member| member.is_reported()) else { return };
         if !self.canary.takes(member.namespace(), key) {
             member.listener().changed(key);
         }
     }
 
     fn flushed(&self) {
-        self.listeners.all().iter().for_each(|member| member.listener().flushed());
+        for member in self.listeners.all().iter().filter(|member| member.is_reported()) {
+            member.listener().flushed();
+        }
     }
 
     fn message(&self, data: &[Value]) {
