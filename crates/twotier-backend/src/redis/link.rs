@@ -641,8 +641,8 @@ async fn tested(
     shared: &LinkInner,
     member: &Arc<Member>,
 ) -> BackendResult<Verdict> {
-    let sung = session.sing(std::slice::from_ref(&member));
-    let verdicts = connections.data().alive(shared.target.dead_after, sung).await?;
+    let probed = session.probe(std::slice::from_ref(&member));
+    let verdicts = connections.data().alive(shared.target.dead_after, probed).await?;
     Ok(verdicts.into_iter().next().unwrap_or(Verdict::Silent))
 }
 

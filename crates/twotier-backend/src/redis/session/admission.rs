@@ -112,7 +112,7 @@ impl Session {
                 None => Ok(self.fenced),
             }
         };
-        let (verdicts, fenced) = try_join!(self.sing(&may), fenced)?;
+        let (verdicts, fenced) = try_join!(self.probe(&may), fenced)?;
         self.round_trip = sent.elapsed();
         self.fenced = fenced;
         let one_server = self.run_id == survey.run_id;
@@ -160,15 +160,15 @@ impl Session {
     /// Makes a change under each of these namespaces over the data connection, which is foreign to the tracked one, and
     /// waits for the reports over that one: they prove that changes are reported, and that both connections end at one
     /// server. Where nothing is to be reported, it proves that changes can be made.
-    pub(in crate::redis) async fn sing(&self, members: &[&Arc<Member>]) -> BackendResult<Vec<Verdict>> {
+    pub(in crate::redis) async fn probe(&self, members: &[&Arc<Member>]) -> BackendResult<Vec<Verdict>> {
         if members.is_empty() {
             return Ok(Vec::new());
         }
         self.canary.set_free();
         let sent = Instant::now();
-        let probed = self.probe(members).await?;
+        let made = self.make_changes(members).await?;
         let took = sent.elapsed();
-        let expected = |index: &usize| members[*index].is_reported() && matches!(probed.get(*index), Some(Ok(())));
+        let expected = |index: &usize| members[*index].is_reported() && matches!(made.get(*index), Some(Ok(())));
         if (0..members.len()).any(|index| expected(&index)) {
             let answered = async {
                 // The second of two replies is behind the reports, on every server.
@@ -182,7 +182,7 @@ impl Session {
                 answered = answered => answered?,
             }
         }
-        let verdict = |(member, probed): (&&Arc<Member>, BackendResult<()>)| match probed {
+        let verdict = |(member, made): (&&Arc<Member>, BackendResult<()>)| match made {
             Ok(()) if !member.is_reported() => Verdict::Reported(took),
             Ok(()) => match self.canary.seen_in(member.namespace()) {
                 Some(seen) => Verdict::Reported(seen - sent),
@@ -191,12 +191,12 @@ impl Session {
             Err(cause) if cause.kind() == BackendErrorKind::Denied => Verdict::Denied(cause),
             Err(cause) => Verdict::Unknown(cause),
         };
-        Ok(members.iter().zip(probed).map(verdict).collect())
+        Ok(members.iter().zip(made).map(verdict).collect())
     }
 
     /// Makes the changes, and where writers notify each other of their writes announces them. What a server without
     /// room is announced all the same, and is as good a canary.
-    async fn probe(&self, members: &[&Arc<Member>]) -> BackendResult<Vec<BackendResult<()>>> {
+    async fn make_changes(&self, members: &[&Arc<Member>]) -> BackendResult<Vec<BackendResult<()>>> {
         let mut commands = Pipeline::new();
         let mut count = 0;
         for member in members {
@@ -218,14 +218,14 @@ impl Session {
             }
         }
         let mut replies = self.data.ask(&commands, count).await?;
-        let probed = members.iter().map(|member| self.probed(&mut replies, member)).collect();
+        let made = members.iter().map(|member| self.made(&mut replies, member)).collect();
         match self.data.loss().cause() {
             Some(lost) => Err(lost),
-            None => Ok(probed),
+            None => Ok(made),
         }
     }
 
-    fn probed(&self, replies: &mut Reply, member: &Member) -> BackendResult<()> {
+    fn made(&self, replies: &mut Reply, member: &Member) -> BackendResult<()> {
         let namespace = member.namespace();
         let written = may_write(replies, namespace);
         let announced = match &self.reporting {
