@@ -25,7 +25,7 @@ use twotier_core::{BackendError, BackendErrorKind, ConfigError, LinkState, Names
 use crate::{AnswerSink, Attachment, Backend, BackendResult, GetReply, Stored, Watch, Write, WriteCondition};
 
 use self::{
-    command::{Action, Change, Connections, change, change_many},
+    command::{Action, Change, Commands, change, change_many},
     link::Link,
     wire::Target,
 };
@@ -288,12 +288,12 @@ impl Backend for RedisBackend {
 }
 
 impl RedisBackend {
-    async fn ready_connections(&self) -> BackendResult<Connections> {
+    async fn ready_connections(&self) -> BackendResult<Commands> {
         self.link()?.ready().await
     }
 
     /// Writes are sent at once or never: they do not wait for a link.
-    fn current_connections(&self) -> BackendResult<Connections> {
+    fn current_connections(&self) -> BackendResult<Commands> {
         self.link()?.current()
     }
 

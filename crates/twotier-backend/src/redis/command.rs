@@ -15,7 +15,7 @@ mod write;
 pub(super) use self::{
     batch::{get_each, get_many},
     channel::{Channels, Message},
-    coalesce::{get, start_get},
+    coalesce::{Commands, get, start_get},
     connections::{Connections, Reporting},
     write::{Action, Change, change, change_many, clear},
 };

@@ -27,7 +27,7 @@ use crate::{Attachment, BackendResult, Watch};
 
 use self::journal::Journal;
 use super::{
-    command::Connections,
+    command::Commands,
     listeners::{Listeners, Member, Standing},
     session::{Admission, Fences, Session, Verdict, open},
     wire::{Connection, Progress, Target},
@@ -93,7 +93,7 @@ enum Phase {
 }
 
 struct Up {
-    connections: Connections,
+    connections: Commands,
     since: Instant,
     signs: Arc<Signs>,
     fenced: bool,
@@ -151,7 +151,7 @@ impl Link {
     }
 
     /// Returns the connections if a command can be sent at once.
-    pub(super) fn current(&self) -> BackendResult<Connections> {
+    pub(super) fn current(&self) -> BackendResult<Commands> {
         self.known().unwrap_or_else(|| {
             self.start();
             Err(BackendError::new(BackendErrorKind::Unavailable, "the link is being made").not_sent())
@@ -159,17 +159,17 @@ impl Link {
     }
 
     /// Returns what a command that does not wait receives, `None` while the link is being made.
-    pub(super) fn known(&self) -> Option<BackendResult<Connections>> {
+    pub(super) fn known(&self) -> Option<BackendResult<Commands>> {
         self.shared.known().map(|known| known.map_err(|cause| self.down(cause)))
     }
 
     /// Waits until a command can be sent, or returns why none can.
-    pub(super) async fn ready(&self) -> BackendResult<Connections> {
+    pub(super) async fn ready(&self) -> BackendResult<Commands> {
         self.connections().await.map_err(|cause| self.down(cause))
     }
 
     /// Returns the connections, made first if nobody asked for them yet, or why there are none.
-    async fn connections(&self) -> BackendResult<Connections> {
+    async fn connections(&self) -> BackendResult<Commands> {
         if let Some(known) = self.shared.known() {
             return known;
         }
@@ -340,7 +340,7 @@ impl State {
 
 impl LinkInner {
     /// Returns what an operation gets without waiting, `None` when it has to wait.
-    fn known(&self) -> Option<BackendResult<Connections>> {
+    fn known(&self) -> Option<BackendResult<Commands>> {
         match &self.state.lock().phase {
             // Lost, but the supervisor has not reported it yet: as good as connecting.
             Phase::Up(up) if up.connections.loss().is_declared() => None,
@@ -352,7 +352,7 @@ impl LinkInner {
     }
 
     /// As [`known`](Self::known), once it was asked for a link: nobody keeps one then if nobody could be found to.
-    fn known_after_start(&self) -> Option<BackendResult<Connections>> {
+    fn known_after_start(&self) -> Option<BackendResult<Commands>> {
         if let Phase::Abandoned { cause, .. } = &self.state.lock().phase {
             return Some(Err(cause.clone()));
         }
@@ -376,8 +376,8 @@ impl LinkInner {
 
     /// Publishes a link. The connections are in place before a listener is notified, so no command that is marked with
     /// the new epoch can go to older ones.
-    fn up(&self, generation: u64, session: &Session, admissions: Vec<Admission>) -> (Connections, Arc<Signs>) {
-        let connections = session.connections();
+    fn up(&self, generation: u64, session: &Session, admissions: Vec<Admission>) -> (Commands, Arc<Signs>) {
+        let connections = session.commands();
         let ids = [connections.tracked(), connections.data()].map(|connection| connection.hello().id);
         self.fences.remember(session.run_id.clone(), ids.into_iter().flatten().collect());
         let signs = Arc::new(Signs::new(session.round_trip));
@@ -398,7 +398,7 @@ impl LinkInner {
     }
 
     /// Takes the link away: nothing may be served on its word any more.
-    fn lost(&self, generation: u64, connections: &Connections, cause: BackendError) {
+    fn lost(&self, generation: u64, connections: &Commands, cause: BackendError) {
         self.change(generation, |phase| {
             self.listeners.all().iter().for_each(|member| member.link_lost(&cause));
             *phase = Phase::Connecting;
@@ -527,7 +527,7 @@ async fn supervise(shared: Arc<LinkInner>, generation: u64) {
 /// Watches a link until it is lost, and returns why.
 async fn watched(
     session: Session,
-    connections: &Connections,
+    connections: &Commands,
     shared: &LinkInner,
     generation: u64,
     signs: &Signs,
@@ -585,7 +585,7 @@ async fn role(tracked: &Connection) -> BackendResult<()> {
 /// the other, one at a time.
 async fn admissions(
     mut session: Session,
-    connections: &Connections,
+    connections: &Commands,
     shared: &LinkInner,
     generation: u64,
     signs: &Signs,
@@ -637,7 +637,7 @@ async fn admissions(
 
 async fn tested(
     session: &Session,
-    connections: &Connections,
+    connections: &Commands,
     shared: &LinkInner,
     member: &Arc<Member>,
 ) -> BackendResult<Verdict> {

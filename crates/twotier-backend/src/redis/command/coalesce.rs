@@ -1,6 +1,7 @@
 //! Single reads that come at the same time, made one round trip.
 
 use std::{
+    ops::Deref,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
@@ -42,7 +43,7 @@ const BYTES: usize = 1024 * 1024;
 ///
 /// The batch belongs to the task and not to the read that opened it, so whoever waits may go away at any point, and
 /// nobody else notices.
-pub(super) struct Coalescer {
+struct Coalescer {
     state: Mutex<State>,
     /// The user may not run `MGET`: every read goes by itself.
     refused: AtomicBool,
@@ -60,8 +61,35 @@ struct State {
     busy: bool,
 }
 
+/// The commands of a link: its connections, and what is under way over them together.
+#[derive(Clone)]
+pub(in crate::redis) struct Commands(Arc<Shared>);
+
+struct Shared {
+    connections: Connections,
+    coalescer: Coalescer,
+}
+
+impl Commands {
+    pub(in crate::redis) fn new(connections: Connections, coalesces: bool) -> Self {
+        Self(Arc::new(Shared { connections, coalescer: Coalescer::new(coalesces) }))
+    }
+
+    fn coalescer(&self) -> &Coalescer {
+        &self.0.coalescer
+    }
+}
+
+impl Deref for Commands {
+    type Target = Connections;
+
+    fn deref(&self) -> &Connections {
+        &self.0.connections
+    }
+}
+
 /// Reads one key, by itself or in company. The command is sent after this call began.
-pub(in crate::redis) async fn get(connections: &Connections, key: &[u8]) -> ReadResult {
+pub(in crate::redis) async fn get(connections: &Commands, key: &[u8]) -> ReadResult {
     let (sender, answer) = oneshot::channel();
     // Nobody waits any more when the receiver is gone.
     start_get(connections, key, GetReply::new(move |result| drop(sender.send(result))));
@@ -69,7 +97,7 @@ pub(in crate::redis) async fn get(connections: &Connections, key: &[u8]) -> Read
 }
 
 /// Starts such a read, whose result is handed over as it arrives, whoever polls.
-pub(in crate::redis) fn start_get(connections: &Connections, key: &[u8], reply: GetReply) {
+pub(in crate::redis) fn start_get(connections: &Commands, key: &[u8], reply: GetReply) {
     if let Some(reply) = connections.coalescer().enter(connections, key, reply) {
         let lone = Lone { connections: connections.clone(), key: key.to_vec(), reply: Some(reply) };
         connections.coalescer().alone.start(lone, Lone::read);
@@ -77,12 +105,12 @@ pub(in crate::redis) fn start_get(connections: &Connections, key: &[u8], reply: 
 }
 
 impl Coalescer {
-    pub(super) fn new(coalesces: bool) -> Self {
+    fn new(coalesces: bool) -> Self {
         Self { state: Mutex::default(), refused: AtomicBool::new(!coalesces), alone: Lanes::new() }
     }
 
     /// Counts one read. Returns the reply when it goes by itself; else it has a place in a batch.
-    fn enter(&self, connections: &Connections, key: &[u8], reply: GetReply) -> Option<GetReply> {
+    fn enter(&self, connections: &Commands, key: &[u8], reply: GetReply) -> Option<GetReply> {
         let mut state = self.state.lock();
         state.in_flight += 1;
         let few = state.in_flight <= ALONE && !state.busy || self.refused.load(Ordering::Relaxed);
@@ -120,7 +148,7 @@ impl Coalescer {
 
 /// Reads in flight, until this is dropped.
 struct Counted<'c> {
-    connections: &'c Connections,
+    connections: &'c Commands,
     keys: usize,
 }
 
@@ -132,7 +160,7 @@ impl Drop for Counted<'_> {
 
 /// A read that goes by itself. Dropped early, it is an error for whoever waits.
 struct Lone {
-    connections: Connections,
+    connections: Commands,
     key: Vec<u8>,
     reply: Option<GetReply>,
 }
@@ -200,7 +228,7 @@ impl Drop for Batch {
 
 /// A task that sends a batch.
 struct BatchSender {
-    connections: Connections,
+    connections: Commands,
     batch: Arc<Batch>,
 }
 
@@ -247,7 +275,7 @@ impl Drop for BatchSender {
 /// Those who wait for the results of a batch that is being sent. Dropped early, by a panic or by the end of the
 /// runtime, it is an error for everyone who still waits.
 struct Waiting<'c> {
-    connections: &'c Connections,
+    connections: &'c Commands,
     replies: Vec<Option<GetReply>>,
 }
 

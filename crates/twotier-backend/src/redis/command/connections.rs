@@ -13,7 +13,7 @@ use crate::redis::{
     wire::{Connection, Loss},
 };
 
-use super::{channel::Channels, coalesce::Coalescer, order::WriteOrder, sizes::Sizes};
+use super::{channel::Channels, order::WriteOrder, sizes::Sizes};
 
 /// The connections of a link. They are made together and end together.
 ///
@@ -30,7 +30,6 @@ struct Parts {
     data: Connection,
     reporting: Reporting,
     listeners: Arc<Listeners>,
-    coalescer: Coalescer,
     order: Arc<WriteOrder>,
     sizes: Sizes,
     /// How many large writes are under way over the data connection.
@@ -65,11 +64,9 @@ impl Connections {
         data: Connection,
         reporting: Reporting,
         listeners: Arc<Listeners>,
-        coalesces: bool,
     ) -> Self {
-        let coalescer = Coalescer::new(coalesces);
         let (order, sizes, large_writes) = (Arc::default(), Sizes::default(), AtomicUsize::new(0));
-        Self(Arc::new(Parts { tracked, data, reporting, listeners, coalescer, order, sizes, large_writes }))
+        Self(Arc::new(Parts { tracked, data, reporting, listeners, order, sizes, large_writes }))
     }
 
     pub(in crate::redis) fn tracked(&self) -> &Connection {
@@ -127,10 +124,6 @@ impl Connections {
         }
         self.0.large_writes.fetch_add(1, Ordering::Relaxed);
         Counted(self.clone())
-    }
-
-    pub(super) fn coalescer(&self) -> &Coalescer {
-        &self.0.coalescer
     }
 
     pub(super) fn order(&self) -> &Arc<WriteOrder> {

@@ -10,7 +10,7 @@ use twotier_core::{BackendError, BackendErrorKind, Coherence, Timestamp};
 use crate::{
     BackendResult,
     redis::{
-        command::{Channels, Connections, Reporting},
+        command::{Channels, Commands, Connections, Reporting},
         listeners::{Listeners, Member},
         wire::{Connection, Progress, Reply, Target, nonce, text},
     },
@@ -73,10 +73,11 @@ pub(in crate::redis) enum Verdict {
 }
 
 impl Session {
-    /// Returns the connections for commands, once something was admitted.
-    pub(in crate::redis) fn connections(&self) -> Connections {
+    /// Returns the commands of the link, once something was admitted.
+    pub(in crate::redis) fn commands(&self) -> Commands {
         let listeners = Arc::clone(&self.listeners);
-        Connections::new(self.tracked.clone(), self.data.clone(), self.reporting.clone(), listeners, self.coalesces)
+        let connections = Connections::new(self.tracked.clone(), self.data.clone(), self.reporting.clone(), listeners);
+        Commands::new(connections, self.coalesces)
     }
 
     /// Tests whether these caches can be on this link, in two round trips. Beside the second one, connections of
