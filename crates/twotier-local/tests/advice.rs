@@ -108,7 +108,7 @@ fn every_policy_is_stood_for_by_miniatures_of_its_own() {
     let accesses: Vec<u64> = (0..if cfg!(debug_assertions) { 30_000 } else { 200_000 }).map(|_| zipf.draw()).collect();
     for eviction in POLICIES {
         let errors = errors("zipf", &accesses, eviction, 1000);
-        assert!(errors.len() >= 2 && errors.iter().all(|error| *error <= 2.0), "{eviction}: {errors:?}");
+        assert!(!errors.is_empty() && errors.iter().all(|error| *error <= 2.0), "{eviction}: {errors:?}");
     }
 }
 
