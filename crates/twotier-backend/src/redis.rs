@@ -12,7 +12,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use twotier_core::{ConfigError, LinkState, Namespace, RedisConfig};
+use twotier_core::{ConfigError, LinkId, LinkState, LinkStatus, Namespace, RedisConfig};
 
 use crate::{AnswerSink, Attachment, Backend, BackendResult, GetReply, Stored, Watch, Write, WriteCondition};
 
@@ -225,6 +225,14 @@ impl Backend for RedisBackend {
 
     async fn attach(&self, watch: Watch) -> BackendResult<Attachment> {
         self.link.attach(watch).await
+    }
+
+    fn route(&self, _key: &[u8]) -> LinkId {
+        LinkId::ONLY
+    }
+
+    fn links(&self) -> Vec<LinkStatus> {
+        vec![LinkStatus::new(LinkId::ONLY, self.link())]
     }
 
     fn link(&self) -> LinkState {

@@ -20,7 +20,7 @@ use tokio::{
     task::AbortHandle,
     time::{Instant, sleep},
 };
-use twotier_core::{BackendError, BackendErrorKind, Coherence, Lease, LinkState, LinkUp, Mark};
+use twotier_core::{BackendError, BackendErrorKind, Coherence, Lease, LinkId, LinkState, LinkUp, Mark};
 
 use crate::{Attachment, BackendResult, Watch};
 
@@ -270,7 +270,7 @@ impl LinkInner {
         self.modify(|state| {
             state.generation += 1;
             if let Some(watch) = watch.filter(reports) {
-                watch.listener.link_lost(&closed());
+                watch.listener.link_lost(LinkId::ONLY, &closed());
             }
             if let Phase::Up(up) = &state.phase {
                 up.connections.loss().declare(closed());
@@ -307,9 +307,9 @@ impl LinkInner {
         self.change(generation, |phase| {
             *phase = Phase::Up(Up { connections, since: Instant::now(), invalidation_lag, round_trip, fenced });
             if let Some(watch) = watch.filter(reports) {
-                watch.listener.link_up(Lease::Renewed);
-                let epoch = watch.listener.mark().epoch;
-                watch.listener.proof_of_life(Mark::new(epoch, reported_since));
+                watch.listener.link_up(LinkId::ONLY, Lease::Renewed);
+                let epoch = watch.listener.mark(LinkId::ONLY).epoch;
+                watch.listener.proof_of_life(Mark::new(LinkId::ONLY, epoch, reported_since));
                 if let Some(lag) = invalidation_lag {
                     watch.listener.invalidation_took(lag);
                 }
@@ -322,7 +322,7 @@ impl LinkInner {
     fn lost(&self, generation: u64, connections: &Connections, cause: BackendError, watch: Option<&Watch>) {
         self.change(generation, |phase| {
             if let Some(watch) = watch.filter(reports) {
-                watch.listener.link_lost(&cause);
+                watch.listener.link_lost(LinkId::ONLY, &cause);
             }
             *phase = Phase::Connecting;
         });
@@ -355,7 +355,7 @@ impl Drop for Gone {
         let cause = BackendError::new(BackendErrorKind::Unavailable, message);
         self.shared.change(self.generation, |phase| {
             if let Some(watch) = self.watch.as_ref().filter(reports) {
-                watch.listener.link_lost(&cause);
+                watch.listener.link_lost(LinkId::ONLY, &cause);
             }
             let now = match phase {
                 Phase::Up(up) => {
@@ -436,7 +436,7 @@ async fn heartbeats(
         sleep(period).await;
         // Taken before the request is queued: what was acknowledged before this moment has been reported once both
         // replies are here.
-        let mark = watch.map(|watch| watch.listener.mark());
+        let mark = watch.map(|watch| watch.listener.mark(LinkId::ONLY));
         let took = match tracked.alive(target.dead_after, heartbeat(tracked)).await {
             Ok(took) => took,
             Err(cause) => return cause,

@@ -10,7 +10,7 @@ use tokio::{
     time::{Instant, timeout},
     try_join,
 };
-use twotier_core::{BackendError, BackendErrorKind, Coherence, Namespace, Timestamp};
+use twotier_core::{BackendError, BackendErrorKind, Coherence, LinkId, Namespace, Timestamp};
 
 use crate::{
     BackendResult, Watch,
@@ -159,7 +159,7 @@ async fn pair(target: &Target, progress: &Arc<Progress>, watch: &Watch, fences: 
 
     progress.begin("the test of the link");
     // Changes are being reported by now: nothing that is acknowledged from now on is missed.
-    let reported_since = watch.listener.mark().at;
+    let reported_since = watch.listener.mark(LinkId::ONLY).at;
     let run_id = tracking.run_id;
     let draft = Draft { tracked: &tracked, data: &data, canary: &canary, namespace, lines: &target.lines };
     let sent = Instant::now();

@@ -6,7 +6,7 @@ use std::{
 };
 
 use redis::{PushInfo, PushKind, Value};
-use twotier_core::{BackendError, BackendErrorKind, ChangeListener};
+use twotier_core::{BackendError, BackendErrorKind, ChangeListener, LinkId};
 
 use crate::redis::{
     command::{Channel, Message},
@@ -42,7 +42,7 @@ impl PushHandler {
             PushKind::Disconnection => disconnected(&self.loss),
             PushKind::Invalidate => match invalidation(&push.data) {
                 Some(keys) => keys.into_iter().for_each(|key| self.changed(key)),
-                None => self.listener.flushed(),
+                None => self.listener.flushed(LinkId::ONLY),
             },
             PushKind::Message => self.message(&push.data),
             _ => {}
@@ -59,9 +59,9 @@ impl PushHandler {
     }
 
     fn message(&self, data: &[Value]) {
-        let [_channel, Value::BulkString(message)] = data else { return self.listener.flushed() };
+        let [_channel, Value::BulkString(message)] = data else { return self.listener.flushed(LinkId::ONLY) };
         match self.channel.read(message) {
-            Message::Everything => self.listener.flushed(),
+            Message::Everything => self.listener.flushed(LinkId::ONLY),
             Message::Keys(keys) => keys.into_iter().for_each(|key| self.changed(key)),
             // The cache keeps track of its own writes: only the canary is waited for.
             Message::Own(keys) if self.canary.seen().is_none() => {
@@ -112,19 +112,19 @@ mod tests {
     }
 
     impl ChangeListener for Recorded {
-        fn mark(&self) -> Mark {
-            Mark::new(0, Timestamp::ZERO)
+        fn mark(&self, link: LinkId) -> Mark {
+            Mark::new(link, 0, Timestamp::ZERO)
         }
         fn proof_of_life(&self, _mark: Mark) {}
         fn changed(&self, key: &[u8]) {
             assert!(key != b"boom", "a listener with a defect");
             self.0.lock().unwrap().push(String::from_utf8_lossy(key).into_owned());
         }
-        fn flushed(&self) {
+        fn flushed(&self, _link: LinkId) {
             self.0.lock().unwrap().push("FLUSHED".to_owned());
         }
-        fn link_up(&self, _lease: Lease) {}
-        fn link_down(&self) {}
+        fn link_up(&self, _link: LinkId, _lease: Lease) {}
+        fn link_down(&self, _link: LinkId) {}
     }
 
     fn handler(canary: &Arc<Canary>) -> (PushHandler, Arc<Recorded>) {
