@@ -5,7 +5,7 @@ mod peers;
 
 use std::{hint::black_box, sync::Arc, time::Duration};
 
-use twotier::{ChangeListener, Eviction, Lease, Namespace, SystemClock};
+use twotier::{ChangeListener, Eviction, Lease, LinkId, Namespace, SystemClock};
 use twotier_local::{Digest, LocalOptions, LocalTier, Read};
 
 /// What is kept: 100 bytes behind a reference count.
@@ -101,7 +101,7 @@ impl Local {
         options.shards = shards;
         let namespace = Namespace::new("benches").expect("it is a word");
         let tier = LocalTier::new(namespace, options, Arc::new(SystemClock::new()));
-        tier.link_up(Lease::Unlimited);
+        tier.link_up(LinkId::ONLY, Lease::Unlimited);
         Self { tier }
     }
 }

@@ -3,7 +3,7 @@
 use std::{hint::black_box, sync::Arc, time::Duration};
 
 use serde::Serialize;
-use twotier::{ChangeListener, Eviction, Lease, Namespace, SystemClock};
+use twotier::{ChangeListener, Eviction, Lease, LinkId, Namespace, SystemClock};
 use twotier_local::{Digest, LocalOptions, LocalTier, Read};
 use twotier_testkit::trace::Zipf;
 
@@ -45,7 +45,7 @@ impl Rig {
         let options = options.eviction(policy).size_advice(advised);
         let namespace = Namespace::new("benches").expect("it is a word");
         let tier = LocalTier::new(namespace, options, Arc::new(SystemClock::new()));
-        tier.link_up(Lease::Unlimited);
+        tier.link_up(LinkId::ONLY, Lease::Unlimited);
         let keys: Vec<String> = (0..entries).map(|key| format!("key{key:08}")).collect();
         let value = Arc::new([0; 100]);
         for key in &keys {

@@ -12,7 +12,7 @@ use std::{
 
 use serde::Serialize;
 use twotier::{ChangeListener, Eviction, Lease, Namespace, SystemClock};
-use twotier_core::SizeCurve;
+use twotier_core::{LinkId, SizeCurve};
 use twotier_local::{Digest, LocalOptions, LocalTier, Read};
 
 use crate::policies::Trace;
@@ -126,7 +126,7 @@ fn replay(trace: &Trace, job: Job) -> (f64, Option<SizeCurve>) {
     options.seed = Some(1);
     let namespace = Namespace::new("benches").expect("it is a word");
     let tier = LocalTier::<(), ()>::new(namespace, options, Arc::new(SystemClock::new()));
-    tier.link_up(Lease::Unlimited);
+    tier.link_up(LinkId::ONLY, Lease::Unlimited);
     for key in trace.keys() {
         if tier.get(key).is_none()
             && let Read::Lead(ticket, _) = tier.read(key)

@@ -7,7 +7,7 @@ mod by_hand;
 use std::{hint::black_box, sync::Arc, time::Duration};
 
 use serde::Serialize;
-use twotier::{Cache, ChangeListener, Error, Lease, MemoryBackend, Namespace, RedisBackend, SystemClock};
+use twotier::{Cache, ChangeListener, Error, Lease, LinkId, MemoryBackend, Namespace, RedisBackend, SystemClock};
 use twotier_local::{Digest, LocalOptions, LocalTier};
 use twotier_testkit::trace;
 
@@ -178,7 +178,7 @@ async fn whole(backend: impl twotier::Backend + 'static, reads: &Reads) -> Resul
 fn bare(reads: &Reads) -> Result<LocalTier<Option<Arc<String>>, Error>> {
     let options = LocalOptions::new(4 * ENTRIES, 8000 * ENTRIES, Duration::from_secs(2));
     let bare = LocalTier::new(Namespace::new(NAMESPACE)?, options, Arc::new(SystemClock::new()));
-    bare.link_up(Lease::Unlimited);
+    bare.link_up(LinkId::ONLY, Lease::Unlimited);
     for key in &reads.keys {
         let ticket = bare.begin_write(key, Digest::of(b"value"));
         if !ticket.install(Some(Arc::new("value".to_owned())), 5, Some(HOUR)) {

@@ -3,7 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use twotier::{
-    Backend, Cache, ChangeListener, Coherence, Lease, Mark, Namespace, RedisBackend, Timestamp, Watch, codec::Text,
+    Backend, Cache, ChangeListener, Coherence, Lease, LinkId, Mark, Namespace, RedisBackend, Timestamp, Watch,
+    codec::Text,
 };
 
 use crate::{Result, server::Server};
@@ -161,14 +162,14 @@ pub(super) async fn redis_rs(url: &str, at_once: bool) -> Result<redis::aio::Mul
 struct Ignored;
 
 impl ChangeListener for Ignored {
-    fn mark(&self) -> Mark {
-        Mark::new(1, Timestamp::ZERO)
+    fn mark(&self, link: LinkId) -> Mark {
+        Mark::new(link, 1, Timestamp::ZERO)
     }
     fn proof_of_life(&self, _mark: Mark) {}
     fn changed(&self, _key: &[u8]) {}
-    fn flushed(&self) {}
-    fn link_up(&self, _lease: Lease) {}
-    fn link_down(&self) {}
+    fn flushed(&self, _link: LinkId) {}
+    fn link_up(&self, _link: LinkId, _lease: Lease) {}
+    fn link_down(&self, _link: LinkId) {}
 }
 
 #[cfg(feature = "peers")]

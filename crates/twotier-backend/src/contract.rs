@@ -4,7 +4,9 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use twotier_core::{BackendError, BackendErrorKind, ChangeListener, Coherence, LinkState, Namespace, RemainingTtl};
+use twotier_core::{
+    BackendError, BackendErrorKind, ChangeListener, Coherence, LinkId, LinkState, LinkStatus, Namespace, RemainingTtl,
+};
 
 /// What every operation of a backend returns.
 pub type BackendResult<T> = Result<T, BackendError>;
@@ -215,6 +217,8 @@ impl Attachment {
 /// - **Batches** return one result for each item, in the order of the items. An item that fails does not fail the
 ///   others. A failed batch as a whole is one error for each item.
 /// - **Errors** never hold values, keys or credentials.
+/// - **Links**: where changes are reported over several links, [`route`](Self::route) says which one a key lies
+///   behind.
 /// - **Changes**: what [`attach`](Self::attach) promises is written at [`ChangeListener`]. A backend that cannot keep
 ///   it says [`Coherence::None`].
 ///
@@ -389,9 +393,34 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
         }
     }
 
-    /// Returns the state of the link, without a round trip.
+    /// Returns over which link a key is read and written now: the one whose reports and proofs of life stand for what
+    /// the next command about the key brings. Without waiting; a cache asks it before and after it registers a ticket,
+    /// and then sends the command.
+    ///
+    /// Provided as [`LinkId::ONLY`], for backends that have one link or none; the others number theirs from 1. What a
+    /// backend of several links owes besides:
+    ///
+    /// - An operation that ends at another link than this said when it was sent, as one that is redirected on its way,
+    ///   is answered, and nobody keeps what it brought: the backend calls [`ChangeListener::changed`] with the key
+    ///   *before* it hands the answer over.
+    /// - When keys go from one link to another, this says so first, and only then, for each link that lost or gained
+    ///   any, [`ChangeListener::flushed`] or [`ChangeListener::link_down`] is called. In the other order a ticket
+    ///   could be registered between the two, by the old route and in the new epoch, and be kept.
+    fn route(&self, _key: &[u8]) -> LinkId {
+        LinkId::ONLY
+    }
+
+    /// Returns the state of the link, without a round trip; of several, that of all of them together: they are up when
+    /// every one is.
     fn link(&self) -> LinkState {
         LinkState::Unlinked
+    }
+
+    /// Returns the state of each link, without a round trip.
+    ///
+    /// Provided as the state of [`LinkId::ONLY`].
+    fn links(&self) -> Vec<LinkStatus> {
+        vec![LinkStatus::new(LinkId::ONLY, self.link())]
     }
 
     /// Ends the link: every later call but this one is an error of kind `Closed`.
@@ -473,8 +502,16 @@ macro_rules! forward {
                 (**self).attach(watch).await
             }
 
+            fn route(&self, key: &[u8]) -> LinkId {
+                (**self).route(key)
+            }
+
             fn link(&self) -> LinkState {
                 (**self).link()
+            }
+
+            fn links(&self) -> Vec<LinkStatus> {
+                (**self).links()
             }
 
             async fn close(&self) {

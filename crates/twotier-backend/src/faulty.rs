@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use twotier_core::{BackendError, LinkState, Namespace};
+use twotier_core::{BackendError, LinkId, LinkState, LinkStatus, Namespace};
 
 use crate::{AnswerSink, Attachment, Backend, BackendResult, GetReply, Stored, Watch, Write};
 
@@ -16,7 +16,8 @@ pub use faults::{FaultPoint, Faults};
 ///
 /// [`faults`](Self::faults) returns a handle that switches latency, errors and hanging at any time, also from another
 /// task. Without faults every call is passed on as it is. Each call of the trait meets the faults once; a batch is one
-/// call, and one that fails has an error for each item. `link` and `close` and the reports of changes pass untouched.
+/// call, and one that fails has an error for each item. `route`, `link`, `links`, `close` and the reports of changes
+/// pass untouched.
 ///
 /// # Examples
 ///
@@ -138,8 +139,16 @@ impl<B: Backend> Backend for FaultyBackend<B> {
         self.faults.call(self.inner.attach(watch), Err).await
     }
 
+    fn route(&self, key: &[u8]) -> LinkId {
+        self.inner.route(key)
+    }
+
     fn link(&self) -> LinkState {
         self.inner.link()
+    }
+
+    fn links(&self) -> Vec<LinkStatus> {
+        self.inner.links()
     }
 
     async fn close(&self) {

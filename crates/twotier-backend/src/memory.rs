@@ -11,7 +11,9 @@ use std::{fmt, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
-use twotier_core::{BackendError, BackendErrorKind, Clock, Coherence, LinkState, LinkUp, Namespace, Timestamp};
+use twotier_core::{
+    BackendError, BackendErrorKind, Clock, Coherence, LinkId, LinkState, LinkStatus, LinkUp, Namespace, Timestamp,
+};
 
 use crate::{AnswerSink, Attachment, Backend, BackendResult, GetReply, Stored, Watch, Write, WriteCondition};
 
@@ -388,6 +390,14 @@ impl Backend for MemoryBackend {
                 format!("the in-memory backend does not have the coherence `{other}`"),
             )),
         }
+    }
+
+    fn route(&self, _key: &[u8]) -> LinkId {
+        LinkId::ONLY
+    }
+
+    fn links(&self) -> Vec<LinkStatus> {
+        vec![LinkStatus::new(LinkId::ONLY, self.link())]
     }
 
     fn link(&self) -> LinkState {

@@ -20,7 +20,9 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use twotier_core::{BackendError, BackendErrorKind, ConfigError, LinkState, Namespace, RedisConfig};
+use twotier_core::{
+    BackendError, BackendErrorKind, ConfigError, LinkId, LinkState, LinkStatus, Namespace, RedisConfig,
+};
 
 use crate::{AnswerSink, Attachment, Backend, BackendResult, GetReply, Stored, Watch, Write, WriteCondition};
 
@@ -275,6 +277,14 @@ impl Backend for RedisBackend {
 
     async fn attach(&self, watch: Watch) -> BackendResult<Attachment> {
         self.link()?.attach(watch, self.handle).await
+    }
+
+    fn route(&self, _key: &[u8]) -> LinkId {
+        LinkId::ONLY
+    }
+
+    fn links(&self) -> Vec<LinkStatus> {
+        vec![LinkStatus::new(LinkId::ONLY, Backend::link(self))]
     }
 
     fn link(&self) -> LinkState {

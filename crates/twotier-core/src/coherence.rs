@@ -31,13 +31,46 @@ impl fmt::Display for Coherence {
     }
 }
 
-/// The moment before a command was queued: when it was, and in which epoch of the link.
+/// One of the streams over which a backend reports changes: the only one of a single server, one for each primary of a
+/// cluster.
+///
+/// A number is free to be used again for another link, after the one that had it went down.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LinkId(u16);
+
+impl LinkId {
+    /// The link of a backend that has no other. A backend of several numbers them from 1, so that whoever does not ask
+    /// [where a key lies](https://docs.rs/twotier) keeps nothing by mistake.
+    pub const ONLY: Self = Self(0);
+
+    /// Names a link by its number.
+    #[must_use]
+    pub const fn new(number: u16) -> Self {
+        Self(number)
+    }
+
+    /// Returns the number.
+    #[must_use]
+    pub const fn number(self) -> u16 {
+        self.0
+    }
+}
+
+impl fmt::Display for LinkId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The moment before a command was queued: when it was, and in which epoch of which link.
 ///
 /// Take it with [`ChangeListener::mark`] *before* taking the connection and queueing the command; a mark taken later
 /// could vouch for a copy that was already stale.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Mark {
+    /// The link that the command goes over.
+    pub link: LinkId,
     /// The link's epoch.
     pub epoch: u64,
     /// The time on the listener's clock.
@@ -45,10 +78,10 @@ pub struct Mark {
 }
 
 impl Mark {
-    /// Puts epoch and time together, as a listener does.
+    /// Puts link, epoch and time together, as a listener does.
     #[must_use]
-    pub fn new(epoch: u64, at: Timestamp) -> Self {
-        Self { epoch, at }
+    pub fn new(link: LinkId, epoch: u64, at: Timestamp) -> Self {
+        Self { link, epoch, at }
     }
 }
 
@@ -75,32 +108,39 @@ pub enum Lease {
 ///   Changes by anyone else may not. Reporting too much is safe.
 /// - Calls come in the order of the link's events. [`link_up`](Self::link_up) comes only after changes are being
 ///   reported for certain and the new connection is the one commands go to.
+/// - Links are independent: each is up or down, flushed and proved alive by itself. A backend has the link
+///   [`LinkId::ONLY`] and no other, or links that are numbered from 1.
+/// - **When keys change from one link to another**, the backend first routes them anew and *then* notifies the listener
+///   of every link that lost or gained keys that it was [flushed](Self::flushed) or went down. In this order a ticket
+///   that was registered by the old route is dead before long, whoever registers it when.
 ///
 /// For the listener: calls are synchronous, take no user code, never panic on any input and return soon; they may come
 /// from inside a connection's reader.
 pub trait ChangeListener: Send + Sync + 'static {
-    /// Reads epoch and clock, to be kept until the reply comes.
-    fn mark(&self) -> Mark;
+    /// Reads the link's epoch and the clock, to be kept until the reply comes.
+    fn mark(&self, link: LinkId) -> Mark;
 
-    /// Proves that every change acknowledged before `mark` has been reported: copies may be served until the staleness
-    /// bound has passed since. Ignored when the epoch has changed.
+    /// Proves that every change acknowledged before `mark` has been reported over its link: copies that came over that
+    /// link may be served until the staleness bound has passed since. Ignored when the epoch has changed.
     fn proof_of_life(&self, mark: Mark);
 
-    /// Reports that the key changed or went away. `key` is the name in the backend, namespace included.
+    /// Reports that the key changed or went away, whichever link says so. `key` is the name in the backend, namespace
+    /// included.
     fn changed(&self, key: &[u8]);
 
-    /// Reports that everything may have changed.
-    fn flushed(&self);
+    /// Reports that everything that is read over this link may have changed.
+    fn flushed(&self, link: LinkId);
 
-    /// Notifies that changes are reported from now on. Copies from before are never served again.
-    fn link_up(&self, lease: Lease);
+    /// Notifies that changes are reported over this link from now on. Copies from before are never served again.
+    fn link_up(&self, link: LinkId, lease: Lease);
 
-    /// Notifies that changes are not reported any more. Nothing is served or kept locally until the link is up again.
-    fn link_down(&self);
+    /// Notifies that changes are not reported over this link any more. Nothing that came over it is served, and nothing
+    /// that comes over it is kept, until the link is up again.
+    fn link_down(&self, link: LinkId);
 
     /// As [`link_down`](Self::link_down), from a backend that knows why. Provided as that.
-    fn link_lost(&self, _cause: &BackendError) {
-        self.link_down();
+    fn link_lost(&self, link: LinkId, _cause: &BackendError) {
+        self.link_down(link);
     }
 
     /// Notifies that a change of our own making, sent to test the link, took so long to be reported. For statistics
@@ -115,19 +155,37 @@ pub trait ChangeListener: Send + Sync + 'static {
 pub struct IgnoreChanges;
 
 impl ChangeListener for IgnoreChanges {
-    fn mark(&self) -> Mark {
-        Mark::new(0, Timestamp::ZERO)
+    fn mark(&self, link: LinkId) -> Mark {
+        Mark::new(link, 0, Timestamp::ZERO)
     }
 
     fn proof_of_life(&self, _mark: Mark) {}
 
     fn changed(&self, _key: &[u8]) {}
 
-    fn flushed(&self) {}
+    fn flushed(&self, _link: LinkId) {}
 
-    fn link_up(&self, _lease: Lease) {}
+    fn link_up(&self, _link: LinkId, _lease: Lease) {}
 
-    fn link_down(&self) {}
+    fn link_down(&self, _link: LinkId) {}
+}
+
+/// One of a backend's links, as [`health`](https://docs.rs/twotier) lists it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct LinkStatus {
+    /// Which of them.
+    pub link: LinkId,
+    /// How it is.
+    pub state: LinkState,
+}
+
+impl LinkStatus {
+    /// Puts a link and its state together.
+    #[must_use]
+    pub fn new(link: LinkId, state: LinkState) -> Self {
+        Self { link, state }
+    }
 }
 
 /// The state of a backend's link, as [`health`](https://docs.rs/twotier) reports it.

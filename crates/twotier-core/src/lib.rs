@@ -31,7 +31,7 @@ pub use access::AccessTier;
 pub use advice::{Advice, CurvePoint, SizeAdvice, SizeCurve};
 pub use audit::AuditStats;
 pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
-pub use coherence::{ChangeListener, Coherence, IgnoreChanges, Lease, LinkState, LinkUp, Mark};
+pub use coherence::{ChangeListener, Coherence, IgnoreChanges, Lease, LinkId, LinkState, LinkStatus, LinkUp, Mark};
 pub use config::{
     CacheConfig, CacheLayer, ConfigError, Eviction, MAX_TIME_TO_LIVE, OnUndecodable, RedisConfig, RedisLayer, RedisUrl,
     check_time_to_live,

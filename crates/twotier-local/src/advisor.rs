@@ -27,7 +27,7 @@
 use std::hash::BuildHasher;
 
 use smol_str::SmolStr;
-use twotier_core::{CurvePoint, Eviction, Mark, SizeCurve, Timestamp};
+use twotier_core::{CurvePoint, Eviction, LinkId, Mark, SizeCurve, Timestamp};
 
 use crate::{
     digest::Digest,
@@ -171,24 +171,25 @@ impl Advisor {
     pub(crate) fn accessed(
         &self,
         hash: u64,
-        lookup: LookupTime,
+        lookup: LookupTime<'_>,
         hit: bool,
-        copy: impl FnOnce() -> Option<CopyTraits>,
+        copy: impl FnOnce() -> Option<(LinkId, CopyTraits)>,
         requests: impl FnOnce() -> u64,
     ) {
         let name = Name::new(&self.hasher, hash);
         let mut copy = Some(copy);
-        let mut traits = None;
+        let mut held = None;
         for size in self.sizes.iter().filter(|size| place(hash) < size.below) {
             let missed = size.miniature.lock().look(&name, lookup);
             if !missed || !hit {
                 continue;
             }
             if let Some(copy) = copy.take() {
-                traits = copy();
+                held = copy();
             }
-            if let Some(traits) = traits {
-                let new = name.entry(lookup.epoch, lookup.now, traits);
+            if let Some((link, traits)) = held {
+                let mark = Mark::new(link, lookup.links.epoch(link), lookup.now);
+                let new = name.entry(mark, traits);
                 size.miniature.lock().insert_absent(&name, new, size);
             }
         }
@@ -212,17 +213,17 @@ impl Advisor {
     }
 
     /// The tier keeps what a read brought: so does every size in which the key was missed.
-    pub(crate) fn kept(&self, hash: u64, Mark { epoch, at, .. }: Mark, traits: CopyTraits) {
+    pub(crate) fn kept(&self, hash: u64, mark: Mark, traits: CopyTraits) {
         self.each(hash, |size, name| {
-            let new = name.entry(epoch, at, traits);
+            let new = name.entry(mark, traits);
             size.miniature.lock().insert_absent(name, new, size);
         });
     }
 
     /// The tier keeps what was written: so does every size.
-    pub(crate) fn written(&self, hash: u64, Mark { epoch, at, .. }: Mark, traits: CopyTraits) {
+    pub(crate) fn written(&self, hash: u64, mark: Mark, traits: CopyTraits) {
         self.each(hash, |size, name| {
-            let new = name.entry(epoch, at, traits);
+            let new = name.entry(mark, traits);
             size.miniature.lock().insert(name, new, size);
         });
     }
@@ -372,7 +373,7 @@ impl Miniature {
     }
 
     /// Counts an access, and returns whether it misses. A copy that can never be served again goes.
-    fn look(&mut self, name: &Name, lookup: LookupTime) -> bool {
+    fn look(&mut self, name: &Name, lookup: LookupTime<'_>) -> bool {
         let origin = self.origin;
         let looked = self.entries.look(name.hash, &name.text, |entry| judge(origin, entry, lookup, |_| ()));
         self.samples += 1;
@@ -439,14 +440,13 @@ impl Name {
         Self { hash: hasher.hash_one(text.as_str()), text, group: group(hash) }
     }
 
-    fn entry(&self, epoch: u64, at: Timestamp, CopyTraits { digest, life, weight }: CopyTraits) -> NewEntry<()> {
+    fn entry(&self, mark: Mark, CopyTraits { digest, life, weight }: CopyTraits) -> NewEntry<()> {
         NewEntry {
             key: self.text.clone(),
             value: (),
             digest,
-            epoch,
-            fetched_at: at,
-            deadline: at.saturating_add(life),
+            mark,
+            deadline: mark.at.saturating_add(life),
             weight,
             fits: true,
         }

@@ -77,9 +77,9 @@ impl<T, E> Clearing<T, E> {
 impl<T, E> Drop for Clearing<T, E> {
     fn drop(&mut self) {
         // What was registered before this flush saw keys that are gone now; what is registered after it did not.
-        self.0.link.flush();
+        self.0.links.flush_all();
         drop(self.0.take_all());
-        self.0.link.end_clearing();
+        self.0.links.end_clearing();
     }
 }
 

@@ -1,6 +1,6 @@
 //! Which copy a tier would serve, for whoever wants to know whether it still is the same one later.
 
-use twotier_core::Timestamp;
+use twotier_core::{Mark, Timestamp};
 
 use crate::{digest::Digest, shard::LookupTime, tier::LocalTier};
 
@@ -13,7 +13,7 @@ use crate::{digest::Digest, shard::LookupTime, tier::LocalTier};
 pub struct CopyId {
     /// Stands for the encoded bytes.
     pub digest: Digest,
-    /// The epoch of the link in which the copy was fetched or written.
+    /// The epoch in which the copy was fetched or written. No two links have the same ones.
     pub epoch: u64,
     /// The time before the command that fetched or wrote it was sent, to the millisecond.
     pub fetched_at: Timestamp,
@@ -37,12 +37,10 @@ where
         let inner = &**self.inner();
         let hash = inner.hash(key);
         let now = inner.clock.now();
-        let lease = inner.link.lease();
-        let mut shard = inner.shard(hash);
-        let lookup = LookupTime { now, lease, epoch: inner.link.epoch() };
-        let (digest, fetched_at) = shard.served(hash, key, lookup)?;
+        let lookup = LookupTime { now, links: &inner.links };
+        let (digest, Mark { epoch, at: fetched_at, .. }) = inner.shard(hash).served(hash, key, lookup)?;
         let millis = |time: Timestamp| time.as_nanos() / 1_000_000;
-        (millis(now) > millis(fetched_at)).then_some(CopyId { digest, epoch: lookup.epoch, fetched_at })
+        (millis(now) > millis(fetched_at)).then_some(CopyId { digest, epoch, fetched_at })
     }
 }
 
@@ -50,7 +48,7 @@ where
 mod tests {
     use std::{sync::Arc, time::Duration};
 
-    use twotier_core::{ChangeListener, Lease, ManualClock, Namespace};
+    use twotier_core::{ChangeListener, Lease, LinkId, ManualClock, Namespace};
 
     use super::*;
     use crate::{LocalOptions, Read};
@@ -61,7 +59,7 @@ mod tests {
     fn tier(clock: &ManualClock) -> LocalTier<u32, ()> {
         let options = LocalOptions::new(2, 1_000_000, BOUND);
         let tier = LocalTier::new(Namespace::new("n").unwrap(), options, Arc::new(clock.clone()));
-        tier.link_up(Lease::Unlimited);
+        tier.link_up(LinkId::ONLY, Lease::Unlimited);
         tier
     }
 
@@ -104,15 +102,15 @@ mod tests {
         assert!(tier.served("k").is_some());
         tier.flush();
         assert_eq!(tier.served("k"), None, "it is of another epoch");
-        tier.link_down();
-        tier.link_up(Lease::Renewed);
-        tier.proof_of_life(tier.mark());
+        tier.link_down(LinkId::ONLY);
+        tier.link_up(LinkId::ONLY, Lease::Renewed);
+        tier.proof_of_life(tier.mark(LinkId::ONLY));
         fill(&tier, "k", 3);
         clock.advance(BOUND - Duration::from_nanos(1));
         assert!(tier.served("k").is_some());
         clock.advance(Duration::from_nanos(1));
         assert_eq!(tier.served("k"), None, "the lease has lapsed");
-        tier.proof_of_life(tier.mark());
+        tier.proof_of_life(tier.mark(LinkId::ONLY));
         assert!(tier.served("k").is_some());
     }
 

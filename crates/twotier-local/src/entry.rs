@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use smol_str::SmolStr;
-use twotier_core::Timestamp;
+use twotier_core::{LinkId, Mark, Timestamp};
 
 use crate::digest::Digest;
 
@@ -12,6 +12,17 @@ const LONGEST: u64 = 1 << 30;
 /// When so many milliseconds have passed since the origin, it is moved: what is left of a `u32` covers `LONGEST`.
 const FARTHEST: u64 = 1 << 31;
 const NANOS: u64 = 1_000_000;
+
+/// So many bits are the number of a link.
+pub(crate) const LINK_BITS: u32 = 10;
+/// How many epochs are given out before every link that is up has a new one, so that those of all of them lie close
+/// together.
+pub(crate) const WINDOW: u64 = 1 << 20;
+/// The highest bits of `Entry::stamp` are its link, the others its epoch.
+const EPOCH_BITS: u32 = u32::BITS - LINK_BITS;
+/// How far epochs may lie behind a new origin: further than those of links that are up do.
+const BEHIND: u64 = 1 << (EPOCH_BITS - 1);
+const _: () = assert!(BEHIND >= 2 * WINDOW, "a renewal takes two epochs for each link");
 
 /// The lowest bits of `Entry::packed` are its weight, the others its mark.
 const WEIGHT_BITS: u32 = 30;
@@ -26,9 +37,8 @@ pub(crate) struct NewEntry<T> {
     pub(crate) key: SmolStr,
     pub(crate) value: T,
     pub(crate) digest: Digest,
-    pub(crate) epoch: u64,
-    /// Before the command that fetched the value was sent.
-    pub(crate) fetched_at: Timestamp,
+    /// From before the command that fetched the value was sent.
+    pub(crate) mark: Mark,
     pub(crate) deadline: Timestamp,
     pub(crate) weight: usize,
     /// Whether there is room for it.
@@ -45,7 +55,7 @@ pub(crate) struct CopyTraits {
 
 impl CopyTraits {
     pub(crate) fn of<T>(new: &NewEntry<T>) -> Self {
-        Self { digest: new.digest, life: new.deadline.since(new.fetched_at), weight: new.weight }
+        Self { digest: new.digest, life: new.deadline.since(new.mark.at), weight: new.weight }
     }
 }
 
@@ -54,13 +64,20 @@ impl CopyTraits {
 pub(crate) struct Entry<T> {
     pub(crate) value: T,
     pub(crate) digest: Digest,
-    epoch: u32,
+    stamp: u32,
     fetched_at: u32,
     deadline: u32,
     packed: u32,
 }
 
 impl<T> Entry<T> {
+    /// Returns over which link it came.
+    #[inline]
+    #[allow(clippy::cast_possible_truncation, reason = "the highest bits are fewer than 16")]
+    pub(crate) fn link(&self) -> LinkId {
+        LinkId::new((self.stamp >> EPOCH_BITS) as u16)
+    }
+
     #[inline]
     pub(crate) fn weight(&self) -> usize {
         (self.packed & ((1 << WEIGHT_BITS) - 1)) as usize
@@ -127,7 +144,7 @@ impl Shift {
 impl Origin {
     #[inline]
     pub(crate) fn epoch<T>(self, entry: &Entry<T>) -> u64 {
-        self.epoch + u64::from(entry.epoch)
+        self.epoch + u64::from(entry.stamp & ((1 << EPOCH_BITS) - 1))
     }
 
     #[inline]
@@ -142,12 +159,13 @@ impl Origin {
 
     /// Moves the origin where the epoch or the deadline of a new entry would not fit.
     pub(crate) fn make_fit<T>(&mut self, new: &NewEntry<T>) -> Moved {
-        if new.epoch - self.epoch > u64::from(u32::MAX) {
-            // Its epoch is the current one, and all others are from before.
-            *self = Self { epoch: new.epoch, time: millis(new.fetched_at) };
+        let Mark { epoch, at, .. } = new.mark;
+        if epoch.checked_sub(self.epoch).is_none_or(|ahead| ahead >> EPOCH_BITS > 0) {
+            // All others are from before, or will be before long: within so many epochs every link has a new one.
+            *self = Self { epoch: epoch.saturating_sub(BEHIND), time: millis(at) };
             return Moved::Outdated;
         }
-        let passed = millis(new.fetched_at).saturating_sub(self.time);
+        let passed = millis(at).saturating_sub(self.time);
         if passed <= FARTHEST {
             return Moved::Nothing;
         }
@@ -159,14 +177,15 @@ impl Origin {
 
     /// Makes an entry. The origin must [fit](Self::make_fit).
     pub(crate) fn pack<T>(self, new: NewEntry<T>) -> (SmolStr, Entry<T>) {
-        let fetched_at = millis(new.fetched_at).saturating_sub(self.time);
+        let Mark { link, epoch, at, .. } = new.mark;
+        let fetched_at = millis(at).saturating_sub(self.time);
         let deadline = millis(new.deadline).saturating_sub(self.time).min(fetched_at + LONGEST);
         let fits = |number: u64| u32::try_from(number).expect("the origin was moved to make it fit");
         let weight = u32::try_from(new.weight.min(HEAVIEST)).expect("the heaviest is far below 2^32");
         let entry = Entry {
             value: new.value,
             digest: new.digest,
-            epoch: fits(new.epoch - self.epoch),
+            stamp: u32::from(link.number()) << EPOCH_BITS | fits(epoch - self.epoch),
             fetched_at: fits(fetched_at),
             deadline: fits(deadline),
             packed: weight,
@@ -198,8 +217,7 @@ mod tests {
             key: "k".into(),
             value: (),
             digest: Digest::ABSENT,
-            epoch,
-            fetched_at: at,
+            mark: Mark::new(LinkId::ONLY, epoch, at),
             deadline,
             weight: 7,
             fits: true,
@@ -269,5 +287,22 @@ mod tests {
         let incoming = new(far, at(0), Duration::from_secs(1));
         assert_eq!(origin.make_fit(&incoming), Moved::Outdated);
         assert_eq!(origin.epoch(&origin.pack(incoming).1), far);
+    }
+
+    #[test]
+    fn links_whose_epochs_lie_apart_share_a_shard_and_link_and_epoch_do_not_disturb_each_other() {
+        let mut origin = Origin::default();
+        let far = 1 + (1 << 40);
+        let of = |link, epoch| {
+            let mark = Mark::new(LinkId::new(link), epoch, at(0));
+            NewEntry { mark, ..new(epoch, at(0), Duration::from_secs(1)) }
+        };
+        assert_eq!(origin.make_fit(&of(1023, far)), Moved::Outdated);
+        for (link, epoch) in [(1023, far), (0, far - WINDOW), (512, far + WINDOW)] {
+            let incoming = of(link, epoch);
+            assert_eq!(origin.make_fit(&incoming), Moved::Nothing, "link {link}");
+            let entry = origin.pack(incoming).1;
+            assert_eq!((entry.link(), origin.epoch(&entry)), (LinkId::new(link), epoch));
+        }
     }
 }

@@ -3,7 +3,7 @@
 use std::{hash::BuildHasher, sync::Arc, time::Duration};
 
 use smol_str::SmolStr;
-use twotier_core::{Clock, Eviction, LatencyRecorder, Namespace};
+use twotier_core::{Clock, Eviction, LatencyRecorder, LinkId, Namespace};
 
 use crate::{
     advisor::Advisor,
@@ -11,7 +11,7 @@ use crate::{
     completion::LoadState,
     flight::Flight,
     hash::{KeyHasher, key_hasher},
-    link::LeaseState,
+    link::{Links, is_up},
     options::{LocalOptions, entry_overhead},
     policy::{Walk, Way},
     removal::{Released, RemovalListener},
@@ -19,8 +19,18 @@ use crate::{
     sync::{Mutex, MutexGuard},
 };
 
+/// Returns over which link a key is read and written now.
+pub type Route = dyn Fn(&str) -> LinkId + Send + Sync;
+
+/// How often a ticket is registered anew because its key went to another link meanwhile.
+const ROUTED: usize = 8;
+/// A link that never is up.
+const NOWHERE: LinkId = LinkId::new(u16::MAX);
+
 pub(crate) struct Inner<T, E> {
-    pub(crate) link: LeaseState,
+    pub(crate) links: Links,
+    /// `None` where there is one link.
+    route: Option<Box<Route>>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) namespace: Namespace,
     /// For how long a read of the backend is joined.
@@ -55,6 +65,7 @@ impl<T, E> Inner<T, E> {
         options: LocalOptions,
         clock: Arc<dyn Clock>,
         on_removal: Option<Box<dyn RemovalListener<T>>>,
+        route: Option<Box<Route>>,
     ) -> Self {
         let hasher = key_hasher(options.seed);
         let shares = options.split();
@@ -64,13 +75,14 @@ impl<T, E> Inner<T, E> {
             .into_iter()
             .map(|share| Padded(Mutex::new(Shard::new(options.eviction, share, hasher.clone()))))
             .collect();
-        let link = LeaseState::new(options.max_staleness, clock.resolution());
+        let links = Links::new(options.max_staleness, clock.resolution());
         let max_entries = options.max_entries.max(1);
         let LocalOptions { max_bytes, joinable, eviction, keeps_nothing, size_advice, .. } = options;
         let advised = size_advice && !keeps_nothing;
         let advisor = advised.then(|| Advisor::new((max_entries, max_bytes), eviction, &hasher, clock.now()).into());
         Self {
-            link,
+            links,
+            route,
             clock,
             namespace,
             joinable,
@@ -90,6 +102,35 @@ impl<T, E> Inner<T, E> {
 
     pub(crate) fn hash(&self, key: &str) -> u64 {
         self.hasher.hash_one(key)
+    }
+
+    /// Registers a ticket of a key with the link that the key is read and written over, whatever kind of ticket it is.
+    ///
+    /// The route is asked once more after the ticket was registered, and if it says another link the ticket is dropped
+    /// and registered anew. If it still says the same, a map that takes the key from this link is put in force later,
+    /// and the link's epoch changes [after that](twotier_core::ChangeListener): the ticket is registered by then, and
+    /// dies of it.
+    pub(crate) fn routed<R>(&self, key: &str, register: impl Fn(LinkId) -> R) -> R {
+        let mut link = self.route(key);
+        for _ in 0..ROUTED {
+            let registered = register(link);
+            let now = self.route(key);
+            if now == link {
+                return registered;
+            }
+            drop(registered);
+            link = now;
+        }
+        register(NOWHERE)
+    }
+
+    /// Returns over which link a key is read and written now. Who has the one link that is alone need not be asked.
+    #[inline]
+    pub(crate) fn route(&self, key: &str) -> LinkId {
+        match &self.route {
+            Some(route) if !is_up(self.links.epoch(LinkId::ONLY)) => route(key),
+            _ => LinkId::ONLY,
+        }
     }
 
     /// Locks the shard of a key's hash.
@@ -133,7 +174,7 @@ impl<T, E> Inner<T, E> {
     /// Shows an access to the advisor. Out of the way of those that are not sampled.
     #[cold]
     #[inline(never)]
-    pub(crate) fn advise(&self, advisor: &Advisor, hash: u64, key: &str, lookup: LookupTime, hit: bool) {
+    pub(crate) fn advise(&self, advisor: &Advisor, hash: u64, key: &str, lookup: LookupTime<'_>, hit: bool) {
         advisor.accessed(hash, lookup, hit, || self.shard(hash).copy_traits(hash, key), || self.requests());
     }
 

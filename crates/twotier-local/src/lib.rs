@@ -55,13 +55,13 @@
 //! ```
 //! use std::{sync::Arc, time::Duration};
 //!
-//! use twotier_core::{ChangeListener, Lease, ManualClock, Namespace};
+//! use twotier_core::{ChangeListener, Lease, LinkId, ManualClock, Namespace};
 //! use twotier_local::{Digest, LocalOptions, LocalTier, Read};
 //!
 //! let options = LocalOptions::new(500, 1_000_000, Duration::from_secs(2));
 //! let tier: LocalTier<Arc<str>, String> =
 //!     LocalTier::new(Namespace::new("users")?, options, Arc::new(ManualClock::new()));
-//! tier.link_up(Lease::Unlimited);
+//! tier.link_up(LinkId::ONLY, Lease::Unlimited);
 //!
 //! assert_eq!(tier.get("42"), None);
 //! let Read::Lead(ticket, _joiner) = tier.read("42") else { panic!("nobody else reads this key") };
@@ -117,6 +117,7 @@ pub use copy::CopyId;
 pub use counters::CoherenceCounters;
 pub use digest::Digest;
 pub use flight::{Arrival, Joined, Joiner};
+pub use inner::Route;
 pub use load::{Load, LoadJoiner, LoadTicket, Loaded};
 pub use options::{ENTRY_OVERHEAD, LocalOptions, entry_overhead};
 pub use removal::RemovalListener;

@@ -1,22 +1,27 @@
-//! The state of the link to the backend: its epoch, and until when its word is good.
+//! The state of the links to the backend: the epoch of each, and until when its word is good.
 
 use std::time::Duration;
 
-use twotier_core::{Lease, Mark, Timestamp};
+use twotier_core::{Lease, LinkId, Mark, Timestamp};
 
-use crate::sync::{AtomicU64, Mutex, Ordering};
+use crate::{
+    entry::{LINK_BITS, WINDOW},
+    sync::{AtomicU64, Mutex, OnceLock, Ordering},
+};
 
-/// Epoch and lease, on a cache line of their own: every hit reads them, and hardly anything writes them.
+/// Epoch and lease of one link, on a cache line of its own: every hit reads them, and hardly anything writes them.
 ///
-/// The epoch is odd while the link is up. A flush adds 2; loss and return of the link add 1 each. An entry or a ticket
-/// is good only in the epoch it was made in, so one addition outdates everything.
+/// The epoch is odd while the link is up, and becomes another one whenever the link comes up, goes down or is flushed.
+/// No two epochs of a tier are the same, and a later one is greater, whichever links they are of: an entry or a ticket
+/// is good only in the epoch it was made in, so one change outdates everything, also what came over another link that
+/// had the same number before.
 ///
 /// # Why epoch and lease may be two atomics
 ///
-/// *A lease is never paired with an epoch older than itself.* [`link_up`](Self::link_up) stores the lease after
-/// `link_down` made the epoch even and before it makes it odd, and [`proof`](Self::proof) extends the lease after it
-/// has seen the epoch; readers load the lease (acquire) before the epoch. So whoever sees a lease sees at least the
-/// epoch it was granted in, and an entry of an earlier epoch does not match.
+/// *A lease is never paired with an epoch older than itself.* [`Links::up`] stores the lease after `down` made the
+/// epoch even and before it makes it odd, and [`Links::proof`] extends the lease after it has seen the epoch; readers
+/// load the lease (acquire) before the epoch. So whoever sees a lease sees at least the epoch it was granted in, and an
+/// entry of an earlier epoch does not match.
 ///
 /// *An old lease on a new epoch is harmless.* A proof may find its epoch unchanged, be parked while the link goes down
 /// and comes up, and only then extend the lease to `mark.at + B`. The mark was taken before that check and the check
@@ -25,53 +30,114 @@ use crate::sync::{AtomicU64, Mutex, Ordering};
 /// an entry read after `mark.at` has them all. The same holds for a reader that loaded the lease, was parked, and then
 /// loaded a newer epoch: its `now` is from before the lease, so from before the entry was read.
 ///
-/// What would be harmful is an `Unlimited` lease left standing for the next link; `link_up` always stores anew.
+/// What would be harmful is an `Unlimited` lease left standing for the next link; `up` always stores anew.
 #[repr(align(128))]
 #[derive(Debug)]
-pub(crate) struct LeaseState {
+struct LeaseState {
     epoch: AtomicU64,
     /// Nanoseconds on the tier's clock; hits are served before it.
     lease: AtomicU64,
+}
+
+/// The links of a tier, each as good as its own word. Nothing that happens to one touches what came over another.
+#[derive(Debug)]
+pub(crate) struct Links {
+    /// The only one of most backends.
+    only: LeaseState,
+    /// The others, doubling: the first holds the link 1, the next 2 and 3, then 4 to 7. Each is made as the first of
+    /// its links comes up, and none ever moves.
+    others: [OnceLock<Box<[LeaseState]>>; LINK_BITS as usize],
     /// How long a lease lasts after a mark: the staleness bound less the clock's lag.
     term: Duration,
     /// How many clearings of the backend are under way: while there are any, nothing is kept.
     clearings: AtomicU64,
-    /// Held by those who change the epoch, so that "if up, add" is one step. Nobody holds it for longer than that.
+    /// Held by those who change an epoch, so that "if up, change" is one step. Nobody holds it for longer than that.
     changes: Mutex<Changes>,
 }
 
-/// How often the epoch changed, and why.
+/// How often an epoch changed, and why.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Changes {
     pub(crate) flushes: u64,
     pub(crate) links: u64,
+    /// The last epoch that was given to a link, and what it was when all of them had been given new ones.
+    last: u64,
+    renewed: u64,
 }
 
 impl LeaseState {
-    /// Makes a link that is down.
+    fn new() -> Self {
+        Self { epoch: AtomicU64::new(0), lease: AtomicU64::new(0) }
+    }
+
+    #[inline]
+    fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    #[inline]
+    fn lease_and_epoch(&self) -> (Timestamp, u64) {
+        let lease = Timestamp::from_nanos(self.lease.load(Ordering::Acquire));
+        (lease, self.epoch())
+    }
+}
+
+impl Changes {
+    /// Returns an epoch that is greater than any other: an odd one for a link that is up.
+    fn new_epoch(&mut self, up: bool) -> u64 {
+        self.last += 1 + u64::from(is_up(self.last) == up);
+        self.last
+    }
+}
+
+impl Links {
+    /// Makes links that are all down.
     pub(crate) fn new(max_staleness: Duration, resolution: Duration) -> Self {
         Self {
-            epoch: AtomicU64::new(0),
-            lease: AtomicU64::new(0),
+            only: LeaseState::new(),
+            others: std::array::from_fn(|_| OnceLock::new()),
             term: max_staleness.saturating_sub(resolution),
             clearings: AtomicU64::new(0),
             changes: Mutex::default(),
         }
     }
 
-    /// Returns the epoch. To be read under the shard's lock where it is compared with that of an entry: it is then at
-    /// least that of any entry of the shard.
+    /// Returns the state of a link that has been up.
     #[inline]
-    pub(crate) fn epoch(&self) -> u64 {
-        self.epoch.load(Ordering::Acquire)
+    fn of(&self, link: LinkId) -> Option<&LeaseState> {
+        if link == LinkId::ONLY { Some(&self.only) } else { self.other(link) }
+    }
+
+    fn other(&self, link: LinkId) -> Option<&LeaseState> {
+        let (row, place) = row_and_place(link)?;
+        self.others.get(row)?.get()?.get(place)
+    }
+
+    /// Returns the epoch of a link. To be read under the shard's lock where it is compared with that of an entry: it is
+    /// then at least that of any entry of the shard that came over this link.
+    #[inline]
+    pub(crate) fn epoch(&self, link: LinkId) -> u64 {
+        self.of(link).map_or(0, LeaseState::epoch)
     }
 
     /// Returns the epoch for somebody who wants to keep a value: an even one, in which nothing is kept, while the
     /// backend is being cleared. To be read under the shard's lock.
     #[inline]
-    pub(crate) fn keeping_epoch(&self) -> u64 {
-        let epoch = self.epoch();
+    pub(crate) fn keeping_epoch(&self, link: LinkId) -> u64 {
+        let epoch = self.epoch(link);
         if self.clearings.load(Ordering::SeqCst) == 0 { epoch } else { 0 }
+    }
+
+    /// Returns until when hits on what came over a link may be served, and its epoch, read in this order. To be read
+    /// after the clock, and as [`epoch`](Self::epoch) is.
+    #[inline]
+    pub(crate) fn lease_and_epoch(&self, link: LinkId) -> (Timestamp, u64) {
+        self.of(link).map_or((Timestamp::ZERO, 0), LeaseState::lease_and_epoch)
+    }
+
+    /// Returns whether any link is up.
+    pub(crate) fn is_any_up(&self) -> bool {
+        self.each().any(|state| is_up(state.epoch()))
     }
 
     /// Keeps everything out until as many calls of [`end_clearing`](Self::end_clearing).
@@ -83,52 +149,52 @@ impl LeaseState {
         self.clearings.fetch_sub(1, Ordering::SeqCst);
     }
 
-    /// Returns until when hits may be served. To be read before the epoch and after the clock.
-    #[inline]
-    pub(crate) fn lease(&self) -> Timestamp {
-        Timestamp::from_nanos(self.lease.load(Ordering::Acquire))
-    }
-
-    pub(crate) fn up(&self, lease: Lease) {
+    /// Brings a link up, unless its number is beyond those there is room for: nothing is ever kept for such a one.
+    pub(crate) fn up(&self, link: LinkId, lease: Lease) {
         let mut changes = self.changes.lock();
-        let epoch = self.epoch();
-        if is_up(epoch) {
-            return;
-        }
+        self.make_room(link);
+        let Some(state) = self.of(link).filter(|state| !is_up(state.epoch())) else { return };
         // That the link came up proves nothing yet: the first proof of life starts a renewed lease.
         let until = match lease {
             Lease::Unlimited => Timestamp::MAX,
             Lease::Renewed => Timestamp::ZERO,
         };
-        self.lease.store(until.as_nanos(), Ordering::Release);
-        self.epoch.store(epoch + 1, Ordering::Release);
+        state.lease.store(until.as_nanos(), Ordering::Release);
+        self.give(state, true, &mut changes);
         changes.links += 1;
     }
 
-    pub(crate) fn down(&self) {
+    pub(crate) fn down(&self, link: LinkId) {
         let mut changes = self.changes.lock();
-        let epoch = self.epoch();
-        if is_up(epoch) {
-            self.epoch.store(epoch + 1, Ordering::Release);
-            changes.flushes += 1;
+        if let Some(state) = self.of(link) {
+            self.outdate(state, false, &mut changes);
         }
     }
 
-    pub(crate) fn flush(&self) {
+    pub(crate) fn all_down(&self) {
         let mut changes = self.changes.lock();
-        let epoch = self.epoch();
-        if is_up(epoch) {
-            self.epoch.store(epoch + 2, Ordering::Release);
-            changes.flushes += 1;
+        self.each().for_each(|state| self.outdate(state, false, &mut changes));
+    }
+
+    pub(crate) fn flush(&self, link: LinkId) {
+        let mut changes = self.changes.lock();
+        if let Some(state) = self.of(link) {
+            self.outdate(state, true, &mut changes);
         }
+    }
+
+    pub(crate) fn flush_all(&self) {
+        let mut changes = self.changes.lock();
+        self.each().for_each(|state| self.outdate(state, true, &mut changes));
     }
 
     pub(crate) fn proof(&self, mark: Mark) {
-        if is_up(mark.epoch) && self.epoch() == mark.epoch {
+        let Some(state) = self.of(mark.link) else { return };
+        if is_up(mark.epoch) && state.epoch() == mark.epoch {
             let until = mark.at.saturating_add(self.term).as_nanos();
             // Most proofs within a tick of the clock say the same: they need not take the cache line from the readers.
-            if self.lease.load(Ordering::Relaxed) < until {
-                self.lease.fetch_max(until, Ordering::AcqRel);
+            if state.lease.load(Ordering::Relaxed) < until {
+                state.lease.fetch_max(until, Ordering::AcqRel);
             }
         }
     }
@@ -136,6 +202,49 @@ impl LeaseState {
     pub(crate) fn changes(&self) -> Changes {
         *self.changes.lock()
     }
+
+    /// Outdates all that came over a link, if it is up.
+    fn outdate(&self, state: &LeaseState, stays_up: bool, changes: &mut Changes) {
+        if is_up(state.epoch()) {
+            self.give(state, stays_up, changes);
+            changes.flushes += 1;
+        }
+    }
+
+    /// Gives a link a new epoch, and now and then all the others too.
+    fn give(&self, state: &LeaseState, up: bool, changes: &mut Changes) {
+        state.epoch.store(changes.new_epoch(up), Ordering::Release);
+        if changes.last - changes.renewed <= WINDOW {
+            return;
+        }
+        let renewed = changes.last;
+        changes.renewed = renewed;
+        for other in self.each().filter(|other| is_up(other.epoch()) && other.epoch() < renewed) {
+            other.epoch.store(changes.new_epoch(true), Ordering::Release);
+        }
+    }
+
+    /// Every link that there is room for by now.
+    fn each(&self) -> impl Iterator<Item = &LeaseState> {
+        std::iter::once(&self.only).chain(self.others.iter().filter_map(OnceLock::get).flatten())
+    }
+
+    /// Makes room for a link. Under the lock.
+    fn make_room(&self, link: LinkId) {
+        if let Some((row, _)) = row_and_place(link)
+            && let Some(others) = self.others.get(row)
+            && others.get().is_none()
+        {
+            let _first = others.set((0..1 << row).map(|_| LeaseState::new()).collect());
+        }
+    }
+}
+
+/// Returns where a link lies among the others; `None` for the only one.
+fn row_and_place(link: LinkId) -> Option<(usize, usize)> {
+    let number = usize::from(link.number());
+    let row = number.checked_ilog2()?;
+    Some((row as usize, number - (1 << row)))
 }
 
 /// Returns whether the link is up in this epoch.

@@ -3,7 +3,7 @@
 use std::{fmt, mem, sync::Arc};
 
 use smol_str::SmolStr;
-use twotier_core::Mark;
+use twotier_core::{LinkId, Mark};
 
 use crate::{
     completion::LoadState,
@@ -48,18 +48,22 @@ where
     }
 
     fn join_or_load(&self, key: &str, waited: Option<u64>) -> Load<T, E> {
+        self.inner().routed(key, |link| self.join_or_load_over(link, key, waited))
+    }
+
+    fn join_or_load_over(&self, link: LinkId, key: &str, waited: Option<u64>) -> Load<T, E> {
         let inner = self.inner();
         let hash = inner.hash(key);
         let state = Arc::new(LoadState::new());
         let key = SmolStr::new(key);
         let at = inner.clock.now();
         let mut shard = inner.shard(hash);
-        let epoch = inner.link.epoch();
+        let epoch = inner.links.epoch(link);
         let (id, start) = shard.begin_load(hash, &key, epoch, &state, waited);
         drop(shard);
         match start {
             LoadStart::Lead => {
-                let ticket = TicketState::new(Arc::clone(inner), hash, key, id, Mark::new(epoch, at));
+                let ticket = TicketState::new(Arc::clone(inner), hash, key, id, Mark::new(link, epoch, at));
                 Load::Lead(LoadTicket { state: ticket, load: state })
             }
             LoadStart::Join { load: state, id, outrun, informed } => {
@@ -86,7 +90,7 @@ impl<T, E> LoadTicket<T, E> {
     pub fn is_live(&self) -> bool {
         let tier = &self.state.tier;
         let mut shard = tier.shard(self.state.hash);
-        let epoch = tier.link.epoch();
+        let epoch = tier.links.epoch(self.state.mark.link);
         shard.is_load_live(self.state.id(), epoch)
     }
 
@@ -97,7 +101,7 @@ impl<T, E> LoadTicket<T, E> {
     pub fn saw(&self, digest: Digest) -> bool {
         let tier = &self.state.tier;
         let mut shard = tier.shard(self.state.hash);
-        let epoch = tier.link.epoch();
+        let epoch = tier.links.epoch(self.state.mark.link);
         let (live, overtaken) = shard.load_saw(self.state.id(), epoch, digest);
         drop(shard);
         if let Some(load) = overtaken {
@@ -115,17 +119,19 @@ impl<T, E> LoadTicket<T, E> {
     /// alive, however it ends.
     #[must_use = "dropping the ticket ends the write: keep it until the reply is there"]
     pub fn begin_store(&self, digest: Digest) -> Option<WriteTicket<T, E>> {
-        let TicketState { tier, hash, key, .. } = &self.state;
+        let TicketState { tier, hash, key, mark, .. } = &self.state;
+        // The route is not asked once more: an epoch in which the load is live is that of the link its key lies behind.
+        let link = mark.link;
         let at = tier.clock.now();
         let mut shard = tier.shard(*hash);
-        let epoch = tier.link.keeping_epoch();
+        let epoch = tier.links.keeping_epoch(link);
         let id = shard.begin_store(self.state.id(), epoch, digest);
         let removed = tier.unlock(shard);
         if id.is_some() {
             tier.advise_removed(*hash);
         }
         let ticket =
-            id.map(|id| WriteTicket::new(Arc::clone(tier), *hash, key.clone(), id, Mark::new(epoch, at), digest));
+            id.map(|id| WriteTicket::new(Arc::clone(tier), *hash, key.clone(), id, Mark::new(link, epoch, at), digest));
         drop(removed);
         ticket
     }
@@ -145,7 +151,7 @@ impl<T, E> LoadTicket<T, E> {
         }
         let tier = &self.state.tier;
         let mut shard = tier.shard(self.state.hash);
-        let epoch = tier.link.epoch();
+        let epoch = tier.links.epoch(self.state.mark.link);
         let gave_way = shard.end_load(self.state.id(), epoch, matches!(outcome, Some(Ok(_))));
         let removed = tier.unlock(shard);
         if gave_way {

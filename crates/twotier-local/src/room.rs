@@ -19,7 +19,9 @@ impl<T, E> Inner<T, E> {
             // Nobody goes for what a lost link, a flush or a clearing keeps out already: epochs only grow, and a
             // clearing ends with a flush.
             (Some(budget), Some(new))
-                if new.fits && shard.unused() < new.weight && new.epoch == self.link.keeping_epoch() =>
+                if new.fits
+                    && shard.unused() < new.weight
+                    && new.mark.epoch == self.links.keeping_epoch(new.mark.link) =>
             {
                 let (shard, fits) = self.make_room(budget, shard, hash, new.weight);
                 new.fits = fits;

@@ -7,7 +7,7 @@
 use std::{mem, time::Duration};
 
 use smol_str::SmolStr;
-use twotier_core::{Eviction, LocalStats, RemovalCause, Timestamp};
+use twotier_core::{Eviction, LinkId, LocalStats, Mark, RemovalCause, Timestamp};
 
 use crate::{
     counters::ShardCounters,
@@ -15,19 +15,19 @@ use crate::{
     entry::{CopyTraits, Entry, Moved, NewEntry, Origin},
     fates::{Fate, Fates, MissCause},
     hash::KeyHasher,
-    link::is_up,
+    link::{Links, is_up},
     loads::{LoadStart, Loads},
     options::Share,
     policy::{DeadReason, Entries, Looked, Piece, Plan, Removed, Verdict, Walk},
     register::{Register, TicketId},
 };
 
-/// When a lookup happens. The epoch is read under the lock, lease and time before it.
+/// When a lookup happens. Lease and epoch are those of the link that an entry came over, read under the lock and after
+/// the time.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct LookupTime {
+pub(crate) struct LookupTime<'l> {
     pub(crate) now: Timestamp,
-    pub(crate) lease: Timestamp,
-    pub(crate) epoch: u64,
+    pub(crate) links: &'l Links,
 }
 
 /// Decides about a copy that was found.
@@ -35,15 +35,16 @@ pub(crate) struct LookupTime {
 pub(crate) fn judge<T, R>(
     origin: Origin,
     entry: &Entry<T>,
-    lookup: LookupTime,
+    lookup: LookupTime<'_>,
     serve: impl FnOnce(&Entry<T>) -> R,
 ) -> Verdict<R> {
+    let (lease, epoch) = lookup.links.lease_and_epoch(entry.link());
     // An entry's epoch is odd, so this is also the check that the link is up.
-    if origin.epoch(entry) != lookup.epoch {
+    if origin.epoch(entry) != epoch {
         Verdict::Remove(DeadReason::Outdated)
     } else if lookup.now >= origin.deadline(entry) {
         Verdict::Remove(DeadReason::Expired)
-    } else if lookup.now >= lookup.lease {
+    } else if lookup.now >= lease {
         Verdict::Keep
     } else {
         Verdict::Serve(serve(entry))
@@ -83,6 +84,8 @@ pub(crate) struct FillRequest<'f, F> {
     pub(crate) began: Option<u64>,
     /// For how long after its registration a read is joined.
     pub(crate) joinable: Duration,
+    /// The epoch of the link that the key is read over. Read under the lock.
+    pub(crate) epoch: u64,
 }
 
 /// What a read returns.
@@ -174,12 +177,12 @@ impl<T, F, L> Shard<T, F, L> {
         self.hits + self.counters.misses.total()
     }
 
-    /// Returns what is known of the copy of a key, and touches nothing.
-    pub(crate) fn copy_traits(&mut self, hash: u64, key: &str) -> Option<CopyTraits> {
+    /// Returns over which link the copy of a key came and what else is known of it, and touches nothing.
+    pub(crate) fn copy_traits(&mut self, hash: u64, key: &str) -> Option<(LinkId, CopyTraits)> {
         let (origin, mut found) = (self.origin, None);
         let _none = self.entries.remove_if(hash, key, |entry| {
             let life = origin.deadline(entry).since(origin.fetched_at(entry));
-            found = Some(CopyTraits { digest: entry.digest, life, weight: entry.weight() });
+            found = Some((entry.link(), CopyTraits { digest: entry.digest, life, weight: entry.weight() }));
             false
         });
         found
@@ -519,7 +522,7 @@ impl<T, F, L> Shard<T, F, L> {
         &mut self,
         hash: u64,
         key: &str,
-        lookup: LookupTime,
+        lookup: LookupTime<'_>,
         serve: impl FnOnce(&T, Timestamp) -> R,
     ) -> Option<R> {
         match self.look(hash, key, lookup, serve) {
@@ -530,11 +533,11 @@ impl<T, F, L> Shard<T, F, L> {
             // No more is passed on than fits into registers: what a hit returns must not lie in memory for the sake of
             // a miss.
             Looked::Barred => {
-                self.miss(hash, true, lookup.epoch);
+                self.miss(hash, true, lookup.links);
                 None
             }
             Looked::Miss | Looked::Dead(_) => {
-                self.miss(hash, false, lookup.epoch);
+                self.miss(hash, false, lookup.links);
                 None
             }
         }
@@ -543,12 +546,12 @@ impl<T, F, L> Shard<T, F, L> {
     /// Counts a miss by its cause. Out of the way of hits.
     #[cold]
     #[inline(never)]
-    fn miss(&mut self, hash: u64, barred: bool, epoch: u64) {
+    fn miss(&mut self, hash: u64, barred: bool, links: &Links) {
         let cause = match self.fates.of(hash) {
             _ if barred => MissCause::Lease,
             // Of an entry that was found dead it was remembered as it was removed.
             Some(fate) => MissCause::Gone(fate),
-            None if is_up(epoch) => MissCause::Cold,
+            None if links.is_any_up() => MissCause::Cold,
             None => MissCause::Lease,
         };
         cause.count(&mut self.counters.misses);
@@ -561,7 +564,7 @@ impl<T, F, L> Shard<T, F, L> {
         &mut self,
         hash: u64,
         key: &str,
-        lookup: LookupTime,
+        lookup: LookupTime<'_>,
         serve: impl FnOnce(&T, Timestamp) -> R,
     ) -> Looked<R> {
         let origin = self.origin;
@@ -574,13 +577,17 @@ impl<T, F, L> Shard<T, F, L> {
         looked
     }
 
-    /// Returns digest and time of the entry that would be served now, if any, and leaves everything as it is.
-    pub(crate) fn served(&mut self, hash: u64, key: &str, lookup: LookupTime) -> Option<(Digest, Timestamp)> {
+    /// Returns digest and mark of the entry that would be served now, if any, and leaves everything as it is.
+    pub(crate) fn served(&mut self, hash: u64, key: &str, lookup: LookupTime<'_>) -> Option<(Digest, Mark)> {
         let (origin, mut served) = (self.origin, None);
         // A removal that decides against it is the one look that the policy is not notified of.
         let _none = self.entries.remove_if(hash, key, |entry| {
-            let current = origin.epoch(entry) == lookup.epoch && lookup.now < origin.deadline(entry);
-            served = (current && lookup.now < lookup.lease).then(|| (entry.digest, origin.fetched_at(entry)));
+            let name = |entry: &Entry<T>| {
+                (entry.digest, Mark::new(entry.link(), origin.epoch(entry), origin.fetched_at(entry)))
+            };
+            if let Verdict::Serve(copy) = judge(origin, entry, lookup, name) {
+                served = Some(copy);
+            }
             false
         });
         served
@@ -605,13 +612,13 @@ impl<T: Clone, F: Clone, L> Shard<T, F, L> {
         &mut self,
         hash: u64,
         key: &SmolStr,
-        lookup: LookupTime,
+        lookup: LookupTime<'_>,
         request: &FillRequest<'_, F>,
     ) -> FillStart<T, F> {
         if let Looked::Hit(value) = self.look(hash, key, lookup, |value, _| value.clone()) {
             return FillStart::Hit(value);
         }
-        let LookupTime { now, epoch, .. } = lookup;
+        let (now, epoch) = (lookup.now, request.epoch);
         let began = request.began.unwrap_or(self.next_id);
         if !is_up(epoch) {
             return FillStart::Bypass { began };

@@ -42,14 +42,12 @@ impl<T, E> TicketState<T, E> {
     fn entry(&self, value: T, digest: Digest, value_bytes: usize, life: Option<Duration>) -> Option<NewEntry<T>> {
         let deadline = self.deadline(life)?;
         let weight = self.tier.weight(&self.key, value_bytes);
-        let Mark { epoch, at, .. } = self.mark;
         Some(NewEntry {
             // A short key is copied into the entry, a long one shared with this ticket: neither allocates.
             key: self.key.clone(),
             value,
             digest,
-            epoch,
-            fetched_at: at,
+            mark: self.mark,
             deadline,
             weight,
             fits: weight <= self.tier.heaviest,
@@ -86,7 +84,7 @@ impl<T, E> FillTicket<T, E> {
         Self { state: TicketState::new(tier, hash, key, id, mark), flight }
     }
 
-    /// Returns epoch and time at which the read was registered: the mark for
+    /// Returns link, epoch and time at which the read was registered: the mark for
     /// [`proof_of_life`](twotier_core::ChangeListener::proof_of_life) when the reply comes.
     #[must_use]
     pub fn mark(&self) -> Mark {
@@ -126,7 +124,7 @@ impl<T: Clone, E> FillTicket<T, E> {
         let mut new = self.state.entry(value, digest, value_bytes, life);
         let state = &mut self.state;
         let mut shard = state.tier.shard_for(state.hash, &mut new);
-        let epoch = state.tier.link.keeping_epoch();
+        let epoch = state.tier.links.keeping_epoch(state.mark.link);
         let traits = new.as_ref().map(CopyTraits::of);
         let (kept, overtaken) = shard.end_fill(state.id(), epoch, digest, new);
         state.ended = true;
@@ -223,7 +221,7 @@ impl<T, E> WriteTicket<T, E> {
         Self { state: TicketState::new(tier, hash, key, id, mark), digest }
     }
 
-    /// Returns epoch and time at which the write was registered: the mark for
+    /// Returns link, epoch and time at which the write was registered: the mark for
     /// [`proof_of_life`](twotier_core::ChangeListener::proof_of_life) when the reply comes.
     #[must_use]
     pub fn mark(&self) -> Mark {
@@ -237,7 +235,7 @@ impl<T, E> WriteTicket<T, E> {
         let mut new = self.state.entry(value, self.digest, value_bytes, life);
         let state = &mut self.state;
         let mut shard = state.tier.shard_for(state.hash, &mut new);
-        let epoch = state.tier.link.keeping_epoch();
+        let epoch = state.tier.links.keeping_epoch(state.mark.link);
         let traits = new.as_ref().map(CopyTraits::of);
         let kept = shard.end_write(state.id(), epoch, new);
         state.ended = true;

@@ -10,7 +10,8 @@ use std::{
 
 use smol_str::SmolStr;
 use twotier_core::{
-    ChangeListener, Clock, LatencySnapshot, LatencyStats, Lease, LocalStats, Mark, Namespace, SizeCurve, Timestamp,
+    ChangeListener, Clock, LatencySnapshot, LatencyStats, Lease, LinkId, LocalStats, Mark, Namespace, SizeCurve,
+    Timestamp,
 };
 
 use crate::{
@@ -18,7 +19,7 @@ use crate::{
     counters::CoherenceCounters,
     digest::Digest,
     flight::{Flight, Joiner, Outcome},
-    inner::Inner,
+    inner::{Inner, Route},
     link::is_up,
     options::LocalOptions,
     policy::Way,
@@ -63,20 +64,26 @@ where
     /// Bounds are expected to have been validated; a `max_entries` of 0 is taken as 1.
     #[must_use]
     pub fn new(namespace: Namespace, options: LocalOptions, clock: Arc<dyn Clock>) -> Self {
-        Self { inner: Arc::new(Inner::new(namespace, options, clock, None)) }
+        Self { inner: Arc::new(Inner::new(namespace, options, clock, None, None)) }
     }
 
-    /// Makes an empty tier as [`new`](Self::new) does, whose removals notify a listener, outside every lock and
-    /// after they happened: on the stack of whoever caused one, which for a report is the backend's. A panic in it ends
-    /// there.
+    /// Makes an empty tier as [`new`](Self::new) does, for a backend of any number of links, whose removals notify a
+    /// listener.
+    ///
+    /// `route` returns over which link a key is read and written. It is asked before and after every ticket is
+    /// registered, outside every lock, and not while [`LinkId::ONLY`] is up.
+    ///
+    /// The listener is notified outside every lock and after removals happened: on the stack of whoever caused one,
+    /// which for a report is the backend's. A panic in it ends there.
     #[must_use]
     pub fn with_listener(
         namespace: Namespace,
         options: LocalOptions,
         clock: Arc<dyn Clock>,
         on_removal: Box<dyn RemovalListener<T>>,
+        route: Box<Route>,
     ) -> Self {
-        Self { inner: Arc::new(Inner::new(namespace, options, clock, Some(on_removal))) }
+        Self { inner: Arc::new(Inner::new(namespace, options, clock, Some(on_removal), Some(route))) }
     }
 
     pub(crate) fn inner(&self) -> &Arc<Inner<T, E>> {
@@ -117,9 +124,8 @@ where
         let inner = &*self.inner;
         let hash = inner.hasher.hash_one(key);
         let now = inner.clock.now();
-        let lease = inner.link.lease();
+        let lookup = LookupTime { now, links: &inner.links };
         let mut shard = inner.shard(hash);
-        let lookup = LookupTime { now, lease, epoch: inner.link.epoch() };
         let hit = shard.get(hash, key, lookup, |value, fetched_at| serve(value, now.since(fetched_at)));
         if hit.is_none() {
             inner.unlock_and_drop(shard);
@@ -153,16 +159,19 @@ where
     }
 
     fn look_or_read(&self, key: &str, began: Option<u64>) -> Read<T, E> {
+        self.inner.routed(key, |link| self.look_or_read_over(link, key, began))
+    }
+
+    fn look_or_read_over(&self, link: LinkId, key: &str, began: Option<u64>) -> Read<T, E> {
         let inner = &*self.inner;
         let hash = inner.hasher.hash_one(key);
         let flight = Flight::new();
         let key = SmolStr::new(key);
         let now = inner.clock.now();
-        let lease = inner.link.lease();
         let mut shard = inner.shard(hash);
-        let epoch = inner.link.epoch();
-        let request = FillRequest { flight: &flight, began, joinable: inner.joinable };
-        let start = shard.begin_fill(hash, &key, LookupTime { now, lease, epoch }, &request);
+        let epoch = inner.links.epoch(link);
+        let request = FillRequest { flight: &flight, began, joinable: inner.joinable, epoch };
+        let start = shard.begin_fill(hash, &key, LookupTime { now, links: &inner.links }, &request);
         let removed = inner.unlock(shard);
         let read = match start {
             FillStart::Hit(value) => Read::Hit(value),
@@ -172,12 +181,12 @@ where
                 Read::Join(Joiner::counted(flight, only, began))
             }
             FillStart::Lead { id, began } => {
-                let ticket = self.fill_ticket(hash, key, id, Mark::new(epoch, now), &flight);
+                let ticket = self.fill_ticket(hash, key, id, Mark::new(link, epoch, now), &flight);
                 Read::Lead(ticket, Joiner::counted(flight, None, began))
             }
             FillStart::Bypass { began } => {
                 // Identifiers begin at 1: this one is registered nowhere.
-                let ticket = self.fill_ticket(hash, key, 0, Mark::new(epoch, now), &flight);
+                let ticket = self.fill_ticket(hash, key, 0, Mark::new(link, epoch, now), &flight);
                 Read::Bypass(ticket, Joiner::counted(flight, None, began))
             }
         };
@@ -202,16 +211,20 @@ where
     /// read of the key is kept. Two writes of one key at the same time leave it empty: which of them the server
     /// executed last is not known here.
     pub fn begin_write(&self, key: &str, digest: Digest) -> WriteTicket<T, E> {
+        self.inner.routed(key, |link| self.begin_write_over(link, key, digest))
+    }
+
+    fn begin_write_over(&self, link: LinkId, key: &str, digest: Digest) -> WriteTicket<T, E> {
         let inner = &*self.inner;
         let hash = inner.hasher.hash_one(key);
         let key = SmolStr::new(key);
         let at = inner.clock.now();
         let mut shard = inner.shard(hash);
-        let epoch = inner.link.epoch();
+        let epoch = inner.links.epoch(link);
         let id = shard.begin_write(hash, &key, digest);
         let removed = inner.unlock(shard);
         inner.advise_removed(hash);
-        let ticket = WriteTicket::new(Arc::clone(&self.inner), hash, key, id, Mark::new(epoch, at), digest);
+        let ticket = WriteTicket::new(Arc::clone(&self.inner), hash, key, id, Mark::new(link, epoch, at), digest);
         drop(removed);
         ticket
     }
@@ -248,17 +261,22 @@ where
     /// Begins a clearing of the backend by this cache itself, whose removals nobody reports: forgets everything now and
     /// again when the guard is dropped, and keeps nothing in between. Returns what was forgotten now, too.
     pub fn begin_clear(&self) -> (Clearing<T, E>, Cleared<T, E>) {
-        self.inner.link.begin_clearing();
+        self.inner.links.begin_clearing();
         self.flush();
         let cleared = self.take_all();
         (Clearing::of(&self.inner), cleared)
     }
 
-    /// Declares all copies outdated, as a flush of the backend does: nothing read or written before the call is served
-    /// or kept after it. Entries are counted as outdated when they are found. Does nothing while the link is down, when
-    /// that is so anyway.
+    /// Declares all copies outdated, as a flush of the backend does over each link: nothing read or written before the
+    /// call is served or kept after it. Entries are counted as outdated when they are found. Does nothing about links
+    /// that are down, when that is so anyway.
     pub fn flush(&self) {
-        self.inner.link.flush();
+        self.inner.links.flush_all();
+    }
+
+    /// Takes all links for down: nothing is served or kept until one comes up again.
+    pub fn unlink(&self) {
+        self.inner.links.all_down();
     }
 
     /// Returns what an entry counts against `max_bytes`: key, value and [`entry_overhead`].
@@ -267,21 +285,22 @@ where
         self.inner.weight(key, value_bytes)
     }
 
-    /// Returns whether copies are served: the link is up, and its last proof of life is not too long ago.
+    /// Returns whether copies that came over a link are served: it is up, and its last proof of life is not too long
+    /// ago.
     #[must_use]
-    pub fn is_serving(&self) -> bool {
+    pub fn is_serving(&self, link: LinkId) -> bool {
         let now = self.inner.clock.now();
-        let lease = self.inner.link.lease();
-        is_up(self.inner.link.epoch()) && now < lease
+        let (lease, epoch) = self.inner.links.lease_and_epoch(link);
+        is_up(epoch) && now < lease
     }
 
-    /// Returns for how long copies may be served unless there is another proof of life: zero while the link is down,
-    /// `None` while nothing need be renewed.
+    /// Returns for how long copies that came over a link may be served unless there is another proof of life: zero
+    /// while it is down, `None` while nothing need be renewed.
     #[must_use]
-    pub fn lease_remaining(&self) -> Option<Duration> {
+    pub fn lease_remaining(&self, link: LinkId) -> Option<Duration> {
         let now = self.inner.clock.now();
-        let lease = self.inner.link.lease();
-        if !is_up(self.inner.link.epoch()) {
+        let (lease, epoch) = self.inner.links.lease_and_epoch(link);
+        if !is_up(epoch) {
             return Some(Duration::ZERO);
         }
         (lease != Timestamp::MAX).then(|| lease.since(now))
@@ -327,7 +346,8 @@ where
         Some(advisor.curve(self.inner.requests(), self.inner.clock.now()))
     }
 
-    /// Returns what the coherence protocol did, each shard as it is at one moment, and the link as it is just after.
+    /// Returns what the coherence protocol did, each shard as it is at one moment, and the links as they are just
+    /// after.
     #[must_use]
     pub fn counters(&self) -> CoherenceCounters {
         let mut sum = CoherenceCounters::default();
@@ -338,7 +358,7 @@ where
             sum.refused_writes += counters.refused_writes;
             sum.refused_loads += counters.refused_loads;
         }
-        let changes = self.inner.link.changes();
+        let changes = self.inner.links.changes();
         CoherenceCounters { flushes: changes.flushes, links: changes.links, ..sum }
     }
 
@@ -378,13 +398,13 @@ where
     T: Clone + Send + Sync + 'static,
     E: Clone + Send + Sync + 'static,
 {
-    fn mark(&self) -> Mark {
-        let epoch = self.inner.link.epoch();
-        Mark::new(epoch, self.inner.clock.now())
+    fn mark(&self, link: LinkId) -> Mark {
+        let epoch = self.inner.links.epoch(link);
+        Mark::new(link, epoch, self.inner.clock.now())
     }
 
     fn proof_of_life(&self, mark: Mark) {
-        self.inner.link.proof(mark);
+        self.inner.links.proof(mark);
     }
 
     /// Forgets the key if it is of the namespace, and drops the value when the shard is unlocked. Its destructor is
@@ -400,16 +420,16 @@ where
         let _panicked = catch_unwind(AssertUnwindSafe(move || drop(removed)));
     }
 
-    fn flushed(&self) {
-        self.inner.link.flush();
+    fn flushed(&self, link: LinkId) {
+        self.inner.links.flush(link);
     }
 
-    fn link_up(&self, lease: Lease) {
-        self.inner.link.up(lease);
+    fn link_up(&self, link: LinkId, lease: Lease) {
+        self.inner.links.up(link, lease);
     }
 
-    fn link_down(&self) {
-        self.inner.link.down();
+    fn link_down(&self, link: LinkId) {
+        self.inner.links.down(link);
     }
 
     fn invalidation_took(&self, lag: Duration) {
@@ -431,7 +451,7 @@ impl<T, E> fmt::Debug for LocalTier<T, E> {
             .field("max_bytes", &self.inner.max_bytes)
             .field("eviction", &self.inner.eviction)
             .field("shards", &self.inner.shards.len())
-            .field("link", &self.inner.link)
+            .field("links", &self.inner.links)
             .finish_non_exhaustive()
     }
 }

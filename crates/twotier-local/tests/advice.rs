@@ -7,7 +7,7 @@ mod common;
 use std::{sync::Arc, time::Duration};
 
 use proptest::prelude::*;
-use twotier_core::{Advice, ChangeListener, CurvePoint, Eviction, LatencyStats, Lease, ManualClock, SizeCurve};
+use twotier_core::{Advice, ChangeListener, CurvePoint, Eviction, LatencyStats, Lease, LinkId, ManualClock, SizeCurve};
 use twotier_local::{Digest, LocalOptions};
 use twotier_testkit::trace::{self, Zipf};
 
@@ -27,7 +27,7 @@ impl Rig {
         options.seed = Some(1);
         let clock = ManualClock::new();
         let tier = Tier::new(namespace(), options, Arc::new(clock.clone()));
-        tier.link_up(Lease::Unlimited);
+        tier.link_up(LinkId::ONLY, Lease::Unlimited);
         Self { tier, clock, life: LIFE.unwrap() }
     }
 
@@ -120,7 +120,7 @@ fn a_sample_without_its_share_of_requests_is_adjusted_by_those_that_were_expecte
         let mut options = LocalOptions::new(2000, 1 << 40, Duration::from_secs(2));
         options.seed = Some(seed);
         let tier = Tier::<u64>::new(namespace(), options.size_advice(true), Arc::new(ManualClock::new()));
-        tier.link_up(Lease::Unlimited);
+        tier.link_up(LinkId::ONLY, Lease::Unlimited);
         let mut misses = 0;
         for round in 0..40_000_u64 {
             let key = if round % 2 == 0 { 0 } else { 1 + round };
@@ -177,11 +177,11 @@ fn a_copy_that_was_reported_written_invalidated_or_flushed_is_a_miss_in_every_si
         load.finish(Ok(0));
     };
     assert_eq!(after(stored), none, "loaded and stored");
-    assert_eq!(after(|rig, _| rig.tier.flushed()), none, "flushed");
+    assert_eq!(after(|rig, _| rig.tier.flushed(LinkId::ONLY)), none, "flushed");
     assert_eq!(after(|rig, _| _ = rig.tier.clear()), none, "cleared");
     let lost = |rig: &Rig, _: &str| {
-        rig.tier.link_down();
-        rig.tier.link_up(Lease::Unlimited);
+        rig.tier.link_down(LinkId::ONLY);
+        rig.tier.link_up(LinkId::ONLY, Lease::Unlimited);
     };
     assert_eq!(after(lost), none, "of another link");
 }
@@ -280,7 +280,7 @@ fn what_the_advisor_takes_does_not_grow_with_the_tier_or_its_use() {
                 let mut tier = None;
                 let heap = allocation_counter::measure(|| {
                     let tier = tier.insert(Tier::<u64>::new(namespace(), options, Arc::new(ManualClock::new())));
-                    tier.link_up(Lease::Unlimited);
+                    tier.link_up(LinkId::ONLY, Lease::Unlimited);
                     for key in 0..20_000_u64 {
                         let key = key.to_string();
                         if tier.get(&key).is_none() {
@@ -352,7 +352,7 @@ proptest! {
                 1 => drop(rig.tier.begin_write(&key, Digest::ABSENT)),
                 2 => _ = rig.tier.begin_write(&key, Digest::ABSENT).install(0, 1, Some(rig.life)),
                 3 => rig.clock.advance(Duration::from_secs(number % 10)),
-                4 if number == 7 => rig.tier.flushed(),
+                4 if number == 7 => rig.tier.flushed(LinkId::ONLY),
                 5 if number == 8 => _ = rig.tier.clear(),
                 _ => rig.through(number),
             }

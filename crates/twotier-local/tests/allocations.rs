@@ -5,7 +5,7 @@ mod common;
 
 use std::{hint::black_box, sync::Arc, time::Duration};
 
-use twotier_core::{ChangeListener, Eviction, Lease, ManualClock};
+use twotier_core::{ChangeListener, Eviction, Lease, LinkId, ManualClock};
 use twotier_local::{Digest, FillTicket, Joined, LocalOptions, LocalTier};
 
 use crate::common::{
@@ -113,7 +113,7 @@ fn a_tier_that_keeps_nothing_takes_no_room_for_what_it_does_not_keep() {
     });
     assert!(made.bytes_current < 64 * 1024, "{} bytes for nothing", made.bytes_current);
     let tier = tier.unwrap();
-    tier.link_up(Lease::Unlimited);
+    tier.link_up(LinkId::ONLY, Lease::Unlimited);
     let read = |keys: std::ops::Range<u32>| {
         for key in keys {
             assert!(!put(&tier, &key.to_string(), 1000));

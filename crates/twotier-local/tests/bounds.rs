@@ -5,7 +5,7 @@ mod common;
 
 use std::{sync::Arc, time::Duration};
 
-use twotier_core::{ChangeListener, Eviction, Lease, ManualClock};
+use twotier_core::{ChangeListener, Eviction, Lease, LinkId, ManualClock};
 use twotier_local::{Digest, ENTRY_OVERHEAD, LocalOptions};
 
 use crate::common::{LIFE, POLICIES, Tier, lead, linked, namespace, push};
@@ -17,7 +17,7 @@ fn put(tier: &Tier<u32>, key: &str, bytes: usize) -> bool {
 fn weighed(max_bytes: usize) -> Tier<u32> {
     let options = LocalOptions::new(500, max_bytes, Duration::from_secs(2));
     let tier = Tier::new(namespace(), options, Arc::new(ManualClock::new()));
-    tier.link_up(Lease::Unlimited);
+    tier.link_up(LinkId::ONLY, Lease::Unlimited);
     tier
 }
 
@@ -89,7 +89,7 @@ fn a_value_too_heavy_for_the_tier_evicts_nobody_but_the_older_value_of_its_key()
 fn a_large_tier_is_split_and_keeps_its_bounds_exactly() {
     let options = LocalOptions::new(5000, 100_000_000, Duration::from_secs(2));
     let tier: Tier<u32> = Tier::new(namespace(), options, Arc::new(ManualClock::new()));
-    tier.link_up(Lease::Unlimited);
+    tier.link_up(LinkId::ONLY, Lease::Unlimited);
     for key in 0..20_000 {
         assert!(put(&tier, &key.to_string(), 1));
     }
@@ -101,7 +101,7 @@ fn large(eviction: Eviction, max_bytes: usize) -> Tier<u32> {
     let mut options = LocalOptions::new(10_000, max_bytes, Duration::from_secs(2)).eviction(eviction);
     (options.shards, options.seed) = (Some(64), Some(1));
     let tier = Tier::new(namespace(), options, Arc::new(ManualClock::new()));
-    tier.link_up(Lease::Unlimited);
+    tier.link_up(LinkId::ONLY, Lease::Unlimited);
     tier
 }
 
@@ -196,7 +196,7 @@ fn the_hottest_by_lfu_are_those_hit_most_often_and_of_several_the_most_recently_
     let mut options = LocalOptions::new(1000, 1_000_000, Duration::from_secs(2)).eviction(Eviction::Lfu);
     options.shards = Some(1);
     let tier: Tier<u32> = Tier::new(namespace(), options, Arc::new(ManualClock::new()));
-    tier.link_up(Lease::Unlimited);
+    tier.link_up(LinkId::ONLY, Lease::Unlimited);
     for key in 0..300 {
         assert!(put(&tier, &key.to_string(), 10));
     }

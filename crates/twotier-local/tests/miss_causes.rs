@@ -5,7 +5,7 @@ mod common;
 
 use std::{sync::Arc, time::Duration};
 
-use twotier_core::{ChangeListener, Lease, ManualClock, Mark, MissCauses};
+use twotier_core::{ChangeListener, Lease, LinkId, ManualClock, Mark, MissCauses};
 use twotier_local::{Digest, LocalOptions};
 
 use crate::common::{LIFE, POLICIES, Tier, lead, linked, linked_by, namespace, push, sharded_by};
@@ -62,7 +62,7 @@ fn a_key_that_made_room_in_another_shard_was_evicted() {
     let mut options = LocalOptions::new(1000, 50_000, BOUND);
     options.shards = Some(4);
     let tier = Tier::new(namespace(), options, Arc::new(ManualClock::new()));
-    tier.link_up(Lease::Unlimited);
+    tier.link_up(LinkId::ONLY, Lease::Unlimited);
     let keys: Vec<String> = (0..300).map(|number| number.to_string()).collect();
     for key in &keys {
         assert!(lead(tier.read(key)).fill(0, Digest::ABSENT, 400, LIFE));
@@ -95,7 +95,7 @@ fn a_key_that_changed_was_invalidated_whoever_changed_it() {
 fn a_key_past_its_life_has_expired_until_it_comes_in_again() {
     let clock = Arc::new(ManualClock::new());
     let tier = Tier::new(namespace(), LocalOptions::new(10, 100_000, BOUND), Arc::clone(&clock) as _);
-    tier.link_up(Lease::Unlimited);
+    tier.link_up(LinkId::ONLY, Lease::Unlimited);
     assert!(lead(tier.read("k")).fill(0, Digest::ABSENT, 1, Some(Duration::from_secs(1))));
     clock.advance(Duration::from_secs(1));
     assert_eq!(causes(&tier, &["k", "k"]), ["expired", "expired"]);
@@ -110,11 +110,11 @@ fn a_key_from_before_a_flush_or_a_lost_link_is_outdated_and_without_a_link_there
     for key in ["flushed", "lost"] {
         assert!(put(&tier, key));
     }
-    tier.flushed();
+    tier.flushed(LinkId::ONLY);
     assert_eq!(causes(&tier, &["flushed"]), ["outdated"]);
-    tier.link_down();
+    tier.link_down(LinkId::ONLY);
     assert_eq!(causes(&tier, &["lost", "lost", "never"]), ["outdated", "outdated", "lease"]);
-    tier.link_up(Lease::Unlimited);
+    tier.link_up(LinkId::ONLY, Lease::Unlimited);
     assert_eq!(causes(&tier, &["never"]), ["cold"]);
 }
 
@@ -122,23 +122,23 @@ fn a_key_from_before_a_flush_or_a_lost_link_is_outdated_and_without_a_link_there
 fn a_copy_without_a_lease_is_missed_for_that_and_stays() {
     let clock = Arc::new(ManualClock::new());
     let tier = Tier::new(namespace(), LocalOptions::new(10, 100_000, BOUND), Arc::clone(&clock) as _);
-    assert_eq!(tier.lease_remaining(), Some(Duration::ZERO));
-    tier.link_up(Lease::Renewed);
+    assert_eq!(tier.lease_remaining(LinkId::ONLY), Some(Duration::ZERO));
+    tier.link_up(LinkId::ONLY, Lease::Renewed);
     assert!(put(&tier, "k"));
     assert_eq!(causes(&tier, &["k"]), ["lease"]);
-    let Mark { epoch, at, .. } = tier.mark();
-    tier.proof_of_life(Mark::new(epoch, at));
-    assert!(tier.lease_remaining().unwrap() > Duration::from_secs(1));
+    let Mark { epoch, at, .. } = tier.mark(LinkId::ONLY);
+    tier.proof_of_life(Mark::new(LinkId::ONLY, epoch, at));
+    assert!(tier.lease_remaining(LinkId::ONLY).unwrap() > Duration::from_secs(1));
     assert_eq!(tier.get("k"), Some(0));
     clock.advance(BOUND);
-    assert_eq!((causes(&tier, &["k"]), tier.lease_remaining()), (vec!["lease"], Some(Duration::ZERO)));
-    assert_eq!(linked::<u32>(1).lease_remaining(), None, "a lease that need not be renewed");
+    assert_eq!((causes(&tier, &["k"]), tier.lease_remaining(LinkId::ONLY)), (vec!["lease"], Some(Duration::ZERO)));
+    assert_eq!(linked::<u32>(1).lease_remaining(LinkId::ONLY), None, "a lease that need not be renewed");
 }
 
 #[test]
 fn a_value_too_heavy_to_be_kept_is_missed_for_that() {
     let tier = Tier::new(namespace(), LocalOptions::new(10, 1000, BOUND), Arc::new(ManualClock::new()));
-    tier.link_up(Lease::Unlimited);
+    tier.link_up(LinkId::ONLY, Lease::Unlimited);
     assert!(put(&tier, "k"));
     assert!(!lead(tier.read("other")).fill(0, Digest::ABSENT, 1001, LIFE));
     assert!(!tier.begin_write("k", Digest::ABSENT).install(0, 1001, LIFE));
@@ -148,7 +148,7 @@ fn a_value_too_heavy_to_be_kept_is_missed_for_that() {
 #[test]
 fn a_tier_that_keeps_nothing_counts_no_cause() {
     let tier: Tier<u32> = Tier::new(namespace(), LocalOptions::keep_nothing(BOUND), Arc::new(ManualClock::new()));
-    tier.link_up(Lease::Unlimited);
+    tier.link_up(LinkId::ONLY, Lease::Unlimited);
     assert_eq!((tier.get("k"), tier.stats().miss_causes), (None, MissCauses::default()));
 }
 
@@ -165,7 +165,7 @@ fn the_causes_add_up_to_the_misses_of_a_mixed_load() {
             match step % 97 {
                 0 => push(&tier, &key),
                 1 => drop(tier.begin_write(&key, Digest::ABSENT)),
-                2 if step % 970 == 2 => tier.flushed(),
+                2 if step % 970 == 2 => tier.flushed(LinkId::ONLY),
                 _ if tier.get(&key).is_none() => _ = put(&tier, &key),
                 _ => {}
             }

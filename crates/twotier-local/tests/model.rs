@@ -4,23 +4,23 @@
 mod common;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     future::Future,
     pin::{Pin, pin},
-    sync::Arc,
+    sync::{Arc, Mutex},
     task::{Context, Poll, Waker},
     time::Duration,
 };
 
 use proptest::{prelude::*, sample::Index};
-use twotier_core::{ChangeListener, Eviction, Lease, ManualClock, Mark};
+use twotier_core::{ChangeListener, Eviction, Lease, LinkId, ManualClock, Mark};
 use twotier_local::{
     CoherenceCounters, Digest, FillTicket, Joined, Joiner, Load, LoadJoiner, LoadTicket, Loaded, LocalOptions, Read,
     WriteTicket, entry_overhead,
 };
 use twotier_testkit::model::{ModelJoined, ModelJoiner, ModelLoad, ModelLoadJoiner, ModelRead, ModelTier, ModelValue};
 
-use crate::common::{POLICIES, Tier, namespace};
+use crate::common::{POLICIES, Tier, namespace, routed};
 
 const BOUND_MILLIS: u64 = 2000;
 
@@ -54,9 +54,13 @@ enum Step {
     Invalidate(u8),
     Clear,
     Flush,
-    LinkUp(bool),
-    LinkDown,
-    Mark,
+    /// Of two links the first or the second; of one, always that.
+    Flushed(usize),
+    LinkUp(usize, bool),
+    LinkDown(usize),
+    Mark(usize),
+    /// A key goes from one link to the other.
+    Move(u8),
     Proof(Index),
     Advance(u64),
 }
@@ -71,6 +75,10 @@ struct ReadResult {
 
 fn key() -> impl Strategy<Value = u8> {
     0..12u8
+}
+
+fn link() -> impl Strategy<Value = usize> {
+    0..2usize
 }
 
 fn answer() -> impl Strategy<Value = ReadResult> {
@@ -109,9 +117,11 @@ fn step() -> impl Strategy<Value = Step> {
         2 => key().prop_map(Step::Invalidate),
         1 => Just(Step::Clear),
         1 => Just(Step::Flush),
-        2 => any::<bool>().prop_map(Step::LinkUp),
-        1 => Just(Step::LinkDown),
-        2 => Just(Step::Mark),
+        1 => link().prop_map(Step::Flushed),
+        3 => (link(), any::<bool>()).prop_map(|(link, unlimited)| Step::LinkUp(link, unlimited)),
+        1 => link().prop_map(Step::LinkDown),
+        3 => link().prop_map(Step::Mark),
+        1 => key().prop_map(Step::Move),
         4 => open().prop_map(Step::Proof),
         4 => (0..1500u64).prop_map(Step::Advance),
     ]
@@ -131,10 +141,14 @@ type WaitingForLoad = (LoadJoiner<u32, ()>, ModelLoadJoiner, u8);
 struct Pair {
     clock: ManualClock,
     tier: Tier<u32>,
+    /// One, or two.
+    links: Vec<LinkId>,
+    /// The keys that lie behind the second.
+    moved: Arc<Mutex<HashSet<String>>>,
     model: ModelTier,
     fills: Vec<(FillTicket<u32, ()>, u64)>,
     writes: Vec<(WriteTicket<u32, ()>, u64, u8)>,
-    marks: Vec<(Mark, (u64, u64))>,
+    marks: Vec<(Mark, (usize, u64, u64))>,
     waiting: Vec<(Waiting, ModelJoiner, u8)>,
     /// Those who waited in vain, with the key.
     in_vain: Vec<(Joiner<u32, ()>, ModelJoiner, u8)>,
@@ -143,7 +157,7 @@ struct Pair {
 }
 
 impl Pair {
-    fn new(eviction: Eviction, max_entries: usize, max_bytes: usize, keeps_nothing: bool) -> Self {
+    fn new(eviction: Eviction, max_entries: usize, max_bytes: usize, keeps_nothing: bool, two_links: bool) -> Self {
         let clock = ManualClock::new();
         let bound = Duration::from_millis(BOUND_MILLIS);
         let options = if keeps_nothing {
@@ -151,7 +165,15 @@ impl Pair {
         } else {
             LocalOptions::new(max_entries, max_bytes, bound)
         };
-        let tier = Tier::new(namespace(), options.eviction(eviction), Arc::new(clock.clone()));
+        let options = options.eviction(eviction);
+        let moved = Arc::<Mutex<HashSet<String>>>::default();
+        let (tier, links) = if two_links {
+            let there = Arc::clone(&moved);
+            let route = move |key: &str| LinkId::new(1 + u16::from(there.lock().unwrap().contains(key)));
+            (routed(options, &clock, route), vec![LinkId::new(1), LinkId::new(2)])
+        } else {
+            (Tier::new(namespace(), options, Arc::new(clock.clone())), vec![LinkId::ONLY])
+        };
         let overhead = entry_overhead(eviction);
         let mut model = ModelTier::evicting_by(eviction, max_entries, max_bytes, overhead, BOUND_MILLIS);
         if keeps_nothing {
@@ -160,6 +182,8 @@ impl Pair {
         Self {
             clock,
             tier,
+            links,
+            moved,
             model,
             fills: vec![],
             writes: vec![],
@@ -279,15 +303,36 @@ impl Pair {
                 self.tier.flush();
                 self.model.flush();
             }
-            Step::LinkUp(unlimited) => {
-                self.tier.link_up(if unlimited { Lease::Unlimited } else { Lease::Renewed });
-                self.model.link_up(unlimited);
+            Step::Flushed(link) => {
+                let (link, id) = self.link(link);
+                self.tier.flushed(id);
+                self.model.flushed(link);
             }
-            Step::LinkDown => {
-                self.tier.link_down();
-                self.model.link_down();
+            Step::LinkUp(link, unlimited) => {
+                let (link, id) = self.link(link);
+                self.tier.link_up(id, if unlimited { Lease::Unlimited } else { Lease::Renewed });
+                self.model.link_up(link, unlimited);
             }
-            Step::Mark => self.marks.push((self.tier.mark(), self.model.mark())),
+            Step::LinkDown(link) => {
+                let (link, id) = self.link(link);
+                self.tier.link_down(id);
+                self.model.link_down(link);
+            }
+            Step::Mark(link) => {
+                let (link, id) = self.link(link);
+                self.marks.push((self.tier.mark(id), self.model.mark(link)));
+            }
+            Step::Move(key) if self.links.len() > 1 => {
+                let key = name(key);
+                let mut moved = self.moved.lock().unwrap();
+                if !moved.remove(&key) {
+                    moved.insert(key.clone());
+                }
+                drop(moved);
+                self.links.iter().for_each(|link| self.tier.flushed(*link));
+                self.model.moved(&key);
+            }
+            Step::Move(_) => {}
             Step::Proof(open) => {
                 if let Some((real, modelled)) = take(&mut self.marks, &open) {
                     self.tier.proof_of_life(real);
@@ -300,6 +345,11 @@ impl Pair {
             }
         }
         self.compare();
+    }
+
+    fn link(&self, link: usize) -> (usize, LinkId) {
+        let link = link % self.links.len();
+        (link, self.links[link])
     }
 
     fn read(&mut self, key: u8) {
@@ -466,11 +516,13 @@ proptest! {
         max_bytes in prop_oneof![3 => 100..2500usize, 1 => Just(1_000_000)],
         keeps_nothing in prop::bool::weighted(0.1),
         up in prop_oneof![8 => Just(Some(true)), 1 => Just(Some(false)), 1 => Just(None)],
+        two_links in any::<bool>(),
         steps in prop::collection::vec(step(), 1..120),
     ) {
-        let mut pair = Pair::new(eviction, max_entries, max_bytes, keeps_nothing);
+        let mut pair = Pair::new(eviction, max_entries, max_bytes, keeps_nothing, two_links);
         if let Some(unlimited) = up {
-            pair.run(Step::LinkUp(unlimited));
+            pair.run(Step::LinkUp(0, unlimited));
+            pair.run(Step::LinkUp(1, unlimited));
         }
         for step in steps {
             pair.run(step);
@@ -489,7 +541,7 @@ proptest! {
         let mut options = LocalOptions::new(max_entries, max_bytes, Duration::from_millis(BOUND_MILLIS)).eviction(eviction);
         options.shards = Some(shards);
         let tier = Tier::new(namespace(), options, Arc::new(ManualClock::new()));
-        tier.link_up(Lease::Unlimited);
+        tier.link_up(LinkId::ONLY, Lease::Unlimited);
         let mut last = HashMap::new();
         let mut reads = 0;
         for (number, (key, write, bytes)) in (0u32..).zip(steps) {

@@ -24,7 +24,7 @@ type Task = Pin<Box<dyn Future<Output = ()>>>;
 mod kit {
     use std::{sync::Arc, time::Duration};
 
-    use twotier_core::{ChangeListener, Eviction, Lease, ManualClock, Namespace};
+    use twotier_core::{ChangeListener, Eviction, Lease, LinkId, ManualClock, Namespace};
     pub(crate) use twotier_local::{Digest, Joined, Load, Loaded, Read};
     use twotier_local::{LocalOptions, LocalTier};
 
@@ -51,7 +51,7 @@ mod kit {
 
     fn made(options: LocalOptions) -> Tier {
         let tier = Tier::new(Namespace::new("n").unwrap(), options, Arc::new(ManualClock::new()));
-        tier.link_up(Lease::Unlimited);
+        tier.link_up(LinkId::ONLY, Lease::Unlimited);
         tier
     }
 

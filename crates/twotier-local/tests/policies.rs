@@ -27,7 +27,7 @@ use std::{collections::HashSet, hash::BuildHasher};
 
 use proptest::prelude::*;
 use smol_str::SmolStr;
-use twotier_core::{Eviction, Timestamp};
+use twotier_core::{Eviction, LinkId, Mark, Timestamp};
 use twotier_testkit::model::{LfuModel, ModelPolicy, QueueModel, RandomModel, S3FifoModel, WTinyLfuModel};
 
 use crate::{
@@ -156,8 +156,7 @@ fn packed(key: &str, value: u32, weight: usize) -> (SmolStr, Entry<u32>) {
         key: key.into(),
         value,
         digest: Digest::ABSENT,
-        epoch: 1,
-        fetched_at: at,
+        mark: Mark::new(LinkId::ONLY, 1, at),
         deadline: at,
         weight,
         fits: true,

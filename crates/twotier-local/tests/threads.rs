@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use twotier_core::{ChangeListener, Lease, ManualClock};
+use twotier_core::{ChangeListener, Lease, LinkId, ManualClock};
 use twotier_local::{Digest, Joined, Load, LocalOptions, Read};
 
 use crate::common::{LIFE, POLICIES, Tier, lead, namespace, push, sharded_by};
@@ -106,19 +106,19 @@ fn nobody_waits_for_ever_whatever_becomes_of_the_leader() {
                 }
                 match (thread * ROUNDS + round) % 17 {
                     0 => push(&tier, &key),
-                    1 => tier.flushed(),
+                    1 => tier.flushed(LinkId::ONLY),
                     2 => _ = tier.clear(),
                     3 => _ = tier.invalidate(&key),
                     4 => drop(tier.begin_write(&key, Digest::ABSENT)),
                     5 => _ = tier.begin_write(&key, Digest::ABSENT).install(round, 1, LIFE),
-                    6 => tier.link_down(),
-                    7 | 8 => tier.link_up(Lease::Unlimited),
+                    6 => tier.link_down(LinkId::ONLY),
+                    7 | 8 => tier.link_up(LinkId::ONLY, Lease::Unlimited),
                     _ => {}
                 }
             }
         });
         assert!(led.into_inner() > 0 && joined.into_inner() > 0, "the race did not take place");
-        tier.link_up(Lease::Unlimited);
+        tier.link_up(LinkId::ONLY, Lease::Unlimited);
         tier.clear();
         for key in 0..6 {
             assert!(matches!(tier.read(&key.to_string()), Read::Lead(..)), "a flight was left behind");
@@ -133,7 +133,7 @@ fn nobody_waits_for_ever_whatever_becomes_of_a_load() {
         let mut options = LocalOptions::new(4, 1_000_000, Duration::from_secs(2));
         options.keeps_nothing = keeps_nothing;
         let tier = Tier::<u64>::new(namespace(), options, Arc::new(ManualClock::new()));
-        tier.link_up(Lease::Unlimited);
+        tier.link_up(LinkId::ONLY, Lease::Unlimited);
         let (led, joined) = (AtomicU64::new(0), AtomicU64::new(0));
         together(|thread| {
             let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
@@ -164,18 +164,18 @@ fn nobody_waits_for_ever_whatever_becomes_of_a_load() {
                 }
                 match (thread * ROUNDS + round) % 17 {
                     0 => push(&tier, &key),
-                    1 => tier.flushed(),
+                    1 => tier.flushed(LinkId::ONLY),
                     2 => _ = tier.clear(),
                     3 => drop(tier.begin_clear()),
                     4 => drop(tier.begin_write(&key, Digest::ABSENT)),
-                    5 => tier.link_down(),
-                    6 | 7 => tier.link_up(Lease::Unlimited),
+                    5 => tier.link_down(LinkId::ONLY),
+                    6 | 7 => tier.link_up(LinkId::ONLY, Lease::Unlimited),
                     _ => {}
                 }
             }
         });
         assert!(led.into_inner() > 0 && joined.into_inner() > 0, "the race did not take place");
-        tier.link_up(Lease::Unlimited);
+        tier.link_up(LinkId::ONLY, Lease::Unlimited);
         for key in 0..3 {
             let Load::Lead(load) = tier.load(&key.to_string()) else { panic!("a load was left behind") };
             assert!(load.begin_store(Digest::ABSENT).is_some(), "a write was left behind");
@@ -255,7 +255,7 @@ fn no_thread_ever_makes_the_tier_hold_more_bytes_than_it_may() {
         let mut options = LocalOptions::new(1000, 200_000, Duration::from_secs(2)).eviction(eviction);
         options.shards = Some(16);
         let tier = Tier::<u64>::new(namespace(), options, Arc::new(ManualClock::new()));
-        tier.link_up(Lease::Unlimited);
+        tier.link_up(LinkId::ONLY, Lease::Unlimited);
         together(|thread| {
             for round in 0..ROUNDS {
                 let key = (round * THREADS + thread) % 500;

@@ -25,9 +25,9 @@ pub struct ModelTier {
     max_staleness: u64,
     keeps_nothing: bool,
     now: u64,
-    epoch: u64,
-    /// Hits are served before it.
-    lease: u64,
+    links: [ModelLink; 2],
+    /// The keys that lie behind the second link.
+    behind_second: Vec<String>,
     entries: Vec<ModelEntry>,
     policy: Box<dyn ModelPolicy>,
     new_policy: NewPolicy,
@@ -48,6 +48,16 @@ pub struct ModelTier {
     coherence: ModelCounters,
 }
 
+#[derive(Clone, Copy, Debug, Default)]
+struct ModelLink {
+    epoch: u64,
+    /// Hits are served before it.
+    lease: u64,
+}
+
+/// An epoch of a link, by its number.
+type Stamp = (usize, u64);
+
 /// Makes a policy that knows nobody yet.
 struct NewPolicy(Box<dyn Fn() -> Box<dyn ModelPolicy>>);
 
@@ -62,7 +72,7 @@ struct ModelEntry {
     key: String,
     value: u32,
     digest: u8,
-    epoch: u64,
+    stamp: Stamp,
     deadline: u64,
     weight: usize,
 }
@@ -78,7 +88,7 @@ struct ModelWrite {
 #[derive(Clone, Debug)]
 struct ModelTicket {
     key: String,
-    epoch: u64,
+    stamp: Stamp,
     at: u64,
 }
 
@@ -206,8 +216,8 @@ impl ModelTier {
             max_staleness,
             keeps_nothing: false,
             now: 0,
-            epoch: 0,
-            lease: 0,
+            links: [ModelLink::default(); 2],
+            behind_second: Vec::new(),
             entries: Vec::new(),
             flights: Vec::new(),
             bound: Vec::new(),
@@ -257,12 +267,13 @@ impl ModelTier {
         if let Some(value) = self.look(key) {
             return ModelRead::Hit(value);
         }
-        if !self.is_up() {
+        let stamp = self.stamp(self.link_of(key));
+        if !is_up(stamp) {
             return ModelRead::Bypass;
         }
         if let Some(ticket) = self.flight(key) {
             let read = self.ticket(ticket);
-            if read.epoch == self.epoch && self.now - read.at < self.max_staleness {
+            if read.stamp == stamp && self.now - read.at < self.max_staleness {
                 let fresh = ticket >= began as u64;
                 let only = self.bound.iter().find(|bound| bound.0 == ticket && !fresh).map(|bound| bound.1);
                 return ModelRead::Join(ModelJoiner { ticket, only, began });
@@ -276,7 +287,7 @@ impl ModelTier {
 
     /// A read brought a value. Returns whether it is kept.
     pub fn fill(&mut self, ticket: u64, answer: ModelValue) -> bool {
-        let ModelTicket { key, epoch, at } = self.ticket(ticket).clone();
+        let ModelTicket { key, stamp, at } = self.ticket(ticket).clone();
         let registered = self.flight(&key) == Some(ticket);
         let written = self.writes.iter().any(|write| write.key == key);
         let bound = self.bound.iter().find(|bound| bound.0 == ticket).map(|bound| bound.1);
@@ -284,8 +295,8 @@ impl ModelTier {
         self.see(&key, answer.digest);
         self.flights.retain(|flight| flight.1 != ticket);
         self.settle(ticket, ModelOutcome::Answered(answer.value, answer.digest));
-        if registered && fits && self.is_up() && self.epoch == epoch && !written {
-            return self.put(&key, at, answer);
+        if registered && fits && self.is_good(stamp) && !written {
+            return self.put(&key, stamp, at, answer);
         }
         // The digest remembered is that of the write that began last.
         if self.writes.iter().rev().find(|write| write.key == key).is_some_and(|last| last.digest != answer.digest) {
@@ -332,7 +343,7 @@ impl ModelTier {
 
     /// A write ends, with a value if it succeeded and has one to install. Returns whether it is kept.
     pub fn end_write(&mut self, ticket: u64, installed: Option<ModelValue>) -> bool {
-        let ModelTicket { key, epoch, at } = self.ticket(ticket).clone();
+        let ModelTicket { key, stamp, at } = self.ticket(ticket).clone();
         let mut live = false;
         self.writes.retain(|write| {
             if write.ticket == ticket {
@@ -346,8 +357,8 @@ impl ModelTier {
             self.counted.superseded += self.remove(&key);
             return false;
         };
-        if live && self.is_up() && self.epoch == epoch {
-            return self.put(&key, at, answer);
+        if live && self.is_good(stamp) {
+            return self.put(&key, stamp, at, answer);
         }
         self.counted.superseded += self.remove(&key);
         self.coherence.refused_writes += u64::from(self.deadline(at, answer).is_some());
@@ -386,39 +397,54 @@ impl ModelTier {
 
     /// Everything may have changed.
     pub fn flush(&mut self) {
-        if self.is_up() {
-            self.epoch += 2;
+        (0..self.links.len()).for_each(|link| self.flushed(link));
+    }
+
+    /// Everything behind a link, the first or the second, may have changed.
+    pub fn flushed(&mut self, link: usize) {
+        if is_up(self.stamp(link)) {
+            self.links[link].epoch += 2;
             self.coherence.flushes += 1;
         }
     }
 
-    /// The link comes up.
-    pub fn link_up(&mut self, unlimited: bool) {
-        if !self.is_up() {
-            self.epoch += 1;
-            self.lease = if unlimited { u64::MAX } else { 0 };
+    /// A link comes up.
+    pub fn link_up(&mut self, link: usize, unlimited: bool) {
+        if !is_up(self.stamp(link)) {
+            self.links[link].epoch += 1;
+            self.links[link].lease = if unlimited { u64::MAX } else { 0 };
             self.coherence.links += 1;
         }
     }
 
-    /// The link goes down.
-    pub fn link_down(&mut self) {
-        if self.is_up() {
-            self.epoch += 1;
+    /// A link goes down.
+    pub fn link_down(&mut self, link: usize) {
+        if is_up(self.stamp(link)) {
+            self.links[link].epoch += 1;
             self.coherence.flushes += 1;
         }
     }
 
-    /// Takes a mark: epoch and time.
+    /// A key goes from one link to the other, which flushes both. At first all lie behind the first.
+    pub fn moved(&mut self, key: &str) {
+        match self.behind_second.iter().position(|there| there == key) {
+            Some(place) => _ = self.behind_second.swap_remove(place),
+            None => self.behind_second.push(key.to_owned()),
+        }
+        self.flush();
+    }
+
+    /// Takes a mark of a link: which, its epoch, and the time.
     #[must_use]
-    pub fn mark(&self) -> (u64, u64) {
-        (self.epoch, self.now)
+    pub fn mark(&self, link: usize) -> (usize, u64, u64) {
+        (link, self.links[link].epoch, self.now)
     }
 
     /// Proves life since a mark.
-    pub fn proof_of_life(&mut self, (epoch, at): (u64, u64)) {
-        if self.is_up() && self.epoch == epoch {
-            self.lease = self.lease.max(at + self.max_staleness);
+    pub fn proof_of_life(&mut self, (link, epoch, at): (usize, u64, u64)) {
+        if self.is_good((link, epoch)) {
+            let lease = &mut self.links[link].lease;
+            *lease = (*lease).max(at + self.max_staleness);
         }
     }
 
@@ -481,8 +507,17 @@ impl ModelTier {
         held
     }
 
-    fn is_up(&self) -> bool {
-        self.epoch % 2 == 1
+    fn link_of(&self, key: &str) -> usize {
+        usize::from(self.behind_second.iter().any(|there| there == key))
+    }
+
+    fn stamp(&self, link: usize) -> Stamp {
+        (link, self.links[link].epoch)
+    }
+
+    /// Whether its link is up and has still the same epoch.
+    fn is_good(&self, stamp: Stamp) -> bool {
+        is_up(stamp) && stamp == self.stamp(stamp.0)
     }
 
     fn bytes(&self) -> usize {
@@ -491,7 +526,7 @@ impl ModelTier {
 
     fn look(&mut self, key: &str) -> Option<u32> {
         let entry = self.entries.iter().find(|entry| entry.key == key)?.clone();
-        if entry.epoch != self.epoch {
+        if entry.stamp != self.stamp(entry.stamp.0) {
             self.counted.outdated += self.remove(key);
             return None;
         }
@@ -499,7 +534,7 @@ impl ModelTier {
             self.counted.expired += self.remove(key);
             return None;
         }
-        if self.lease <= self.now {
+        if self.links[entry.stamp.0].lease <= self.now {
             return None;
         }
         self.policy.hit(key);
@@ -510,7 +545,7 @@ impl ModelTier {
         answer.life.map(|life| at + life).filter(|&deadline| deadline > self.now && !self.keeps_nothing)
     }
 
-    fn put(&mut self, key: &str, at: u64, answer: ModelValue) -> bool {
+    fn put(&mut self, key: &str, stamp: Stamp, at: u64, answer: ModelValue) -> bool {
         self.counted.superseded += self.remove(key);
         let Some(deadline) = self.deadline(at, answer) else { return false };
         let weight = key.len() + answer.bytes + self.overhead;
@@ -528,7 +563,7 @@ impl ModelTier {
             self.counted.evicted_for_bytes += 1;
         }
         let ModelValue { value, digest, .. } = answer;
-        self.entries.push(ModelEntry { key: key.to_owned(), value, digest, epoch: self.epoch, deadline, weight });
+        self.entries.push(ModelEntry { key: key.to_owned(), value, digest, stamp, deadline, weight });
         self.policy.arrived(key, weight);
         self.counted.insertions += 1;
         true
@@ -568,7 +603,8 @@ impl ModelTier {
     }
 
     fn issue(&mut self, key: &str) -> u64 {
-        self.tickets.push(ModelTicket { key: key.to_owned(), epoch: self.epoch, at: self.now });
+        let stamp = self.stamp(self.link_of(key));
+        self.tickets.push(ModelTicket { key: key.to_owned(), stamp, at: self.now });
         self.outcomes.push(None);
         self.tickets.len() as u64 - 1
     }
@@ -576,4 +612,8 @@ impl ModelTier {
     fn ticket(&self, ticket: u64) -> &ModelTicket {
         &self.tickets[usize::try_from(ticket).expect("tickets are few")]
     }
+}
+
+fn is_up((_, epoch): Stamp) -> bool {
+    epoch % 2 == 1
 }

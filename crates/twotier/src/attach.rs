@@ -9,7 +9,7 @@ use std::{
 
 use tokio::{task::AbortHandle, time::sleep};
 use twotier_backend::{Backend, BackendResult, Watch};
-use twotier_core::{BackendErrorKind, Coherence, Lease};
+use twotier_core::{BackendErrorKind, Coherence, Lease, LinkId};
 
 use crate::remote::Home;
 
@@ -27,8 +27,9 @@ pub(crate) async fn attach(backend: &dyn Backend, watch: Watch, mode: &Mode) -> 
     // Before anything is kept: the mode decides how long.
     let _ = mode.set(coherence);
     if coherence == Coherence::None {
-        // Nobody will ever report a change or prove life: the time to live alone bounds the copies.
-        listener.link_up(Lease::Unlimited);
+        // Nobody will ever report a change or prove life: the time to live alone bounds the copies, whatever links the
+        // backend may have.
+        listener.link_up(LinkId::ONLY, Lease::Unlimited);
     }
     Ok(coherence)
 }

@@ -37,7 +37,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 use twotier_backend::Stored;
-use twotier_core::{AuditStats, ChangeListener, Timestamp};
+use twotier_core::{AuditStats, ChangeListener, LinkId, Timestamp};
 use twotier_local::{CopyId, Digest};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -227,7 +227,7 @@ impl<V: Send + Sync + 'static> Audit<V> {
             Finding::Same => self.shared.count(|counts| &counts.confirmed),
             Finding::Unknown => self.shared.count(|counts| &counts.inconclusive),
             Finding::Differs => {
-                let answered = self.local.mark().at;
+                let answered = self.local.mark(LinkId::ONLY).at;
                 self.differing.push_back(Differing { sample, answered });
             }
         }
@@ -235,7 +235,7 @@ impl<V: Send + Sync + 'static> Audit<V> {
 
     /// Takes the first that differed, once the bound has passed since.
     fn take_due(&mut self, bound: Duration) -> Option<Differing> {
-        let now = self.local.mark().at;
+        let now = self.local.mark(LinkId::ONLY).at;
         let due = self.differing.front().is_some_and(|first| now >= first.answered.saturating_add(bound));
         if due { self.differing.pop_front() } else { None }
     }
@@ -260,7 +260,7 @@ impl<V: Send + Sync + 'static> Audit<V> {
         let (Some(remote), Differing { sample: Sample { key, copy }, answered }) = (self.remote.upgrade(), due) else {
             return;
         };
-        let now = self.local.mark().at;
+        let now = self.local.mark(LinkId::ONLY).at;
         let failure = AuditFailure {
             key: key.as_str().into(),
             key_hash: xxh3_64(&remote.namespace.qualify(key)),

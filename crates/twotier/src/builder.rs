@@ -11,9 +11,10 @@ use serde::{Serialize, de::DeserializeOwned};
 use tokio::runtime::Handle;
 use twotier_backend::{Backend, Watch};
 use twotier_core::{
-    CacheConfig, CacheLayer, Clock, Coherence, Error, Eviction, OnUndecodable, Operation, RemovalCause, SystemClock,
+    CacheConfig, CacheLayer, Clock, Coherence, Error, Eviction, LinkId, Namespace, OnUndecodable, Operation,
+    RemovalCause, SystemClock,
 };
-use twotier_local::{LocalOptions, LocalTier};
+use twotier_local::{LocalOptions, LocalTier, Route};
 
 use crate::{
     Cache, Codec, Result,
@@ -345,7 +346,13 @@ impl<V: Send + Sync + 'static, C> CacheBuilder<V, C> {
         let options = options.joinable(config.op_timeout).size_advice(config.size_advice);
         let events = EventSender::new();
         let removals = Removals::new(events.clone(), self.on_removal, &runtime);
-        let local = LocalTier::with_listener(namespace.clone(), options, self.clock, Box::new(removals));
+        let local = LocalTier::with_listener(
+            namespace.clone(),
+            options,
+            self.clock,
+            Box::new(removals),
+            route(&backend, namespace.clone()),
+        );
         let listener = Announced { local: local.clone(), events: events.clone() };
         let watch = Watch::new(namespace.clone(), Arc::new(listener))
             .max_staleness(config.max_staleness)
@@ -392,6 +399,15 @@ struct Parts<V> {
     tiers: Tiers<V>,
     watch: Watch,
     local: bool,
+}
+
+/// Returns what asks the backend over which link a key lies. The backend holds the tier, so it is not held by it.
+fn route(backend: &Arc<dyn Backend>, namespace: Namespace) -> Box<Route> {
+    let backend = Arc::downgrade(backend);
+    Box::new(move |key| match backend.upgrade() {
+        Some(backend) => backend.route(&namespace.qualify(key)),
+        None => LinkId::ONLY,
+    })
 }
 
 /// Every deadline needs the runtime's timers, and tokio says that there are none by a panic only.

@@ -8,7 +8,7 @@ use std::{
 };
 
 use serde::{Serialize, de::DeserializeOwned};
-use twotier_core::{CacheStats, ChangeListener, Namespace, Operation};
+use twotier_core::{CacheStats, Namespace, Operation};
 
 use crate::{
     CacheBuilder, Events, Get, Health, IntoValue, Key, LoaderError, LoaderOutput, Lookup, Result, SetOptions,
@@ -609,11 +609,11 @@ impl<V: Send + Sync + 'static> Cache<V> {
         let Tiers { local, remote, .. } = &*self.tiers;
         Health::new(Observed {
             link: remote.backend.link(),
+            links: remote.backend.links().into_iter().map(|status| (local.is_serving(status.link), status)).collect(),
             coherence: remote.settings.mode.get().copied(),
             coherence_asked: remote.settings.coherence_asked,
             bound: remote.settings.max_staleness,
             local_enabled: remote.settings.local_enabled,
-            serving: local.is_serving(),
             closed: remote.closed.load(Ordering::Acquire),
         })
     }
@@ -625,8 +625,8 @@ impl<V: Send + Sync + 'static> Cache<V> {
         let Tiers { local, remote, .. } = &*self.tiers;
         remote.closed.store(true, Ordering::Release);
         self.tiers.attaching.iter().for_each(Attaching::end);
-        // An even epoch serves nothing. The backend cannot take the link up again once it is closed.
-        local.link_down();
+        // An even epoch serves nothing. The backend cannot take a link up again once it is closed.
+        local.unlink();
         remote.runtime.entered(remote.backend.close()).await;
         // Nothing will read the copies any more.
         self.clear_local();

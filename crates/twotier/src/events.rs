@@ -17,7 +17,7 @@ use tokio::{
         mpsc,
     },
 };
-use twotier_core::{BackendError, ChangeListener, Lease, Mark, RemovalCause};
+use twotier_core::{BackendError, ChangeListener, Lease, LinkId, Mark, RemovalCause};
 use twotier_local::RemovalListener;
 
 use crate::remote::{CachedValue, Local};
@@ -37,13 +37,23 @@ pub enum Event {
         /// Why.
         cause: RemovalCause,
     },
-    /// Everything may have changed in the backend: no copy from before is served again.
-    Flushed,
-    /// Changes are reported from now on.
-    LinkUp,
-    /// Changes are not reported any more: nothing is served from local copies until the link is up again.
+    /// Everything that is read over a link may have changed in the backend: no copy from before is served again.
+    #[non_exhaustive]
+    Flushed {
+        /// Which; [`LinkId::ONLY`] of a backend that has no other.
+        link: LinkId,
+    },
+    /// Changes are reported over a link from now on.
+    #[non_exhaustive]
+    LinkUp {
+        /// Which.
+        link: LinkId,
+    },
+    /// Changes are not reported over a link any more: no local copy that came over it is served until it is up again.
     #[non_exhaustive]
     LinkDown {
+        /// Which.
+        link: LinkId,
         /// Why, where the backend says so.
         cause: Option<BackendError>,
     },
@@ -59,7 +69,8 @@ pub enum Event {
         age: Duration,
         /// For how long, at least, the backend has held something else.
         overwritten_for: Duration,
-        /// The epoch of the link, which changes whenever the link comes up or goes down and with each flush.
+        /// The epoch of the copy's link, which changes whenever that comes up or goes down and with each flush. No two
+        /// links have the same one.
         epoch: u64,
     },
 }
@@ -220,8 +231,8 @@ pub(crate) struct Announced<V> {
 }
 
 impl<V: Send + Sync + 'static> ChangeListener for Announced<V> {
-    fn mark(&self) -> Mark {
-        self.local.mark()
+    fn mark(&self, link: LinkId) -> Mark {
+        self.local.mark(link)
     }
 
     fn proof_of_life(&self, mark: Mark) {
@@ -232,27 +243,27 @@ impl<V: Send + Sync + 'static> ChangeListener for Announced<V> {
         self.local.changed(key);
     }
 
-    fn flushed(&self) {
-        self.local.flushed();
-        self.events.send(|| Event::Flushed);
+    fn flushed(&self, link: LinkId) {
+        self.local.flushed(link);
+        self.events.send(|| Event::Flushed { link });
     }
 
-    fn link_up(&self, lease: Lease) {
-        self.local.link_up(lease);
-        self.events.send(|| Event::LinkUp);
+    fn link_up(&self, link: LinkId, lease: Lease) {
+        self.local.link_up(link, lease);
+        self.events.send(|| Event::LinkUp { link });
     }
 
-    fn link_down(&self) {
-        self.local.link_down();
-        self.events.send(|| Event::LinkDown { cause: None });
+    fn link_down(&self, link: LinkId) {
+        self.local.link_down(link);
+        self.events.send(|| Event::LinkDown { link, cause: None });
     }
 
     fn invalidation_took(&self, lag: Duration) {
         self.local.invalidation_took(lag);
     }
 
-    fn link_lost(&self, cause: &BackendError) {
-        self.local.link_lost(cause);
-        self.events.send(|| Event::LinkDown { cause: Some(cause.clone()) });
+    fn link_lost(&self, link: LinkId, cause: &BackendError) {
+        self.local.link_lost(link, cause);
+        self.events.send(|| Event::LinkDown { link, cause: Some(cause.clone()) });
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use crate::{BackendError, Coherence, LinkState, LinkUp};
+use crate::{BackendError, Coherence, LinkId, LinkState, LinkStatus, LinkUp};
 
 /// The state of a cache, as [`Cache::health`](crate::Cache::health) reports it without a round trip.
 ///
@@ -24,8 +24,10 @@ pub struct Health {
     pub status: Status,
     /// Why the status is not [`Ready`](Status::Ready); empty when it is.
     pub reasons: Vec<Reason>,
-    /// The state of the backend's link.
+    /// The state of the backend's link; of several, that of all of them together.
     pub link: LinkState,
+    /// The state of each link: of one server the only one, of a cluster one for each primary.
+    pub links: Vec<LinkStatus>,
     /// The coherence mode in force.
     pub coherence: Coherence,
     /// The longest a hit may be stale; `None` when only the time to live bounds it.
@@ -73,12 +75,15 @@ pub enum Reason {
     /// The user of this cache may not end its own former connections (on Redis: `CLIENT KILL`, and `INFO`): a write
     /// that failed because its connection was given up may take effect after a later one was acknowledged.
     Unfenced,
+    /// What is wrong with one link of several. The keys behind the others are not concerned.
+    OfLink(LinkId, Box<Self>),
 }
 
 impl Reason {
     fn status(&self) -> Status {
         match self {
             Self::Closed | Self::Connecting | Self::LinkDown(_) => Status::Down,
+            Self::OfLink(_, reason) => reason.status(),
             Self::LeaseLapsed | Self::WeakerCoherence(_) | Self::BoundTooSmall { .. } | Self::Unfenced => {
                 Status::Degraded
             }
@@ -89,14 +94,14 @@ impl Reason {
 /// What the reasons are derived from.
 pub(crate) struct Observed {
     pub(crate) link: LinkState,
+    /// Each link, after whether a copy that came over it would be served now.
+    pub(crate) links: Vec<(bool, LinkStatus)>,
     /// `None` before the backend was attached to.
     pub(crate) coherence: Option<Coherence>,
     pub(crate) coherence_asked: Option<Coherence>,
     /// The configured bound, in force or not.
     pub(crate) bound: Duration,
     pub(crate) local_enabled: bool,
-    /// Whether the local tier would serve a copy now.
-    pub(crate) serving: bool,
     pub(crate) closed: bool,
 }
 
@@ -105,31 +110,23 @@ const HEARTBEAT: Duration = Duration::from_millis(500);
 
 impl Health {
     pub(crate) fn new(observed: Observed) -> Self {
-        let Observed { link, coherence, coherence_asked, bound, local_enabled, serving, closed } = observed;
+        let Observed { link, links, coherence, coherence_asked, bound, local_enabled, closed } = observed;
         let mut reasons = Vec::new();
         let broadcast = coherence == Some(Coherence::Broadcast);
-        match &link {
-            _ if closed => reasons.push(Reason::Closed),
-            LinkState::Closed => reasons.push(Reason::Closed),
-            LinkState::Connecting => reasons.push(Reason::Connecting),
-            LinkState::Unlinked if coherence.is_none() => reasons.push(Reason::Connecting),
-            LinkState::Down { cause, .. } => reasons.push(Reason::LinkDown(cause.clone())),
-            LinkState::Up(LinkUp { round_trip, fenced, .. }) => {
-                if let Some(round_trip) = *round_trip {
-                    // A proof counts from before its request, and comes with the reply to the next heartbeat.
-                    let needed = 2 * round_trip + HEARTBEAT.min(bound / 5);
-                    if broadcast && needed >= bound {
-                        reasons.push(Reason::BoundTooSmall { round_trip, bound });
-                    }
-                }
-                if broadcast && local_enabled && !serving {
-                    reasons.push(Reason::LeaseLapsed);
-                }
-                if !fenced {
-                    reasons.push(Reason::Unfenced);
-                }
+        if closed {
+            reasons.push(Reason::Closed);
+        } else {
+            let each = links.iter().flat_map(|(serving, status)| {
+                let promised = Promised { coherence, bound, copies: local_enabled, serving: *serving };
+                promised.reasons(&status.state).into_iter().map(|reason| match status.link {
+                    LinkId::ONLY => reason,
+                    link => Reason::OfLink(link, Box::new(reason)),
+                })
+            });
+            reasons.extend(each);
+            if links.is_empty() {
+                reasons.push(Reason::Connecting);
             }
-            _ => {}
         }
         if let Some(weaker) = coherence.filter(|_| !broadcast && coherence != coherence_asked) {
             reasons.push(Reason::WeakerCoherence(weaker));
@@ -137,13 +134,46 @@ impl Health {
         let status = reasons.iter().map(Reason::status).max_by_key(|status| *status as u8).unwrap_or(Status::Ready);
         let max_staleness = broadcast.then_some(bound);
         let coherence = coherence.unwrap_or(Coherence::None);
-        Self { status, reasons, link, coherence, max_staleness, local_enabled, closed }
+        let links = links.into_iter().map(|(_, status)| status).collect();
+        Self { status, reasons, link, links, coherence, max_staleness, local_enabled, closed }
     }
 
     /// Returns whether operations can be expected to work: the status is not [`Down`](Status::Down).
     #[must_use]
     pub fn is_healthy(&self) -> bool {
         self.status != Status::Down
+    }
+}
+
+/// What a link is judged by.
+struct Promised {
+    coherence: Option<Coherence>,
+    bound: Duration,
+    copies: bool,
+    serving: bool,
+}
+
+impl Promised {
+    /// Returns what is wrong with one link.
+    fn reasons(self, link: &LinkState) -> Vec<Reason> {
+        let Self { coherence, bound, copies, serving } = self;
+        let broadcast = coherence == Some(Coherence::Broadcast);
+        match link {
+            LinkState::Closed => vec![Reason::Closed],
+            LinkState::Connecting => vec![Reason::Connecting],
+            LinkState::Unlinked if coherence.is_none() => vec![Reason::Connecting],
+            LinkState::Down { cause, .. } => vec![Reason::LinkDown(cause.clone())],
+            LinkState::Up(LinkUp { round_trip, fenced, .. }) => {
+                // A proof counts from before its request, and comes with the reply to the next heartbeat.
+                let needed = |round_trip: Duration| 2 * round_trip + HEARTBEAT.min(bound / 5);
+                let slow = round_trip.filter(|round_trip| broadcast && needed(*round_trip) >= bound);
+                let slow = slow.map(|round_trip| Reason::BoundTooSmall { round_trip, bound });
+                let lapsed = (broadcast && copies && !serving).then_some(Reason::LeaseLapsed);
+                let unfenced = (!fenced).then_some(Reason::Unfenced);
+                slow.into_iter().chain(lapsed).chain(unfenced).collect()
+            }
+            _ => Vec::new(),
+        }
     }
 }
 
@@ -183,6 +213,7 @@ impl fmt::Display for Reason {
                 bound.as_millis(),
                 round_trip.as_millis()
             ),
+            Self::OfLink(link, reason) => write!(f, "link {link}: {reason}"),
             Self::Unfenced => f.write_str(
                 "the user may not run CLIENT KILL and INFO: a failed write may take effect after a later one",
             ),
@@ -197,12 +228,12 @@ mod tests {
 
     fn observed(link: LinkState) -> Observed {
         Observed {
+            links: vec![(true, LinkStatus::new(LinkId::ONLY, link.clone()))],
             link,
             coherence: Some(Coherence::Broadcast),
             coherence_asked: None,
             bound: Duration::from_secs(2),
             local_enabled: true,
-            serving: true,
             closed: false,
         }
     }
@@ -218,7 +249,9 @@ mod tests {
         assert_eq!(status(observed(up(37, true))), Status::Ready);
         assert_eq!(status(observed(up(37, false))), Status::Degraded);
         assert_eq!(status(observed(up(800, true))), Status::Degraded, "two round trips and a pause take over 2 s");
-        assert_eq!(status(Observed { serving: false, ..observed(up(1, true)) }), Status::Degraded);
+        let mut lapsed = observed(up(1, true));
+        lapsed.links[0].0 = false;
+        assert_eq!(status(lapsed), Status::Degraded);
         assert_eq!(status(Observed { coherence: Some(Coherence::PubSub), ..observed(up(1, true)) }), Status::Degraded);
         let none = Some(Coherence::None);
         let asked = Observed { coherence: none, coherence_asked: none, ..observed(LinkState::Unlinked) };
@@ -231,5 +264,21 @@ mod tests {
         assert_eq!((down.status, down.to_string()), (Status::Down, "down: the link is down: WRONGPASS".to_owned()));
         assert!(!down.is_healthy());
         assert_eq!(status(Observed { closed: true, ..observed(up(1, false)) }), Status::Down);
+    }
+
+    #[test]
+    fn of_several_links_the_reasons_say_which_is_meant_and_the_worst_decides() {
+        let link = |number, serving, state| (serving, LinkStatus::new(LinkId::new(number), state));
+        let cause = BackendError::new(BackendErrorKind::Unavailable, "connection refused");
+        let mut three = observed(up(1, true));
+        three.links = vec![link(1, true, up(1, true)), link(2, false, up(1, true)), link(3, true, up(1, true))];
+        let health = Health::new(three);
+        assert!(matches!(health.status, Status::Degraded), "{health}");
+        assert!(matches!(&health.reasons[..], [Reason::OfLink(link, _)] if link.number() == 2), "{health}");
+        let mut three = observed(LinkState::down(Duration::ZERO, cause.clone()));
+        three.links = vec![link(1, true, up(1, true)), link(3, false, LinkState::down(Duration::ZERO, cause))];
+        let health = Health::new(three);
+        assert_eq!(health.to_string(), "down: link 3: the link is down: connection refused");
+        assert_eq!(health.links.len(), 2);
     }
 }

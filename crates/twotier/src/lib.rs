@@ -55,8 +55,8 @@ pub use twotier_backend::{conformance, conformance_tests};
 pub use twotier_core::{
     Advice, AuditStats, BackendError, BackendErrorKind, BackendStats, CacheConfig, CacheLayer, CacheStats,
     ChangeListener, Clock, CodecError, Coherence, CoherenceStats, ConfigError, Error, ErrorKind, Eviction,
-    FailureCounts, FailureStats, KeyError, LATENCY_BOUNDS, LatencyStats, Lease, LinkState, LinkUp, LocalStats,
-    MAX_KEY_BYTES, MAX_NAMESPACE_BYTES, ManualClock, Mark, MissCauses, Namespace, OnUndecodable, Operation,
+    FailureCounts, FailureStats, KeyError, LATENCY_BOUNDS, LatencyStats, Lease, LinkId, LinkState, LinkStatus, LinkUp,
+    LocalStats, MAX_KEY_BYTES, MAX_NAMESPACE_BYTES, ManualClock, Mark, MissCauses, Namespace, OnUndecodable, Operation,
     RedisConfig, RedisLayer, RedisUrl, RemainingTtl, RemovalCause, SharedError, SizeAdvice, SystemClock, Timestamp,
 };
 

@@ -34,7 +34,9 @@ impl<V: Send + Sync + 'static> Tiers<V> {
         coherence.refused_loads = counters.refused_loads;
         coherence.flushes = counters.flushes;
         coherence.links = counters.links;
-        coherence.lease_remaining = local.lease_remaining();
+        // The shortest of all: how soon some copy stops being served.
+        let leases = remote.backend.links().into_iter();
+        coherence.lease_remaining = leases.filter_map(|status| local.lease_remaining(status.link)).min();
         coherence.invalidation_lag = local.invalidation_lag();
         let backend = remote.meter.stats(remote.backend.system());
         let mut stats = CacheStats::new(remote.namespace.clone(), local.stats(), backend, coherence)

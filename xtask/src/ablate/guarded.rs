@@ -478,7 +478,7 @@ pub(super) const GUARDED: &[Guarded] = &[
     ),
     guarded(
         "a staleness bound that is too small is reported",
-        &[edit(HEALTH, "if broadcast && needed >= bound {", "if broadcast && needed >= bound && closed {")],
+        &[edit(HEALTH, "broadcast && needed(*round_trip) >= bound);", "broadcast && needed(*round_trip) == bound);")],
         &["far_away::live::a_staleness_bound_that_two_round_trips_use_up_is_said"],
     ),
     guarded(
@@ -565,13 +565,13 @@ pub(super) const GUARDED: &[Guarded] = &[
         &[
             edit(
                 HEALTH,
-                "LinkState::Down { cause, .. } => reasons.push(Reason::LinkDown(cause.clone())),",
-                "LinkState::Down { .. } => {}",
+                "LinkState::Down { cause, .. } => vec![Reason::LinkDown(cause.clone())],",
+                "LinkState::Down { .. } => Vec::new(),",
             ),
             edit(
                 HEALTH,
-                "            LinkState::Connecting => reasons.push(Reason::Connecting),\n",
-                "            LinkState::Connecting => {}\n",
+                "            LinkState::Connecting => vec![Reason::Connecting],\n",
+                "            LinkState::Connecting => Vec::new(),\n",
             ),
         ],
         &["health::a_link_that_is_cut_is_down_and_ready_again_when_it_is_restored"],
@@ -580,8 +580,8 @@ pub(super) const GUARDED: &[Guarded] = &[
         "a lease that lapsed is a reason",
         &[edit(
             HEALTH,
-            "if broadcast && local_enabled && !serving {",
-            "if broadcast && local_enabled && !serving && closed {",
+            "(broadcast && copies && !serving).then_some",
+            "(broadcast && copies && !serving && bound.is_zero()).then_some",
         )],
         &["health::a_lease_that_lapsed_is_degraded_and_its_copies_are_not_served"],
     ),
@@ -597,16 +597,12 @@ pub(super) const GUARDED: &[Guarded] = &[
     ),
     guarded(
         "a closed cache is a reason",
-        &[edit(
-            HEALTH,
-            "            _ if closed => reasons.push(Reason::Closed),\n            LinkState::Closed => reasons.push(Reason::Closed),\n",
-            "",
-        )],
+        &[edit(HEALTH, "        if closed {\n            reasons.push(Reason::Closed);\n", "        if closed {\n")],
         &["health::a_closed_cache_is_down"],
     ),
     guarded(
         "a link that is not fenced is a reason",
-        &[edit(HEALTH, "                if !fenced {\n", "                if !fenced && closed {\n")],
+        &[edit(HEALTH, "(!fenced).then_some", "(!fenced && bound.is_zero()).then_some")],
         &["health::live::a_user_who_may_not_end_its_former_connections_is_degraded_once_there_are_some"],
     ),
     guarded(

@@ -21,6 +21,7 @@ const CLEARING: &str = "crates/twotier-local/src/clearing.rs";
 const FLIGHT: &str = "crates/twotier-local/src/flight.rs";
 const LOAD: &str = "crates/twotier-local/src/load.rs";
 const LOADS: &str = "crates/twotier-local/src/loads.rs";
+const INNER: &str = "crates/twotier-local/src/inner.rs";
 const LINK: &str = "crates/twotier-local/src/link.rs";
 const REDIS_LINK: &str = "crates/twotier-backend/src/redis/link.rs";
 const REDIS_PUSH: &str = "crates/twotier-backend/src/redis/session/push.rs";
@@ -34,8 +35,8 @@ pub(super) const fn edit(file: &'static str, from: &'static str, to: &'static st
 /// Makes what a ticket brings look as if it had been read in the epoch in which it arrives.
 const STAMP_ON_ARRIVAL: Edit = edit(
     TICKET,
-    "let Mark { epoch, at, .. } = self.mark;",
-    "let Mark { at, .. } = self.mark;\n        let epoch = self.tier.link.epoch();",
+    "            mark: self.mark,\n",
+    "            mark: Mark::new(self.mark.link, self.tier.links.epoch(self.mark.link), self.mark.at),\n",
 );
 
 /// The rule whose want shows for no longer than one cycle of a server's event loop, and only on servers that
@@ -87,7 +88,11 @@ pub(super) const RULES: &[Rule] = &[
     },
     Rule {
         name: "an entry is of the current epoch",
-        edits: &[edit(SHARD, "if origin.epoch(entry) != lookup.epoch {", "if lookup.epoch == 0 {")],
+        edits: &[edit(SHARD, "if origin.epoch(entry) != epoch {", "if epoch == 0 {")],
+    },
+    Rule {
+        name: "a ticket is of the link that its key lies behind",
+        edits: &[edit(INNER, "            if now == link {\n", "            if now == link || link != NOWHERE {\n")],
     },
     Rule {
         name: "no read is kept while a write is pending",
@@ -159,19 +164,19 @@ pub(super) const RULES: &[Rule] = &[
     },
     Rule {
         name: "clearing ends with a flush",
-        edits: &[edit(CLEARING, "        self.0.link.flush();\n        drop(self.0.take_all());\n", "")],
+        edits: &[edit(CLEARING, "        self.0.links.flush_all();\n        drop(self.0.take_all());\n", "")],
     },
     Rule {
         name: "a new link starts without a lease",
         edits: &[edit(
             LINK,
-            "        self.lease.store(until.as_nanos(), Ordering::Release);\n",
-            "        self.lease.fetch_max(until.as_nanos(), Ordering::AcqRel);\n",
+            "        state.lease.store(until.as_nanos(), Ordering::Release);\n",
+            "        state.lease.fetch_max(until.as_nanos(), Ordering::AcqRel);\n",
         )],
     },
     Rule {
         name: "hits end with the lease",
-        edits: &[edit(SHARD, "if lookup.now >= lookup.lease {", "if lookup.now > twotier_core::Timestamp::MAX {")],
+        edits: &[edit(SHARD, "if lookup.now >= lease {", "if lookup.now > twotier_core::Timestamp::MAX {")],
     },
     Rule {
         name: "hits end with the deadline",
@@ -185,18 +190,15 @@ pub(super) const RULES: &[Rule] = &[
         name: "a lease counts from before its request",
         edits: &[edit(
             REDIS_LINK,
-            "            member.listener().proof_of_life(mark);\n",
-            "            let _early = mark;\n            member.listener().proof_of_life(member.listener().mark());\n",
+            "            member.proof_of_life(mark);\n",
+            "            let _early = mark;\n            member.proof_of_life(member.mark());\n",
         )],
     },
     Rule {
         name: "a lease needs the second reply",
         edits: &[edit(REDIS_LINK, "in mem::replace(&mut earlier, marks) {", "in mem::take(&mut marks) {")],
     },
-    Rule {
-        name: "reports are applied",
-        edits: &[edit(REDIS_PUSH, "            member.listener().changed(key);\n", "")],
-    },
+    Rule { name: "reports are applied", edits: &[edit(REDIS_PUSH, "            member.changed(key);\n", "")] },
     Rule {
         name: "a null report flushes",
         edits: &[edit(
@@ -304,7 +306,7 @@ pub(super) const RULES: &[Rule] = &[
     },
     Rule {
         name: "no load is stored while the backend is cleared",
-        edits: &[edit(LOAD, "let epoch = tier.link.keeping_epoch();", "let epoch = tier.link.epoch();")],
+        edits: &[edit(LOAD, "let epoch = tier.links.keeping_epoch(link);", "let epoch = tier.links.epoch(link);")],
     },
     Rule {
         name: "no load is stored while a write is pending",

@@ -3,7 +3,7 @@
 use std::{hint::black_box, sync::Arc, time::Duration};
 
 use serde::Serialize;
-use twotier::{ChangeListener, Eviction, Lease, ManualClock, Namespace};
+use twotier::{ChangeListener, Eviction, Lease, LinkId, ManualClock, Namespace};
 use twotier_benches::{
     Result,
     format::thousands,
@@ -80,7 +80,7 @@ pub(crate) fn measure(smoke: bool, progress: &Progress) -> Result<Holds> {
 fn round(eviction: Eviction, entries: usize, keys: &[String]) -> Result<Vec<(&'static str, f64)>> {
     let options = LocalOptions::new(entries, entries * 2000, Duration::from_secs(60)).eviction(eviction);
     let tier = Tier::new(Namespace::new("holds")?, options, Arc::new(ManualClock::new()));
-    tier.link_up(Lease::Unlimited);
+    tier.link_up(LinkId::ONLY, Lease::Unlimited);
     let (first, fresh) = keys.split_at(entries);
     let mut longest = Vec::new();
     let mut during = |operation, run: &dyn Fn()| {

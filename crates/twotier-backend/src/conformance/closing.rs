@@ -19,7 +19,7 @@ pub async fn closing_takes_the_link_down(fixture: &dyn Fixture) {
     }
     ours.backend.close().await;
     let events = ours.recorder.events();
-    assert_eq!(events.iter().filter(|event| **event == Event::LinkDown).count(), 1, "{events:?}");
+    assert_eq!(events.iter().filter(|event| matches!(event, Event::LinkDown(_))).count(), 1, "{events:?}");
     assert_eq!(ours.recorder.lease(), None, "{events:?}");
 }
 

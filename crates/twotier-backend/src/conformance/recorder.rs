@@ -1,10 +1,10 @@
 //! A listener that records what it receives.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use twotier_core::{ChangeListener, Clock, Lease, Mark, SystemClock};
+use twotier_core::{ChangeListener, Clock, Lease, LinkId, Mark, SystemClock};
 
 /// Something a listener received.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,12 +12,12 @@ use twotier_core::{ChangeListener, Clock, Lease, Mark, SystemClock};
 pub enum Event {
     /// A key changed.
     Changed(Bytes),
-    /// Everything may have changed.
-    Flushed,
-    /// Changes are reported from now on.
-    LinkUp(Lease),
-    /// Changes are not reported any more.
-    LinkDown,
+    /// Everything behind a link may have changed.
+    Flushed(LinkId),
+    /// Changes are reported over a link from now on.
+    LinkUp(LinkId, Lease),
+    /// Changes are not reported over a link any more.
+    LinkDown(LinkId),
 }
 
 /// Writes down, in order, what a backend reports.
@@ -29,9 +29,15 @@ pub struct Recorder {
 
 #[derive(Debug, Default)]
 struct Log {
-    epoch: u64,
+    epochs: BTreeMap<LinkId, u64>,
     events: Vec<Event>,
     proofs: u64,
+}
+
+impl Log {
+    fn epoch(&self, link: LinkId) -> u64 {
+        self.epochs.get(&link).copied().unwrap_or(0)
+    }
 }
 
 impl Recorder {
@@ -58,17 +64,17 @@ impl Recorder {
     pub fn invalidated(&self, key: &[u8], since: usize) -> bool {
         self.log.lock().events[since..].iter().any(|event| match event {
             Event::Changed(changed) => changed == key,
-            Event::Flushed | Event::LinkUp(_) | Event::LinkDown => true,
+            Event::Flushed(_) | Event::LinkUp(..) | Event::LinkDown(_) => true,
         })
     }
 
-    /// Returns the lease of the link, `None` while it is not up.
+    /// Returns the lease of the link that came up last, `None` once one went down since.
     #[must_use]
     pub fn lease(&self) -> Option<Lease> {
         self.log.lock().events.iter().rev().find_map(|event| match event {
-            Event::LinkUp(lease) => Some(Some(*lease)),
-            Event::LinkDown => Some(None),
-            Event::Changed(_) | Event::Flushed => None,
+            Event::LinkUp(_, lease) => Some(Some(*lease)),
+            Event::LinkDown(_) => Some(None),
+            Event::Changed(_) | Event::Flushed(_) => None,
         })?
     }
 
@@ -78,36 +84,37 @@ impl Recorder {
         self.log.lock().proofs
     }
 
-    fn record(&self, event: Event, epochs: u64) {
+    /// Records what happened to a link, whose epoch goes so much further.
+    fn record(&self, event: Event, link: LinkId, epochs: u64) {
         let mut log = self.log.lock();
-        log.epoch += epochs;
+        *log.epochs.entry(link).or_default() += epochs;
         log.events.push(event);
     }
 }
 
 impl ChangeListener for Recorder {
-    fn mark(&self) -> Mark {
-        Mark::new(self.log.lock().epoch, self.clock.now())
+    fn mark(&self, link: LinkId) -> Mark {
+        Mark::new(link, self.log.lock().epoch(link), self.clock.now())
     }
 
     fn proof_of_life(&self, mark: Mark) {
         let mut log = self.log.lock();
-        log.proofs += u64::from(log.epoch == mark.epoch);
+        log.proofs += u64::from(log.epoch(mark.link) == mark.epoch);
     }
 
     fn changed(&self, key: &[u8]) {
-        self.record(Event::Changed(Bytes::copy_from_slice(key)), 0);
+        self.log.lock().events.push(Event::Changed(Bytes::copy_from_slice(key)));
     }
 
-    fn flushed(&self) {
-        self.record(Event::Flushed, 2);
+    fn flushed(&self, link: LinkId) {
+        self.record(Event::Flushed(link), link, 2);
     }
 
-    fn link_up(&self, lease: Lease) {
-        self.record(Event::LinkUp(lease), 1);
+    fn link_up(&self, link: LinkId, lease: Lease) {
+        self.record(Event::LinkUp(link, lease), link, 1);
     }
 
-    fn link_down(&self) {
-        self.record(Event::LinkDown, 1);
+    fn link_down(&self, link: LinkId) {
+        self.record(Event::LinkDown(link), link, 1);
     }
 }

@@ -10,7 +10,7 @@ use std::sync::{
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
-use twotier_core::{ChangeListener, Lease, Namespace};
+use twotier_core::{ChangeListener, Lease, LinkId, Namespace};
 
 use super::script::{Report, Script};
 
@@ -76,7 +76,7 @@ impl Reports {
         let slot = subscription.listener.lock();
         self.subscriptions.write().push(Arc::clone(&subscription));
         if let Some(listener) = &*slot {
-            listener.link_up(Lease::Unlimited);
+            listener.link_up(LinkId::ONLY, Lease::Unlimited);
         }
     }
 
@@ -93,7 +93,7 @@ impl Reports {
         }
         let mut slot = subscription.listener.lock();
         let listener = slot.take()?;
-        listener.link_down();
+        listener.link_down(LinkId::ONLY);
         Some(listener)
     }
 
@@ -126,7 +126,7 @@ impl Subscription {
     fn flushed(&self) {
         match &self.script {
             Some(script) => script.report(Report::Everything),
-            None => self.tell(|listener| listener.flushed()),
+            None => self.tell(|listener| listener.flushed(LinkId::ONLY)),
         }
     }
 

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use twotier_core::{
-    BackendError, BackendErrorKind, ChangeListener, Clock, Lease, LinkState, LinkUp, Namespace, Timestamp,
+    BackendError, BackendErrorKind, ChangeListener, Clock, Lease, LinkId, LinkState, LinkUp, Namespace, Timestamp,
 };
 
 /// Scripts the reports to one handle of a [`MemoryBackend`](crate::MemoryBackend): delays, repeats and loses them, cuts
@@ -98,7 +98,7 @@ impl MemoryLink {
         let state = self.script.state.lock();
         match &state.listener {
             Some((_, listener)) if !state.held && state.down_since.is_none() => {
-                listener.proof_of_life(listener.mark());
+                listener.proof_of_life(listener.mark(LinkId::ONLY));
                 true
             }
             _ => false,
@@ -111,7 +111,7 @@ impl MemoryLink {
         state.waiting.clear();
         state.down_since = Some(self.script.clock.now());
         if let Some((_, listener)) = &state.listener {
-            listener.link_down();
+            listener.link_down(LinkId::ONLY);
         }
     }
 
@@ -142,7 +142,7 @@ impl Script {
         let mut state = self.state.lock();
         state.waiting.clear();
         let (_, listener) = state.listener.take()?;
-        listener.link_down();
+        listener.link_down(LinkId::ONLY);
         Some(listener)
     }
 
@@ -179,7 +179,7 @@ impl State {
         if let Some((namespace, listener)) = &self.listener {
             for _ in 0..=usize::from(self.repeated) {
                 match &report {
-                    Report::Everything => listener.flushed(),
+                    Report::Everything => listener.flushed(LinkId::ONLY),
                     Report::Keys(keys) => {
                         let own = keys.iter().filter(|key| namespace.strip(key).is_some());
                         own.for_each(|key| listener.changed(key));
@@ -192,8 +192,8 @@ impl State {
 }
 
 fn up(listener: &dyn ChangeListener) {
-    listener.link_up(Lease::Renewed);
-    listener.proof_of_life(listener.mark());
+    listener.link_up(LinkId::ONLY, Lease::Renewed);
+    listener.proof_of_life(listener.mark(LinkId::ONLY));
 }
 
 impl std::fmt::Debug for Script {

@@ -1,6 +1,6 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use twotier_core::{ChangeListener, Lease, ManualClock, Mark, Namespace, RemainingTtl, SystemClock};
+use twotier_core::{ChangeListener, Lease, LinkId, ManualClock, Mark, Namespace, RemainingTtl, SystemClock};
 
 use super::*;
 
@@ -22,8 +22,8 @@ impl Recorder {
 }
 
 impl ChangeListener for Recorder {
-    fn mark(&self) -> Mark {
-        Mark::new(0, Timestamp::ZERO)
+    fn mark(&self, link: LinkId) -> Mark {
+        Mark::new(link, 0, Timestamp::ZERO)
     }
 
     fn proof_of_life(&self, _mark: Mark) {}
@@ -33,16 +33,16 @@ impl ChangeListener for Recorder {
         self.note(format!("{}{}", String::from_utf8_lossy(key), live.unwrap_or_default()));
     }
 
-    fn flushed(&self) {
+    fn flushed(&self, _link: LinkId) {
         self.note("FLUSHED");
     }
 
-    fn link_up(&self, lease: Lease) {
+    fn link_up(&self, _link: LinkId, lease: Lease) {
         assert_eq!(lease, Lease::Unlimited);
         self.note("UP");
     }
 
-    fn link_down(&self) {
+    fn link_down(&self, _link: LinkId) {
         self.note("DOWN");
     }
 }
@@ -274,8 +274,8 @@ struct Copy {
 }
 
 impl ChangeListener for Copy {
-    fn mark(&self) -> Mark {
-        Mark::new(0, Timestamp::ZERO)
+    fn mark(&self, link: LinkId) -> Mark {
+        Mark::new(link, 0, Timestamp::ZERO)
     }
 
     fn proof_of_life(&self, _mark: Mark) {}
@@ -284,15 +284,15 @@ impl ChangeListener for Copy {
         *self.state.lock() = (None, false);
     }
 
-    fn flushed(&self) {
+    fn flushed(&self, _link: LinkId) {
         self.changed(b"");
     }
 
-    fn link_up(&self, _lease: Lease) {
+    fn link_up(&self, _link: LinkId, _lease: Lease) {
         self.changed(b"");
     }
 
-    fn link_down(&self) {
+    fn link_down(&self, _link: LinkId) {
         self.changed(b"");
     }
 }

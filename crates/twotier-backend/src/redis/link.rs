@@ -446,7 +446,7 @@ impl Signs {
 
     fn report_took(&self, member: &Member, lag: Duration) {
         self.invalidation_lag.store(nanos(lag), Ordering::Relaxed);
-        member.listener().invalidation_took(lag);
+        member.invalidation_took(lag);
     }
 
     fn round_trip(&self) -> Duration {
@@ -553,7 +553,7 @@ async fn heartbeats(tracked: &Connection, shared: &LinkInner, signs: &Signs) -> 
         let mut marks = Vec::with_capacity(earlier.len());
         for member in shared.listeners.all().iter().filter(|member| member.is_up()) {
             // Taken before the request is queued.
-            marks.push((Arc::clone(member), member.listener().mark()));
+            marks.push((Arc::clone(member), member.mark()));
         }
         let asked = Instant::now();
         if let Err(cause) = tracked.alive(shared.target.dead_after, role(tracked)).await {
@@ -561,7 +561,7 @@ async fn heartbeats(tracked: &Connection, shared: &LinkInner, signs: &Signs) -> 
         }
         signs.round_trip.store(nanos(asked.elapsed()), Ordering::Relaxed);
         for (member, mark) in mem::replace(&mut earlier, marks) {
-            member.listener().proof_of_life(mark);
+            member.proof_of_life(mark);
         }
     }
 }

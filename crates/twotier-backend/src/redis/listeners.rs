@@ -1,13 +1,16 @@
 //! The caches on one link: who is notified of what.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
-use twotier_core::{BackendError, BackendErrorKind, ChangeListener, Coherence, Lease, Mark, Namespace, Timestamp};
+use twotier_core::{BackendError, BackendErrorKind, Coherence, Lease, LinkId, Mark, Namespace, Timestamp};
 
 use crate::{BackendResult, Watch};
 
@@ -19,6 +22,8 @@ const NAMED: usize = 3;
 /// The caches on one link, by their namespaces, of which no two overlap: a key belongs to one of them at most.
 #[derive(Default)]
 pub(super) struct Listeners {
+    /// The link there is of one server.
+    link: LinkId,
     /// In the order of the namespaces' prefixes. Replaced whole, so that whoever reports holds nothing.
     members: RwLock<Arc<Vec<Arc<Member>>>>,
     /// How many of them are reported nothing.
@@ -32,6 +37,7 @@ pub(super) struct Listeners {
 /// One cache on a link.
 pub(super) struct Member {
     watch: Watch,
+    link: LinkId,
     /// The handle of the backend that it came with.
     handle: u64,
     /// Whether its changes are being reported. Changed under the lock of the link's state only, as the next one is.
@@ -102,6 +108,7 @@ impl Listeners {
         self.unreported.fetch_add(usize::from(!is_reported(&watch)), Ordering::Relaxed);
         let member = Arc::new(Member {
             watch,
+            link: self.link,
             handle,
             up: AtomicBool::new(false),
             left: AtomicBool::new(false),
@@ -196,13 +203,29 @@ impl Member {
     }
 
     /// Returns the longest that a copy may be served after the last proof of life.
-    pub(super) fn max_staleness(&self) -> std::time::Duration {
+    pub(super) fn max_staleness(&self) -> Duration {
         self.watch.max_staleness
     }
 
-    /// Returns whom to notify.
-    pub(super) fn listener(&self) -> &dyn ChangeListener {
-        &*self.watch.listener
+    /// Returns now and the epoch of the link, for a request that is sent after this.
+    pub(super) fn mark(&self) -> Mark {
+        self.watch.listener.mark(self.link)
+    }
+
+    pub(super) fn proof_of_life(&self, mark: Mark) {
+        self.watch.listener.proof_of_life(mark);
+    }
+
+    pub(super) fn changed(&self, key: &[u8]) {
+        self.watch.listener.changed(key);
+    }
+
+    pub(super) fn flushed(&self) {
+        self.watch.listener.flushed(self.link);
+    }
+
+    pub(super) fn invalidation_took(&self, lag: Duration) {
+        self.watch.listener.invalidation_took(lag);
     }
 
     pub(super) fn is_up(&self) -> bool {
@@ -215,16 +238,14 @@ impl Member {
             return;
         }
         self.up.store(true, Ordering::Relaxed);
-        let listener = self.listener();
-        listener.link_up(Lease::Renewed);
-        let epoch = listener.mark().epoch;
-        listener.proof_of_life(Mark::new(epoch, reported_since));
+        self.watch.listener.link_up(self.link, Lease::Renewed);
+        self.proof_of_life(Mark::new(self.link, self.mark().epoch, reported_since));
     }
 
     /// Notifies that changes are not being reported any more, if they were.
     pub(super) fn link_lost(&self, cause: &BackendError) {
         if self.up.swap(false, Ordering::Relaxed) {
-            self.listener().link_lost(cause);
+            self.watch.listener.link_lost(self.link, cause);
         }
     }
 

@@ -19,7 +19,7 @@ use tokio::{
     sync::{broadcast, watch},
 };
 use twotier_backend::Watch;
-use twotier_core::{ChangeListener, Coherence, Lease, Mark, Namespace, Timestamp};
+use twotier_core::{ChangeListener, Coherence, Lease, LinkId, Mark, Namespace, Timestamp};
 
 /// What becomes of one reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -232,8 +232,8 @@ impl Counter {
 }
 
 impl ChangeListener for Counter {
-    fn mark(&self) -> Mark {
-        Mark::new(1, Timestamp::ZERO)
+    fn mark(&self, link: LinkId) -> Mark {
+        Mark::new(link, 1, Timestamp::ZERO)
     }
     fn proof_of_life(&self, _mark: Mark) {
         self.proofs.fetch_add(1, SeqCst);
@@ -241,13 +241,13 @@ impl ChangeListener for Counter {
     fn changed(&self, _key: &[u8]) {
         self.changed.fetch_add(1, SeqCst);
     }
-    fn flushed(&self) {
+    fn flushed(&self, _link: LinkId) {
         self.flushed.fetch_add(1, SeqCst);
     }
-    fn link_up(&self, _lease: Lease) {
+    fn link_up(&self, _link: LinkId, _lease: Lease) {
         self.ups.fetch_add(1, SeqCst);
     }
-    fn link_down(&self) {
+    fn link_down(&self, _link: LinkId) {
         self.downs.fetch_add(1, SeqCst);
     }
 }

@@ -108,7 +108,7 @@ impl SplitMix64 {
 mod tests {
     use std::hash::BuildHasher;
 
-    use twotier_core::Timestamp;
+    use twotier_core::{LinkId, Mark, Timestamp};
 
     use super::*;
     use crate::{
@@ -130,8 +130,7 @@ mod tests {
                     key: key.as_str().into(),
                     value: number,
                     digest: Digest::ABSENT,
-                    epoch: 1,
-                    fetched_at: at,
+                    mark: Mark::new(LinkId::ONLY, 1, at),
                     deadline: at,
                     weight: 1,
                     fits: true,

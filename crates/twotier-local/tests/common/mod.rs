@@ -10,9 +10,10 @@ use std::{
     time::Duration,
 };
 
-use twotier_core::{ChangeListener, Eviction, Lease, ManualClock, Namespace};
+use twotier_core::{ChangeListener, Eviction, Lease, LinkId, ManualClock, Namespace, RemovalCause};
 use twotier_local::{
     Digest, FillTicket, Joined, Joiner, Load, LoadJoiner, LoadTicket, Loaded, LocalOptions, LocalTier, Read,
+    RemovalListener,
 };
 
 pub(crate) type Tier<T> = LocalTier<T, ()>;
@@ -51,8 +52,30 @@ where
     options.shards = Some(shards);
     options.seed = Some(seed);
     let tier = Tier::new(namespace(), options, Arc::new(ManualClock::new()));
-    tier.link_up(Lease::Unlimited);
+    tier.link_up(LinkId::ONLY, Lease::Unlimited);
     tier
+}
+
+/// A tier of several links, all of them down, whose keys lie behind them as `route` says.
+pub(crate) fn routed<T>(
+    options: LocalOptions,
+    clock: &ManualClock,
+    route: impl Fn(&str) -> LinkId + Send + Sync + 'static,
+) -> Tier<T>
+where
+    T: Clone + Send + Sync + 'static,
+{
+    Tier::with_listener(namespace(), options, Arc::new(clock.clone()), Box::new(Nobody), Box::new(route))
+}
+
+struct Nobody;
+
+impl<T> RemovalListener<T> for Nobody {
+    fn is_listening(&self) -> bool {
+        false
+    }
+
+    fn removed(&self, _key: &str, _value: T, _cause: RemovalCause) {}
 }
 
 /// Every policy, each once.

@@ -14,7 +14,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use twotier_core::{ChangeListener, Eviction, Lease};
+use twotier_core::{ChangeListener, Eviction, Lease, LinkId};
 
 use crate::kit::{
     Digest, Joined, Joiner, LIFE, Load, LoadJoiner, LoadTicket, Loaded, Read, Tier, digest, new_tier,
@@ -283,7 +283,7 @@ impl Origin {
     /// The link is lost, everything is written meanwhile, and it comes back.
     pub(crate) async fn lose_the_link(&self) {
         let _alone = self.acquire(0, |place| &mut place.losing).await;
-        self.tier.link_down();
+        self.tier.link_down(LinkId::ONLY);
         pause().await;
         for key in 0..KEYS.len() {
             let _writer = self.acquire(key, |place| &mut place.writing).await;
@@ -294,7 +294,7 @@ impl Origin {
             self.at(key, |place| place.link += 1);
         }
         let versions: [u64; KEYS.len()] = std::array::from_fn(|key| self.at(key, |place| place.published));
-        self.tier.link_up(Lease::Unlimited);
+        self.tier.link_up(LinkId::ONLY, Lease::Unlimited);
         // Nobody knew of them as long as the link was down.
         versions.into_iter().enumerate().for_each(|(key, version)| self.raise(key, version));
     }

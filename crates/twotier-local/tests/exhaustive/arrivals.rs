@@ -4,7 +4,7 @@
 use std::sync::{Arc, Weak};
 
 use loom::thread;
-use twotier_core::ChangeListener;
+use twotier_core::{ChangeListener, LinkId};
 
 use crate::{
     flight::Joined,
@@ -149,7 +149,7 @@ fn an_answer_that_crosses_a_lost_link_is_given_and_not_kept() {
         let (outcome, ()) = both(
             move || wait(joiner),
             || {
-                tier.link_down();
+                tier.link_down(LinkId::ONLY);
                 ticket.arrived(|ticket| assert!(!fill(ticket, 1)));
             },
         );

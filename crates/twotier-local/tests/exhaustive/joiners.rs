@@ -1,7 +1,7 @@
 //! Those who wait for somebody else's read: each receives one outcome, and never that of a read that was dead.
 
 use loom::thread;
-use twotier_core::ChangeListener;
+use twotier_core::{ChangeListener, LinkId};
 
 use crate::{
     flight::Joined,
@@ -149,7 +149,7 @@ fn a_read_that_begins_after_a_flush_is_not_given_what_was_read_before_it() {
             move || read(&reading, &origin),
             || {
                 backend.write(1);
-                tier.flushed();
+                tier.flushed(LinkId::ONLY);
                 assert_eq!(read(&tier, &backend), 1, "flushed, and older");
             },
         );

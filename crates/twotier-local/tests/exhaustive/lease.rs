@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use twotier_core::{ChangeListener, Lease, Mark, Timestamp};
+use twotier_core::{ChangeListener, Lease, LinkId, Mark, Timestamp};
 
 use crate::{
-    link::{LeaseState, is_up},
+    link::{Links, is_up},
     setting::{BOUND, Tier, Time, both, explore, fill, mark, put, unlinked},
     sync::{AtomicU64, Ordering},
     tier::Read,
@@ -25,11 +25,11 @@ fn an_unlimited_lease_does_not_outlive_its_link() {
     explore(|| {
         let time = Time::default();
         let tier = unlinked(10, Arc::new(time.clone()));
-        tier.link_up(Lease::Unlimited);
-        tier.link_down();
+        tier.link_up(LinkId::ONLY, Lease::Unlimited);
+        tier.link_down(LinkId::ONLY);
         let linking = tier.clone();
         both(
-            move || linking.link_up(Lease::Renewed),
+            move || linking.link_up(LinkId::ONLY, Lease::Renewed),
             || {
                 if filled_now(&tier, 1) {
                     // Nothing was reported since: somebody may have written the key in the first of these steps.
@@ -46,15 +46,15 @@ fn nothing_is_served_once_a_lost_link_was_reported() {
     explore(|| {
         let time = Time::default();
         let tier = unlinked(10, Arc::new(time));
-        tier.link_up(Lease::Unlimited);
+        tier.link_up(LinkId::ONLY, Lease::Unlimited);
         put(&tier, 1);
         let lost = Arc::new(AtomicU64::new(0));
         let (linking, observed) = (tier.clone(), Arc::clone(&lost));
         both(
             move || {
-                linking.link_down();
+                linking.link_down(LinkId::ONLY);
                 observed.store(1, Ordering::Release);
-                linking.link_up(Lease::Unlimited);
+                linking.link_up(LinkId::ONLY, Lease::Unlimited);
             },
             || {
                 let lost = lost.load(Ordering::Acquire) == 1;
@@ -71,15 +71,15 @@ fn a_late_proof_of_the_last_link_lets_no_hit_through_that_owes_a_write() {
     explore(|| {
         let time = Time::default();
         let tier = unlinked(10, Arc::new(time.clone()));
-        tier.link_up(Lease::Renewed);
+        tier.link_up(LinkId::ONLY, Lease::Renewed);
         let proving = tier.clone();
-        let proof = Mark::new(tier.mark().epoch, Timestamp::ZERO);
+        let proof = Mark::new(LinkId::ONLY, tier.mark(LinkId::ONLY).epoch, Timestamp::ZERO);
         both(
             move || proving.proof_of_life(proof),
             || {
                 time.advance(1);
-                tier.link_down();
-                tier.link_up(Lease::Renewed);
+                tier.link_down(LinkId::ONLY);
+                tier.link_up(LinkId::ONLY, Lease::Renewed);
                 if filled_now(&tier, 1) {
                     // Written by somebody else in the step in which we read it, and never reported: the new link is
                     // dead.
@@ -99,19 +99,19 @@ fn a_late_proof_of_the_last_link_lets_no_hit_through_that_owes_a_write() {
 #[test]
 fn a_lease_is_never_seen_with_an_epoch_older_than_the_one_it_was_granted_in() {
     explore(|| {
-        let link = Arc::new(LeaseState::new(Duration::from_nanos(BOUND), Duration::ZERO));
-        link.up(Lease::Renewed);
+        let link = Arc::new(Links::new(Duration::from_nanos(BOUND), Duration::ZERO));
+        link.up(LinkId::ONLY, Lease::Renewed);
         let changing = Arc::clone(&link);
         both(
             move || {
                 changing.proof(mark(1, 1));
-                changing.down();
-                changing.up(Lease::Renewed);
+                changing.down(LinkId::ONLY);
+                changing.up(LinkId::ONLY, Lease::Renewed);
                 changing.proof(mark(3, 5));
             },
             || {
-                let lease = link.lease().as_nanos();
-                let epoch = link.epoch();
+                let (lease, epoch) = link.lease_and_epoch(LinkId::ONLY);
+                let lease = lease.as_nanos();
                 assert!(lease != 1 + BOUND || epoch >= 1);
                 assert!(lease != 5 + BOUND || epoch >= 3, "the lease of epoch 3 with epoch {epoch}");
             },
@@ -122,17 +122,16 @@ fn a_lease_is_never_seen_with_an_epoch_older_than_the_one_it_was_granted_in() {
 #[test]
 fn an_unlimited_lease_is_never_seen_with_an_epoch_from_before_it() {
     explore(|| {
-        let link = Arc::new(LeaseState::new(Duration::from_nanos(BOUND), Duration::ZERO));
-        link.up(Lease::Renewed);
+        let link = Arc::new(Links::new(Duration::from_nanos(BOUND), Duration::ZERO));
+        link.up(LinkId::ONLY, Lease::Renewed);
         let changing = Arc::clone(&link);
         both(
             move || {
-                changing.down();
-                changing.up(Lease::Unlimited);
+                changing.down(LinkId::ONLY);
+                changing.up(LinkId::ONLY, Lease::Unlimited);
             },
             || {
-                let lease = link.lease();
-                let epoch = link.epoch();
+                let (lease, epoch) = link.lease_and_epoch(LinkId::ONLY);
                 assert!(lease != Timestamp::MAX || epoch >= 2, "an entry of epoch {epoch} served for ever");
             },
         );
@@ -142,20 +141,20 @@ fn an_unlimited_lease_is_never_seen_with_an_epoch_from_before_it() {
 #[test]
 fn changes_of_the_epoch_at_the_same_time_all_count() {
     explore(|| {
-        let link = Arc::new(LeaseState::new(Duration::from_nanos(BOUND), Duration::ZERO));
-        link.up(Lease::Unlimited);
+        let link = Arc::new(Links::new(Duration::from_nanos(BOUND), Duration::ZERO));
+        link.up(LinkId::ONLY, Lease::Unlimited);
         let flushing = Arc::clone(&link);
         both(
-            move || flushing.flush(),
+            move || flushing.flush(LinkId::ONLY),
             || {
-                link.down();
-                assert!(!is_up(link.epoch()), "down, and a flush brought it up");
-                link.up(Lease::Unlimited);
+                link.down(LinkId::ONLY);
+                assert!(!is_up(link.epoch(LinkId::ONLY)), "down, and a flush brought it up");
+                link.up(LinkId::ONLY, Lease::Unlimited);
             },
         );
         let changes = link.changes();
-        assert!(is_up(link.epoch()));
+        assert!(is_up(link.epoch(LinkId::ONLY)));
         assert_eq!(changes.links, 2);
-        assert_eq!(link.epoch(), 2 * changes.links - 1 + 2 * (changes.flushes - 1));
+        assert_eq!(link.epoch(LinkId::ONLY), 2 * changes.links - 1 + 2 * (changes.flushes - 1));
     });
 }

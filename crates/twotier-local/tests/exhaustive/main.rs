@@ -74,6 +74,7 @@ mod digest {
 mod arrivals;
 mod joiners;
 mod lease;
+mod links;
 mod one_key;
 mod origin;
 mod setting;

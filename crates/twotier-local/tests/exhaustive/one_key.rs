@@ -7,7 +7,7 @@ use crate::{
     tier::Read,
 };
 use std::sync::Arc;
-use twotier_core::{ChangeListener, Lease};
+use twotier_core::{ChangeListener, Lease, LinkId};
 
 /// Has a read that saw version 1 end while `news` comes in, and holds that nobody sees version 1 after the news.
 fn a_fill_against(news: impl Fn(&crate::setting::Tier) + Copy + Send + Sync + 'static) {
@@ -40,7 +40,7 @@ fn a_read_that_crosses_a_change_is_not_there_afterwards() {
 
 #[test]
 fn a_read_that_crosses_a_flush_is_not_there_afterwards() {
-    a_fill_against(|tier| tier.flushed());
+    a_fill_against(|tier| tier.flushed(LinkId::ONLY));
 }
 
 #[test]
@@ -51,9 +51,9 @@ fn a_read_that_crosses_a_clear_is_not_there_afterwards() {
 #[test]
 fn a_read_that_crosses_a_lost_link_is_not_there_afterwards() {
     a_fill_against(|tier| {
-        tier.link_down();
+        tier.link_down(LinkId::ONLY);
         assert_eq!(tier.get("k"), None);
-        tier.link_up(Lease::Unlimited);
+        tier.link_up(LinkId::ONLY, Lease::Unlimited);
     });
 }
 
@@ -127,7 +127,7 @@ fn an_own_write_that_crosses_a_flush_is_not_there_afterwards() {
         both(
             move || ticket.install(1, 1, LIFE),
             || {
-                tier.flushed();
+                tier.flushed(LinkId::ONLY);
                 assert_eq!(tier.get("k"), None);
             },
         );
@@ -226,7 +226,7 @@ fn nothing_is_kept_that_was_read_while_the_backend_was_being_cleared() {
 fn a_full_tier_lets_exactly_one_go_for_each_that_comes_in() {
     explore(|| {
         let tier = crate::setting::unlinked(1, Arc::new(crate::setting::Time::default()));
-        tier.link_up(Lease::Unlimited);
+        tier.link_up(LinkId::ONLY, Lease::Unlimited);
         let fill = |tier: &crate::setting::Tier, key: &str, version| {
             let Read::Lead(ticket, _) = tier.read(key) else { panic!("nobody else reads {key}") };
             assert!(ticket.fill(version, Digest::ABSENT, 1, LIFE));

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use loom::future::block_on;
-use twotier_core::{ChangeListener, Lease};
+use twotier_core::{ChangeListener, Lease, LinkId};
 
 use crate::{
     digest::Digest,
@@ -161,34 +161,34 @@ fn a_load_that_crosses_a_reported_change_is_neither_joined_nor_stored_after_it()
 
 #[test]
 fn a_load_that_crosses_a_flush_is_neither_joined_nor_stored_after_it() {
-    a_load_against(|tier, _| tier.flushed());
+    a_load_against(|tier, _| tier.flushed(LinkId::ONLY));
 }
 
 #[test]
 fn a_load_that_crosses_a_lost_link_is_neither_joined_nor_stored_after_it() {
     a_load_against(|tier, origin| {
-        tier.link_down();
+        tier.link_down(LinkId::ONLY);
         origin.write_row(2);
         origin.write(2);
-        tier.link_up(Lease::Unlimited);
+        tier.link_up(LinkId::ONLY, Lease::Unlimited);
     });
 }
 
 #[test]
 fn a_load_that_crosses_a_lost_link_is_not_stored_while_it_is_down() {
-    a_load_against(|tier, _| tier.link_down());
+    a_load_against(|tier, _| tier.link_down(LinkId::ONLY));
 }
 
 #[test]
 fn a_load_that_crosses_a_link_that_comes_up_is_neither_joined_nor_stored_after_it() {
     explore_under_lru(None, || {
         let (tier, origin) = (linked(), Origin::default());
-        tier.link_down();
+        tier.link_down(LinkId::ONLY);
         let load = load(&tier);
         let linking = tier.clone();
         both(
             move || {
-                linking.link_up(Lease::Unlimited);
+                linking.link_up(LinkId::ONLY, Lease::Unlimited);
                 assert!(matches!(linking.load("k"), Load::Lead(_)), "joined a load from before the link");
             },
             || {

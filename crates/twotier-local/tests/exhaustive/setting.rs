@@ -10,7 +10,7 @@ use std::{
 };
 
 use loom::{future::block_on, model::Builder, thread};
-use twotier_core::{ChangeListener, Clock, Eviction, Lease, Mark, Namespace, Timestamp};
+use twotier_core::{ChangeListener, Clock, Eviction, Lease, LinkId, Mark, Namespace, Timestamp};
 
 use crate::{
     digest::Digest,
@@ -129,7 +129,7 @@ pub(crate) fn unlinked(max_entries: usize, clock: Arc<dyn Clock>) -> Tier {
 /// A tier whose link is up and needs no proof.
 pub(crate) fn linked() -> Tier {
     let tier = unlinked(10, Arc::new(Stopped));
-    tier.link_up(Lease::Unlimited);
+    tier.link_up(LinkId::ONLY, Lease::Unlimited);
     tier
 }
 
@@ -221,5 +221,5 @@ pub(crate) fn go_on(tier: &Tier, mut next: Read<u64, &'static str>, fetch: impl 
 }
 
 pub(crate) fn mark(epoch: u64, steps: u64) -> Mark {
-    Mark::new(epoch, Timestamp::from_nanos(steps))
+    Mark::new(LinkId::ONLY, epoch, Timestamp::from_nanos(steps))
 }

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use twotier_core::{ChangeListener, Lease, ManualClock};
+use twotier_core::{LinkId, ChangeListener, Lease, ManualClock};
 use twotier_local::{Joined, LocalOptions, Read};
 
 use crate::common::{Text, Tier, join, lead, lead_and_join, linked_by, namespace, push, outcome, waits};
@@ -159,7 +159,7 @@ fn an_answer_to_a_key_that_was_forgotten_is_not_decoded() {
 #[test]
 fn whoever_reads_while_the_link_is_down_is_given_the_answer() {
     let tier = linked();
-    tier.link_down();
+    tier.link_down(LinkId::ONLY);
     let Read::Bypass(ticket, joiner) = tier.read("k") else { panic!("the link is down") };
     ticket.arrived(|ticket| assert!(!ticket.fill_text("v")));
     assert_eq!(outcome(joiner), Joined::Value("v"));
@@ -170,7 +170,7 @@ fn whoever_reads_while_the_link_is_down_is_given_the_answer() {
 fn a_tier_that_keeps_nothing_joins_reads_and_has_nothing_to_show() {
     let options = LocalOptions::keep_nothing(Duration::from_secs(2)).eviction(EVICTION);
     let tier = Texts::new(namespace(), options, Arc::new(ManualClock::new()));
-    tier.link_up(Lease::Unlimited);
+    tier.link_up(LinkId::ONLY, Lease::Unlimited);
     let (ticket, first) = lead_and_join(tier.read("k"));
     let second = join(tier.read("k"));
     ticket.arrived(|ticket| assert!(!ticket.fill_text("v")));
@@ -189,7 +189,7 @@ fn a_tier_that_keeps_nothing_joins_reads_and_has_nothing_to_show() {
 fn a_tier_that_keeps_nothing_refuses_reads_that_were_overtaken_as_any_tier_does() {
     let options = LocalOptions::keep_nothing(Duration::from_secs(2)).eviction(EVICTION);
     let tier = Texts::new(namespace(), options, Arc::new(ManualClock::new()));
-    tier.link_up(Lease::Unlimited);
+    tier.link_up(LinkId::ONLY, Lease::Unlimited);
     let first = lead(tier.read("k"));
     push(&tier, "k");
     let second = lead(tier.read("k"));

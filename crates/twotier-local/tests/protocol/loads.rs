@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use twotier_core::{ChangeListener, Lease, ManualClock};
+use twotier_core::{LinkId, ChangeListener, Lease, ManualClock};
 use twotier_local::{Digest, LoadTicket, Loaded, LocalOptions, WriteTicket};
 
 use crate::common::{LIFE, Text, Tier, join_load, lead, lead_load, linked_by, loaded, namespace, push};
@@ -110,14 +110,14 @@ fn a_load_is_killed_by_a_reported_change() {
 
 #[test]
 fn a_load_is_killed_by_a_flush() {
-    is_killed_by(|tier| tier.flushed());
+    is_killed_by(|tier| tier.flushed(LinkId::ONLY));
 }
 
 #[test]
 fn a_load_is_killed_by_a_link_that_was_lost_and_came_back() {
     is_killed_by(|tier| {
-        tier.link_down();
-        tier.link_up(Lease::Unlimited);
+        tier.link_down(LinkId::ONLY);
+        tier.link_up(LinkId::ONLY, Lease::Unlimited);
     });
 }
 
@@ -243,7 +243,7 @@ fn nothing_is_stored_while_an_own_write_is_under_way() {
 #[test]
 fn there_is_one_load_at_a_time_while_the_link_is_down() {
     let tier = linked();
-    tier.link_down();
+    tier.link_down(LinkId::ONLY);
     let down = load(&tier);
     let joiner = join_load(tier.load("k"));
     assert!(down.is_live());
@@ -256,9 +256,9 @@ fn there_is_one_load_at_a_time_while_the_link_is_down() {
 #[test]
 fn a_load_from_before_the_link_came_up_is_not_joined_after_it() {
     let tier = linked();
-    tier.link_down();
+    tier.link_down(LinkId::ONLY);
     let down = load(&tier);
-    tier.link_up(Lease::Unlimited);
+    tier.link_up(LinkId::ONLY, Lease::Unlimited);
     assert!(!down.is_live());
     drop(lead_load(tier.load("k")));
 }
@@ -461,7 +461,7 @@ fn loads_of_different_keys_are_strangers() {
 fn a_tier_that_keeps_nothing_has_every_rule_of_loads() {
     let options = LocalOptions::keep_nothing(Duration::from_secs(2)).eviction(EVICTION);
     let tier = Texts::new(namespace(), options, Arc::new(ManualClock::new()));
-    tier.link_up(Lease::Unlimited);
+    tier.link_up(LinkId::ONLY, Lease::Unlimited);
     let first = load(&tier);
     let joiner = join_load(tier.load("k"));
     assert!(!store(&first, "v").install("v", 1, LIFE), "stored in the backend, and not here");

@@ -10,7 +10,7 @@ use std::{
 };
 
 use tokio::sync::oneshot;
-use twotier_core::{ChangeListener, Clock, Lease, ManualClock, Mark, Timestamp};
+use twotier_core::{LinkId, ChangeListener, Clock, Lease, ManualClock, Mark, Timestamp};
 use twotier_local::{Digest, Joined, LocalOptions, Read};
 
 use crate::common::{LIFE, Text, Tier, join, lead, linked_by, namespace, push, outcome};
@@ -68,7 +68,7 @@ fn those_who_joined_a_read_that_crosses_a_change_are_given_its_answer_and_nobody
 #[test]
 fn a_read_under_way_for_longer_than_copies_may_be_stale_is_not_joined() {
     let (clock, tier) = clocked();
-    tier.link_up(Lease::Unlimited);
+    tier.link_up(LinkId::ONLY, Lease::Unlimited);
     let hanging = lead(tier.read("k"));
     clock.advance(BOUND - SECOND);
     let joiner = join(tier.read("k"));
@@ -98,7 +98,7 @@ fn a_read_sent_before_an_own_write_is_not_joined_after_it() {
 fn a_read_from_before_a_flush_is_not_joined_after_it() {
     let tier = linked(500);
     let before = lead(tier.read("k"));
-    tier.flushed();
+    tier.flushed(LinkId::ONLY);
     let after = lead(tier.read("k"));
     assert!(!before.fill_text("v0"));
     assert!(!after.fill_text("v1"), "which of two different answers is the newer one is not known here");
@@ -284,7 +284,7 @@ fn a_deleted_key_is_a_hit_that_says_so() {
 #[test]
 fn a_copy_dies_its_life_after_the_command_was_sent_not_after_the_reply() {
     let (clock, tier) = clocked();
-    tier.link_up(Lease::Unlimited);
+    tier.link_up(LinkId::ONLY, Lease::Unlimited);
     let read = lead(tier.read("read"));
     let write = tier.begin_write("written", of("v"));
     clock.advance(SECOND);
@@ -302,7 +302,7 @@ fn a_copy_dies_its_life_after_the_command_was_sent_not_after_the_reply() {
 #[test]
 fn a_value_without_life_left_answers_its_readers_and_is_not_kept() {
     let (clock, tier) = clocked();
-    tier.link_up(Lease::Unlimited);
+    tier.link_up(LinkId::ONLY, Lease::Unlimited);
     for (key, life) in [("unknown", None), ("over", Some(SECOND))] {
         let ticket = lead(tier.read(key));
         let joiner = join(tier.read(key));
@@ -331,7 +331,7 @@ fn a_copy_dies_earlier_by_the_lag_of_the_clock() {
     let clock = ManualClock::new();
     let coarse = Arc::new(Coarse(clock.clone()));
     let tier = Texts::new(namespace(), LocalOptions::new(500, 1_000_000, BOUND), coarse);
-    tier.link_up(Lease::Unlimited);
+    tier.link_up(LinkId::ONLY, Lease::Unlimited);
     assert!(lead(tier.read("k")).fill("v", of("v"), 1, Some(SECOND)));
     clock.advance(Duration::from_millis(989));
     assert_eq!(tier.get("k"), Some("v"));
@@ -346,10 +346,10 @@ fn nothing_from_before_a_lost_link_is_served_kept_or_joined_after_it() {
     put(&tier, "entry", "v0");
     let read = lead(tier.read("read"));
     let write = tier.begin_write("write", of("v0"));
-    tier.link_down();
+    tier.link_down(LinkId::ONLY);
     assert_eq!(tier.get("entry"), None);
     assert!(matches!(tier.read("entry"), Read::Bypass(..)), "nothing is kept or joined while the link is down");
-    tier.link_up(Lease::Unlimited);
+    tier.link_up(LinkId::ONLY, Lease::Unlimited);
     assert_eq!((tier.get("entry"), tier.stats().outdated), (None, 1));
     assert!(matches!(tier.read("read"), Read::Lead(..)));
     assert!(!read.fill_text("v0"));
@@ -363,7 +363,7 @@ fn what_began_while_the_link_was_down_is_not_kept() {
     let (_, tier) = clocked();
     let write = tier.begin_write("k", of("v"));
     assert!(matches!(tier.read("k"), Read::Bypass(..)));
-    tier.link_up(Lease::Unlimited);
+    tier.link_up(LinkId::ONLY, Lease::Unlimited);
     assert!(!write.install("v", 1, LIFE));
 }
 
@@ -374,7 +374,7 @@ fn nothing_from_before_a_flush_is_served_or_kept_after_it() {
     put(&tier, "entry", "v0");
     let read = lead(tier.read("read"));
     let write = tier.begin_write("write", of("v0"));
-    tier.flushed();
+    tier.flushed(LinkId::ONLY);
     assert!(!read.fill_text("v0"));
     assert!(!write.install("v0", 2, LIFE));
     assert_eq!((tier.get("entry"), tier.get("read"), tier.get("write")), (None, None, None));
@@ -430,30 +430,30 @@ fn an_error_reaches_everybody_who_joined_and_nobody_else() {
 #[test]
 fn hits_end_with_the_lease_and_come_back_with_the_next_proof() {
     let (clock, tier) = clocked();
-    tier.link_up(Lease::Renewed);
+    tier.link_up(LinkId::ONLY, Lease::Renewed);
     put(&tier, "k", "v");
     assert_eq!(tier.get("k"), None, "that the link came up proves nothing yet");
-    let mark = tier.mark();
+    let mark = tier.mark(LinkId::ONLY);
     clock.advance(SECOND);
     tier.proof_of_life(mark);
     assert_eq!(tier.get("k"), Some("v"));
     clock.advance(BOUND - SECOND);
     assert_eq!(tier.get("k"), None, "the bound runs from the mark, not from the reply");
     assert_eq!(tier.stats().size, 1, "the copy stays");
-    tier.proof_of_life(tier.mark());
+    tier.proof_of_life(tier.mark(LinkId::ONLY));
     assert_eq!(tier.get("k"), Some("v"));
 }
 
 #[test]
 fn a_proof_from_another_epoch_extends_no_lease() {
     let (_, tier) = clocked();
-    tier.link_up(Lease::Renewed);
-    let mark = tier.mark();
-    tier.flushed();
+    tier.link_up(LinkId::ONLY, Lease::Renewed);
+    let mark = tier.mark(LinkId::ONLY);
+    tier.flushed(LinkId::ONLY);
     put(&tier, "k", "v");
     tier.proof_of_life(mark);
     assert_eq!(tier.get("k"), None);
-    tier.proof_of_life(Mark::new(tier.mark().epoch, mark.at));
+    tier.proof_of_life(Mark::new(LinkId::ONLY, tier.mark(LinkId::ONLY).epoch, mark.at));
     assert_eq!(tier.get("k"), Some("v"));
 }
 
@@ -659,10 +659,10 @@ fn a_read_bound_to_two_different_answers_is_dead_at_once() {
 #[test]
 fn a_read_that_began_while_the_link_was_down_is_not_followed_by_something_older() {
     let tier = linked(500);
-    tier.link_down();
+    tier.link_down(LinkId::ONLY);
     let Read::Bypass(bypass, _) = tier.read("k") else { panic!("the link is down") };
     let Read::Bypass(other, _) = tier.read("l") else { panic!("the link is down") };
-    tier.link_up(Lease::Unlimited);
+    tier.link_up(LinkId::ONLY, Lease::Unlimited);
     put(&tier, "k", "old");
     let write = tier.begin_write("l", of("old"));
     assert!(!bypass.fill_text("new"), "what is read without a link is never kept");

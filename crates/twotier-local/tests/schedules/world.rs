@@ -7,7 +7,7 @@ use std::{
 };
 
 use shuttle::{future::block_on, rand::Rng, thread};
-use twotier_core::{ChangeListener, Clock, Eviction, Lease, Namespace, Timestamp};
+use twotier_core::{ChangeListener, Clock, Eviction, Lease, LinkId, Namespace, Timestamp};
 
 use crate::{
     digest::Digest,
@@ -50,7 +50,7 @@ pub(crate) fn new_tier_that_keeps_nothing() -> Tier {
 fn made(mut options: LocalOptions) -> Tier {
     options.shards = Some(1);
     let tier = Tier::new(Namespace::new("n").unwrap(), options, Arc::new(Stopped));
-    tier.link_up(Lease::Unlimited);
+    tier.link_up(LinkId::ONLY, Lease::Unlimited);
     tier
 }
 
@@ -204,17 +204,17 @@ impl World {
     pub(crate) fn foreign_flush(&self) {
         let versions = self.execute_everywhere();
         Self::pause();
-        self.tier.flushed();
+        self.tier.flushed(LinkId::ONLY);
         self.raise_everywhere(versions);
     }
 
     /// The link is lost, everything is written meanwhile, and it comes back.
     pub(crate) fn lose_the_link(&self) {
-        self.tier.link_down();
+        self.tier.link_down(LinkId::ONLY);
         let versions = self.execute_everywhere();
         self.raise_everywhere(versions);
         Self::pause();
-        self.tier.link_up(Lease::Unlimited);
+        self.tier.link_up(LinkId::ONLY, Lease::Unlimited);
     }
 
     /// This cache clears the backend, which nobody reports.

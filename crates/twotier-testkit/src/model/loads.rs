@@ -62,7 +62,8 @@ impl ModelTier {
     /// Returns whether a load may be joined and stored.
     #[must_use]
     pub fn is_load_live(&self, ticket: u64) -> bool {
-        self.ticket(ticket).epoch == self.epoch && self.loads.iter().any(|load| load.ticket == ticket)
+        let stamp = self.ticket(ticket).stamp;
+        stamp == self.stamp(stamp.0) && self.loads.iter().any(|load| load.ticket == ticket)
     }
 
     /// A load learns what the backend holds. Returns whether it is live.
@@ -77,7 +78,7 @@ impl ModelTier {
     /// Registers the write that stores a load's value, and returns its ticket, if it may be stored.
     pub fn begin_store(&mut self, ticket: u64, digest: u8) -> Option<u64> {
         let key = self.ticket(ticket).key.clone();
-        if !self.is_up() || !self.is_load_live(ticket) {
+        if !super::is_up(self.ticket(ticket).stamp) || !self.is_load_live(ticket) {
             return None;
         }
         if self.writes.iter().any(|write| write.key == key) {
@@ -93,9 +94,9 @@ impl ModelTier {
 
     /// A load ended with a value, or with an error.
     pub fn finish_load(&mut self, ticket: u64, value: Option<u32>) {
-        let ModelTicket { key, epoch, .. } = self.ticket(ticket).clone();
+        let ModelTicket { key, stamp, .. } = self.ticket(ticket).clone();
         if value.is_some() && !self.is_load_live(ticket) {
-            self.coherence.refused_loads += epoch % 2;
+            self.coherence.refused_loads += u64::from(super::is_up(stamp));
             self.forbid_install(&key);
             self.kill_flight(&key);
             self.counted.superseded += self.remove(&key);

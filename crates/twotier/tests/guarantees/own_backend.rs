@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use twotier::{
     Attachment, Backend, BackendError, BackendErrorKind, BackendResult, Cache, ChangeListener, Coherence, GetReply,
-    Lease, LinkState, LinkUp, Mark, Namespace, RemainingTtl, Stored, Timestamp, Watch, Write, WriteCondition,
+    Lease, LinkId, LinkState, LinkUp, Mark, Namespace, RemainingTtl, Stored, Timestamp, Watch, Write, WriteCondition,
     async_trait,
 };
 
@@ -89,7 +89,7 @@ impl Backend for OwnBackend {
 
     async fn attach(&self, watch: Watch) -> BackendResult<Attachment> {
         assert!(watch.max_staleness > Duration::ZERO && watch.max_value_bytes > 0 && watch.coherence.is_none());
-        watch.listener.link_up(Lease::Unlimited);
+        watch.listener.link_up(LinkId::ONLY, Lease::Unlimited);
         self.0.lock().unwrap().watch = Some(watch);
         Ok(Attachment::new(Coherence::Broadcast))
     }
@@ -112,14 +112,14 @@ impl Backend for OwnBackend {
 struct Between;
 
 impl ChangeListener for Between {
-    fn mark(&self) -> Mark {
-        Mark::new(0, Timestamp::ZERO)
+    fn mark(&self, link: LinkId) -> Mark {
+        Mark::new(link, 0, Timestamp::ZERO)
     }
     fn proof_of_life(&self, _mark: Mark) {}
     fn changed(&self, _key: &[u8]) {}
-    fn flushed(&self) {}
-    fn link_up(&self, _lease: Lease) {}
-    fn link_down(&self) {}
+    fn flushed(&self, _link: LinkId) {}
+    fn link_up(&self, _link: LinkId, _lease: Lease) {}
+    fn link_down(&self, _link: LinkId) {}
 }
 
 #[tokio::test]

@@ -103,7 +103,7 @@ impl Session {
         }
         self.progress.begin("the test of the link");
         // Changes are being reported by now: nothing that is acknowledged from now on is missed.
-        let since: Vec<_> = members.iter().map(|member| member.listener().mark().at).collect();
+        let since: Vec<_> = members.iter().map(|member| member.mark().at).collect();
         let may: Vec<_> = members.iter().zip(&outcomes).filter(|(_, may)| may.is_ok()).map(|(m, _)| m).collect();
         let sent = Instant::now();
         let run_id = self.run_id.as_deref();

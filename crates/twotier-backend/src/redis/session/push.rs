@@ -57,13 +57,13 @@ impl PushHandler {
         // Under a prefix of many namespaces, those of other processes too are reported.
         let Some(member) = self.listeners.of(key).filter(|member| member.is_reported()) else { return };
         if !self.canary.takes(member.namespace(), key) {
-            member.listener().changed(key);
+            member.changed(key);
         }
     }
 
     fn flushed(&self) {
         for member in self.listeners.all().iter().filter(|member| member.is_reported()) {
-            member.listener().flushed();
+            member.flushed();
         }
     }
 
@@ -72,7 +72,7 @@ impl PushHandler {
         match self.channels.read(message) {
             // The name of a channel lies under its namespace.
             Message::Everything => match self.listeners.of(channel) {
-                Some(member) => member.listener().flushed(),
+                Some(member) => member.flushed(),
                 None => self.flushed(),
             },
             Message::Keys(keys) => keys.into_iter().for_each(|key| self.changed(key)),
@@ -109,7 +109,7 @@ fn invalidation(data: &[Value]) -> Option<Vec<&[u8]>> {
 mod tests {
     use std::sync::Mutex;
 
-    use twotier_core::{ChangeListener, Lease, Mark, Namespace, Timestamp};
+    use twotier_core::{ChangeListener, Lease, LinkId, Mark, Namespace, Timestamp};
 
     use super::*;
     use crate::Watch;
@@ -127,19 +127,19 @@ mod tests {
     }
 
     impl ChangeListener for Recorded {
-        fn mark(&self) -> Mark {
-            Mark::new(0, Timestamp::ZERO)
+        fn mark(&self, link: LinkId) -> Mark {
+            Mark::new(link, 0, Timestamp::ZERO)
         }
         fn proof_of_life(&self, _mark: Mark) {}
         fn changed(&self, key: &[u8]) {
             assert!(key != b"n:boom", "a listener with a defect");
             self.0.lock().unwrap().push(String::from_utf8_lossy(key).into_owned());
         }
-        fn flushed(&self) {
+        fn flushed(&self, _link: LinkId) {
             self.0.lock().unwrap().push("FLUSHED".to_owned());
         }
-        fn link_up(&self, _lease: Lease) {}
-        fn link_down(&self) {}
+        fn link_up(&self, _link: LinkId, _lease: Lease) {}
+        fn link_down(&self, _link: LinkId) {}
     }
 
     fn namespace() -> Namespace {

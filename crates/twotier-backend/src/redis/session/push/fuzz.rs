@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use proptest::{collection::vec, prelude::*, test_runner::Config};
 use redis::{PushInfo, PushKind, Value, VerbatimFormat};
-use twotier_core::{ChangeListener, Lease, Mark, Namespace, Timestamp};
+use twotier_core::{ChangeListener, Lease, LinkId, Mark, Namespace, Timestamp};
 
 use super::PushHandler;
 use crate::{
@@ -17,8 +17,8 @@ use crate::{
 struct Recorded(Mutex<Vec<Option<Vec<u8>>>>);
 
 impl ChangeListener for Recorded {
-    fn mark(&self) -> Mark {
-        Mark::new(0, Timestamp::ZERO)
+    fn mark(&self, link: LinkId) -> Mark {
+        Mark::new(link, 0, Timestamp::ZERO)
     }
     fn proof_of_life(&self, _mark: Mark) {
         unreachable!("a push proves no life");
@@ -26,13 +26,13 @@ impl ChangeListener for Recorded {
     fn changed(&self, key: &[u8]) {
         self.0.lock().unwrap().push(Some(key.to_vec()));
     }
-    fn flushed(&self) {
+    fn flushed(&self, _link: LinkId) {
         self.0.lock().unwrap().push(None);
     }
-    fn link_up(&self, _lease: Lease) {
+    fn link_up(&self, _link: LinkId, _lease: Lease) {
         unreachable!("a push takes no link up");
     }
-    fn link_down(&self) {
+    fn link_down(&self, _link: LinkId) {
         unreachable!("a push takes no link down");
     }
 }
