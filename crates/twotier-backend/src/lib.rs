@@ -27,4 +27,4 @@ pub use memory::{MemoryBackend, MemoryLink, OperationCounts};
 #[cfg(feature = "mock")]
 pub use mock::MockBackend;
 #[cfg(feature = "redis")]
-pub use redis::RedisBackend;
+pub use redis::{CredentialsProvider, RedisBackend, RedisCredentials};

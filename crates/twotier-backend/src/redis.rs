@@ -26,6 +26,7 @@ use twotier_core::{
 
 use crate::{AnswerSink, Attachment, Backend, BackendResult, GetReply, Stored, Watch, Write, WriteCondition};
 
+pub use self::wire::{CredentialsProvider, RedisCredentials};
 use self::{
     command::{Action, Change, Commands, change, change_many},
     link::Link,
@@ -117,7 +118,17 @@ impl RedisBackend {
     ///
     /// A [`ConfigError`] that names the field.
     pub fn with_config(config: &RedisConfig) -> Result<Self, ConfigError> {
-        Ok(Self::to(Arc::new(Target::parse(config)?)))
+        Ok(Self::to(Arc::new(Target::parse(config, None)?)))
+    }
+
+    /// Validates a configuration that holds no credentials; nothing is connected yet. The provider is asked for them at
+    /// each connection, and again before they expire.
+    ///
+    /// # Errors
+    ///
+    /// A [`ConfigError`] that names the field, also where credentials are configured besides.
+    pub fn with_credentials(config: &RedisConfig, provider: impl CredentialsProvider) -> Result<Self, ConfigError> {
+        Ok(Self::to(Arc::new(Target::parse(config, Some(Arc::new(provider)))?)))
     }
 
     /// Connects over streams made by the caller instead of sockets, for deterministic simulation: a server inside the

@@ -44,12 +44,12 @@ mod write;
 
 #[cfg(feature = "mock")]
 pub use twotier_backend::MockBackend;
-#[cfg(feature = "redis")]
-pub use twotier_backend::RedisBackend;
 pub use twotier_backend::{
     AnswerSink, AnswerTaker, Attachment, Backend, BackendResult, FaultPoint, Faults, FaultyBackend, GetReply,
     MemoryBackend, MemoryLink, OperationCounts, Stored, Watch, Write, WriteCondition, async_trait,
 };
+#[cfg(feature = "redis")]
+pub use twotier_backend::{CredentialsProvider, RedisBackend, RedisCredentials};
 #[cfg(feature = "conformance")]
 pub use twotier_backend::{conformance, conformance_tests};
 pub use twotier_core::{

@@ -1,18 +1,23 @@
 //! What lies under the commands: streams, connections, and what can go wrong with them.
 
 mod connection;
+mod credentials;
 mod dial;
 mod error;
+mod files;
 mod framing;
+mod identity;
 mod lines;
 mod loss;
 mod progress;
+mod renewal;
 mod stream;
 mod target;
 #[cfg(feature = "tls")]
 mod tls;
 mod url;
 
+pub use self::credentials::{CredentialsProvider, RedisCredentials};
 #[cfg(feature = "simulation")]
 pub(super) use self::dial::dialer;
 pub(super) use self::{

@@ -7,6 +7,7 @@
 mod batches;
 mod coalescing;
 mod commands;
+mod credentials;
 mod link;
 mod opening;
 mod out_of_step;

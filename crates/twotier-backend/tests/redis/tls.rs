@@ -6,34 +6,89 @@ mod live {
         fs,
         net::{Ipv4Addr, TcpListener},
         path::PathBuf,
+        sync::Arc,
+        time::Duration,
     };
 
     use bytes::Bytes;
-    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+    use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
     use twotier_backend::{Backend, RedisBackend};
-    use twotier_core::{BackendError, BackendErrorKind, RedisConfig};
+    use twotier_core::{BackendError, BackendErrorKind, LinkState, RedisConfig};
     use twotier_testkit::RedisServer;
+
+    use crate::support::{Counter, eventually, watch};
 
     /// A directory of certificates, removed in the end.
     struct Certificates(PathBuf);
 
+    /// An authority, and its own certificate.
+    struct Authority {
+        issuer: Issuer<'static, KeyPair>,
+        pem: String,
+    }
+
+    impl Authority {
+        fn new(name: &str) -> Self {
+            let mut params = CertificateParams::new(Vec::new()).unwrap();
+            params.distinguished_name.push(DnType::CommonName, name);
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            let key = KeyPair::generate().unwrap();
+            let pem = params.self_signed(&key).unwrap().pem();
+            Self { issuer: Issuer::new(params, key), pem }
+        }
+
+        /// Makes a certificate and its key, valid until this year.
+        fn certify(&self, name: &str, year: i32) -> (String, String) {
+            let key = KeyPair::generate().unwrap();
+            let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+            params.distinguished_name.push(DnType::CommonName, name);
+            params.not_after = date_time_ymd(year, 1, 1);
+            let certificate = params.signed_by(&key, &self.issuer).unwrap();
+            (certificate.pem(), key.serialize_pem())
+        }
+    }
+
     impl Certificates {
-        /// Makes an authority, and a certificate of its for `localhost`.
+        /// Makes an authority, a certificate of its for `localhost`, and certificates of clients: one, one that has
+        /// expired, and one of an authority that nobody knows.
         fn new() -> Self {
             let directory =
                 std::env::temp_dir().join(format!("twotier-tls-{}-{}", std::process::id(), fastrand::u64(..)));
             fs::create_dir_all(&directory).unwrap();
-            let mut authority = CertificateParams::new(Vec::new()).unwrap();
-            authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-            let authority_key = KeyPair::generate().unwrap();
-            let authority_certificate = authority.self_signed(&authority_key).unwrap();
-            let key = KeyPair::generate().unwrap();
-            let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
-            let certificate = params.signed_by(&key, &Issuer::new(authority, authority_key)).unwrap();
-            fs::write(directory.join("ca.crt"), authority_certificate.pem()).unwrap();
-            fs::write(directory.join("redis.crt"), certificate.pem()).unwrap();
-            fs::write(directory.join("redis.key"), key.serialize_pem()).unwrap();
-            Self(directory)
+            let certificates = Self(directory);
+            let (authority, stranger) = (Authority::new("authority"), Authority::new("stranger"));
+            fs::write(certificates.path("ca.crt"), &authority.pem).unwrap();
+            certificates.put("redis", authority.certify("localhost", 4000));
+            certificates.put("client", authority.certify("client", 4000));
+            certificates.put("expired", authority.certify("client", 2001));
+            certificates.put("stranger", stranger.certify("client", 4000));
+            certificates
+        }
+
+        fn put(&self, name: &str, (certificate, key): (String, String)) {
+            fs::write(self.path(&format!("{name}.crt")), certificate).unwrap();
+            fs::write(self.path(&format!("{name}.key")), key).unwrap();
+        }
+
+        /// Starts a server, and returns its port for TLS.
+        fn serve(&self, clients: &str) -> (RedisServer, u16) {
+            let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+            let server = RedisServer::builder()
+                .arg("tls-port", &port.to_string())
+                .arg("tls-cert-file", &self.text("redis.crt"))
+                .arg("tls-key-file", &self.text("redis.key"))
+                .arg("tls-ca-cert-file", &self.text("ca.crt"))
+                .arg("tls-auth-clients", clients)
+                .start();
+            (server, port)
+        }
+
+        /// A configuration with the certificate of a client.
+        fn config(&self, port: u16, name: &str) -> RedisConfig {
+            RedisConfig::new(format!("rediss://localhost:{port}"))
+                .tls_ca_file(self.path("ca.crt"))
+                .tls_cert_file(self.path(&format!("{name}.crt")))
+                .tls_key_file(self.path(&format!("{name}.key")))
         }
 
         fn path(&self, file: &str) -> PathBuf {
@@ -55,14 +110,7 @@ mod live {
     #[tokio::test]
     async fn a_server_is_believed_only_with_a_certificate_of_a_trusted_authority_for_its_name() {
         let certificates = Certificates::new();
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
-        let server = RedisServer::builder()
-            .arg("tls-port", &port.to_string())
-            .arg("tls-cert-file", &certificates.text("redis.crt"))
-            .arg("tls-key-file", &certificates.text("redis.key"))
-            .arg("tls-ca-cert-file", &certificates.text("ca.crt"))
-            .arg("tls-auth-clients", "no")
-            .start();
+        let (server, port) = certificates.serve("no");
         let backend = |host: &str, trusted: bool| {
             let mut config = RedisConfig::new(format!("rediss://{host}:{port}"));
             config.tls_ca_file = trusted.then(|| certificates.path("ca.crt"));
@@ -96,5 +144,77 @@ mod live {
         assert!(error.field() == "tls_ca_file" && error.to_string().contains("no certificate"), "{error}");
         config.url = twotier_core::RedisUrl::new("redis://localhost");
         assert_eq!(RedisBackend::with_config(&config).unwrap_err().field(), "tls_ca_file");
+    }
+
+    #[tokio::test]
+    async fn a_server_that_asks_for_a_certificate_lets_in_those_who_have_one_and_an_error_names_the_field() {
+        let certificates = Certificates::new();
+        let (server, port) = certificates.serve("yes");
+        let (mut config, counter) = (certificates.config(port, "client"), Arc::new(Counter::default()));
+        let backend = RedisBackend::with_config(&config).unwrap();
+        backend.attach(watch(&counter, Duration::from_secs(2), None)).await.unwrap();
+        backend.set(b"n:k", Bytes::from_static(b"v"), None).await.unwrap();
+        assert_eq!(server.command(&["GET", "n:k"]).as_str(), "v");
+
+        for client in ["expired", "stranger"] {
+            let refused = RedisBackend::with_config(&certificates.config(port, client)).unwrap();
+            let error = refused.attach(watch(&counter, Duration::from_secs(2), None)).await.unwrap_err();
+            assert!(error.to_string().contains("`tls_cert_file`"), "{client}: {error}");
+        }
+        (config.tls_cert_file, config.tls_key_file) = (None, None);
+        let refused = RedisBackend::with_config(&config).unwrap();
+        let error = refused.attach(watch(&counter, Duration::from_secs(2), None)).await.unwrap_err();
+        assert!(error.to_string().contains("client certificate"), "{error}");
+        assert!(error.to_string().contains("`tls_cert_file`"), "{error}");
+        eprintln!("without a certificate: {error}");
+    }
+
+    #[tokio::test]
+    async fn a_certificate_that_is_replaced_is_used_by_the_next_connection() {
+        let certificates = Certificates::new();
+        let (server, port) = certificates.serve("yes");
+        let own = |name: &str| {
+            for part in ["crt", "key"] {
+                fs::copy(certificates.path(&format!("{name}.{part}")), certificates.path(&format!("own.{part}")))
+                    .unwrap();
+            }
+        };
+        own("client");
+        let backend = RedisBackend::with_config(&certificates.config(port, "own")).unwrap();
+        let counter = Arc::new(Counter::default());
+        backend.attach(watch(&counter, Duration::from_secs(2), None)).await.unwrap();
+        let says = |words: &'static str| {
+            let link = backend.link();
+            matches!(link, LinkState::Down { cause, .. } if cause.to_string().contains(words))
+        };
+        own("expired");
+        server.command(&["CLIENT", "KILL", "TYPE", "normal"]);
+        eventually("the expired certificate is refused", || says("`tls_cert_file`")).await;
+        fs::remove_file(certificates.path("own.key")).unwrap();
+        eventually("the missing key is named", || says("`tls_key_file` cannot be read")).await;
+        own("client");
+        eventually("a new link", || Counter::of(&counter.ups) == 2).await;
+    }
+
+    #[test]
+    fn a_certificate_or_key_that_cannot_be_used_is_an_error_that_names_the_field() {
+        let certificates = Certificates::new();
+        let field = |certificate: &str, key: &str| {
+            let config = RedisConfig::new("rediss://localhost")
+                .tls_cert_file(certificates.path(certificate))
+                .tls_key_file(certificates.path(key));
+            let error = RedisBackend::with_config(&config).unwrap_err();
+            (error.field().to_owned(), error.to_string())
+        };
+        for (certificate, key, expected, words) in [
+            ("nowhere.crt", "client.key", "tls_cert_file", "cannot be read"),
+            ("client.crt", "nowhere.key", "tls_key_file", "cannot be read"),
+            ("client.key", "client.key", "tls_cert_file", "no certificate"),
+            ("client.crt", "client.crt", "tls_key_file", "no private key"),
+            ("client.crt", "redis.key", "tls_key_file", "is not the key of"),
+        ] {
+            let (field, error) = field(certificate, key);
+            assert!(field == expected && error.contains(words), "{certificate} {key}: {error}");
+        }
     }
 }

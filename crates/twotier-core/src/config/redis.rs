@@ -44,6 +44,10 @@ impl fmt::Debug for RedisUrl {
 /// cure, and no part of the URL: parameters and fragments (`?db=5`, `#insecure`), several hosts, Sentinels, clusters,
 /// and a name alone before the `@`, which some take for a user and others for a password.
 ///
+/// Who we are is said once: in the URL, by [`password_file`](Self::password_file), or by a provider in code
+/// (`RedisBackend::with_credentials`). [`tls_cert_file`](Self::tls_cert_file) and [`tls_key_file`](Self::tls_key_file)
+/// are the certificate that a server may ask for besides. Each backend has its own: nothing is set for the process.
+///
 /// ```
 /// use std::time::Duration;
 /// # use twotier_core as twotier;
@@ -69,8 +73,21 @@ pub struct RedisConfig {
     /// The longest pause between two attempts to reconnect. Pauses are drawn at random ("full jitter") between zero and
     /// the time for which there has been no link, at least 10 ms. Default 1 s.
     pub max_backoff: Duration,
-    /// A file of certificates (PEM) to trust with `rediss://` instead of the system's own. Default none.
+    /// The user whose password is in [`password_file`](Self::password_file). Default none, which is the server's own
+    /// user `default`.
+    pub user: Option<String>,
+    /// A file that holds the password and nothing else, as a mounted secret does; the end of its line is no part of
+    /// it. It is read again at each connection, so that a password is rotated without a restart. It stands instead of
+    /// credentials in the URL. Default none.
+    pub password_file: Option<PathBuf>,
+    /// A file of certificates (PEM) to trust with `rediss://` instead of the system's own. The files of certificates
+    /// and keys are read at the start, and again at each connection. Default none.
     pub tls_ca_file: Option<PathBuf>,
+    /// A file with our own certificate (PEM), and those between it and its authority, for a server that asks for one.
+    /// Default none.
+    pub tls_cert_file: Option<PathBuf>,
+    /// A file with the private key (PEM, not encrypted) to [`tls_cert_file`](Self::tls_cert_file). Default none.
+    pub tls_key_file: Option<PathBuf>,
     /// What stands before every namespace in the server, for services that share one: `<key_prefix>:<namespace>:<key>`.
     /// It is made like a [`Namespace`], and is part of the namespace in errors and statistics. Default none.
     pub key_prefix: Option<String>,
@@ -84,15 +101,17 @@ impl RedisConfig {
             connect_timeout: Duration::from_secs(1),
             dead_after: Duration::from_secs(5),
             max_backoff: Duration::from_secs(1),
+            user: None,
+            password_file: None,
             tls_ca_file: None,
+            tls_cert_file: None,
+            tls_key_file: None,
             key_prefix: None,
         }
     }
 
-    /// Reads and validates a configuration from the environment: `TWOTIER_REDIS_URL` and, if wanted,
-    /// `TWOTIER_REDIS_CONNECT_TIMEOUT`, `TWOTIER_REDIS_DEAD_AFTER`, `TWOTIER_REDIS_MAX_BACKOFF`,
-    /// `TWOTIER_REDIS_TLS_CA_FILE` and
-    /// `TWOTIER_REDIS_KEY_PREFIX`.
+    /// Reads and validates a configuration from the environment: `TWOTIER_REDIS_URL` and, if wanted, a variable for
+    /// each of the other fields, such as `TWOTIER_REDIS_CONNECT_TIMEOUT` or `TWOTIER_REDIS_PASSWORD_FILE`.
     ///
     /// # Errors
     ///
@@ -149,10 +168,38 @@ impl RedisConfig {
         self
     }
 
+    /// Sets [`user`](#structfield.user).
+    #[must_use]
+    pub fn user(mut self, user: impl Into<String>) -> Self {
+        self.user = Some(user.into());
+        self
+    }
+
+    /// Sets [`password_file`](#structfield.password_file).
+    #[must_use]
+    pub fn password_file(mut self, password_file: impl Into<PathBuf>) -> Self {
+        self.password_file = Some(password_file.into());
+        self
+    }
+
     /// Sets [`tls_ca_file`](#structfield.tls_ca_file).
     #[must_use]
     pub fn tls_ca_file(mut self, tls_ca_file: impl Into<PathBuf>) -> Self {
         self.tls_ca_file = Some(tls_ca_file.into());
+        self
+    }
+
+    /// Sets [`tls_cert_file`](#structfield.tls_cert_file), which goes with a `tls_key_file`.
+    #[must_use]
+    pub fn tls_cert_file(mut self, tls_cert_file: impl Into<PathBuf>) -> Self {
+        self.tls_cert_file = Some(tls_cert_file.into());
+        self
+    }
+
+    /// Sets [`tls_key_file`](#structfield.tls_key_file), which goes with a `tls_cert_file`.
+    #[must_use]
+    pub fn tls_key_file(mut self, tls_key_file: impl Into<PathBuf>) -> Self {
+        self.tls_key_file = Some(tls_key_file.into());
         self
     }
 
@@ -163,12 +210,11 @@ impl RedisConfig {
         self
     }
 
-    /// Checks the durations and the key prefix, and returns the latter. The URL is checked by the backend that parses
-    /// it.
+    /// Checks everything but the URL and the files, which the backend reads, and returns the key prefix.
     ///
     /// # Errors
     ///
-    /// A [`ConfigError`] that names the first field that is out of range.
+    /// A [`ConfigError`] that names the first field that is out of range, or that goes with another one.
     pub fn validate(&self) -> Result<Option<Namespace>, ConfigError> {
         let hour = Duration::from_secs(3600);
         for (field, value) in [
@@ -179,6 +225,18 @@ impl RedisConfig {
             if value < Duration::from_millis(1) || value > hour {
                 return Err(ConfigError::new(field, "must be between 1 ms and 1 h"));
             }
+        }
+        match (&self.user, &self.password_file) {
+            (Some(_), None) => return Err(ConfigError::new("user", "has no use without `password_file`")),
+            (Some(user), Some(_)) if user.is_empty() => {
+                return Err(ConfigError::new("user", "is empty; leave it out for the server's own user `default`"));
+            }
+            _ => {}
+        }
+        match (&self.tls_cert_file, &self.tls_key_file) {
+            (Some(_), None) => return Err(ConfigError::new("tls_key_file", "is missing beside `tls_cert_file`")),
+            (None, Some(_)) => return Err(ConfigError::new("tls_cert_file", "is missing beside `tls_key_file`")),
+            _ => {}
         }
         self.key_prefix.as_deref().map(Namespace::new).transpose().map_err(|error| error.of_field("key_prefix"))
     }
@@ -193,7 +251,11 @@ layered! {
     connect_timeout: Duration, "duration::named";
     dead_after: Duration, "duration::named";
     max_backoff: Duration, "duration::named";
+    user: Option<String>, "layer::chosen";
+    password_file: Option<PathBuf>, "layer::chosen";
     tls_ca_file: Option<PathBuf>, "layer::chosen";
+    tls_cert_file: Option<PathBuf>, "layer::chosen";
+    tls_key_file: Option<PathBuf>, "layer::chosen";
     key_prefix: Option<String>, "layer::chosen";
 }
 
@@ -270,6 +332,14 @@ mod tests {
         assert_eq!(RedisConfig::from_vars(unknown).unwrap_err().field(), "timeout");
         let zero = vars(&[("TWOTIER_REDIS_URL", "redis://h"), ("TWOTIER_REDIS_DEAD_AFTER", "0s")]);
         assert_eq!(RedisConfig::from_vars(zero).unwrap_err().field(), "dead_after");
+        for (config, field) in [
+            (RedisConfig::new("redis://h").user("app"), "user"),
+            (RedisConfig::new("redis://h").user("").password_file("p"), "user"),
+            (RedisConfig::new("rediss://h").tls_cert_file("c.pem"), "tls_key_file"),
+            (RedisConfig::new("rediss://h").tls_key_file("k.pem"), "tls_cert_file"),
+        ] {
+            assert_eq!(config.validate().unwrap_err().field(), field);
+        }
         for prefix in ["", "shop:", "a::b"] {
             assert_eq!(RedisConfig::new("redis://h").key_prefix(prefix).validate().unwrap_err().field(), "key_prefix");
         }

@@ -2,48 +2,15 @@
 //! when it is over.
 
 mod live {
-    use std::{
-        io,
-        sync::{Arc, Mutex},
-        time::Duration,
-    };
+    use std::{io, time::Duration};
 
-    use tracing_subscriber::fmt::MakeWriter;
     use twotier_testkit::RedisServer;
 
     use crate::{
         ALONE,
+        lines::Lines,
         support::{eventually, redis, text},
     };
-
-    #[derive(Clone, Default)]
-    struct Lines(Arc<Mutex<Vec<u8>>>);
-
-    impl io::Write for Lines {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    impl<'w> MakeWriter<'w> for Lines {
-        type Writer = Self;
-
-        fn make_writer(&'w self) -> Self {
-            self.clone()
-        }
-    }
-
-    impl Lines {
-        fn at(&self, level: &str) -> Vec<String> {
-            let text = String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned();
-            text.lines().filter(|line| line.contains(level)).map(ToOwned::to_owned).collect()
-        }
-    }
 
     /// `TWOTIER_TEST_OUTAGE=60` makes the outage a minute long.
     fn outage() -> Duration {
@@ -56,13 +23,8 @@ mod live {
         const CACHES: usize = 50;
         let _alone = ALONE.lock().await;
         let lines = Lines::default();
-        let subscriber = tracing_subscriber::fmt()
-            .with_writer(lines.clone())
-            .with_ansi(false)
-            .with_max_level(tracing::Level::INFO)
-            .finish();
         // Everything runs on this thread.
-        let _logged = tracing::subscriber::set_default(subscriber);
+        let _logged = lines.take(tracing::Level::INFO);
         let server = RedisServer::start();
         let backend = redis(&server);
         let mut caches = Vec::new();

@@ -4,7 +4,9 @@
 #![allow(clippy::unwrap_used, reason = "a panic with a message is how a test fails")]
 #![allow(clippy::disallowed_methods, reason = "real servers run on real time")]
 
+mod lines;
 mod logs;
+mod secrets;
 mod spans;
 #[allow(dead_code, reason = "it is shared with `guarantees`, which uses all of it")]
 #[path = "../guarantees/support.rs"]

@@ -1,11 +1,17 @@
 //! One connection to the server.
 
-use std::{pin::pin, str, sync::Arc, time::Duration, vec};
+use std::{
+    pin::pin,
+    str,
+    sync::{Arc, Weak},
+    time::Duration,
+    vec,
+};
 
 use parking_lot::Mutex;
 use redis::{
-    AsyncConnectionConfig, Cmd, ErrorKind, Parser, Pipeline, ProtocolVersion, PushInfo, RedisError, ServerError, Value,
-    aio::MultiplexedConnection, cmd,
+    AsyncConnectionConfig, Cmd, ErrorKind, Parser, Pipeline, ProtocolVersion, PushInfo, RedisConnectionInfo,
+    RedisError, ServerError, Value, aio::MultiplexedConnection, cmd,
 };
 use tokio::{
     runtime::Handle,
@@ -16,10 +22,13 @@ use twotier_core::{BackendError, BackendErrorKind};
 use crate::BackendResult;
 
 use super::{
+    dial::Route,
     error,
     framing::ValueLimit,
+    identity::{Identity, signed},
     loss::Loss,
     progress::{Progress, Traffic},
+    renewal::Renewal,
     stream::{Greeting, Watched},
     target::Target,
 };
@@ -39,6 +48,16 @@ struct Parts {
     hello: Hello,
     /// Where the connection's own reader runs: without it nothing here comes to an end.
     runtime: Handle,
+}
+
+/// A connection that is not kept open by this.
+pub(super) struct WeakConnection(Weak<Parts>);
+
+impl WeakConnection {
+    /// Returns the connection while somebody else uses it.
+    pub(super) fn upgrade(&self) -> Option<Connection> {
+        self.0.upgrade().map(Connection)
+    }
 }
 
 impl Drop for Parts {
@@ -91,6 +110,11 @@ impl Connection {
         limit: &ValueLimit,
         pushed: impl Fn(PushInfo) + Send + Sync + 'static,
     ) -> BackendResult<Self> {
+        let identity = &target.identity;
+        // Before the socket, which is not to wait for somebody else.
+        progress.begin("the request for credentials");
+        let credentials = identity.credentials().await?;
+        let lifetime = credentials.as_ref().and_then(|credentials| credentials.lifetime);
         let stream = target.route.dial(progress).await?;
         progress.begin("HELLO");
         let traffic = Arc::new(Traffic::new(Arc::clone(progress)));
@@ -107,13 +131,14 @@ impl Connection {
                 pushed(push);
                 Ok::<_, std::convert::Infallible>(())
             });
-        let settings = target.settings.clone().set_protocol(ProtocolVersion::RESP3);
+        let settings = RedisConnectionInfo::default().set_db(target.database).set_protocol(ProtocolVersion::RESP3);
+        let settings = signed(settings, credentials);
         let made = MultiplexedConnection::new_with_config(&settings, stream, config).await;
         let replies = greeted(&greeting);
-        let hello = greeting_read(&replies, settings.db() != 0);
+        let hello = greeting_read(&replies, target.database != 0, identity);
         let (commands, driver) = made.map_err(|_failed| match (&hello, loss.cause()) {
             (Err(cause), _) => cause.clone(),
-            (Ok(_), Some(cause)) if replies.is_empty() => during_hello(&cause),
+            (Ok(_), Some(cause)) if replies.is_empty() => during_hello(&cause, &target.route),
             (Ok(_), Some(cause)) => cause,
             (Ok(_), None) => error::out_of_step("HELLO"),
         })?;
@@ -127,7 +152,12 @@ impl Connection {
         loss.ends(driver.abort_handle());
         let (driver, runtime) = (driver.abort_handle(), Handle::current());
         let hello = hello.inspect_err(|cause| loss.declare(cause.clone()))?;
-        Ok(Self(Arc::new(Parts { commands, driver, loss, traffic, hello, runtime })))
+        let connection = Self(Arc::new(Parts { commands, driver, loss, traffic, hello, runtime }));
+        if let Some(lifetime) = lifetime {
+            let renewal = Renewal::new(target, WeakConnection(Arc::downgrade(&connection.0)));
+            connection.loss().ends(tokio::spawn(renewal.run(lifetime)).abort_handle());
+        }
+        Ok(connection)
     }
 
     pub(in crate::redis) fn loss(&self) -> &Arc<Loss> {
@@ -383,10 +413,10 @@ fn greeted(greeting: &Greeting) -> Vec<Value> {
 }
 
 /// Reads the replies to the setup: `HELLO` with the credentials, and `SELECT` where the URL names a database.
-fn greeting_read(replies: &[Value], selects: bool) -> BackendResult<Hello> {
+fn greeting_read(replies: &[Value], selects: bool, identity: &Identity) -> BackendResult<Hello> {
     let hello = match replies.first() {
         None => return Ok(Hello::default()),
-        Some(Value::ServerError(refused)) => return Err(not_welcome(refused)),
+        Some(Value::ServerError(refused)) => return Err(not_welcome(refused, identity)),
         Some(map) => Hello::read(map).ok_or_else(|| error::out_of_step("HELLO"))?,
     };
     let unsupported = |message: &'static str| Err(BackendError::new(BackendErrorKind::Unsupported, message));
@@ -402,7 +432,7 @@ fn greeting_read(replies: &[Value], selects: bool) -> BackendResult<Hello> {
     }
 }
 
-fn not_welcome(refused: &ServerError) -> BackendError {
+fn not_welcome(refused: &ServerError, identity: &Identity) -> BackendError {
     let detail = refused.details().unwrap_or_default();
     let unknown = detail.to_ascii_lowercase().starts_with("unknown command");
     match refused.code() {
@@ -414,16 +444,11 @@ fn not_welcome(refused: &ServerError) -> BackendError {
             BackendErrorKind::Unsupported,
             "the server does not speak RESP3; Redis 6.0 or Valkey is needed",
         ),
-        "NOAUTH" => BackendError::new(
-            BackendErrorKind::Denied,
-            "the server asks for a password; put it into the URL, as in redis://:password@host",
-        ),
-        "WRONGPASS" => BackendError::new(BackendErrorKind::Denied, "the server refused the credentials of the URL"),
         "DENIED" => BackendError::new(
             BackendErrorKind::Denied,
             "the server is in protected mode and takes clients of its own machine only; give it a password",
         ),
-        _ => return error::from_server("HELLO", refused),
+        _ => return identity.refused("HELLO", refused),
     }
     .with_code(refused.code())
     .not_sent()
@@ -445,11 +470,16 @@ fn not_selected(refused: &ServerError) -> BackendError {
     .not_sent()
 }
 
-fn during_hello(cause: &BackendError) -> BackendError {
+fn during_hello(cause: &BackendError, route: &Route) -> BackendError {
+    let hint = match route {
+        #[cfg(feature = "tls")]
+        Route::Tls { .. } => "does it ask for a client certificate (`tls_cert_file`)?",
+        _ => "does it speak TLS only (rediss://)?",
+    };
     match cause.kind() {
         BackendErrorKind::Unavailable => BackendError::new(
             BackendErrorKind::Unavailable,
-            "the server closed the connection before it answered; does it speak TLS only (rediss://)?",
+            format!("the server closed the connection before it answered; {hint}"),
         )
         .with_source(cause.clone()),
         _ => cause.clone(),

@@ -23,6 +23,7 @@ const KEEPALIVE: Duration = Duration::from_secs(15);
 const UNSENT: u32 = 128 * 1024;
 
 /// The way to a server.
+#[derive(Clone)]
 pub(super) enum Route {
     Tcp {
         host: String,
@@ -32,7 +33,7 @@ pub(super) enum Route {
     Tls {
         host: String,
         port: u16,
-        trust: super::tls::Trust,
+        tls: super::tls::Tls,
     },
     #[cfg(unix)]
     Unix(PathBuf),
@@ -66,10 +67,10 @@ impl Route {
         match self {
             Self::Tcp { host, port } => Ok(Box::new(tcp(host, *port, progress).await?)),
             #[cfg(feature = "tls")]
-            Self::Tls { host, port, trust } => {
+            Self::Tls { host, port, tls } => {
                 let stream = tcp(host, *port, progress).await?;
                 progress.begin("the TLS handshake");
-                Ok(Box::new(trust.handshake(host, stream).await?))
+                Ok(Box::new(tls.handshake(host, stream).await?))
             }
             #[cfg(unix)]
             Self::Unix(path) => {

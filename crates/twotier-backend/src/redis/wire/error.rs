@@ -32,8 +32,12 @@ pub(in crate::redis) fn out_of_step(command: &str) -> BackendError {
     BackendError::new(BackendErrorKind::Protocol, format!("unexpected reply to {command}"))
 }
 
-/// The cause that the operating system gave; its messages hold no credentials.
+/// The cause that the operating system gave, or TLS; their messages hold no credentials.
 pub(super) fn from_io(error: &io::Error) -> BackendError {
+    #[cfg(feature = "tls")]
+    if let Some(refused) = super::tls::refused(error) {
+        return refused;
+    }
     let message = match error.raw_os_error() {
         Some(code) => io::Error::from_raw_os_error(code).to_string().to_lowercase(),
         None => error.kind().to_string(),

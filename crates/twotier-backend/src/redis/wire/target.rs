@@ -1,12 +1,13 @@
 //! Where the server is and who we are: the configuration, parsed once.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
-use redis::RedisConnectionInfo;
 use twotier_core::{ConfigError, Namespace, RedisConfig};
 
 use super::{
+    credentials::{CredentialsProvider, RedisCredentials},
     dial::Route,
+    identity::Identity,
     lines::Lines,
     url::{Address, ServerUrl},
 };
@@ -14,13 +15,13 @@ use super::{
 /// A parsed [`RedisConfig`]. `Debug` prints neither host nor credentials.
 pub(in crate::redis) struct Target {
     pub(super) route: Route,
-    /// User, password and database.
-    pub(super) settings: RedisConnectionInfo,
+    pub(super) identity: Identity,
+    pub(super) database: i64,
     pub(in crate::redis) connect_timeout: Duration,
     pub(in crate::redis) dead_after: Duration,
     pub(in crate::redis) max_backoff: Duration,
     pub(in crate::redis) key_prefix: Option<Namespace>,
-    pub(in crate::redis) lines: Lines,
+    pub(in crate::redis) lines: Arc<Lines>,
 }
 
 impl Target {
@@ -32,16 +33,25 @@ impl Target {
         dead_after: Duration,
         max_backoff: Duration,
     ) -> Self {
-        let (route, settings) = (Route::Streams(dialer), RedisConnectionInfo::default());
-        Self { route, settings, connect_timeout, dead_after, max_backoff, key_prefix: None, lines: Lines::default() }
+        let (route, lines) = (Route::Streams(dialer), Arc::default());
+        let (identity, database, key_prefix) = (Identity::Nobody, 0, None);
+        Self { route, identity, database, connect_timeout, dead_after, max_backoff, key_prefix, lines }
     }
 
-    pub(in crate::redis) fn parse(config: &RedisConfig) -> Result<Self, ConfigError> {
+    /// Reads a configuration. Where there is a provider, nothing else says who we are.
+    pub(in crate::redis) fn parse(
+        config: &RedisConfig,
+        provider: Option<Arc<dyn CredentialsProvider>>,
+    ) -> Result<Self, ConfigError> {
         let key_prefix = config.validate()?;
         let ServerUrl { address, user, password, database } = ServerUrl::parse(config.url.expose())?;
-        if config.tls_ca_file.is_some() && !matches!(address, Address::Tls { .. }) {
-            return Err(ConfigError::new("tls_ca_file", "has no use without a rediss:// URL"));
+        if !matches!(address, Address::Tls { .. })
+            && let Some(field) = tls_field(config)
+        {
+            return Err(ConfigError::new(field, "has no use without a rediss:// URL"));
         }
+        let in_url = password.map(|password| RedisCredentials { user, ..RedisCredentials::password(password) });
+        let identity = identity(config, in_url, provider)?;
         let route = match address {
             Address::Tcp { host, port } => Route::Tcp { host, port },
             Address::Tls { host, port } => over_tls(host, port, config)?,
@@ -52,25 +62,47 @@ impl Target {
                 return Err(ConfigError::new("url", "names a unix socket, which this platform does not have"));
             }
         };
-        let mut settings = RedisConnectionInfo::default().set_db(database);
-        if let Some(user) = user {
-            settings = settings.set_username(user);
-        }
-        if let Some(password) = password {
-            settings = settings.set_password(password);
-        }
         let RedisConfig { connect_timeout, dead_after, max_backoff, .. } = *config;
-        Ok(Self { route, settings, connect_timeout, dead_after, max_backoff, key_prefix, lines: Lines::default() })
+        let lines = Arc::default();
+        Ok(Self { route, identity, database, connect_timeout, dead_after, max_backoff, key_prefix, lines })
+    }
+}
+
+/// Returns the first field about TLS that is set.
+fn tls_field(config: &RedisConfig) -> Option<&'static str> {
+    let RedisConfig { tls_ca_file, tls_cert_file, tls_key_file, .. } = config;
+    let fields = [("tls_ca_file", tls_ca_file), ("tls_cert_file", tls_cert_file), ("tls_key_file", tls_key_file)];
+    fields.into_iter().find(|(_, file)| file.is_some()).map(|(field, _)| field)
+}
+
+/// Decides who says who we are: it is said once.
+fn identity(
+    config: &RedisConfig,
+    in_url: Option<RedisCredentials>,
+    provider: Option<Arc<dyn CredentialsProvider>>,
+) -> Result<Identity, ConfigError> {
+    match (in_url, &config.password_file, provider) {
+        (Some(_), _, Some(_)) => {
+            Err(ConfigError::new("url", "holds credentials, which a provider gives already: leave them out of the URL"))
+        }
+        (_, Some(_), Some(_)) => {
+            Err(ConfigError::new("password_file", "is set, but a provider gives the credentials already"))
+        }
+        (Some(_), Some(_), None) => {
+            Err(ConfigError::new("password_file", "is set, but the URL holds credentials already"))
+        }
+        (Some(credentials), None, None) => Ok(Identity::Url(credentials)),
+        (None, Some(path), None) => {
+            Ok(Identity::File { field: "password_file", path: path.clone(), user: config.user.clone() })
+        }
+        (None, None, Some(provider)) => Ok(Identity::Provider(provider)),
+        (None, None, None) => Ok(Identity::Nobody),
     }
 }
 
 #[cfg(feature = "tls")]
 fn over_tls(host: String, port: u16, config: &RedisConfig) -> Result<Route, ConfigError> {
-    let trust = match &config.tls_ca_file {
-        Some(path) => super::tls::Trust::file(path)?,
-        None => super::tls::Trust::system()?,
-    };
-    Ok(Route::Tls { host, port, trust })
+    Ok(Route::Tls { host, port, tls: super::tls::Tls::new(config)? })
 }
 
 #[cfg(not(feature = "tls"))]
@@ -98,7 +130,7 @@ mod tests {
     use super::*;
 
     fn parse(url: &str) -> Result<Target, ConfigError> {
-        Target::parse(&RedisConfig::new(url))
+        Target::parse(&RedisConfig::new(url), None)
     }
 
     #[test]
@@ -110,8 +142,38 @@ mod tests {
     #[test]
     fn a_file_of_certificates_is_refused_where_nothing_would_read_it() {
         for url in ["redis://h", "unix:///s.sock"] {
-            let error = Target::parse(&RedisConfig::new(url).tls_ca_file("ca.pem")).unwrap_err();
-            assert_eq!(error.field(), "tls_ca_file");
+            for (config, field) in [
+                (RedisConfig::new(url).tls_ca_file("ca.pem"), "tls_ca_file"),
+                (RedisConfig::new(url).tls_cert_file("own.pem").tls_key_file("own.key"), "tls_cert_file"),
+            ] {
+                assert_eq!(Target::parse(&config, None).unwrap_err().field(), field);
+            }
+        }
+    }
+
+    #[test]
+    fn who_we_are_is_said_once_and_twice_is_an_error_that_names_the_field() {
+        struct Nobody;
+
+        #[async_trait::async_trait]
+        impl CredentialsProvider for Nobody {
+            async fn credentials(&self) -> Result<RedisCredentials, Box<dyn std::error::Error + Send + Sync>> {
+                Err("sekret".into())
+            }
+        }
+
+        let [plain, signed] = ["redis://h", "redis://:sekret@h"].map(RedisConfig::new);
+        for (config, provider, field) in [
+            (signed.clone(), true, "url"),
+            (plain.clone().password_file("/sekret"), true, "password_file"),
+            (plain.clone().user("sekret").password_file("/sekret"), true, "password_file"),
+            (signed.password_file("/sekret"), false, "password_file"),
+            (plain.user("sekret"), false, "user"),
+        ] {
+            let provider = provider.then(|| Arc::new(Nobody) as Arc<dyn CredentialsProvider>);
+            let error = Target::parse(&config, provider).unwrap_err();
+            assert_eq!(error.field(), field, "{error}");
+            assert!(!error.to_string().contains("sekret"), "{error}");
         }
     }
 

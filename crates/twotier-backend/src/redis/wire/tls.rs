@@ -1,55 +1,85 @@
 //! TLS, with a configuration of our own: nothing is installed for the whole process.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use rustls::{
-    AlertDescription, ClientConfig, InvalidMessage, RootCertStore,
+    AlertDescription, ClientConfig, Error, InvalidMessage, RootCertStore,
     crypto::ring,
-    pki_types::{CertificateDer, ServerName, pem::PemObject},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem, pem::PemObject},
 };
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, task::spawn_blocking};
 use tokio_rustls::{TlsConnector, client::TlsStream};
-use twotier_core::{BackendError, BackendErrorKind, ConfigError};
+use twotier_core::{BackendError, BackendErrorKind, ConfigError, RedisConfig};
 
 use crate::BackendResult;
 
-use super::error;
+use super::{error, files};
 
-/// Whose certificates are believed.
+/// Whose certificates are believed, and which one is ours.
 #[derive(Clone)]
-pub(super) struct Trust(TlsConnector);
+pub(super) struct Tls {
+    authorities: Authorities,
+    /// The files of our certificate and its key.
+    own: Option<(PathBuf, PathBuf)>,
+}
 
-impl Trust {
-    /// Trusts whom the system trusts.
-    pub(super) fn system() -> Result<Self, ConfigError> {
-        let mut roots = RootCertStore::empty();
-        // A system without certificates believes nobody, which the handshake says.
-        let _ = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        Self::roots(roots)
+#[derive(Clone)]
+enum Authorities {
+    /// Those of the system, read once: it is some hundreds of files.
+    System(Arc<RootCertStore>),
+    /// Those in this file, and nobody else.
+    File(PathBuf),
+}
+
+impl Tls {
+    /// Reads every file once, so that what is wrong with one is an error of the configuration.
+    pub(super) fn new(config: &RedisConfig) -> Result<Self, ConfigError> {
+        let authorities = match &config.tls_ca_file {
+            Some(path) => Authorities::File(path.clone()),
+            None => {
+                let mut roots = RootCertStore::empty();
+                // A system without certificates believes nobody, which the handshake says.
+                let _ = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+                Authorities::System(Arc::new(roots))
+            }
+        };
+        let own = config.tls_cert_file.clone().zip(config.tls_key_file.clone());
+        let tls = Self { authorities, own };
+        tls.connector()?;
+        Ok(tls)
     }
 
-    /// Trusts the authorities in this file, and nobody else.
-    pub(super) fn file(path: &Path) -> Result<Self, ConfigError> {
-        let refused = |reason: String| ConfigError::new("tls_ca_file", reason);
-        let pem = std::fs::read(path).map_err(|error| refused(format!("cannot be read: {error}")))?;
-        let mut roots = RootCertStore::empty();
-        for certificate in CertificateDer::pem_slice_iter(&pem) {
-            let certificate = certificate.map_err(|error| refused(format!("is not PEM: {error}")))?;
-            roots.add(certificate).map_err(|error| refused(format!("holds an unusable certificate: {error}")))?;
-        }
-        if roots.is_empty() {
-            return Err(refused("holds no certificate in PEM form (-----BEGIN CERTIFICATE-----)".to_owned()));
-        }
-        Self::roots(roots)
-    }
-
-    fn roots(roots: RootCertStore) -> Result<Self, ConfigError> {
+    /// Reads the files as they are now. Every connection makes its own handshake: none goes on with the session of an
+    /// earlier one, whose certificate may have been replaced since.
+    fn connector(&self) -> Result<TlsConnector, ConfigError> {
+        let roots = match &self.authorities {
+            Authorities::System(roots) => Arc::clone(roots),
+            Authorities::File(path) => Arc::new(authorities(path)?),
+        };
         let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .map_err(|error| ConfigError::new("url", format!("asks for TLS, which cannot be had: {error}")))?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        Ok(Self(TlsConnector::from(Arc::new(config))))
+            .with_root_certificates(roots);
+        let config = match &self.own {
+            None => config.with_no_client_auth(),
+            Some((certificate, key)) => {
+                let (certificates, key) = (certificates("tls_cert_file", certificate)?, private_key(key)?);
+                config.with_client_auth_cert(certificates, key).map_err(|error| match error {
+                    Error::InconsistentKeys(_) => {
+                        ConfigError::new("tls_key_file", "is not the key of the certificate in `tls_cert_file`")
+                    }
+                    Error::InvalidCertificate(_) => {
+                        ConfigError::new("tls_cert_file", format!("holds an unusable certificate: {error}"))
+                    }
+                    _ => ConfigError::new("tls_key_file", format!("holds an unusable key: {error}")),
+                })?
+            }
+        };
+        Ok(TlsConnector::from(Arc::new(config)))
     }
 
     pub(super) async fn handshake(&self, host: &str, stream: TcpStream) -> BackendResult<TlsStream<TcpStream>> {
@@ -57,24 +87,81 @@ impl Trust {
             BackendError::new(BackendErrorKind::Unavailable, "the host name cannot be in a certificate")
                 .with_source(error)
         })?;
-        self.0.connect(name, stream).await.map_err(|failed| refused(&failed))
+        let tls = self.clone();
+        let connector = spawn_blocking(move || tls.connector())
+            .await
+            .map_err(|_ended| BackendError::new(BackendErrorKind::Unavailable, "the runtime has ended").not_sent())?;
+        let connected = connector.map_err(files::unavailable)?.connect(name, stream).await;
+        connected.map_err(|failed| error::from_io(&failed))
     }
 }
 
-fn refused(failed: &std::io::Error) -> BackendError {
-    let tls = failed.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    let message = match tls {
-        None if failed.kind() == std::io::ErrorKind::UnexpectedEof => {
-            "the server closed the connection during the TLS handshake; does it speak TLS on this port?".to_owned()
-        }
-        None => return error::from_io(failed),
-        Some(rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType)) => {
-            "the server does not speak TLS on this port; use a redis:// URL or its TLS port".to_owned()
-        }
-        Some(rustls::Error::AlertReceived(
-            AlertDescription::CertificateRequired | AlertDescription::HandshakeFailure,
-        )) => "the TLS handshake failed: the server asks for a client certificate, or shares no protocol".to_owned(),
-        Some(other) => format!("the TLS handshake failed: {other}"),
+fn authorities(path: &Path) -> Result<RootCertStore, ConfigError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates("tls_ca_file", path)? {
+        roots
+            .add(certificate)
+            .map_err(|error| ConfigError::new("tls_ca_file", format!("holds an unusable certificate: {error}")))?;
+    }
+    Ok(roots)
+}
+
+fn certificates(field: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
+    let text = files::read_now(field, path)?;
+    let certificates = CertificateDer::pem_slice_iter(&text).collect::<Result<Vec<_>, _>>();
+    let certificates = certificates.map_err(|error| ConfigError::new(field, format!("is not PEM: {error}")))?;
+    if certificates.is_empty() {
+        return Err(ConfigError::new(field, "holds no certificate in PEM form (-----BEGIN CERTIFICATE-----)"));
+    }
+    Ok(certificates)
+}
+
+fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, ConfigError> {
+    let field = "tls_key_file";
+    // What is wrong with a key is not quoted.
+    PrivateKeyDer::from_pem_slice(&files::read_now(field, path)?).map_err(|error| match error {
+        pem::Error::NoItemsFound => ConfigError::new(
+            field,
+            "holds no private key in PEM form (-----BEGIN PRIVATE KEY-----); one that is encrypted is not read",
+        ),
+        _ => ConfigError::new(field, "is not PEM"),
+    })
+}
+
+/// What rustls says of the end of a stream, `None` when that is somebody else's error. With TLS 1.3 a server refuses
+/// our certificate only after the handshake, instead of its first reply.
+pub(super) fn refused(failed: &io::Error) -> Option<BackendError> {
+    let tls = failed.get_ref()?.downcast_ref::<Error>()?;
+    let (kind, message) = match tls {
+        Error::InvalidMessage(InvalidMessage::InvalidContentType) => (
+            BackendErrorKind::Unavailable,
+            "the server does not speak TLS on this port; use a redis:// URL or its TLS port".to_owned(),
+        ),
+        Error::AlertReceived(AlertDescription::CertificateRequired) => (
+            BackendErrorKind::Denied,
+            "the server asks for a client certificate: set `tls_cert_file` and `tls_key_file`".to_owned(),
+        ),
+        // What servers say of a missing certificate with TLS 1.2.
+        Error::AlertReceived(AlertDescription::HandshakeFailure) => (
+            BackendErrorKind::Unavailable,
+            "the TLS handshake failed: the server asks for a client certificate (`tls_cert_file`), or shares no \
+             protocol"
+                .to_owned(),
+        ),
+        Error::AlertReceived(
+            alert @ (AlertDescription::BadCertificate
+            | AlertDescription::UnsupportedCertificate
+            | AlertDescription::CertificateRevoked
+            | AlertDescription::CertificateExpired
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::UnknownCA
+            | AlertDescription::AccessDenied
+            | AlertDescription::DecryptError),
+        ) => (
+            BackendErrorKind::Denied,
+            format!("the server refused the client certificate of `tls_cert_file`: {alert:?}"),
+        ),
+        other => (BackendErrorKind::Unavailable, format!("the TLS handshake failed: {other}")),
     };
-    BackendError::new(BackendErrorKind::Unavailable, message)
+    Some(BackendError::new(kind, message))
 }
