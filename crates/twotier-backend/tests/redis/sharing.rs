@@ -73,6 +73,22 @@ mod live {
     }
 
     #[tokio::test]
+    async fn operators_find_the_connections_by_the_name_of_the_service() {
+        let server = RedisServer::start();
+        let named = RedisBackend::with_config(&RedisConfig::new(server.url()).client_name("shop")).unwrap();
+        named.attach(watch("n", &Arc::default())).await.unwrap();
+        let nameless = RedisBackend::new(server.url()).unwrap();
+        nameless.get(b"k").await.unwrap();
+        let list = server.command(&["CLIENT", "LIST"]);
+        let of = |name: &str| list.as_str().split(' ').filter(|field| *field == format!("name={name}")).count();
+        assert_eq!((of("twotier:shop"), of("twotier")), (2, 1));
+        for refused in ["", "of two words", "ümlaut"] {
+            let config = RedisConfig::new(server.url()).client_name(refused);
+            assert_eq!(RedisBackend::with_config(&config).unwrap_err().field(), "client_name", "{refused}");
+        }
+    }
+
+    #[tokio::test]
     async fn a_lost_link_is_lost_to_all_its_caches_and_restored_for_all() {
         let server = RedisServer::start();
         let proxy = Proxy::start(server.addr());

@@ -91,6 +91,9 @@ pub struct RedisConfig {
     /// What stands before every namespace in the server, for services that share one: `<key_prefix>:<namespace>:<key>`.
     /// It is made like a [`Namespace`], and is part of the namespace in errors and statistics. Default none.
     pub key_prefix: Option<String>,
+    /// The service, as operators find its connections in `CLIENT LIST`: `name=twotier:<client_name>`, or `name=twotier`
+    /// without one. Default none.
+    pub client_name: Option<String>,
 }
 
 impl RedisConfig {
@@ -107,6 +110,7 @@ impl RedisConfig {
             tls_cert_file: None,
             tls_key_file: None,
             key_prefix: None,
+            client_name: None,
         }
     }
 
@@ -203,6 +207,13 @@ impl RedisConfig {
         self
     }
 
+    /// Sets [`client_name`](#structfield.client_name).
+    #[must_use]
+    pub fn client_name(mut self, client_name: impl Into<String>) -> Self {
+        self.client_name = Some(client_name.into());
+        self
+    }
+
     /// Sets [`key_prefix`](#structfield.key_prefix).
     #[must_use]
     pub fn key_prefix(mut self, key_prefix: impl Into<String>) -> Self {
@@ -238,6 +249,15 @@ impl RedisConfig {
             (None, Some(_)) => return Err(ConfigError::new("tls_cert_file", "is missing beside `tls_key_file`")),
             _ => {}
         }
+        if let Some(name) = &self.client_name
+            && (name.is_empty() || name.len() > 128 || !name.bytes().all(|byte| byte.is_ascii_graphic()))
+        {
+            // What the server takes in a name.
+            return Err(ConfigError::new(
+                "client_name",
+                "must be of printable ASCII characters without spaces, up to 128",
+            ));
+        }
         self.key_prefix.as_deref().map(Namespace::new).transpose().map_err(|error| error.of_field("key_prefix"))
     }
 }
@@ -257,6 +277,7 @@ layered! {
     tls_cert_file: Option<PathBuf>, "layer::chosen";
     tls_key_file: Option<PathBuf>, "layer::chosen";
     key_prefix: Option<String>, "layer::chosen";
+    client_name: Option<String>, "layer::chosen";
 }
 
 impl TryFrom<RedisLayer> for RedisConfig {

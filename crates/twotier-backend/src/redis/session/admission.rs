@@ -22,6 +22,9 @@ use super::{
     permissions::{READS, WRITES, add_reads, add_write, is_without_room, may_read, may_write, with_cure},
 };
 
+/// How many replies an introduction has.
+const INTRODUCTION: usize = 2;
+
 /// The connections of a link, and what was found out about them.
 pub(in crate::redis) struct Session {
     pub(super) target: Arc<Target>,
@@ -241,14 +244,20 @@ impl Session {
         }
     }
 
+    /// Says who we are, by a command that needs no other permission than a heartbeat, and asks for the server.
+    fn introduction(&self) -> Pipeline {
+        let mut commands = Pipeline::new();
+        commands.cmd("HELLO").arg(3).arg("SETNAME").arg(&self.target.client_name).cmd("INFO").arg("server");
+        commands
+    }
+
     /// Asks the data connection for its server, and whether the user may read the namespaces.
     async fn survey(&self, members: &[Arc<Member>]) -> BackendResult<Survey> {
-        let mut commands = Pipeline::new();
-        commands.cmd("INFO").arg("server");
+        let mut commands = self.introduction();
         for member in members {
             add_reads(&mut commands, &self.canary.key(member.namespace()));
         }
-        let mut replies = self.data.ask(&commands, 1 + READS * members.len()).await?;
+        let mut replies = self.data.ask(&commands, INTRODUCTION + READS * members.len()).await?;
         let run_id = run_id(&mut replies)?;
         let outcomes = members.iter().map(|member| may_read(&mut replies, member.namespace())).collect();
         match self.data.loss().cause() {
@@ -280,16 +289,14 @@ impl Session {
                 reports.prefixes.push(prefix.to_owned());
             }
         }
-        let mut commands = Pipeline::new();
-        commands.cmd("INFO").arg("server");
-        let mut count = 1;
+        let (mut commands, mut count) = (self.introduction(), INTRODUCTION);
         if !reports.prefixes.is_empty() {
             commands.cmd("CLIENT").arg(&["TRACKING", "ON", "BCAST"]);
             for prefix in &reports.prefixes {
                 commands.arg("PREFIX").arg(prefix);
             }
             commands.arg("NOLOOP").cmd("CLIENT").arg("TRACKINGINFO");
-            count = 3;
+            count += 2;
         }
         let subscribes = async {
             match tracks || reported.is_empty() {
@@ -431,8 +438,10 @@ fn is_on(tracked: &Connection, info: &Value) -> BackendResult<()> {
     }
 }
 
-/// Reads the server's name of itself from `INFO`, `None` where the user may not ask.
+/// Reads the replies to an introduction: the server's name of itself, `None` where the user may not ask.
 fn run_id(replies: &mut Reply) -> BackendResult<Option<String>> {
+    // That a name is refused is no reason to go without a link.
+    let _named = replies.value("HELLO");
     let info = match replies.value("INFO") {
         Ok(Value::VerbatimString { text, .. }) => text,
         Ok(Value::BulkString(bytes)) => String::from_utf8_lossy(&bytes).into_owned(),

@@ -12,6 +12,9 @@ use super::{
     url::{Address, ServerUrl},
 };
 
+/// What the names of all our connections begin with.
+const CLIENT_NAME: &str = "twotier";
+
 /// A parsed [`RedisConfig`]. `Debug` prints neither host nor credentials.
 pub(in crate::redis) struct Target {
     pub(super) route: Route,
@@ -21,6 +24,8 @@ pub(in crate::redis) struct Target {
     pub(in crate::redis) dead_after: Duration,
     pub(in crate::redis) max_backoff: Duration,
     pub(in crate::redis) key_prefix: Option<Namespace>,
+    /// What our connections are called at the server.
+    pub(in crate::redis) client_name: String,
     pub(in crate::redis) lines: Arc<Lines>,
 }
 
@@ -34,8 +39,8 @@ impl Target {
         max_backoff: Duration,
     ) -> Self {
         let (route, lines) = (Route::Streams(dialer), Arc::default());
-        let (identity, database, key_prefix) = (Identity::Nobody, 0, None);
-        Self { route, identity, database, connect_timeout, dead_after, max_backoff, key_prefix, lines }
+        let (identity, database, key_prefix, client_name) = (Identity::Nobody, 0, None, CLIENT_NAME.to_owned());
+        Self { route, identity, database, connect_timeout, dead_after, max_backoff, key_prefix, client_name, lines }
     }
 
     /// Reads a configuration. Where there is a provider, nothing else says who we are.
@@ -64,7 +69,11 @@ impl Target {
         };
         let RedisConfig { connect_timeout, dead_after, max_backoff, .. } = *config;
         let lines = Arc::default();
-        Ok(Self { route, identity, database, connect_timeout, dead_after, max_backoff, key_prefix, lines })
+        let client_name = match &config.client_name {
+            Some(name) => format!("{CLIENT_NAME}:{name}"),
+            None => CLIENT_NAME.to_owned(),
+        };
+        Ok(Self { route, identity, database, connect_timeout, dead_after, max_backoff, key_prefix, client_name, lines })
     }
 }
 
