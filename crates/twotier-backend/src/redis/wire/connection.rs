@@ -132,8 +132,8 @@ impl Connection {
                 Ok::<_, std::convert::Infallible>(())
             });
         let settings = RedisConnectionInfo::default().set_db(target.database).set_protocol(ProtocolVersion::RESP3);
-        // `CLIENT SETINFO` is in the log of what was denied wherever it is not allowed, and cannot be allowed by name where
-        // the server does not know it.
+        // `CLIENT SETINFO` is in the log of what was denied wherever it is not allowed, and cannot be allowed by name
+        // where the server does not know it.
         let settings = settings.set_skip_set_lib_name();
         let settings = signed(settings, credentials);
         let made = MultiplexedConnection::new_with_config(&settings, stream, config).await;
