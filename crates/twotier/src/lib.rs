@@ -48,7 +48,8 @@ pub use twotier_backend::MockBackend;
 pub use twotier_backend::RedisBackend;
 pub use twotier_backend::{
     AnswerSink, AnswerTaker, Attachment, Backend, BackendResult, FaultPoint, Faults, FaultyBackend, GetReply,
-    MemoryBackend, MemoryLink, OperationCounts, Stored, Watch, Write, WriteCondition, async_trait,
+    MemoryBackend, MemoryCluster, MemoryClusterBackend, MemoryLink, OperationCounts, Stored, Watch, Write,
+    WriteCondition, async_trait,
 };
 #[cfg(feature = "conformance")]
 pub use twotier_backend::{conformance, conformance_tests};
