@@ -272,6 +272,10 @@ impl MemoryClusterBackend {
         }
     }
 
+    fn open(&self) -> BackendResult<()> {
+        if self.state.lock().is_closed { Err(is_closed()) } else { Ok(()) }
+    }
+
     fn status(&self, link: LinkId) -> LinkState {
         let state = self.state.lock();
         match state.links.get(&link) {
@@ -285,7 +289,7 @@ impl MemoryClusterBackend {
 #[async_trait]
 impl Backend for MemoryClusterBackend {
     async fn ready(&self) -> BackendResult<()> {
-        if self.state.lock().is_closed { Err(is_closed()) } else { Ok(()) }
+        self.open()
     }
 
     async fn get(&self, key: &[u8]) -> BackendResult<Option<Stored>> {
@@ -301,6 +305,7 @@ impl Backend for MemoryClusterBackend {
     }
 
     async fn clear(&self, prefix: &[u8]) -> BackendResult<u64> {
+        self.open()?;
         let topology = self.cluster.shared.topology.read_recursive();
         let mut removed = 0;
         for link in &topology.map.primaries {
@@ -345,9 +350,7 @@ impl Backend for MemoryClusterBackend {
             let links = map.primaries.iter();
             links.filter_map(|link| Some((*link, self.link_to(&topology, *link)?))).collect::<Vec<_>>()
         };
-        if self.state.lock().is_closed {
-            return Err(is_closed());
-        }
+        self.open()?;
         let mut coherence = Coherence::None;
         for (link, made) in links {
             coherence = at_once(made.store.attach(over(link, &watch)))?.coherence;
