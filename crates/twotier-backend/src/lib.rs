@@ -4,6 +4,7 @@
 //!   (`examples/custom_backend.rs` of the facade crate).
 //! - `RedisBackend` (feature `redis`) speaks to Redis and Valkey and reports every change by `CLIENT TRACKING`.
 //! - [`MemoryBackend`] has the same semantics inside one process: real expiry, invalidation between caches.
+//! - [`MemoryCluster`] plays a cluster inside one process: slots that move, promotions, a primary that is cut off.
 //! - [`FaultyBackend`] wraps any of them and adds latency and errors.
 //! - `MockBackend` (feature `mock`) is made by `mockall`.
 //! - `conformance` (feature `conformance`) is the suite that every backend must pass.
@@ -23,7 +24,7 @@ pub use contract::{
     AnswerSink, AnswerTaker, Attachment, Backend, BackendResult, GetReply, Stored, Watch, Write, WriteCondition,
 };
 pub use faulty::{FaultPoint, Faults, FaultyBackend};
-pub use memory::{MemoryBackend, MemoryLink, OperationCounts};
+pub use memory::{MemoryBackend, MemoryCluster, MemoryClusterBackend, MemoryLink, OperationCounts};
 #[cfg(feature = "mock")]
 pub use mock::MockBackend;
 #[cfg(feature = "redis")]

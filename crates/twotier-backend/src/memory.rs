@@ -1,6 +1,7 @@
 //! The backend inside one process.
 
 mod clock;
+mod cluster;
 mod counts;
 mod reports;
 mod script;
@@ -24,6 +25,7 @@ use self::{
     store::Store,
 };
 
+pub use cluster::{MemoryCluster, MemoryClusterBackend};
 pub use counts::OperationCounts;
 pub use script::MemoryLink;
 

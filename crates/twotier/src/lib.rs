@@ -46,7 +46,8 @@ mod write;
 pub use twotier_backend::MockBackend;
 pub use twotier_backend::{
     AnswerSink, AnswerTaker, Attachment, Backend, BackendResult, FaultPoint, Faults, FaultyBackend, GetReply,
-    MemoryBackend, MemoryLink, OperationCounts, Stored, Watch, Write, WriteCondition, async_trait,
+    MemoryBackend, MemoryCluster, MemoryClusterBackend, MemoryLink, OperationCounts, Stored, Watch, Write,
+    WriteCondition, async_trait,
 };
 #[cfg(feature = "redis")]
 pub use twotier_backend::{CredentialsProvider, RedisBackend, RedisCredentials};

@@ -26,6 +26,7 @@ const CODEC_GUARD: &str = "crates/twotier/src/codec/guard.rs";
 const CODEC_GUARD_WRITING: &str = "crates/twotier/src/codec/guard/writing.rs";
 const CODEC_FINGERPRINT: &str = "crates/twotier/src/codec/fingerprint.rs";
 const UPDATE: &str = "crates/twotier/src/update.rs";
+const BUILDER: &str = "crates/twotier/src/builder.rs";
 const HEALTH: &str = "crates/twotier/src/health.rs";
 const SHORT_TERM: &str = "crates/twotier/src/short_term.rs";
 const SHORT_TERM_CREDENTIALS: &str = "crates/twotier/src/short_term/credentials.rs";
@@ -34,6 +35,8 @@ const SHORT_TERM_STASHED: &str = "crates/twotier/src/short_term/stashed.rs";
 const ERROR: &str = "crates/twotier-core/src/error.rs";
 const SHARD: &str = "crates/twotier-local/src/shard.rs";
 const LOADS: &str = "crates/twotier-local/src/loads.rs";
+const LINK: &str = "crates/twotier-local/src/link.rs";
+const MEMORY_CLIENT: &str = "crates/twotier-backend/src/memory/cluster/client.rs";
 const REDIS_LINK: &str = "crates/twotier-backend/src/redis/link.rs";
 const REDIS_OPEN: &str = "crates/twotier-backend/src/redis/session/open.rs";
 const REDIS_ADMISSION: &str = "crates/twotier-backend/src/redis/session/admission.rs";
@@ -594,6 +597,69 @@ pub(super) const GUARDED: &[Guarded] = &[
         "but not where it was asked for",
         &[edit(HEALTH, "!broadcast && coherence != coherence_asked)", "!broadcast)")],
         &["health::a_weaker_mode_is_degraded_unless_it_was_asked_for"],
+    ),
+    guarded(
+        "of several links the reasons say which is meant",
+        &[edit(HEALTH, "LinkId::ONLY => reason,", "_ if bound > Duration::ZERO => reason,")],
+        &["topology::the_loss_of_one_primary_touches_its_copies_and_no_others"],
+    ),
+    guarded(
+        "the flush of one link touches no other",
+        &[edit(
+            LINK,
+            "        if let Some(state) = self.of(link) {\n            self.outdate(state, true, &mut changes);\n        }",
+            "        let _one = link;\n        self.each().for_each(|state| self.outdate(state, true, &mut changes));",
+        )],
+        &["topology::the_flush_of_one_primary_outdates_its_copies_and_no_others"],
+    ),
+    guarded(
+        "the backend says over which link a key lies",
+        &[edit(
+            BUILDER,
+            "Some(backend) => backend.route(&namespace.qualify(key)),",
+            "Some(backend) if backend.links().is_empty() => backend.route(&namespace.qualify(key)),\n        Some(_) => LinkId::new(1),",
+        )],
+        &[
+            "topology::the_loss_of_one_primary_touches_its_copies_and_no_others",
+            "topology::of_a_slot_that_lost_its_keys_without_a_report_no_copy_outlives_the_next_round",
+        ],
+    ),
+    guarded(
+        "what a redirection brings is not kept",
+        &[edit(MEMORY_CLIENT, "keys.iter().for_each(|key| listener.changed(key));", "let _kept = (keys, listener);")],
+        &[
+            "topology::a_primary_that_was_replaced_and_comes_back_redirects",
+            "topology::a_slot_that_migrates_has_its_keys_reported_and_keeps_them",
+        ],
+    ),
+    guarded(
+        "who lost or gained slots has a new epoch",
+        &[edit(MEMORY_CLIENT, "None => watch.iter().for_each(|watch| watch.listener.flushed(link)),", "None => {}")],
+        &[
+            "topology::of_a_slot_that_lost_its_keys_without_a_report_no_copy_outlives_the_next_round",
+            "topology::through_any_moves_and_promotions_every_copy_under_a_renewed_lease_is_what_the_cluster_holds",
+        ],
+    ),
+    guarded(
+        "a majority vouches for a lease",
+        &[edit(
+            MEMORY_CLIENT,
+            "if !trusts_anyone && answers.len() * 2 <= asked.len() {",
+            "if !trusts_anyone && answers.is_empty() {",
+        )],
+        &[
+            "topology::a_minority_promotes_nobody_and_a_primary_that_comes_back_is_as_before",
+            "topology::beside_a_primary_that_is_cut_off_no_copy_is_served_for_longer_than_the_bound",
+        ],
+    ),
+    guarded(
+        "a map is of the epoch of its latest change",
+        &[edit(
+            MEMORY_CLIENT,
+            "(Arc::clone(&state.map), state.map.epoch, state",
+            "(Arc::clone(&state.map), topology.epoch.max(state.map.epoch), state",
+        )],
+        &["topology::while_an_election_is_not_over_nothing_is_renewed"],
     ),
     guarded(
         "a closed cache is a reason",

@@ -19,7 +19,12 @@ pub async fn closing_takes_the_link_down(fixture: &dyn Fixture) {
     }
     ours.backend.close().await;
     let events = ours.recorder.events();
-    assert_eq!(events.iter().filter(|event| matches!(event, Event::LinkDown(_))).count(), 1, "{events:?}");
+    for event in &events {
+        if let Event::LinkUp(link, _) = event {
+            let down = events.iter().filter(|event| **event == Event::LinkDown(*link)).count();
+            assert_eq!(down, 1, "link {link}: {events:?}");
+        }
+    }
     assert_eq!(ours.recorder.lease(), None, "{events:?}");
 }
 

@@ -108,6 +108,16 @@ impl Reports {
         }
     }
 
+    /// Reports changed keys to everyone, as a change that no client made.
+    pub(super) fn changed_by_nobody(&self, keys: &[Bytes]) {
+        if keys.is_empty() {
+            return;
+        }
+        for subscription in self.others(None) {
+            subscription.changed(keys);
+        }
+    }
+
     /// Reports to everyone that everything may have changed.
     pub(super) fn flushed(&self) {
         for subscription in self.others(None) {

@@ -50,6 +50,8 @@ struct State {
     to_lose: u64,
     waiting: VecDeque<Report>,
     down_since: Option<Timestamp>,
+    /// Whether the other end is gone, and nobody cut the link.
+    is_lost: bool,
 }
 
 impl MemoryLink {
@@ -102,6 +104,29 @@ impl MemoryLink {
                 true
             }
             _ => false,
+        }
+    }
+
+    /// Returns whether a heartbeat would be answered.
+    pub(super) fn answers(&self) -> bool {
+        let state = self.script.state.lock();
+        !state.held && state.down_since.is_none()
+    }
+
+    /// The other end is gone: the link is lost, unless it is down anyway.
+    pub(super) fn lose_link(&self) {
+        let is_up = self.script.state.lock().down_since.is_none();
+        if is_up {
+            self.cut();
+            self.script.state.lock().is_lost = true;
+        }
+    }
+
+    /// The other end is there: a link that was lost is made anew, and one that was cut stays so.
+    pub(super) fn restore_after_loss(&self) {
+        let was_lost = std::mem::take(&mut self.script.state.lock().is_lost);
+        if was_lost {
+            self.restore();
         }
     }
 

@@ -11,12 +11,13 @@ use crate::Stored;
 ///
 /// Ordered by key, so that clearing a prefix costs what it removes, and no choice of keys makes it slow.
 /// Every deadline is in `deadlines` once, so freeing what has expired costs what it frees.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Store {
     entries: BTreeMap<Bytes, Entry>,
     deadlines: BTreeSet<(Timestamp, Bytes)>,
 }
 
+#[derive(Clone)]
 struct Entry {
     value: Bytes,
     deadline: Option<Timestamp>,
@@ -63,6 +64,19 @@ impl Store {
             self.remove(key);
         }
         keys
+    }
+
+    /// Removes every value whose key is meant, and returns them with their deadlines.
+    pub(super) fn take_if(&mut self, is_meant: impl Fn(&[u8]) -> bool) -> Vec<(Bytes, Bytes, Option<Timestamp>)> {
+        let keys: Vec<Bytes> = self.entries.keys().filter(|key| is_meant(key)).cloned().collect();
+        let take = |key: Bytes| {
+            let Entry { value, deadline } = self.entries.remove(&key)?;
+            if let Some(deadline) = deadline {
+                self.deadlines.remove(&(deadline, key.clone()));
+            }
+            Some((key, value, deadline))
+        };
+        keys.into_iter().filter_map(take).collect()
     }
 
     /// Frees what has expired by that time.

@@ -51,6 +51,7 @@ mod statistics;
 mod support;
 mod switching_off;
 mod threads_without_runtime;
+mod topology;
 mod undecodable;
 mod unsent_writes;
 mod updating;
