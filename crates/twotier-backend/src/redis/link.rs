@@ -27,6 +27,7 @@ use crate::{Attachment, BackendResult, Watch};
 use self::journal::Journal;
 use super::{
     command::Connections,
+    sentinel::{Sentinels, Vouch},
     session::{Fences, Opened, open},
     wire::{Connection, Progress, Target},
 };
@@ -62,6 +63,7 @@ struct LinkInner {
     changed: Notify,
     progress: Arc<Progress>,
     fences: Fences,
+    sentinels: Arc<Sentinels>,
 }
 
 struct State {
@@ -97,7 +99,8 @@ impl Link {
     pub(super) fn new(target: Arc<Target>) -> Self {
         let state = Mutex::new(State { generation: 0, phase: Phase::Idle });
         let (changed, progress, fences) = (Notify::new(), Arc::new(Progress::new()), Fences::default());
-        let shared = LinkInner { target, state, changed, progress, fences };
+        let sentinels = Sentinels::of(&target);
+        let shared = LinkInner { target, state, changed, progress, fences, sentinels };
         Self { shared: Arc::new(shared), control: Mutex::default() }
     }
 
@@ -376,9 +379,14 @@ async fn supervise(shared: Arc<LinkInner>, generation: u64, mut watch: Option<Wa
     // Since when there is no good link.
     let mut down_since = Instant::now();
     let mut journal = Journal::new(watch.as_ref().map(|watch| watch.namespace.clone()), Arc::clone(&shared.target));
+    let _asking = shared.sentinels.ask();
     loop {
-        match open(&shared.target, &shared.progress, watch.as_ref(), &shared.fences).await {
-            Ok(opened) => {
+        let made = async {
+            let (target, vouch) = shared.sentinels.locate(&shared.target).await?;
+            Ok((open(&target, &shared.progress, watch.as_ref(), &shared.fences).await?, vouch))
+        };
+        match made.await {
+            Ok((opened, vouch)) => {
                 let connections = opened.connections.clone();
                 let mode = connections.reporting().mode();
                 if let Some(watch) = &mut watch {
@@ -388,7 +396,7 @@ async fn supervise(shared: Arc<LinkInner>, generation: u64, mut watch: Option<Wa
                 journal.up(mode, opened.fenced);
                 let round_trip = shared.up(generation, opened, watch.as_ref());
                 let since = Instant::now();
-                let cause = watched(&connections, &shared.target, watch.as_ref(), &round_trip).await;
+                let cause = watched(&connections, &shared.target, &vouch, watch.as_ref(), &round_trip).await;
                 journal.lost(&cause);
                 shared.lost(generation, &connections, cause, watch.as_ref());
                 if since.elapsed() >= GOOD_LIFE {
@@ -403,7 +411,7 @@ async fn supervise(shared: Arc<LinkInner>, generation: u64, mut watch: Option<Wa
         // As long as it has been down already, so that pauses grow exponentially and a short outage costs no more than
         // its own length; and full jitter: a fleet that lost its server together does not come back together.
         let longest = down_since.elapsed().clamp(FIRST_BACKOFF, shared.target.max_backoff.max(FIRST_BACKOFF));
-        sleep(longest.mul_f64(fastrand::f64())).await;
+        shared.sentinels.pause(longest.mul_f64(fastrand::f64())).await;
     }
 }
 
@@ -411,6 +419,7 @@ async fn supervise(shared: Arc<LinkInner>, generation: u64, mut watch: Option<Wa
 async fn watched(
     connections: &Connections,
     target: &Target,
+    vouch: &Vouch,
     watch: Option<&Watch>,
     round_trip: &AtomicU64,
 ) -> BackendError {
@@ -418,7 +427,8 @@ async fn watched(
     tokio::select! {
         biased;
         cause = connections.loss().wait() => cause,
-        cause = heartbeats(tracked, target, watch, round_trip) => cause,
+        cause = vouch.withdrawn() => cause,
+        cause = heartbeats(tracked, target, vouch, watch, round_trip) => cause,
         cause = signs(data, target), if !data.is(tracked) => cause,
     }
 }
@@ -427,6 +437,7 @@ async fn watched(
 async fn heartbeats(
     tracked: &Connection,
     target: &Target,
+    vouch: &Vouch,
     watch: Option<&Watch>,
     round_trip: &AtomicU64,
 ) -> BackendError {
@@ -436,13 +447,16 @@ async fn heartbeats(
         sleep(period).await;
         // Taken before the request is queued: what was acknowledged before this moment has been reported once both
         // replies are here.
-        let mark = watch.map(|watch| watch.listener.mark());
+        let (mark, marked) = (watch.map(|watch| watch.listener.mark()), Instant::now());
         let took = match tracked.alive(target.dead_after, heartbeat(tracked)).await {
             Ok(took) => took,
             Err(cause) => return cause,
         };
         round_trip.store(micros(took), Ordering::Relaxed);
-        if let (Some(watch), Some(mark)) = (watch, mark) {
+        // A server that lost its rank to another knows it last.
+        if let (Some(watch), Some(mark)) = (watch, mark)
+            && vouch.holds(marked)
+        {
             watch.listener.proof_of_life(mark);
         }
     }
