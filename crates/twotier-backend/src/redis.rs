@@ -1,11 +1,13 @@
 //! The backend for Redis and Valkey, on the crate `redis`.
 //!
 //! Five floors, each of which knows those below it: `wire` (streams and connections), `listeners` (the caches on a
-//! link), `command` (reads and writes), `session` (making a link and proving it), `link` (keeping it).
+//! link), `command` (reads and writes), `session` (making a link and proving it), `link` (keeping it). Beside `command`
+//! stands `sentinel`: where the primary is, and who vouches for it.
 
 mod command;
 mod link;
 mod listeners;
+mod sentinel;
 mod session;
 mod wire;
 
@@ -71,6 +73,9 @@ use self::{
 /// Before a new link is used it ends the one before at the server, by `CLIENT KILL ID`: a write that failed takes
 /// effect before that, or never. Where the user may not run that or `INFO`, [`LinkUp`](twotier_core::LinkUp) says that
 /// the link is not fenced.
+///
+/// With a `redis+sentinel://` URL the primary is the one that most of the sentinels name, and copies are served only
+/// while most of them vouch for it; a failover is a lost link.
 ///
 /// # Permissions
 ///

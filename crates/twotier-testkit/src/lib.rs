@@ -2,6 +2,7 @@
 //!
 //! - [`RedisServer`]: a private `redis-server` or `valkey-server` for one test, with a client of its own that shares no
 //!   code with the library under test, so that it can be a witness. Commands are counted by the server.
+//! - [`SentinelGroup`]: a primary, its replicas, and the sentinels that watch them.
 //! - [`Proxy`]: a TCP proxy in front of a server, with latency and every way a network can fail.
 //! - [`history`]: what several caches were seen to do, and the check of what they promise.
 //! - [`trace`]: recorded access traces of real systems.
@@ -29,4 +30,4 @@ pub mod trace;
 
 pub use proxy::Proxy;
 pub use resp::{Client, Reply};
-pub use server::{Builder, RedisServer};
+pub use server::{Builder, RedisServer, Sentinel, SentinelGroup};

@@ -2,6 +2,7 @@
 
 mod builder;
 mod process;
+mod sentinels;
 
 use std::{
     collections::BTreeMap,
@@ -15,6 +16,7 @@ use crate::resp::{Client, Reply};
 
 use self::process::Process;
 pub use builder::Builder;
+pub use sentinels::{Sentinel, SentinelGroup};
 
 /// A server of one test's own, on a free loopback port and a unix socket, that keeps nothing on disk.
 ///

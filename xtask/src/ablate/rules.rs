@@ -196,7 +196,11 @@ pub(super) const RULES: &[Rule] = &[
     },
     Rule {
         name: "a lease needs the second reply",
-        edits: &[edit(REDIS_LINK, "in mem::replace(&mut earlier, marks) {", "in mem::take(&mut marks) {")],
+        edits: &[edit(
+            REDIS_LINK,
+            "mem::replace(&mut earlier, (marked, marks));",
+            "{\n            earlier = (marked, marks);\n            mem::replace(&mut earlier, (marked, Vec::new()))\n        };",
+        )],
     },
     Rule { name: "reports are applied", edits: &[edit(REDIS_PUSH, "            member.changed(key);\n", "")] },
     Rule {

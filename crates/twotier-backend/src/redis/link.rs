@@ -21,7 +21,7 @@ use tokio::{
     task::AbortHandle,
     time::{Instant, sleep, sleep_until},
 };
-use twotier_core::{BackendError, BackendErrorKind, Coherence, LinkState, LinkUp, Mark};
+use twotier_core::{BackendError, BackendErrorKind, Coherence, LinkState, LinkUp};
 
 use crate::{Attachment, BackendResult, Watch};
 
@@ -29,6 +29,7 @@ use self::journal::Journal;
 use super::{
     command::Commands,
     listeners::{Listeners, Member, Standing},
+    sentinel::{Sentinels, Vouch},
     session::{Admission, Fences, Session, Verdict, open},
     wire::{Connection, Progress, Target},
 };
@@ -67,6 +68,7 @@ struct LinkInner {
     changed: Notify,
     progress: Arc<Progress>,
     fences: Fences,
+    sentinels: Arc<Sentinels>,
 }
 
 struct State {
@@ -108,6 +110,7 @@ struct Signs {
 
 impl Link {
     pub(super) fn new(target: Arc<Target>) -> Self {
+        let sentinels = Sentinels::of(&target);
         let shared = LinkInner {
             target,
             listeners: Arc::default(),
@@ -116,6 +119,7 @@ impl Link {
             changed: Notify::new(),
             progress: Arc::new(Progress::new()),
             fences: Fences::default(),
+            sentinels,
         };
         let (made, open) = (AtomicU64::new(0), AtomicUsize::new(0));
         Self { shared: Arc::new(shared), supervisor: Mutex::default(), made, open }
@@ -497,15 +501,20 @@ impl Drop for Gone {
 async fn supervise(shared: Arc<LinkInner>, generation: u64) {
     // Since when there is no good link.
     let mut down_since = Instant::now();
-    let LinkInner { target, listeners, progress, fences, .. } = &*shared;
+    let LinkInner { target, listeners, progress, fences, sentinels, .. } = &*shared;
     let mut journal = Journal::new(Arc::clone(target), Arc::clone(listeners));
+    let _asking = sentinels.ask();
     loop {
-        match open(target, progress, listeners, fences).await {
-            Ok((session, admissions)) => {
+        let made = async {
+            let (server, vouch) = sentinels.locate(target).await?;
+            open(&server, progress, listeners, fences).await.map(|(session, admissions)| (session, admissions, vouch))
+        };
+        match made.await {
+            Ok((session, admissions, vouch)) => {
                 let (connections, signs) = shared.up(generation, &session, admissions);
                 journal.up(connections.reporting().mode(), session.fenced);
                 let since = Instant::now();
-                let cause = watched(session, &connections, &shared, generation, &signs).await;
+                let cause = watched(session, &connections, &shared, generation, &vouch, &signs).await;
                 journal.lost(&cause);
                 shared.lost(generation, &connections, cause);
                 if since.elapsed() >= GOOD_LIFE {
@@ -520,7 +529,7 @@ async fn supervise(shared: Arc<LinkInner>, generation: u64) {
         // As long as it has been down already, so that pauses grow exponentially and a short outage costs no more than
         // its own length; and full jitter: a fleet that lost its server together does not come back together.
         let longest = down_since.elapsed().clamp(FIRST_BACKOFF, target.max_backoff.max(FIRST_BACKOFF));
-        sleep(longest.mul_f64(fastrand::f64())).await;
+        sentinels.pause(longest.mul_f64(fastrand::f64())).await;
     }
 }
 
@@ -530,13 +539,15 @@ async fn watched(
     connections: &Commands,
     shared: &LinkInner,
     generation: u64,
+    vouch: &Vouch,
     signs: &Signs,
 ) -> BackendError {
     let (tracked, data) = (connections.tracked(), connections.data());
     tokio::select! {
         biased;
         cause = connections.loss().wait() => cause,
-        cause = heartbeats(tracked, shared, signs) => cause,
+        cause = vouch.withdrawn() => cause,
+        cause = heartbeats(tracked, shared, vouch, signs) => cause,
         cause = admissions(session, connections, shared, generation, signs) => cause,
         cause = pings(data, &shared.target), if !data.is(tracked) => cause,
     }
@@ -545,22 +556,25 @@ async fn watched(
 /// Asks for a sign of life, again and again, that proves what was reported.
 ///
 /// The reply to a request that was sent after an earlier reply had arrived fences everything that was acknowledged to
-/// anyone before that earlier request was sent: so each reply proves the mark of the heartbeat before.
-async fn heartbeats(tracked: &Connection, shared: &LinkInner, signs: &Signs) -> BackendError {
-    let mut earlier: Vec<(Arc<Member>, Mark)> = Vec::new();
+/// anyone before that earlier request was sent: so each reply proves the marks of the heartbeat before.
+async fn heartbeats(tracked: &Connection, shared: &LinkInner, vouch: &Vouch, signs: &Signs) -> BackendError {
+    let mut earlier = (Instant::now(), Vec::new());
     loop {
         sleep(period(&shared.listeners)).await;
-        let mut marks = Vec::with_capacity(earlier.len());
-        for member in shared.listeners.all().iter().filter(|member| member.is_up()) {
-            // Taken before the request is queued.
-            marks.push((Arc::clone(member), member.mark()));
-        }
-        let asked = Instant::now();
+        // Taken before the request is queued.
+        let marked = Instant::now();
+        let mark = |member: &Arc<Member>| (Arc::clone(member), member.mark());
+        let marks: Vec<_> = shared.listeners.all().iter().filter(|member| member.is_up()).map(mark).collect();
         if let Err(cause) = tracked.alive(shared.target.dead_after, role(tracked)).await {
             return cause;
         }
-        signs.round_trip.store(nanos(asked.elapsed()), Ordering::Relaxed);
-        for (member, mark) in mem::replace(&mut earlier, marks) {
+        signs.round_trip.store(nanos(marked.elapsed()), Ordering::Relaxed);
+        let (as_of, proved) = mem::replace(&mut earlier, (marked, marks));
+        // A server that lost its rank to another knows it last.
+        if !vouch.holds(as_of) {
+            continue;
+        }
+        for (member, mark) in proved {
             member.proof_of_life(mark);
         }
     }

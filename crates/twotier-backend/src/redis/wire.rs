@@ -24,6 +24,7 @@ pub(super) use self::{
     connection::{Connection, Reply, nonce, text},
     error::not_resp,
     framing::ValueLimit,
+    lines::Lines,
     loss::Loss,
     progress::Progress,
     target::Target,

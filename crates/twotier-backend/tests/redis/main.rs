@@ -12,6 +12,7 @@ mod link;
 mod opening;
 mod out_of_step;
 mod refusals;
+mod sentinel;
 mod sharing;
 mod supervisor;
 mod support;

@@ -37,11 +37,14 @@ impl fmt::Debug for RedisUrl {
 ///
 /// - `redis://[[user]:password@]host[:port][/db]`, TCP, also written `valkey://`;
 /// - `rediss://…`, the same over TLS with certificates checked (feature `tls`), also written `valkeys://`;
-/// - `unix:///path/to/socket[?db=1&user=…&pass=…]`, a unix socket, also written `redis+unix://` or `valkey+unix://`.
+/// - `unix:///path/to/socket[?db=1&user=…&pass=…]`, a unix socket, also written `redis+unix://` or `valkey+unix://`;
+/// - `redis+sentinel://[[user]:password@]host[:port],host[:port]/service[/db][?sentinel_user=…&sentinel_pass=…]`, the
+///   primary that most of these sentinels name, also written `valkey+sentinel://`; `rediss+sentinel://` speaks TLS to
+///   both. List every sentinel: the majority is one of those listed. The credentials before the `@` are for the server.
 ///
 /// User, password and path are percent-decoded; a `+` is a plus. A user without a password is written `user:@`, or
 /// `user=…&pass=`. An IPv6 address stands in brackets. Whatever else other clients take is an error that names the
-/// cure, and no part of the URL: parameters and fragments (`?db=5`, `#insecure`), several hosts, Sentinels, clusters,
+/// cure, and no part of the URL: parameters and fragments (`?db=5`, `#insecure`), several hosts, clusters,
 /// and a name alone before the `@`, which some take for a user and others for a password.
 ///
 /// Who we are is said once: in the URL, by [`password_file`](Self::password_file), or by a provider in code
@@ -80,6 +83,11 @@ pub struct RedisConfig {
     /// it. It is read again at each connection, so that a password is rotated without a restart. It stands instead of
     /// credentials in the URL. Default none.
     pub password_file: Option<PathBuf>,
+    /// The user whose password is in [`sentinel_password_file`](Self::sentinel_password_file). Default none.
+    pub sentinel_user: Option<String>,
+    /// As [`password_file`](Self::password_file), for the sentinels of a `redis+sentinel://` URL, which may have users
+    /// of their own: what lets us in at the server is not shown to them. Default none.
+    pub sentinel_password_file: Option<PathBuf>,
     /// A file of certificates (PEM) to trust with `rediss://` instead of the system's own. The files of certificates
     /// and keys are read at the start, and again at each connection. Default none.
     pub tls_ca_file: Option<PathBuf>,
@@ -106,6 +114,8 @@ impl RedisConfig {
             max_backoff: Duration::from_secs(1),
             user: None,
             password_file: None,
+            sentinel_user: None,
+            sentinel_password_file: None,
             tls_ca_file: None,
             tls_cert_file: None,
             tls_key_file: None,
@@ -186,6 +196,20 @@ impl RedisConfig {
         self
     }
 
+    /// Sets [`sentinel_user`](#structfield.sentinel_user).
+    #[must_use]
+    pub fn sentinel_user(mut self, sentinel_user: impl Into<String>) -> Self {
+        self.sentinel_user = Some(sentinel_user.into());
+        self
+    }
+
+    /// Sets [`sentinel_password_file`](#structfield.sentinel_password_file).
+    #[must_use]
+    pub fn sentinel_password_file(mut self, sentinel_password_file: impl Into<PathBuf>) -> Self {
+        self.sentinel_password_file = Some(sentinel_password_file.into());
+        self
+    }
+
     /// Sets [`tls_ca_file`](#structfield.tls_ca_file).
     #[must_use]
     pub fn tls_ca_file(mut self, tls_ca_file: impl Into<PathBuf>) -> Self {
@@ -237,12 +261,22 @@ impl RedisConfig {
                 return Err(ConfigError::new(field, "must be between 1 ms and 1 h"));
             }
         }
-        match (&self.user, &self.password_file) {
-            (Some(_), None) => return Err(ConfigError::new("user", "has no use without `password_file`")),
-            (Some(user), Some(_)) if user.is_empty() => {
-                return Err(ConfigError::new("user", "is empty; leave it out for the server's own user `default`"));
+        for (field, user, password_file, without) in [
+            ("user", &self.user, &self.password_file, "has no use without `password_file`"),
+            (
+                "sentinel_user",
+                &self.sentinel_user,
+                &self.sentinel_password_file,
+                "has no use without `sentinel_password_file`",
+            ),
+        ] {
+            match (user, password_file) {
+                (Some(_), None) => return Err(ConfigError::new(field, without)),
+                (Some(user), Some(_)) if user.is_empty() => {
+                    return Err(ConfigError::new(field, "is empty; leave it out for the server's own user `default`"));
+                }
+                _ => {}
             }
-            _ => {}
         }
         match (&self.tls_cert_file, &self.tls_key_file) {
             (Some(_), None) => return Err(ConfigError::new("tls_key_file", "is missing beside `tls_cert_file`")),
@@ -273,6 +307,8 @@ layered! {
     max_backoff: Duration, "duration::named";
     user: Option<String>, "layer::chosen";
     password_file: Option<PathBuf>, "layer::chosen";
+    sentinel_user: Option<String>, "layer::chosen";
+    sentinel_password_file: Option<PathBuf>, "layer::chosen";
     tls_ca_file: Option<PathBuf>, "layer::chosen";
     tls_cert_file: Option<PathBuf>, "layer::chosen";
     tls_key_file: Option<PathBuf>, "layer::chosen";
@@ -356,6 +392,7 @@ mod tests {
         for (config, field) in [
             (RedisConfig::new("redis://h").user("app"), "user"),
             (RedisConfig::new("redis://h").user("").password_file("p"), "user"),
+            (RedisConfig::new("redis://h").sentinel_user("app"), "sentinel_user"),
             (RedisConfig::new("rediss://h").tls_cert_file("c.pem"), "tls_key_file"),
             (RedisConfig::new("rediss://h").tls_key_file("k.pem"), "tls_cert_file"),
         ] {

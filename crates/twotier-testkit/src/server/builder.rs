@@ -77,7 +77,7 @@ impl Builder {
 
 /// Chooses a free port below the range from which systems take the ports of outgoing connections (32768 on Linux, 49152
 /// elsewhere). In that range a client that connects to a server that is down can meet itself.
-fn free_port() -> u16 {
+pub(super) fn free_port() -> u16 {
     loop {
         let port = fastrand::u16(15_000..32_000);
         if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {

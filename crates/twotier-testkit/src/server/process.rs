@@ -39,19 +39,23 @@ pub(super) struct Process {
 impl Process {
     /// Makes the folder; nothing runs yet.
     pub(super) fn new(port: Option<u16>, extra: &[String]) -> Self {
-        static COUNTER: AtomicU64 = AtomicU64::new(0);
-        let number = COUNTER.fetch_add(1, Ordering::Relaxed);
-        // Short, since the path of a unix socket has at most 104 bytes.
-        let folder = env::temp_dir().join(format!("twotier-{}-{number}", process::id()));
-        fs::create_dir_all(&folder).expect("the temporary folder is writable");
-        let socket = folder.join("redis.sock");
-
+        let (folder, socket) = folder();
         let words =
             ["--port", &port.unwrap_or(0).to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"];
         let mut arguments: Vec<String> = words.map(str::to_owned).to_vec();
         arguments
             .extend(["--daemonize", "no", "--dir", &text(&folder), "--unixsocket", &text(&socket)].map(str::to_owned));
         arguments.extend_from_slice(extra);
+        Self { binary: binary(), arguments, folder, socket, child: Mutex::default() }
+    }
+
+    /// Makes the folder of a sentinel with these directives, which it rewrites itself; nothing runs yet.
+    pub(super) fn sentinel(port: u16, directives: &str) -> Self {
+        let (folder, socket) = folder();
+        let file = folder.join("sentinel.conf");
+        let own = format!("port {port}\nbind 127.0.0.1\ndir {}\nunixsocket {}\n", text(&folder), text(&socket));
+        fs::write(&file, own + directives).expect("the temporary folder is writable");
+        let arguments = vec![text(&file), "--sentinel".to_owned()];
         Self { binary: binary(), arguments, folder, socket, child: Mutex::default() }
     }
 
@@ -149,6 +153,17 @@ impl Drop for Process {
         // A folder that is left over is in nobody's way.
         let _ = fs::remove_dir_all(&self.folder);
     }
+}
+
+/// Makes the folder of a process, and chooses its socket.
+fn folder() -> (PathBuf, PathBuf) {
+    static COUNTER: AtomicU64 = AtomicU64::new(0);
+    let number = COUNTER.fetch_add(1, Ordering::Relaxed);
+    // Short, since the path of a unix socket has at most 104 bytes.
+    let folder = env::temp_dir().join(format!("twotier-{}-{number}", process::id()));
+    fs::create_dir_all(&folder).expect("the temporary folder is writable");
+    let socket = folder.join("redis.sock");
+    (folder, socket)
 }
 
 /// Returns the server binary, or fails the test.

@@ -110,10 +110,9 @@ impl Connection {
         limit: &ValueLimit,
         pushed: impl Fn(PushInfo) + Send + Sync + 'static,
     ) -> BackendResult<Self> {
-        let identity = &target.identity;
         // Before the socket, which is not to wait for somebody else.
         progress.begin("the request for credentials");
-        let credentials = identity.credentials().await?;
+        let credentials = target.identity.credentials().await?;
         let lifetime = credentials.as_ref().and_then(|credentials| credentials.lifetime);
         let stream = target.route.dial(progress).await?;
         progress.begin("HELLO");
@@ -138,7 +137,7 @@ impl Connection {
         let settings = signed(settings, credentials);
         let made = MultiplexedConnection::new_with_config(&settings, stream, config).await;
         let replies = greeted(&greeting);
-        let hello = greeting_read(&replies, target.database != 0, identity);
+        let hello = greeting_read(&replies, target);
         let (commands, driver) = made.map_err(|_failed| match (&hello, loss.cause()) {
             (Err(cause), _) => cause.clone(),
             (Ok(_), Some(cause)) if replies.is_empty() => during_hello(&cause, &target.route),
@@ -416,21 +415,25 @@ fn greeted(greeting: &Greeting) -> Vec<Value> {
 }
 
 /// Reads the replies to the setup: `HELLO` with the credentials, and `SELECT` where the URL names a database.
-fn greeting_read(replies: &[Value], selects: bool, identity: &Identity) -> BackendResult<Hello> {
+fn greeting_read(replies: &[Value], target: &Target) -> BackendResult<Hello> {
     let hello = match replies.first() {
         None => return Ok(Hello::default()),
-        Some(Value::ServerError(refused)) => return Err(not_welcome(refused, identity)),
+        Some(Value::ServerError(refused)) => return Err(not_welcome(refused, &target.identity)),
         Some(map) => Hello::read(map).ok_or_else(|| error::out_of_step("HELLO"))?,
     };
     let unsupported = |message: &'static str| Err(BackendError::new(BackendErrorKind::Unsupported, message));
     match (hello.mode.as_deref(), replies.get(1)) {
+        (Some("sentinel"), _) if target.is_sentinel => Ok(hello),
+        (Some(_), _) if target.is_sentinel => {
+            unsupported("this is no Sentinel; a redis+sentinel:// URL names the sentinels, not the servers")
+        }
         (Some("sentinel"), _) => {
-            unsupported("this is a Sentinel and not the server that it watches; use the address of the primary")
+            unsupported("this is a Sentinel and not the server that it watches; use redis+sentinel://host:port/service")
         }
         (Some("cluster"), _) => {
             unsupported("this is a node of a Redis Cluster, which is not supported; use a server that is not clustered")
         }
-        (_, Some(Value::ServerError(refused))) if selects => Err(not_selected(refused)),
+        (_, Some(Value::ServerError(refused))) if target.database != 0 => Err(not_selected(refused)),
         _ => Ok(hello),
     }
 }

@@ -62,6 +62,15 @@ where
 }
 
 impl Route {
+    /// Returns the way to another server, in the manner of this one.
+    pub(super) fn at(&self, host: &str, port: u16) -> Self {
+        match self {
+            #[cfg(feature = "tls")]
+            Self::Tls { tls, .. } => Self::Tls { host: host.to_owned(), port, tls: tls.clone() },
+            _ => Self::Tcp { host: host.to_owned(), port },
+        }
+    }
+
     /// Makes a stream. Each step is a sign of life.
     pub(super) async fn dial(&self, progress: &Progress) -> BackendResult<Box<dyn Stream>> {
         match self {

@@ -21,6 +21,11 @@ impl ValueLimit {
         Self(Arc::new(AtomicU64::new(bytes)))
     }
 
+    /// No more than what is read in any case.
+    pub(in crate::redis) fn least() -> Self {
+        Self(Arc::new(AtomicU64::new(LEAST)))
+    }
+
     /// Raises the limit to what one more cache can use, or sets it for the first one.
     pub(in crate::redis) fn admit(&self, bytes: usize, first: bool) {
         let bytes = (bytes as u64).clamp(LEAST, MAX_BULK);

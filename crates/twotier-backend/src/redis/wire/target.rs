@@ -16,6 +16,7 @@ use super::{
 const CLIENT_NAME: &str = "twotier";
 
 /// A parsed [`RedisConfig`]. `Debug` prints neither host nor credentials.
+#[derive(Clone)]
 pub(in crate::redis) struct Target {
     pub(super) route: Route,
     pub(super) identity: Identity,
@@ -27,6 +28,12 @@ pub(in crate::redis) struct Target {
     /// What our connections are called at the server.
     pub(in crate::redis) client_name: String,
     pub(in crate::redis) lines: Arc<Lines>,
+    /// Whether this is a sentinel, and no server of data.
+    pub(super) is_sentinel: bool,
+    /// Those who say where the server is, if anybody has to: `route` is then the way to one of them.
+    pub(in crate::redis) sentinels: Vec<Self>,
+    /// What the sentinels call the servers of which one is the primary.
+    pub(in crate::redis) service: String,
 }
 
 impl Target {
@@ -40,7 +47,21 @@ impl Target {
     ) -> Self {
         let (route, lines) = (Route::Streams(dialer), Arc::default());
         let (identity, database, key_prefix, client_name) = (Identity::Nobody, 0, None, CLIENT_NAME.to_owned());
-        Self { route, identity, database, connect_timeout, dead_after, max_backoff, key_prefix, client_name, lines }
+        let (sentinels, service) = (Vec::new(), String::new());
+        Self {
+            route,
+            identity,
+            database,
+            connect_timeout,
+            dead_after,
+            max_backoff,
+            key_prefix,
+            client_name,
+            lines,
+            is_sentinel: false,
+            sentinels,
+            service,
+        }
     }
 
     /// Reads a configuration. Where there is a provider, nothing else says who we are.
@@ -50,16 +71,27 @@ impl Target {
     ) -> Result<Self, ConfigError> {
         let key_prefix = config.validate()?;
         let ServerUrl { address, user, password, database } = ServerUrl::parse(config.url.expose())?;
-        if !matches!(address, Address::Tls { .. })
-            && let Some(field) = tls_field(config)
-        {
+        let is_tls = matches!(address, Address::Tls { .. } | Address::Named { tls: true, .. });
+        if let Some(field) = tls_field(config).filter(|_| !is_tls) {
             return Err(ConfigError::new(field, "has no use without a rediss:// URL"));
+        }
+        if config.sentinel_password_file.is_some() && !matches!(address, Address::Named { .. }) {
+            return Err(ConfigError::new("sentinel_password_file", "has no use without a redis+sentinel:// URL"));
         }
         let in_url = password.map(|password| RedisCredentials { user, ..RedisCredentials::password(password) });
         let identity = identity(config, in_url, provider)?;
+        let (mut ways, mut service, mut watchers) = (Vec::new(), String::new(), Identity::Nobody);
         let route = match address {
             Address::Tcp { host, port } => Route::Tcp { host, port },
             Address::Tls { host, port } => over_tls(host, port, config)?,
+            Address::Named { tls, sentinels, service: name, user, password } => {
+                let in_url = password.map(|password| RedisCredentials { user, ..RedisCredentials::password(password) });
+                (service, watchers) = (name, sentinel_identity(config, in_url)?);
+                let (host, port) = sentinels[0].clone();
+                let first = if tls { over_tls(host, port, config)? } else { Route::Tcp { host, port } };
+                ways = sentinels.iter().map(|(host, port)| first.at(host, *port)).collect();
+                first
+            }
             #[cfg(unix)]
             Address::Unix(path) => Route::Unix(path),
             #[cfg(not(unix))]
@@ -68,12 +100,46 @@ impl Target {
             }
         };
         let RedisConfig { connect_timeout, dead_after, max_backoff, .. } = *config;
-        let lines = Arc::default();
         let client_name = match &config.client_name {
             Some(name) => format!("{CLIENT_NAME}:{name}"),
             None => CLIENT_NAME.to_owned(),
         };
-        Ok(Self { route, identity, database, connect_timeout, dead_after, max_backoff, key_prefix, client_name, lines })
+        let target = Self {
+            route,
+            identity,
+            database,
+            connect_timeout,
+            dead_after,
+            max_backoff,
+            key_prefix,
+            client_name,
+            lines: Arc::default(),
+            is_sentinel: false,
+            sentinels: Vec::new(),
+            service,
+        };
+        let sentinel = |route| {
+            let (identity, lines) = (watchers.clone(), Arc::clone(&target.lines));
+            Self { route, identity, database: 0, lines, is_sentinel: true, ..target.clone() }
+        };
+        let sentinels = ways.into_iter().map(sentinel).collect();
+        Ok(Self { sentinels, ..target })
+    }
+
+    /// Returns the server at this address, where sentinels say that it is.
+    pub(in crate::redis) fn at(&self, host: &str, port: u16) -> Self {
+        Self { route: self.route.at(host, port), sentinels: Vec::new(), ..self.clone() }
+    }
+}
+
+/// Decides who we are to the sentinels, who may have users of their own.
+fn sentinel_identity(config: &RedisConfig, in_url: Option<RedisCredentials>) -> Result<Identity, ConfigError> {
+    let field = "sentinel_password_file";
+    match (in_url, &config.sentinel_password_file) {
+        (Some(_), Some(_)) => Err(ConfigError::new(field, "is set, but the URL holds `sentinel_pass` already")),
+        (Some(credentials), None) => Ok(Identity::Url(credentials)),
+        (None, Some(path)) => Ok(Identity::File { field, path: path.clone(), user: config.sentinel_user.clone() }),
+        (None, None) => Ok(Identity::Nobody),
     }
 }
 

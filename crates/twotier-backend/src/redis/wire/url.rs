@@ -7,6 +7,7 @@ use percent_encoding::percent_decode_str;
 use twotier_core::ConfigError;
 
 const DEFAULT_PORT: u16 = 6379;
+const SENTINEL_PORT: u16 = 26379;
 const NOBODY: &str = "has neither user nor password before the `@`";
 
 /// What a URL says.
@@ -19,9 +20,23 @@ pub(super) struct ServerUrl {
 }
 
 pub(super) enum Address {
-    Tcp { host: String, port: u16 },
-    Tls { host: String, port: u16 },
+    Tcp {
+        host: String,
+        port: u16,
+    },
+    Tls {
+        host: String,
+        port: u16,
+    },
     Unix(PathBuf),
+    /// Wherever these sentinels say that the primary of the service is.
+    Named {
+        tls: bool,
+        sentinels: Vec<(String, u16)>,
+        service: String,
+        user: Option<String>,
+        password: Option<String>,
+    },
 }
 
 impl ServerUrl {
@@ -44,8 +59,10 @@ impl ServerUrl {
             "redis" | "valkey" => tcp(rest, query, |host, port| Address::Tcp { host, port }),
             "rediss" | "valkeys" => tcp(rest, query, |host, port| Address::Tls { host, port }),
             "unix" | "redis+unix" | "valkey+unix" => unix(rest, query),
-            sentinel if sentinel.contains("sentinel") => {
-                refuse("names a Sentinel, but the backend connects to one server: give it the URL of the primary")
+            "redis+sentinel" | "valkey+sentinel" => named(rest, query, false),
+            "rediss+sentinel" | "valkeys+sentinel" => named(rest, query, true),
+            other if other.contains("sentinel") => {
+                refuse("has a scheme that is nearly one: sentinels are redis+sentinel://host:port,host:port/service")
             }
             cluster if cluster.contains("cluster") => {
                 refuse("names a cluster, but the backend connects to one server that is no node of a cluster")
@@ -69,29 +86,59 @@ fn tcp(rest: &str, query: &str, address: fn(String, u16) -> Address) -> Result<S
     }
     let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
     let database = if path.is_empty() { 0 } else { database(path)? };
-    let (user, password, server) = match authority.rsplit_once('@') {
-        None => (None, None, authority),
-        Some((credentials, server)) => match credentials.split_once(':') {
-            None if credentials.is_empty() => return refuse(NOBODY),
-            // Some clients take it for a user, others for a password.
-            None => {
-                return refuse(
-                    "has a user or a password before the `@`, and does not say which: write `user:password@`, \
-                     `:password@` for the default user, or `user:@` for a user without a password",
-                );
-            }
-            Some(("", "")) => return refuse(NOBODY),
-            Some(("", password)) => (None, Some(decoded(password)?), server),
-            Some((user, password)) => (Some(decoded(user)?), Some(decoded(password)?), server),
-        },
-    };
-    let (host, port) = host_and_port(server)?;
+    let (user, password, server) = credentials(authority)?;
+    let (host, port) = host_and_port(server, DEFAULT_PORT)?;
     Ok(ServerUrl { address: address(host.to_owned(), port), user, password, database })
 }
 
-fn host_and_port(server: &str) -> Result<(&str, u16), ConfigError> {
+/// Reads `[user:password@]host[:port][,host[:port]…]/service[/db]`, and `sentinel_user=…&sentinel_pass=…`.
+fn named(rest: &str, query: &str, tls: bool) -> Result<ServerUrl, ConfigError> {
+    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let (service, number) = path.split_once('/').unwrap_or((path, ""));
+    if service.is_empty() {
+        return refuse("does not say which service the sentinels watch: redis+sentinel://host:port,host:port/service");
+    }
+    let (service, database) = (decoded(service)?, if number.is_empty() { 0 } else { database(number)? });
+    let (user, password, servers) = credentials(authority)?;
+    let mut sentinels = Vec::new();
+    for server in servers.split(',') {
+        let (host, port) = host_and_port(server, SENTINEL_PORT)?;
+        let sentinel = (host.to_ascii_lowercase(), port);
+        if sentinels.contains(&sentinel) {
+            return refuse("names a sentinel twice, whose word would count twice");
+        }
+        sentinels.push(sentinel);
+    }
+    let [sentinel_user, sentinel_pass] = parameters(query, ["sentinel_user", "sentinel_pass"])?;
+    match (sentinel_user.as_deref(), sentinel_pass.as_deref()) {
+        (Some(""), _) => return refuse("has an empty sentinel_user; leave it out for the default user"),
+        (Some(_), None) => return refuse("has a sentinel_user and no `sentinel_pass`"),
+        (None, Some("")) => return refuse("has an empty `sentinel_pass` and no sentinel_user"),
+        _ => {}
+    }
+    let address = Address::Named { tls, sentinels, service, user: sentinel_user, password: sentinel_pass };
+    Ok(ServerUrl { address, user, password, database })
+}
+
+/// Splits `[user:password@]server`.
+fn credentials(authority: &str) -> Result<(Option<String>, Option<String>, &str), ConfigError> {
+    let Some((credentials, server)) = authority.rsplit_once('@') else { return Ok((None, None, authority)) };
+    match credentials.split_once(':') {
+        None if credentials.is_empty() => refuse(NOBODY),
+        // Some clients take it for a user, others for a password.
+        None => refuse(
+            "has a user or a password before the `@`, and does not say which: write `user:password@`, \
+             `:password@` for the default user, or `user:@` for a user without a password",
+        ),
+        Some(("", "")) => refuse(NOBODY),
+        Some(("", password)) => Ok((None, Some(decoded(password)?), server)),
+        Some((user, password)) => Ok((Some(decoded(user)?), Some(decoded(password)?), server)),
+    }
+}
+
+fn host_and_port(server: &str, default_port: u16) -> Result<(&str, u16), ConfigError> {
     if server.contains(',') {
-        return refuse("names several servers, but the backend connects to one");
+        return refuse("names several servers, but the backend connects to one; sentinels are redis+sentinel://");
     }
     let (host, port) = if let Some(bracketed) = server.strip_prefix('[') {
         match bracketed.split_once(']') {
@@ -113,7 +160,7 @@ fn host_and_port(server: &str) -> Result<(&str, u16), ConfigError> {
         (host, port)
     };
     if port.is_empty() {
-        return Ok((host, DEFAULT_PORT));
+        return Ok((host, default_port));
     }
     match port.strip_prefix(':').and_then(number::<u16>) {
         Some(port) if port > 0 => Ok((host, port)),
@@ -131,19 +178,7 @@ fn unix(rest: &str, query: &str) -> Result<ServerUrl, ConfigError> {
         }
         Some(_) => return refuse("must be unix:///absolute/path, with three slashes"),
     };
-    let (mut db, mut user, mut pass) = (None, None, None);
-    for parameter in query.split('&').filter(|_| !query.is_empty()) {
-        let (name, value) = (name(parameter), parameter.split_once('=').map_or("", |(_, value)| value));
-        let slot = match name {
-            "db" => &mut db,
-            "user" => &mut user,
-            "pass" => &mut pass,
-            _ => return refuse(format!("has the parameter `{name}`, but takes only db, user and pass")),
-        };
-        if slot.replace(decoded(value)?).is_some() {
-            return refuse(format!("has the parameter `{name}` twice"));
-        }
-    }
+    let [db, user, pass] = parameters(query, ["db", "user", "pass"])?;
     match (user.as_deref(), pass.as_deref()) {
         (Some(""), _) => return refuse("has an empty user; leave it out for the default user"),
         (Some(_), None) => return refuse("has a user and no `pass`; for a user without a password write `pass=`"),
@@ -154,10 +189,38 @@ fn unix(rest: &str, query: &str) -> Result<ServerUrl, ConfigError> {
     Ok(ServerUrl { address: Address::Unix(path), user, password: pass, database })
 }
 
+/// Reads the values of the parameters that there may be, in the order of their names.
+fn parameters<const N: usize>(query: &str, names: [&str; N]) -> Result<[Option<String>; N], ConfigError> {
+    let mut values = [const { None }; N];
+    for parameter in query.split('&').filter(|_| !query.is_empty()) {
+        let (name, value) = (name(parameter), parameter.split_once('=').map_or("", |(_, value)| value));
+        let Some(index) = names.iter().position(|known| *known == name) else {
+            return refuse(format!("has the parameter `{name}`, but takes only {}", names.join(", ")));
+        };
+        if values[index].replace(decoded(value)?).is_some() {
+            return refuse(format!("has the parameter `{name}` twice"));
+        }
+    }
+    Ok(values)
+}
+
 /// The name of a parameter, so that a misplaced password is not printed.
 fn name(parameter: &str) -> &str {
     let name = parameter.split('=').next().unwrap_or_default();
-    let known = ["db", "user", "pass", "username", "password", "protocol", "timeout", "ssl", "tls", "insecure"];
+    let known = [
+        "db",
+        "user",
+        "pass",
+        "username",
+        "password",
+        "protocol",
+        "timeout",
+        "ssl",
+        "tls",
+        "insecure",
+        "sentinel_user",
+        "sentinel_pass",
+    ];
     if known.contains(&name) { name } else { "…" }
 }
 
@@ -198,6 +261,12 @@ mod tests {
             Address::Tcp { host, port } => format!("tcp {host} {port}"),
             Address::Tls { host, port } => format!("tls {host} {port}"),
             Address::Unix(path) => format!("unix {}", path.display()),
+            Address::Named { tls, sentinels, service, user, password } => {
+                let hosts: Vec<_> = sentinels.into_iter().map(|(host, port)| format!("{host}:{port}")).collect();
+                let credentials =
+                    password.map(|password| format!(" {}|{password}", user.unwrap_or_else(|| "-".to_owned())));
+                format!("named {tls} {}{} {service}", hosts.join(","), credentials.unwrap_or_default())
+            }
         };
         let credentials = password.map(|password| format!(" {}|{password}", user.unwrap_or_else(|| "-".to_owned())));
         format!("{address} {database}{}", credentials.unwrap_or_default())
@@ -229,6 +298,10 @@ mod tests {
             ("valkey+unix:///s?db=2&user=app&pass=p%40s%26s", "unix /s 2 app|p@s&s"),
             ("unix:///s?pass=a+b", "unix /s 0 -|a+b"),
             ("unix:///s?user=app&pass=", "unix /s 0 app|"),
+            ("redis+sentinel://h/s", "named false h:26379 s 0"),
+            ("rediss+sentinel://u:p%40@A:1,b,[::1]:3/my%2Fs/7", "named true a:1,b:26379,::1:3 my/s 7 u|p@"),
+            ("valkey+sentinel://h/s?sentinel_pass=p%26", "named false h:26379 -|p& s 0"),
+            ("redis+sentinel://h/s/?sentinel_user=w&sentinel_pass=", "named false h:26379 w| s 0"),
         ] {
             assert_eq!(read(url), expected, "{url}");
         }
@@ -247,8 +320,17 @@ mod tests {
             (" redis://sekret", "%20"),
             ("redis://sekret\n", "%20"),
             ("redis://u:sek ret@h", "%20"),
-            ("redis+sentinel://sekret/primary", "primary"),
-            ("redis-sentinel://sekret", "primary"),
+            ("redis+sentinel://sekret", "which service"),
+            ("redis+sentinel://sekret//0", "which service"),
+            ("redis+sentinel://sekret/s/x", "database"),
+            ("redis+sentinel://sekret,h,sekret:26379/s", "twice"),
+            ("redis+sentinel://sekret,/s", "no host"),
+            ("redis+sentinel://sekret@h/s", "user:password@"),
+            ("redis+sentinel://h/s?sentinel_user=sekret", "`sentinel_pass`"),
+            ("redis+sentinel://h/s?sentinel_pass=", "no sentinel_user"),
+            ("redis+sentinel://h/s?sekret=1", "`…`"),
+            ("redis+sentinel://h/s?pass=sekret", "`pass`"),
+            ("redis-sentinel://sekret", "redis+sentinel://"),
             ("rediss+cluster://sekret", "cluster"),
             ("redis-cluster://sekret", "cluster"),
             ("redis://sekret,sekret", "several"),
