@@ -25,7 +25,7 @@ use twotier_core::{BackendError, BackendErrorKind};
 use crate::BackendResult;
 
 use self::panel::{Address, Panel, Report};
-use super::wire::{Connection, Lines, Loss, Progress, Target, ValueLimit, text};
+use super::wire::{Connection, Lines, Loss, Progress, Target, ValueLimit, connect, text};
 
 /// The pause between two requests to a sentinel, unless they find a server dead soon.
 const PERIOD: Duration = Duration::from_millis(500);
@@ -196,7 +196,7 @@ async fn open(target: &Target, loss: &Arc<Loss>, hint: watch::Sender<u64>) -> Ba
         }
     };
     let progress = Arc::new(Progress::new());
-    let connection = Connection::open(target, &progress, Arc::clone(loss), &ValueLimit::least(), pushed).await?;
+    let connection = connect(target, &progress, Arc::clone(loss), &ValueLimit::least(), pushed).await?;
     connection.subscribe(&[SWITCHED.to_vec()]).await?;
     Ok(connection)
 }

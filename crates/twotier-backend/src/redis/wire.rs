@@ -1,5 +1,7 @@
 //! What lies under the commands: streams, connections, and what can go wrong with them.
 
+#[cfg(feature = "tls")]
+mod alert;
 mod connection;
 mod credentials;
 mod dial;
@@ -27,5 +29,6 @@ pub(super) use self::{
     lines::Lines,
     loss::Loss,
     progress::Progress,
+    renewal::connect,
     target::Target,
 };

@@ -13,7 +13,7 @@ use crate::{
     redis::{
         command::{Channels, Reporting},
         listeners::Listeners,
-        wire::{Connection, Loss, Progress, Target},
+        wire::{self, Loss, Progress, Target},
     },
 };
 
@@ -66,7 +66,7 @@ async fn connect(target: &Arc<Target>, progress: &Arc<Progress>, listeners: &Arc
     let channels = Arc::new(Channels::new(Arc::clone(listeners)));
     let plain = || {
         let loss = Arc::clone(&loss);
-        Connection::open(target, progress, Arc::clone(&loss), listeners.limit(), move |push| {
+        wire::connect(target, progress, Arc::clone(&loss), listeners.limit(), move |push| {
             if push.kind == redis::PushKind::Disconnection {
                 disconnected(&loss);
             }
@@ -78,7 +78,7 @@ async fn connect(target: &Arc<Target>, progress: &Arc<Progress>, listeners: &Arc
     } else {
         let (handler_loss, handler_canary) = (Arc::clone(&loss), Arc::clone(&canary));
         let handler = PushHandler::new(Arc::clone(listeners), handler_canary, Arc::clone(&channels), handler_loss);
-        let tracked = Connection::open(target, progress, Arc::clone(&loss), listeners.limit(), move |push| {
+        let tracked = wire::connect(target, progress, Arc::clone(&loss), listeners.limit(), move |push| {
             handler.apply(&push);
         });
         try_join!(tracked, plain())?

@@ -28,7 +28,6 @@ use super::{
     identity::{Identity, signed},
     loss::Loss,
     progress::{Progress, Traffic},
-    renewal::Renewal,
     stream::{Greeting, Watched},
     target::Target,
 };
@@ -102,14 +101,15 @@ impl Hello {
 
 impl Connection {
     /// Dials, authenticates, and asks for RESP3. What is pushed goes to `pushed`, inside the connection's reader. A
-    /// value over the limit is not read into memory: an error is in its place.
-    pub(in crate::redis) async fn open(
+    /// value over the limit is not read into memory: an error is in its place. Returns how long the credentials live
+    /// too, where they expire.
+    pub(super) async fn open(
         target: &Target,
         progress: &Arc<Progress>,
         loss: Arc<Loss>,
         limit: &ValueLimit,
         pushed: impl Fn(PushInfo) + Send + Sync + 'static,
-    ) -> BackendResult<Self> {
+    ) -> BackendResult<(Self, Option<Duration>)> {
         // Before the socket, which is not to wait for somebody else.
         progress.begin("the request for credentials");
         let credentials = target.identity.credentials().await?;
@@ -154,12 +154,12 @@ impl Connection {
         loss.ends(driver.abort_handle());
         let (driver, runtime) = (driver.abort_handle(), Handle::current());
         let hello = hello.inspect_err(|cause| loss.declare(cause.clone()))?;
-        let connection = Self(Arc::new(Parts { commands, driver, loss, traffic, hello, runtime }));
-        if let Some(lifetime) = lifetime {
-            let renewal = Renewal::new(target, WeakConnection(Arc::downgrade(&connection.0)));
-            connection.loss().ends(tokio::spawn(renewal.run(lifetime)).abort_handle());
-        }
-        Ok(connection)
+        Ok((Self(Arc::new(Parts { commands, driver, loss, traffic, hello, runtime })), lifetime))
+    }
+
+    /// What keeps no connection open that nobody uses.
+    pub(super) fn downgrade(&self) -> WeakConnection {
+        WeakConnection(Arc::downgrade(&self.0))
     }
 
     pub(in crate::redis) fn loss(&self) -> &Arc<Loss> {

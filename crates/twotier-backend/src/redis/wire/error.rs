@@ -35,7 +35,7 @@ pub(in crate::redis) fn out_of_step(command: &str) -> BackendError {
 /// The cause that the operating system gave, or TLS; their messages hold no credentials.
 pub(super) fn from_io(error: &io::Error) -> BackendError {
     #[cfg(feature = "tls")]
-    if let Some(refused) = super::tls::refused(error) {
+    if let Some(refused) = super::alert::refused(error) {
         return refused;
     }
     let message = match error.raw_os_error() {

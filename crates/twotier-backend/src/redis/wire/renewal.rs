@@ -2,14 +2,21 @@
 
 use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 
-use redis::cmd;
+use redis::{PushInfo, cmd};
 use tokio::time::{sleep, timeout};
 use twotier_core::{BackendError, BackendErrorKind};
 
 use crate::BackendResult;
 
 use super::{
-    connection::WeakConnection, credentials::RedisCredentials, identity::Identity, lines::Lines, target::Target,
+    connection::{Connection, WeakConnection},
+    credentials::RedisCredentials,
+    framing::ValueLimit,
+    identity::Identity,
+    lines::Lines,
+    loss::Loss,
+    progress::Progress,
+    target::Target,
 };
 
 /// The part of their lifetime after which credentials are renewed, in percent: not the same for every connection, so
@@ -22,8 +29,24 @@ const LONGEST: Duration = Duration::from_secs(60);
 /// However short they live, a server is not asked more often than that for long.
 const SPARING: Duration = Duration::from_secs(1);
 
+/// Makes a connection, as [`Connection::open`] does, that stays authenticated for as long as it is up.
+pub(in crate::redis) async fn connect(
+    target: &Target,
+    progress: &Arc<Progress>,
+    loss: Arc<Loss>,
+    limit: &ValueLimit,
+    pushed: impl Fn(PushInfo) + Send + Sync + 'static,
+) -> BackendResult<Connection> {
+    let (connection, lifetime) = Connection::open(target, progress, loss, limit, pushed).await?;
+    if let Some(lifetime) = lifetime {
+        let renewal = Renewal::new(target, connection.downgrade());
+        connection.loss().ends(tokio::spawn(renewal.run(lifetime)).abort_handle());
+    }
+    Ok(connection)
+}
+
 /// Keeps one connection authenticated.
-pub(super) struct Renewal {
+struct Renewal {
     /// It keeps no connection open that nobody uses.
     connection: WeakConnection,
     identity: Identity,
@@ -32,7 +55,7 @@ pub(super) struct Renewal {
 }
 
 impl Renewal {
-    pub(super) fn new(target: &Target, connection: WeakConnection) -> Self {
+    fn new(target: &Target, connection: WeakConnection) -> Self {
         let (identity, lines) = (target.identity.clone(), Arc::clone(&target.lines));
         Self { connection, identity, patience: target.connect_timeout, lines }
     }
@@ -41,7 +64,7 @@ impl Renewal {
     ///
     /// A failure leaves the connection as it is: a server keeps whom it has let in, though it refuses the next
     /// password. If it ends the connection when they expire, that is a loss like any other.
-    pub(super) async fn run(self, mut lifetime: Duration) {
+    async fn run(self, mut lifetime: Duration) {
         loop {
             sleep((lifetime / 100 * fastrand::u32(RENEWED_AT)).max(SHORTEST)).await;
             let longest = lifetime.clamp(SPARING, LONGEST);
