@@ -279,7 +279,7 @@ where
         self.inner.links.all_down();
     }
 
-    /// Returns what an entry counts against `max_bytes`: key, value and [`entry_overhead`].
+    /// Returns what an entry counts against `max_bytes`: key, value and [`entry_overhead`](crate::entry_overhead).
     #[must_use]
     pub fn weight_of(&self, key: &str, value_bytes: usize) -> usize {
         self.inner.weight(key, value_bytes)

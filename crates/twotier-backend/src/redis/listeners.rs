@@ -16,6 +16,8 @@ use crate::{BackendResult, Watch};
 
 use super::wire::ValueLimit;
 
+/// More prefixes than this are worth a warning: a write takes several times as long then.
+const MANY_PREFIXES: u64 = 50;
 /// How many namespaces are named where there are many.
 const NAMED: usize = 3;
 
@@ -30,6 +32,8 @@ pub(super) struct Listeners {
     unreported: AtomicUsize,
     /// How changes come to the others, once somebody has asked for a mode or the server has said which it has.
     mode: Mutex<Option<Coherence>>,
+    /// Whether somebody was warned of prefixes.
+    warned: AtomicBool,
     /// As large as the largest value that one of them can use.
     limit: ValueLimit,
 }
@@ -168,6 +172,20 @@ impl Listeners {
     /// The largest value that is read, as the connections are to heed it.
     pub(super) fn limit(&self) -> &ValueLimit {
         &self.limit
+    }
+
+    /// Warns, once, of a server on which every write pays for many prefixes, by what its `INFO stats` says.
+    pub(super) fn warn_of_prefixes(&self, stats: &str) {
+        let tracked = stats.lines().find_map(|line| line.strip_prefix("tracking_total_prefixes:"));
+        let tracked: u64 = tracked.and_then(|number| number.trim().parse().ok()).unwrap_or(0);
+        if tracked > MANY_PREFIXES && !self.warned.swap(true, Ordering::Relaxed) {
+            let namespaces = self.names();
+            tracing::warn!(
+                namespace = %namespaces,
+                tracked,
+                "every write on the server pays for each prefix that is tracked there; one `key_prefix` is one"
+            );
+        }
     }
 
     /// Returns the namespaces in words.

@@ -1,10 +1,7 @@
 //! The auditor finds a copy that is served for longer than was promised, and nothing else, and costs what was asked
 //! for.
 
-use std::{
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use proptest::prelude::*;
 use tokio::time::sleep;
@@ -103,54 +100,6 @@ async fn a_lost_report_is_one_violation_that_is_counted_and_announced_and_the_co
     world.pass(BOUND * 5).await;
     assert_eq!(world.audit().violations, 1);
     assert!(events.try_next().is_none());
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_violation_is_logged_with_the_hash_of_the_key_and_without_the_key() {
-    let lines = Lines::default();
-    let subscriber = tracing_subscriber::fmt().with_writer(lines.clone()).with_ansi(false).finish();
-    let _logged = tracing::subscriber::set_default(subscriber);
-    let world = World::new().await;
-    world.other.set("secret-name", "1".to_owned()).await.unwrap();
-    assert_eq!(read(&world.cache, "secret-name").await.as_deref(), Some("1"));
-    world.pass(Duration::from_millis(1)).await;
-    let mut events = world.cache.events();
-    world.link.lose(1);
-    world.other.set("secret-name", "2".to_owned()).await.unwrap();
-    assert_eq!(read(&world.cache, "secret-name").await.as_deref(), Some("1"));
-    sleep(TURNS).await;
-    world.pass(BOUND).await;
-    let Some(Event::AuditFailed { key_hash, epoch, .. }) = events.try_next() else { panic!("it is announced") };
-    let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
-    let warnings: Vec<&str> = text.lines().filter(|line| line.contains("WARN")).collect();
-    let [warning] = warnings[..] else { panic!("{text}") };
-    for part in [format!("key_hash={key_hash:016x}"), format!("epoch={epoch}"), "bound=2000".into(), "link=up".into()] {
-        assert!(warning.contains(&part), "{part}: {warning}");
-    }
-    assert!(!text.contains("secret-name"), "{text}");
-}
-
-/// Keeps what is logged.
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
-
-impl std::io::Write for Lines {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'w> tracing_subscriber::fmt::MakeWriter<'w> for Lines {
-    type Writer = Self;
-
-    fn make_writer(&'w self) -> Self {
-        self.clone()
-    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -19,6 +19,21 @@ mod live {
     }
 
     #[tokio::test]
+    async fn whoever_makes_a_server_track_more_than_fifty_prefixes_is_warned_once() {
+        let _alone = ALONE.lock().await;
+        let lines = Lines::default();
+        let _logged = lines.take(tracing::Level::WARN);
+        let server = RedisServer::start();
+        let backend = redis(&server);
+        let mut caches = Vec::new();
+        for number in 0..53 {
+            assert_eq!(lines.at("WARN").len(), usize::from(number > 50), "{number} prefixes");
+            caches.push(text().namespace(format!("n{number}")).build(backend.clone()).await.unwrap());
+        }
+        assert!(lines.text().contains("key_prefix") && lines.text().contains("tracked=51"), "{}", lines.text());
+    }
+
+    #[tokio::test]
     async fn an_outage_with_fifty_caches_is_at_most_twenty_lines_each_with_namespace_and_cause() {
         const CACHES: usize = 50;
         let _alone = ALONE.lock().await;

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a panic with a message is how a test fails")]
 #![allow(clippy::disallowed_methods, reason = "real servers run on real time")]
 
+mod audits;
 mod lines;
 mod logs;
 mod secrets;

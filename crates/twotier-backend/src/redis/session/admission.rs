@@ -295,8 +295,8 @@ impl Session {
             for prefix in &reports.prefixes {
                 commands.arg("PREFIX").arg(prefix);
             }
-            commands.arg("NOLOOP").cmd("CLIENT").arg("TRACKINGINFO");
-            count += 2;
+            commands.arg("NOLOOP").cmd("CLIENT").arg("TRACKINGINFO").cmd("INFO").arg("stats");
+            count += 3;
         }
         let subscribes = async {
             match tracks || reported.is_empty() {
@@ -311,7 +311,10 @@ impl Session {
         }
         if !reports.prefixes.is_empty() {
             match self.is_tracking(&mut replies) {
-                Ok(()) => reports.reporting = Reporting::Broadcast,
+                Ok(()) => {
+                    reports.reporting = Reporting::Broadcast;
+                    self.listeners.warn_of_prefixes(&replies.info()?);
+                }
                 Err(cause) => {
                     if let Some(lost) = self.tracked.loss().cause() {
                         return Err(lost);
@@ -442,13 +445,7 @@ fn is_on(tracked: &Connection, info: &Value) -> BackendResult<()> {
 fn run_id(replies: &mut Reply) -> BackendResult<Option<String>> {
     // That a name is refused is no reason to go without a link.
     let _named = replies.value("HELLO");
-    let info = match replies.value("INFO") {
-        Ok(Value::VerbatimString { text, .. }) => text,
-        Ok(Value::BulkString(bytes)) => String::from_utf8_lossy(&bytes).into_owned(),
-        Ok(_other) => return Err(replies.connection().out_of_step("INFO")),
-        Err(cause) if matches!(cause.kind(), BackendErrorKind::Denied | BackendErrorKind::Rejected) => return Ok(None),
-        Err(cause) => return Err(cause),
-    };
+    let info = replies.info()?;
     Ok(info.lines().find_map(|line| line.strip_prefix("run_id:")).map(|id| id.trim().to_owned()))
 }
 

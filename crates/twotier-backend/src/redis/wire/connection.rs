@@ -342,6 +342,19 @@ impl Reply {
         }
     }
 
+    /// What `INFO` says, nothing where the user may not ask.
+    pub(in crate::redis) fn info(&mut self) -> BackendResult<String> {
+        match self.value("INFO") {
+            Ok(Value::VerbatimString { text, .. }) => Ok(text),
+            Ok(Value::BulkString(bytes)) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+            Ok(_other) => Err(self.connection.out_of_step("INFO")),
+            Err(cause) if matches!(cause.kind(), BackendErrorKind::Denied | BackendErrorKind::Rejected) => {
+                Ok(String::new())
+            }
+            Err(cause) => Err(cause),
+        }
+    }
+
     pub(in crate::redis) fn integer(&mut self, command: &str) -> BackendResult<i64> {
         match self.value(command)? {
             Value::Int(number) => Ok(number),

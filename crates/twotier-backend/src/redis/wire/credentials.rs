@@ -61,10 +61,9 @@ impl fmt::Debug for RedisCredentials {
 /// is, and it is tried again.
 ///
 /// ```
-/// # use twotier_backend as twotier;
+/// # mod twotier { pub use twotier_backend::*; pub use twotier_core::*; }
 /// use std::{error::Error, time::Duration};
-/// use twotier::{CredentialsProvider, RedisBackend, RedisCredentials, async_trait};
-/// use twotier_core::RedisConfig;
+/// use twotier::{CredentialsProvider, RedisBackend, RedisConfig, RedisCredentials, async_trait};
 ///
 /// struct Vault;
 ///
@@ -78,7 +77,7 @@ impl fmt::Debug for RedisCredentials {
 /// # async fn fetch_token() -> std::io::Result<String> { Ok(String::new()) }
 ///
 /// let backend = RedisBackend::with_credentials(&RedisConfig::new("rediss://cache.example"), Vault)?;
-/// # Ok::<(), twotier_core::ConfigError>(())
+/// # Ok::<(), twotier::ConfigError>(())
 /// ```
 #[async_trait]
 pub trait CredentialsProvider: Send + Sync + 'static {
