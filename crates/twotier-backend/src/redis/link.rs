@@ -228,23 +228,26 @@ impl Link {
 
     fn join(&self, watch: Watch, handle: u64) -> BackendResult<Arc<Member>> {
         let mut supervisor = self.supervisor.lock();
-        self.shared.modify(|state| {
+        let (member, given_up) = self.shared.modify(|state| {
             if matches!(state.phase, Phase::Closed) {
                 return Err(closed());
             }
             let listeners = &self.shared.listeners;
             let (alone, reported) = (listeners.all().is_empty(), listeners.are_reported());
             let member = listeners.join(watch, handle)?;
-            if alone || (member.is_reported() && !reported) {
-                // Connections on which nothing is reported, which earlier operations made, are given up.
+            // Connections on which nothing is reported, which earlier operations made, are given up.
+            let given_up = alone || (member.is_reported() && !reported);
+            if given_up {
                 let cause = BackendError::new(BackendErrorKind::Unavailable, "the link is made anew for a cache");
                 state.end(&cause, Phase::Idle);
-                if let Some(supervisor) = supervisor.take() {
-                    supervisor.abort();
-                }
             }
-            Ok(member)
-        })
+            Ok((member, given_up))
+        })?;
+        // Outside the lock of the state, which the end of the task takes.
+        if given_up && let Some(supervisor) = supervisor.take() {
+            supervisor.abort();
+        }
+        Ok(member)
     }
 
     pub(super) fn state(&self) -> LinkState {

@@ -33,6 +33,8 @@ pub(super) fn execute(state: &mut State, client: u64, command: &Command, now: Du
         }
         ("SELECT", [_]) => output.okay(),
         ("CLIENT", ["SETINFO", ..]) => output.okay(),
+        // All clients of a simulation share a prefix.
+        ("INFO", ["stats"]) => output.bulk(b"# Stats\r\ntracking_total_prefixes:1\r\n"),
         ("CLIENT", ["TRACKING", "ON", "BCAST", "PREFIX", prefix, options @ ..]) => {
             let noloop = options.contains(&"NOLOOP");
             state.client(client).tracked = Some(Tracked { prefix: (*prefix).to_owned(), noloop });
