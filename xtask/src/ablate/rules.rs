@@ -23,7 +23,8 @@ const LOAD: &str = "crates/twotier-local/src/load.rs";
 const LOADS: &str = "crates/twotier-local/src/loads.rs";
 const INNER: &str = "crates/twotier-local/src/inner.rs";
 const LINK: &str = "crates/twotier-local/src/link.rs";
-const REDIS_LINK: &str = "crates/twotier-backend/src/redis/link.rs";
+const REDIS_SUPERVISOR: &str = "crates/twotier-backend/src/redis/link/supervisor.rs";
+const REDIS_STATE: &str = "crates/twotier-backend/src/redis/link/state.rs";
 const REDIS_PUSH: &str = "crates/twotier-backend/src/redis/session/push.rs";
 const REDIS_FENCE: &str = "crates/twotier-backend/src/redis/session/fence.rs";
 const STORE: &str = "crates/twotier/src/load/store.rs";
@@ -189,7 +190,7 @@ pub(super) const RULES: &[Rule] = &[
     Rule {
         name: "a lease counts from before its request",
         edits: &[edit(
-            REDIS_LINK,
+            REDIS_SUPERVISOR,
             "            member.proof_of_life(mark);\n",
             "            let _early = mark;\n            member.proof_of_life(member.mark());\n",
         )],
@@ -197,7 +198,7 @@ pub(super) const RULES: &[Rule] = &[
     Rule {
         name: "a lease needs the second reply",
         edits: &[edit(
-            REDIS_LINK,
+            REDIS_SUPERVISOR,
             "mem::replace(&mut earlier, (marked, marks));",
             "{\n            earlier = (marked, marks);\n            mem::replace(&mut earlier, (marked, Vec::new()))\n        };",
         )],
@@ -214,7 +215,7 @@ pub(super) const RULES: &[Rule] = &[
     Rule {
         name: "a lost link is reported",
         edits: &[edit(
-            REDIS_LINK,
+            REDIS_STATE,
             "            self.listeners.all().iter().for_each(|member| member.link_lost(&cause));\n",
             "",
         )],

@@ -130,6 +130,23 @@ mod live {
     }
 
     #[tokio::test]
+    async fn a_cache_that_leaves_while_it_is_tested_costs_nobody_the_link() {
+        let server = RedisServer::start();
+        let proxy = Proxy::start(server.addr());
+        let backend = RedisBackend::new(proxy.url()).unwrap();
+        let mut caches = attach_all(&backend, &names(2)).await;
+        let counter = Arc::clone(&caches[0].1);
+        let canaries = server.calls(&["unlink"]);
+        proxy.set_round_trip(Duration::from_millis(600));
+        // The second one is tested first. The server has seen its canary, and the report is on its way.
+        eventually("the canary", || server.calls(&["unlink"]) > canaries).await;
+        drop(caches.remove(1));
+        let proofs = Counter::of(&counter.proofs);
+        eventually("heartbeats go on", || Counter::of(&counter.proofs) > proofs + 2).await;
+        assert_eq!((Counter::of(&counter.ups), Counter::of(&counter.downs)), (1, 0));
+    }
+
+    #[tokio::test]
     async fn an_attachment_that_is_given_up_leaves_the_link() {
         let server = RedisServer::start();
         let backend = RedisBackend::new(server.url()).unwrap();

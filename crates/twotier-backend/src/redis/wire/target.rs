@@ -45,22 +45,30 @@ impl Target {
         dead_after: Duration,
         max_backoff: Duration,
     ) -> Self {
-        let (route, lines) = (Route::Streams(dialer), Arc::default());
-        let (identity, database, key_prefix, client_name) = (Identity::Nobody, 0, None, CLIENT_NAME.to_owned());
-        let (sentinels, service) = (Vec::new(), String::new());
+        let route = Route::Streams(dialer);
+        Self { connect_timeout, dead_after, max_backoff, ..Self::new(route, Identity::Nobody, &RedisConfig::new("")) }
+    }
+
+    /// The server at the end of this route, without sentinels.
+    fn new(route: Route, identity: Identity, config: &RedisConfig) -> Self {
+        let RedisConfig { connect_timeout, dead_after, max_backoff, .. } = *config;
+        let client_name = match &config.client_name {
+            Some(name) => format!("{CLIENT_NAME}:{name}"),
+            None => CLIENT_NAME.to_owned(),
+        };
         Self {
             route,
             identity,
-            database,
+            database: 0,
             connect_timeout,
             dead_after,
             max_backoff,
-            key_prefix,
+            key_prefix: None,
             client_name,
-            lines,
+            lines: Arc::default(),
             is_sentinel: false,
-            sentinels,
-            service,
+            sentinels: Vec::new(),
+            service: String::new(),
         }
     }
 
@@ -99,25 +107,7 @@ impl Target {
                 return Err(ConfigError::new("url", "names a unix socket, which this platform does not have"));
             }
         };
-        let RedisConfig { connect_timeout, dead_after, max_backoff, .. } = *config;
-        let client_name = match &config.client_name {
-            Some(name) => format!("{CLIENT_NAME}:{name}"),
-            None => CLIENT_NAME.to_owned(),
-        };
-        let target = Self {
-            route,
-            identity,
-            database,
-            connect_timeout,
-            dead_after,
-            max_backoff,
-            key_prefix,
-            client_name,
-            lines: Arc::default(),
-            is_sentinel: false,
-            sentinels: Vec::new(),
-            service,
-        };
+        let target = Self { database, key_prefix, service, ..Self::new(route, identity, config) };
         let sentinel = |route| {
             let (identity, lines) = (watchers.clone(), Arc::clone(&target.lines));
             Self { route, identity, database: 0, lines, is_sentinel: true, ..target.clone() }
