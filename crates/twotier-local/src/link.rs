@@ -12,9 +12,9 @@ use crate::{
 /// Epoch and lease of one link, on a cache line of its own: every hit reads them, and hardly anything writes them.
 ///
 /// The epoch is odd while the link is up, and becomes another one whenever the link comes up, goes down or is flushed.
-/// No two epochs of a tier are the same, and a later one is greater, whichever links they are of: an entry or a ticket
-/// is good only in the epoch it was made in, so one change outdates everything, also what came over another link that
-/// had the same number before.
+/// No two epochs of a tier are the same, and of links that were up a later one is greater, whichever they are of: an
+/// entry or a ticket is good only in the epoch it was made in, so one change outdates everything, also what came over
+/// another link that had the same number before.
 ///
 /// # Why epoch and lease may be two atomics
 ///
@@ -66,8 +66,9 @@ pub(crate) struct Changes {
 }
 
 impl LeaseState {
-    fn new() -> Self {
-        Self { epoch: AtomicU64::new(0), lease: AtomicU64::new(0) }
+    /// Makes a link that never was up.
+    fn new(link: LinkId) -> Self {
+        Self { epoch: AtomicU64::new(never_up(link)), lease: AtomicU64::new(0) }
     }
 
     #[inline]
@@ -94,7 +95,7 @@ impl Links {
     /// Makes links that are all down.
     pub(crate) fn new(max_staleness: Duration, resolution: Duration) -> Self {
         Self {
-            only: LeaseState::new(),
+            only: LeaseState::new(LinkId::ONLY),
             others: std::array::from_fn(|_| OnceLock::new()),
             term: max_staleness.saturating_sub(resolution),
             clearings: AtomicU64::new(0),
@@ -117,7 +118,7 @@ impl Links {
     /// then at least that of any entry of the shard that came over this link.
     #[inline]
     pub(crate) fn epoch(&self, link: LinkId) -> u64 {
-        self.of(link).map_or(0, LeaseState::epoch)
+        self.of(link).map_or_else(|| never_up(link), LeaseState::epoch)
     }
 
     /// Returns the epoch for somebody who wants to keep a value: an even one, in which nothing is kept, while the
@@ -235,9 +236,16 @@ impl Links {
             && let Some(others) = self.others.get(row)
             && others.get().is_none()
         {
-            let _first = others.set((0..1 << row).map(|_| LeaseState::new()).collect());
+            let first = 1_u16 << row;
+            let _made = others.set((first..2 * first).map(|link| LeaseState::new(LinkId::new(link))).collect());
         }
     }
+}
+
+/// Returns the epoch of a link before it is up for the first time: an even one like those of links that went down, and
+/// no other link's either. A flight or a load from before its key went to such a link is not joined by mistake.
+fn never_up(link: LinkId) -> u64 {
+    u64::from(link.number()) << 48
 }
 
 /// Returns where a link lies among the others; `None` for the only one.

@@ -566,3 +566,18 @@ proptest! {
         prop_assert_eq!((tier.stats().size, tier.stats().bytes, tier.stats().cleared), (0, 0, size as u64));
     }
 }
+
+#[test]
+fn a_load_is_not_joined_once_its_key_lies_behind_another_link_also_where_one_of_them_is_down() {
+    use Step::{LinkDown, LinkUp, Load, Move};
+    for steps in [
+        &[LinkUp(0, true), LinkUp(1, true), LinkDown(0), Load(0), Move(0), Load(0)][..],
+        &[Load(0), Move(0), Load(0)],
+        // In between something newer may have been served.
+        &[Load(0), LinkUp(0, false), Move(0), Load(0)],
+    ] {
+        let mut pair = Pair::new(Eviction::Lru, 1, 100, false, true);
+        steps.iter().for_each(|step| pair.run(step.clone()));
+        pair.finish();
+    }
+}

@@ -49,6 +49,8 @@ impl ModelTier {
     fn join_or_load(&mut self, key: &str, waited: Option<u64>) -> ModelLoad {
         if let Some(&mut Loading { ticket, outrun, saw, .. }) = self.loading(key)
             && self.is_load_live(ticket)
+            // Also of a link that is down, which no flush gives another epoch.
+            && self.ticket(ticket).stamp.0 == self.link_of(key)
             && waited != Some(ticket)
         {
             return ModelLoad::Join(ModelLoadJoiner { ticket, outrun, informed: saw.is_some() });
