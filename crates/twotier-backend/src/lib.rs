@@ -18,6 +18,7 @@ mod memory;
 mod mock;
 #[cfg(feature = "redis")]
 mod redis;
+mod slot;
 
 pub use async_trait::async_trait;
 pub use contract::{

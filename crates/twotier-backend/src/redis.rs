@@ -1,9 +1,14 @@
 //! The backend for Redis and Valkey, on the crate `redis`.
 //!
-//! Five floors, each of which knows those below it: `wire` (streams and connections), `listeners` (the caches on a
-//! link), `command` (reads and writes), `session` (making a link and proving it), `link` (keeping it). Beside `command`
-//! stands `sentinel`: where the primary is, and who vouches for it.
+//! Six floors, each of which knows those below it: `wire` (streams and connections), `listeners` (the caches on a
+//! link), `command` (reads and writes), `session` (making a link and proving it), `link` (keeping it), `cluster` (a
+//! link
+//! to each primary). Beside `command` stands `authority`: where a primary is and who vouches for it, by the word of
+//! `sentinel`s or by a `census` of the nodes.
 
+mod authority;
+mod census;
+mod cluster;
 mod command;
 mod link;
 mod listeners;
@@ -30,7 +35,8 @@ use crate::{AnswerSink, Attachment, Backend, BackendResult, GetReply, Stored, Wa
 
 pub use self::wire::{CredentialsProvider, RedisCredentials};
 use self::{
-    command::{Action, Change, Commands, change, change_many},
+    cluster::Cluster,
+    command::{Action, Change, change, change_many},
     link::Link,
     wire::Target,
 };
@@ -101,10 +107,42 @@ use self::{
 /// [tracking]: https://redis.io/docs/latest/commands/client-tracking/
 pub struct RedisBackend {
     target: Arc<Target>,
-    link: Arc<Link>,
-    /// This handle among those on the link.
+    servers: Servers,
+    /// This handle among those on the link or links.
     handle: u64,
     closed: AtomicBool,
+}
+
+/// What all clones of a backend share.
+#[derive(Clone)]
+enum Servers {
+    /// The link to one server.
+    One(Arc<Link>),
+    /// The links to the primaries of a cluster.
+    Cluster(Arc<Cluster>),
+}
+
+impl Servers {
+    fn of(target: &Arc<Target>) -> Self {
+        match target.seeds.is_empty() {
+            true => Self::One(Arc::new(Link::new(Arc::clone(target)))),
+            false => Self::Cluster(Arc::new(Cluster::new(Arc::clone(target)))),
+        }
+    }
+
+    fn new_handle(&self) -> u64 {
+        match self {
+            Self::One(link) => link.new_handle(),
+            Self::Cluster(cluster) => cluster.new_handle(),
+        }
+    }
+
+    fn end_handle(&self, handle: u64) {
+        match self {
+            Self::One(link) => link.end_handle(handle),
+            Self::Cluster(cluster) => cluster.end_handle(handle),
+        }
+    }
 }
 
 impl RedisBackend {
@@ -164,24 +202,24 @@ impl RedisBackend {
     }
 
     fn to(target: Arc<Target>) -> Self {
-        Self::on(Arc::new(Link::new(Arc::clone(&target))), target)
+        Self::on(Servers::of(&target), target)
     }
 
-    fn on(link: Arc<Link>, target: Arc<Target>) -> Self {
-        Self { target, handle: link.new_handle(), link, closed: AtomicBool::new(false) }
+    fn on(servers: Servers, target: Arc<Target>) -> Self {
+        Self { target, handle: servers.new_handle(), servers, closed: AtomicBool::new(false) }
     }
 
-    /// Returns the link, unless this handle was closed.
-    fn link(&self) -> BackendResult<&Link> {
+    /// Returns the servers, unless this handle was closed.
+    fn servers(&self) -> BackendResult<&Servers> {
         if self.closed.load(Ordering::Acquire) {
             return Err(BackendError::new(BackendErrorKind::Closed, "the backend was closed").not_sent());
         }
-        Ok(&self.link)
+        Ok(&self.servers)
     }
 
     fn end(&self) {
         if !self.closed.swap(true, Ordering::AcqRel) {
-            self.link.end_handle(self.handle);
+            self.servers.end_handle(self.handle);
         }
     }
 }
@@ -189,7 +227,7 @@ impl RedisBackend {
 impl Clone for RedisBackend {
     /// Makes a handle on the same link, for one more cache.
     fn clone(&self) -> Self {
-        Self::on(Arc::clone(&self.link), Arc::clone(&self.target))
+        Self::on(self.servers.clone(), Arc::clone(&self.target))
     }
 }
 
@@ -208,16 +246,32 @@ impl fmt::Debug for RedisBackend {
 #[async_trait]
 impl Backend for RedisBackend {
     async fn ready(&self) -> BackendResult<()> {
-        self.link()?.ready().await.map(drop)
+        match self.servers()? {
+            Servers::One(link) => link.ready().await.map(drop),
+            Servers::Cluster(cluster) => cluster.ready().await,
+        }
     }
 
     async fn get(&self, key: &[u8]) -> BackendResult<Option<Stored>> {
-        let connections = self.link()?.ready().await?;
-        command::get(&connections, key).await
+        match self.servers()? {
+            Servers::One(link) => {
+                let connections = link.ready().await?;
+                command::get(&connections, key).await
+            }
+            Servers::Cluster(cluster) => cluster.get(key).await,
+        }
     }
 
     fn start_get(&self, key: &[u8], reply: GetReply) -> Option<GetReply> {
-        match self.link().map_or_else(|closed| Some(Err(closed)), Link::known) {
+        let link = match self.servers() {
+            Ok(Servers::One(link)) => link,
+            Ok(Servers::Cluster(cluster)) => return cluster.start_get(key, reply),
+            Err(closed) => {
+                reply.send(Err(closed));
+                return None;
+            }
+        };
+        match link.known() {
             Some(Ok(connections)) => command::start_get(&connections, key, reply),
             Some(Err(cause)) => reply.send(Err(cause)),
             None => return Some(reply),
@@ -234,8 +288,13 @@ impl Backend for RedisBackend {
     }
 
     async fn clear(&self, prefix: &[u8]) -> BackendResult<u64> {
-        let connections = self.link()?.current()?;
-        command::clear(&connections, prefix).await
+        match self.servers()? {
+            Servers::One(link) => {
+                let connections = link.current()?;
+                command::clear(&connections, prefix).await
+            }
+            Servers::Cluster(cluster) => cluster.clear(prefix).await,
+        }
     }
 
     async fn compare_and_set(
@@ -249,21 +308,34 @@ impl Backend for RedisBackend {
     }
 
     async fn get_many(&self, keys: &[Bytes]) -> Vec<BackendResult<Option<Stored>>> {
-        match self.ready_connections().await {
-            Ok(connections) => command::get_many(&connections, keys).await,
-            Err(error) => vec![Err(error); keys.len()],
+        let failed = |error: BackendError| vec![Err(error); keys.len()];
+        match self.servers() {
+            Ok(Servers::One(link)) => match link.ready().await {
+                Ok(connections) => command::get_many(&connections, keys).await,
+                Err(error) => failed(error),
+            },
+            Ok(Servers::Cluster(cluster)) => cluster.get_many(keys).await,
+            Err(error) => failed(error),
         }
     }
 
     async fn get_each(&self, keys: &[Bytes], answers: AnswerSink<'_>) {
-        match self.ready_connections().await {
-            Ok(connections) => command::get_each(&connections, keys, answers).await,
-            Err(error) => (0..keys.len()).for_each(|index| answers(index, Err(error.clone()))),
+        let failed = |error: BackendError| (0..keys.len()).for_each(|index| answers(index, Err(error.clone())));
+        match self.servers() {
+            Ok(Servers::One(link)) => match link.ready().await {
+                Ok(connections) => command::get_each(&connections, keys, answers).await,
+                Err(error) => failed(error),
+            },
+            Ok(Servers::Cluster(cluster)) => cluster.get_each(keys, answers).await,
+            Err(error) => failed(error),
         }
     }
 
     fn progress(&self) -> u64 {
-        self.link.progress()
+        match &self.servers {
+            Servers::One(link) => link.progress(),
+            Servers::Cluster(cluster) => cluster.progress(),
+        }
     }
 
     async fn set_many(&self, writes: &[Write]) -> Vec<BackendResult<bool>> {
@@ -292,19 +364,32 @@ impl Backend for RedisBackend {
     }
 
     async fn attach(&self, watch: Watch) -> BackendResult<Attachment> {
-        self.link()?.attach(watch, self.handle).await
+        match self.servers()? {
+            Servers::One(link) => link.attach(watch, self.handle).await,
+            Servers::Cluster(cluster) => cluster.attach(watch, self.handle).await,
+        }
     }
 
-    fn route(&self, _key: &[u8]) -> LinkId {
-        LinkId::ONLY
+    fn route(&self, key: &[u8]) -> LinkId {
+        match &self.servers {
+            Servers::One(_) => LinkId::ONLY,
+            Servers::Cluster(cluster) => cluster.route(key),
+        }
     }
 
     fn links(&self) -> Vec<LinkStatus> {
-        vec![LinkStatus::new(LinkId::ONLY, Backend::link(self))]
+        match self.servers() {
+            Ok(Servers::Cluster(cluster)) => cluster.links(),
+            _ => vec![LinkStatus::new(LinkId::ONLY, Backend::link(self))],
+        }
     }
 
     fn link(&self) -> LinkState {
-        self.link().map_or(LinkState::Closed, Link::state)
+        match self.servers() {
+            Ok(Servers::One(link)) => link.state(),
+            Ok(Servers::Cluster(cluster)) => cluster.state(),
+            Err(_closed) => LinkState::Closed,
+        }
     }
 
     /// Closes this handle, and with the last one the link.
@@ -314,22 +399,24 @@ impl Backend for RedisBackend {
 }
 
 impl RedisBackend {
-    async fn ready_connections(&self) -> BackendResult<Commands> {
-        self.link()?.ready().await
-    }
-
     /// Writes are sent at once or never: they do not wait for a link.
-    fn current_connections(&self) -> BackendResult<Commands> {
-        self.link()?.current()
-    }
-
     async fn change(&self, key: &[u8], action: Action) -> BackendResult<bool> {
-        let connections = self.current_connections()?;
-        change(&connections, Change { key: Bytes::copy_from_slice(key), action }).await
+        match self.servers()? {
+            Servers::One(link) => {
+                let connections = link.current()?;
+                change(&connections, Change { key: Bytes::copy_from_slice(key), action }).await
+            }
+            Servers::Cluster(cluster) => cluster.change(key, action).await,
+        }
     }
 
     async fn change_many(&self, changes: impl ExactSizeIterator<Item = Change>) -> Vec<BackendResult<bool>> {
-        match self.current_connections() {
+        let link = match self.servers() {
+            Ok(Servers::One(link)) => link.current(),
+            Ok(Servers::Cluster(cluster)) => return cluster.change_many(changes.collect()).await,
+            Err(closed) => Err(closed),
+        };
+        match link {
             Ok(connections) => change_many(&connections, changes.collect()).await,
             Err(error) => vec![Err(error); changes.len()],
         }

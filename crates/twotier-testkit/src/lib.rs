@@ -30,4 +30,4 @@ pub mod trace;
 
 pub use proxy::Proxy;
 pub use resp::{Client, Reply};
-pub use server::{Builder, RedisServer, Sentinel, SentinelGroup};
+pub use server::{Builder, ClusterClient, RedisCluster, RedisServer, Sentinel, SentinelGroup};

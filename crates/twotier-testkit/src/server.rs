@@ -1,6 +1,7 @@
 //! A private Redis or Valkey server.
 
 mod builder;
+mod cluster;
 mod process;
 mod sentinels;
 
@@ -16,6 +17,7 @@ use crate::resp::{Client, Reply};
 
 use self::process::Process;
 pub use builder::Builder;
+pub use cluster::{ClusterClient, RedisCluster};
 pub use sentinels::{Sentinel, SentinelGroup};
 
 /// A server of one test's own, on a free loopback port and a unix socket, that keeps nothing on disk.

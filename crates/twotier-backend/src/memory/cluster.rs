@@ -1,7 +1,6 @@
 //! A cluster inside one process, in the hands of a test.
 
 mod client;
-mod slot;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,9 +14,11 @@ use bytes::Bytes;
 use parking_lot::RwLock;
 use twotier_core::{BackendError, BackendErrorKind, Clock, LinkId};
 
-use crate::BackendResult;
+use crate::{
+    BackendResult,
+    slot::{SLOTS, slot_of},
+};
 
-use self::slot::{SLOTS, slot_of};
 use super::{MemoryBackend, OperationCounts, clock::PreciseClock, store::Store};
 
 pub use client::MemoryClusterBackend;

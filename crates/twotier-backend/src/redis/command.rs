@@ -17,5 +17,7 @@ pub(super) use self::{
     channel::{Channels, Message},
     coalesce::{Commands, get, start_get},
     connections::{Connections, Reporting},
-    write::{Action, Change, change, change_many, clear},
+    order::WriteOrder,
+    read::{ReadResult, get_asking},
+    write::{Action, Change, Cursor, change, change_asking, change_many, clear, scan},
 };

@@ -14,7 +14,7 @@ use std::{
 
 use parking_lot::Mutex;
 use tokio::{runtime::Handle, sync::Notify, task::AbortHandle};
-use twotier_core::{BackendError, BackendErrorKind, LinkState, LinkUp};
+use twotier_core::{BackendError, BackendErrorKind, Coherence, LinkState, LinkUp};
 
 use crate::{Attachment, BackendResult, Watch};
 
@@ -23,8 +23,9 @@ use self::{
     supervisor::{Gone, supervise},
 };
 use super::{
+    authority::Authority,
     command::Commands,
-    listeners::{Member, Standing},
+    listeners::{Listeners, Member, Standing},
     sentinel::Sentinels,
     session::Fences,
     wire::{Progress, Target},
@@ -41,17 +42,23 @@ pub(super) struct Link {
 }
 
 impl Link {
+    /// Makes the link to a server, or to the one that sentinels name. Nothing is connected yet.
     pub(super) fn new(target: Arc<Target>) -> Self {
-        let sentinels = Sentinels::of(&target);
+        let authority = Authority::Sentinels(Sentinels::of(&target));
+        Self::of(target, Listeners::default(), authority, Arc::default())
+    }
+
+    /// Makes one of the links of a backend that has several, which remembers the connections of all of them.
+    pub(super) fn of(target: Arc<Target>, listeners: Listeners, authority: Authority, fences: Arc<Fences>) -> Self {
         let shared = LinkInner {
             target,
-            listeners: Arc::default(),
+            listeners: Arc::new(listeners),
             newcomers: Notify::new(),
             state: Mutex::new(State { generation: 0, phase: Phase::Idle }),
             changed: Notify::new(),
             progress: Arc::new(Progress::new()),
-            fences: Fences::default(),
-            sentinels,
+            fences,
+            authority,
         };
         let (made, open) = (AtomicU64::new(0), AtomicUsize::new(0));
         Self { shared: Arc::new(shared), supervisor: Mutex::default(), made, open }
@@ -71,7 +78,7 @@ impl Link {
         }
     }
 
-    fn leave(&self, handle: u64) {
+    pub(super) fn leave(&self, handle: u64) {
         // Dropped outside the lock: a listener may own values, whose drop is not ours.
         let left = self.shared.modify(|_| {
             let left = self.shared.listeners.leave(handle);
@@ -135,15 +142,17 @@ impl Link {
         let patient = watch.patient;
         let member = self.join(watch, handle)?;
         let joining = Joining { link: self, handle: Some(handle) };
-        self.start();
-        self.shared.newcomers.notify_one();
+        let mode = self.admitted(&member, patient).await?;
+        joining.end();
+        Ok(Attachment::new(mode))
+    }
+
+    /// Waits until changes are being reported to a cache that has joined, or until it is known why they are not.
+    pub(super) async fn admitted(&self, member: &Member, patient: bool) -> BackendResult<Coherence> {
         let mut standing = member.standing();
         loop {
             match &*standing.borrow_and_update() {
-                Standing::Admitted(mode) => {
-                    joining.end();
-                    return Ok(Attachment::new(*mode));
-                }
+                Standing::Admitted(mode) => return Ok(*mode),
                 Standing::Refused(cause) if !patient || cause.kind() == BackendErrorKind::Closed => {
                     return Err(cause.clone());
                 }
@@ -158,7 +167,8 @@ impl Link {
         }
     }
 
-    fn join(&self, watch: Watch, handle: u64) -> BackendResult<Arc<Member>> {
+    /// Puts a cache on the link, which is made if there is none.
+    pub(super) fn join(&self, watch: Watch, handle: u64) -> BackendResult<Arc<Member>> {
         let mut supervisor = self.supervisor.lock();
         let (member, given_up) = self.shared.modify(|state| {
             if matches!(state.phase, Phase::Closed) {
@@ -179,7 +189,28 @@ impl Link {
         if given_up && let Some(supervisor) = supervisor.take() {
             supervisor.abort();
         }
+        drop(supervisor);
+        self.start();
+        self.shared.newcomers.notify_one();
         Ok(member)
+    }
+
+    pub(super) fn listeners(&self) -> &Listeners {
+        &self.shared.listeners
+    }
+
+    /// Notifies every cache on the link that whatever it read over it may be another's by now: keys have come to this
+    /// link or have left it. Those to which nothing could be reported before may be admitted now.
+    pub(super) fn keys_moved(&self) {
+        self.shared.modify(|_| {
+            self.shared.listeners.all().iter().filter(|member| member.is_up()).for_each(|member| member.flushed());
+        });
+        self.shared.newcomers.notify_one();
+    }
+
+    /// Waits until the link is up, or an attempt to make it has failed.
+    pub(super) async fn tried(&self) {
+        let _whatever = self.connections().await;
     }
 
     pub(super) fn state(&self) -> LinkState {
@@ -200,7 +231,7 @@ impl Link {
     }
 
     /// Ends the link for all its handles.
-    fn close(&self) {
+    pub(super) fn close(&self) {
         let mut supervisor = self.supervisor.lock();
         self.shared.modify(|state| {
             state.end(&closed(), Phase::Closed);
@@ -215,7 +246,7 @@ impl Link {
     }
 
     /// Starts the supervisor unless it runs or the backend is closed.
-    fn start(&self) {
+    pub(super) fn start(&self) {
         let mut supervisor = self.supervisor.lock();
         let generation = self.shared.modify(|state| {
             let idle = matches!(state.phase, Phase::Idle | Phase::Abandoned { .. });

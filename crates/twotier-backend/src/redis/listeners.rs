@@ -14,7 +14,7 @@ use twotier_core::{BackendError, BackendErrorKind, Coherence, Lease, LinkId, Mar
 
 use crate::{BackendResult, Watch};
 
-use super::wire::ValueLimit;
+use super::{census::Place, wire::ValueLimit};
 
 /// More prefixes than this are worth a warning: a write takes several times as long then.
 const MANY_PREFIXES: u64 = 50;
@@ -24,8 +24,8 @@ const NAMED: usize = 3;
 /// The caches on one link, by their namespaces, of which no two overlap: a key belongs to one of them at most.
 #[derive(Default)]
 pub(super) struct Listeners {
-    /// The link there is of one server.
     link: LinkId,
+    place: Arc<Place>,
     /// In the order of the namespaces' prefixes. Replaced whole, so that whoever reports holds nothing.
     members: RwLock<Arc<Vec<Arc<Member>>>>,
     /// How many of them are reported nothing.
@@ -62,6 +62,15 @@ pub(super) enum Standing {
 }
 
 impl Listeners {
+    /// Makes room for the caches on a link, the keys of which lie in this place.
+    pub(super) fn new(link: LinkId, place: Arc<Place>) -> Self {
+        Self { link, place, ..Self::default() }
+    }
+
+    pub(super) fn place(&self) -> &Arc<Place> {
+        &self.place
+    }
+
     /// Adds a cache, whose mode must be that of the others.
     pub(super) fn join(&self, watch: Watch, handle: u64) -> BackendResult<Arc<Member>> {
         let refuse = |kind, message: String| Err(BackendError::new(kind, message).not_sent());
@@ -134,6 +143,11 @@ impl Listeners {
         self.unreported.fetch_sub(usize::from(!left.is_reported()), Ordering::Relaxed);
         *members = Arc::new(all);
         Some(left)
+    }
+
+    /// Returns the cache that came with this handle, if one did.
+    pub(super) fn with_handle(&self, handle: u64) -> Option<Arc<Member>> {
+        self.members.read().iter().find(|member| member.handle == handle).map(Arc::clone)
     }
 
     pub(super) fn all(&self) -> Arc<Vec<Arc<Member>>> {
@@ -210,6 +224,11 @@ impl Member {
     /// Returns whether changes are to be reported to it.
     pub(super) fn is_reported(&self) -> bool {
         is_reported(&self.watch)
+    }
+
+    /// Returns what the cache asked for, and the handle that it came with.
+    pub(super) fn watch(&self) -> (&Watch, u64) {
+        (&self.watch, self.handle)
     }
 
     pub(super) fn namespace(&self) -> &Namespace {

@@ -24,7 +24,7 @@ pub use self::credentials::{CredentialsProvider, RedisCredentials};
 pub(super) use self::dial::dialer;
 pub(super) use self::{
     connection::{Connection, Reply, nonce, text},
-    error::not_resp,
+    error::{Redirect, not_resp},
     framing::ValueLimit,
     lines::Lines,
     loss::Loss,

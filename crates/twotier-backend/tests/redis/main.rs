@@ -5,6 +5,7 @@
 #![allow(clippy::disallowed_methods, reason = "real servers run on real time")]
 
 mod batches;
+mod cluster;
 mod coalescing;
 mod commands;
 mod credentials;

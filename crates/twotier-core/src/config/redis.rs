@@ -40,12 +40,15 @@ impl fmt::Debug for RedisUrl {
 /// - `unix:///path/to/socket[?db=1&user=…&pass=…]`, a unix socket, also written `redis+unix://` or `valkey+unix://`;
 /// - `redis+sentinel://[[user]:password@]host[:port],host[:port]/service[/db][?sentinel_user=…&sentinel_pass=…]`, the
 ///   primary that most of these sentinels name, also written `valkey+sentinel://`; `rediss+sentinel://` speaks TLS to
-///   both. List every sentinel: the majority is one of those listed. The credentials before the `@` are for the server.
+///   both. List every sentinel: the majority is one of those listed. The credentials before the `@` are for the server;
+/// - `redis-cluster://[[user]:password@]host[:port][,host[:port]…]`, a cluster, of which these are some nodes, also
+///   written `redis+cluster://` or `valkey-cluster://`; `rediss-cluster://` speaks TLS. The others are found through
+///   them; the addresses that the nodes announce must be reachable. A cluster has no databases.
 ///
 /// User, password and path are percent-decoded; a `+` is a plus. A user without a password is written `user:@`, or
 /// `user=…&pass=`. An IPv6 address stands in brackets. Whatever else other clients take is an error that names the
-/// cure, and no part of the URL: parameters and fragments (`?db=5`, `#insecure`), several hosts, clusters,
-/// and a name alone before the `@`, which some take for a user and others for a password.
+/// cure, and no part of the URL: parameters and fragments (`?db=5`, `#insecure`), several hosts with `redis://`, and a
+/// name alone before the `@`, which some take for a user and others for a password.
 ///
 /// Who we are is said once: in the URL, by [`password_file`](Self::password_file), or by a provider in code
 /// (`RedisBackend::with_credentials`). [`tls_cert_file`](Self::tls_cert_file) and [`tls_key_file`](Self::tls_key_file)
@@ -102,6 +105,11 @@ pub struct RedisConfig {
     /// The service, as operators find its connections in `CLIENT LIST`: `name=twotier:<client_name>`, or `name=twotier`
     /// without one. Default none.
     pub client_name: Option<String>,
+    /// How long a node of a cluster may be silent before the others elect another in its place: the
+    /// `cluster-node-timeout` of the servers, or more. After an election that came to nothing copies are not served for
+    /// twice as long. Must be more than [`dead_after`](Self::dead_after) with a `redis-cluster://` URL. Default 15 s,
+    /// which is that of the servers.
+    pub cluster_node_timeout: Duration,
 }
 
 impl RedisConfig {
@@ -121,6 +129,7 @@ impl RedisConfig {
             tls_key_file: None,
             key_prefix: None,
             client_name: None,
+            cluster_node_timeout: Duration::from_secs(15),
         }
     }
 
@@ -231,6 +240,13 @@ impl RedisConfig {
         self
     }
 
+    /// Sets [`cluster_node_timeout`](#structfield.cluster_node_timeout).
+    #[must_use]
+    pub fn cluster_node_timeout(mut self, cluster_node_timeout: Duration) -> Self {
+        self.cluster_node_timeout = cluster_node_timeout;
+        self
+    }
+
     /// Sets [`client_name`](#structfield.client_name).
     #[must_use]
     pub fn client_name(mut self, client_name: impl Into<String>) -> Self {
@@ -255,6 +271,7 @@ impl RedisConfig {
         for (field, value) in [
             ("connect_timeout", self.connect_timeout),
             ("dead_after", self.dead_after),
+            ("cluster_node_timeout", self.cluster_node_timeout),
             ("max_backoff", self.max_backoff),
         ] {
             if value < Duration::from_millis(1) || value > hour {
@@ -304,6 +321,7 @@ layered! {
     url: RedisUrl, "layer::named";
     connect_timeout: Duration, "duration::named";
     dead_after: Duration, "duration::named";
+    cluster_node_timeout: Duration, "duration::named";
     max_backoff: Duration, "duration::named";
     user: Option<String>, "layer::chosen";
     password_file: Option<PathBuf>, "layer::chosen";

@@ -67,6 +67,11 @@ impl Process {
         &self.socket
     }
 
+    /// Writes a file into the folder of the process.
+    pub(super) fn write(&self, name: &str, content: &str) {
+        fs::write(self.folder.join(name), content).expect("the temporary folder is writable");
+    }
+
     /// Starts the process.
     pub(super) fn start(&self) -> Result<(), String> {
         let failed = |error: io::Error| format!("cannot start {}: {error}", self.binary.display());

@@ -14,8 +14,8 @@ use twotier_core::{
     BackendError, BackendErrorKind, ChangeListener, Coherence, Lease, LinkId, LinkState, LinkStatus, Mark,
 };
 
-use super::{Map, MemoryCluster, Node, Topology, at_once, slot_of, unavailable};
-use crate::{Attachment, Backend, BackendResult, MemoryBackend, MemoryLink, Stored, Watch, Write};
+use super::{Map, MemoryCluster, Node, Topology, at_once, unavailable};
+use crate::{Attachment, Backend, BackendResult, MemoryBackend, MemoryLink, Stored, Watch, Write, slot::slot_of};
 
 /// A client of a [`MemoryCluster`], for one cache: the backend of a cluster, as far as a store in memory can play it.
 ///

@@ -95,6 +95,11 @@ impl Connections {
         }
     }
 
+    /// Returns whether no command has several keys: they lie in slots of a cluster.
+    pub(super) fn are_in_slots(&self) -> bool {
+        self.0.listeners.place().is_in_slots()
+    }
+
     /// The connection for reads: the data connection, unless a large write occupies it.
     ///
     /// A read over either needs no order with reports: only the registered ticket of its key keeps it, a report kills
@@ -135,7 +140,7 @@ impl Connections {
     }
 
     /// Where the link runs: without it nothing here comes to an end.
-    pub(super) fn runtime(&self) -> &Handle {
+    pub(in crate::redis) fn runtime(&self) -> &Handle {
         self.0.data.runtime()
     }
 }

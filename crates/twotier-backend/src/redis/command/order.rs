@@ -16,7 +16,7 @@ use tokio::sync::watch;
 /// A later write of such a key waits for them, so that writes of one key are executed in the order in which they were
 /// accepted, whichever connection they go over.
 #[derive(Debug, Default)]
-pub(super) struct WriteOrder {
+pub(in crate::redis) struct WriteOrder {
     /// How many permits there are. Most of the time there are none, and then no lock is taken.
     permits: AtomicUsize,
     last: Mutex<Last>,
@@ -31,7 +31,7 @@ struct Last {
 
 /// The permit of one accepted write. Dropped, it lets the next ones of its keys go on.
 #[derive(Debug)]
-pub(super) struct OrderPermit {
+pub(in crate::redis) struct OrderPermit {
     order: Arc<WriteOrder>,
     id: u64,
     keys: Vec<Bytes>,
@@ -51,7 +51,7 @@ impl WriteOrder {
     }
 
     /// Accepts a write of these keys, to be sent when it is its turn.
-    pub(super) fn accept(self: &Arc<Self>, keys: Vec<Bytes>) -> OrderPermit {
+    pub(in crate::redis) fn accept(self: &Arc<Self>, keys: Vec<Bytes>) -> OrderPermit {
         let (ended, end) = watch::channel(());
         let mut last = self.last.lock();
         self.permits.fetch_add(1, Ordering::AcqRel);
@@ -66,7 +66,7 @@ impl WriteOrder {
 
 impl OrderPermit {
     /// Waits until every write of its keys that was accepted earlier has ended.
-    pub(super) async fn acquire(&mut self) {
+    pub(in crate::redis) async fn acquire(&mut self) {
         for mut end in self.before.drain(..) {
             while end.changed().await.is_ok() {}
         }

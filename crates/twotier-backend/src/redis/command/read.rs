@@ -14,7 +14,7 @@ use crate::{
 use super::{connections::Connections, transaction};
 
 /// What a read returns for one key.
-pub(super) type ReadResult = BackendResult<Option<Stored>>;
+pub(in crate::redis) type ReadResult = BackendResult<Option<Stored>>;
 
 /// `GET` and `PTTL` in one round trip.
 ///
@@ -34,19 +34,56 @@ pub(super) async fn get(connections: &Connections, key: &[u8]) -> ReadResult {
     result
 }
 
-/// `GET` and `PTTL` of each key, all in one round trip where they need not be transactions; each result is its own.
-pub(super) async fn get_singly(connections: &Connections, keys: &[&[u8]]) -> Vec<ReadResult> {
-    let mut results = Vec::with_capacity(keys.len());
-    if keys.iter().any(|key| connections.reads_at_once(key)) {
-        // One transaction for all would be refused as a whole when one of its keys is.
-        for key in keys {
-            results.push(get(connections, key).await);
+/// As [`get`], at a node of a cluster that does not own the slot yet: another one has redirected this command there.
+pub(in crate::redis) async fn get_asking(connections: &Connections, key: &[u8]) -> ReadResult {
+    let (mut commands, mark) = (Pipeline::with_capacity(6), nonce());
+    commands.cmd("ASKING");
+    begin_read(&mut commands, key);
+    commands.cmd("PING").arg(&mark);
+    let mut replies = connections.reading().ask(&commands, 6).await?;
+    let asking = replies.okay("ASKING");
+    let result = end_read(&mut replies);
+    replies.pong(&mark)?;
+    asking.and(result)
+}
+
+/// Adds a transaction that reads a key.
+fn begin_read(commands: &mut Pipeline, key: &[u8]) {
+    transaction::begin(commands);
+    commands.add_command(of_key("GET", key)).add_command(of_key("PTTL", key)).cmd("EXEC");
+}
+
+fn end_read(replies: &mut Reply) -> ReadResult {
+    let mut within = transaction::end(replies, 2, |index| if index == 0 { "GET" } else { "PTTL" })?;
+    stored(&mut within)
+}
+
+/// Reads each key in a transaction of its own, all in one round trip: one for all would be refused as a whole when one
+/// of its keys is.
+async fn get_in_transactions(connections: &Connections, keys: &[&[u8]]) -> Vec<ReadResult> {
+    let (mut commands, mark) = (Pipeline::with_capacity(4 * keys.len() + 1), nonce());
+    keys.iter().for_each(|key| begin_read(&mut commands, key));
+    // The results come last: one more reply shows that they are those of these transactions.
+    commands.cmd("PING").arg(&mark);
+    let failed = |cause: BackendError| keys.iter().map(|_| Err(cause.clone())).collect();
+    match connections.reading().ask(&commands, 4 * keys.len() + 1).await {
+        Ok(mut replies) => {
+            let results = keys.iter().map(|_| end_read(&mut replies)).collect();
+            replies.pong(&mark).map_or_else(failed, |()| results)
         }
-        return results;
+        Err(cause) => failed(cause),
     }
+}
+
+/// `GET` and `PTTL` of each key, all in one round trip; each result is its own.
+pub(super) async fn get_singly(connections: &Connections, keys: &[&[u8]]) -> Vec<ReadResult> {
     if keys.is_empty() {
-        return results;
+        return Vec::new();
     }
+    if keys.iter().any(|key| connections.reads_at_once(key)) {
+        return get_in_transactions(connections, keys).await;
+    }
+    let mut results = Vec::with_capacity(keys.len());
     let mut commands = Pipeline::with_capacity(2 * keys.len());
     let names = |index: usize| if index.is_multiple_of(2) { "GET" } else { "PTTL" };
     let asked = ask(connections, false, &mut commands, 2 * keys.len(), names, |commands| {
@@ -105,7 +142,18 @@ impl BatchRead {
     ///
     /// `MGET` answers nil for a key of another type too: when its `PTTL` says that it exists, or did a moment ago,
     /// `GET` tells. And a user may be allowed `GET` where `MGET` is refused.
+    ///
+    /// In a cluster it is a `GET` and a `PTTL` for each key.
     pub(super) async fn ask(&mut self, connections: &Connections) -> BatchReply {
+        if connections.are_in_slots() {
+            let values = std::mem::take(&mut self.values);
+            let keys: Vec<&[u8]> = values.args_iter().skip(1).map(key_in).collect();
+            let results = get_singly(connections, &keys).await;
+            let length = |result: &ReadResult| result.iter().flatten().map(|stored| stored.value.len()).sum::<usize>();
+            let bytes = results.iter().map(length).sum();
+            connections.sizes().observe(bytes, self.length);
+            return BatchReply { results: results.into_iter().map(Some).collect(), bytes, refused: false };
+        }
         match self.replies(connections).await {
             Ok((values, mut replies)) => {
                 let bytes = values.iter().map(size).sum();

@@ -124,6 +124,15 @@ pub(in crate::redis) async fn change(connections: &Connections, change: Change) 
     results.pop().unwrap_or_else(|| Err(connections.data().out_of_step("a write")))
 }
 
+/// As [`change`], at a node of a cluster that does not own the slot yet: another one has redirected this command there.
+/// It is sent at once, whatever is under way to that node.
+pub(in crate::redis) async fn change_asking(connections: &Connections, change: Change) -> BackendResult<bool> {
+    let part = [change];
+    let over = if is_large(&part) { connections.data() } else { connections.writing() };
+    let mut results = dispatch(connections, over, &part, true).await;
+    results.pop().unwrap_or_else(|| Err(over.out_of_step("a write")))
+}
+
 /// Makes many changes, in order, in parts of a bounded size. All of them are accepted when this is polled for the first
 /// time.
 pub(in crate::redis) async fn change_many(connections: &Connections, changes: Vec<Change>) -> Vec<BackendResult<bool>> {
@@ -174,7 +183,7 @@ async fn send(connections: &Connections, part: Vec<Change>) -> Vec<BackendResult
     let over = connections.writing();
     let detour = large && !over.is(connections.data());
     if !detour && !connections.order().holds(part.iter().map(|change| &change.key)) {
-        return dispatch(connections, over, &part).await;
+        return dispatch(connections, over, &part, false).await;
     }
     let length = part.len();
     let mut results = later(connections, vec![part]).next().await.unwrap_or_default();
@@ -226,14 +235,14 @@ async fn acquire(connections: &Connections, permit: &mut OrderPermit) {
 async fn send_in_turn(connections: &Connections, part: &[Change]) -> Vec<BackendResult<bool>> {
     let over = connections.writing();
     if !is_large(part) || over.is(connections.data()) {
-        return dispatch(connections, over, part).await;
+        return dispatch(connections, over, part, false).await;
     }
     let _counted = connections.large_write();
     // What was written before over the other connection has been executed once this is answered.
     if let Err(cause) = over.ping().await {
         return part.iter().map(|_| Err(cause.clone().not_sent())).collect();
     }
-    dispatch(connections, connections.data(), part).await
+    dispatch(connections, connections.data(), part, false).await
 }
 
 fn is_large(part: &[Change]) -> bool {
@@ -241,59 +250,95 @@ fn is_large(part: &[Change]) -> bool {
 }
 
 /// Sends changes over a connection. Where writers notify each other of their writes, the notice is part of one
-/// transaction with them, so that messages come in the order of the writes.
-async fn dispatch(connections: &Connections, over: &Connection, part: &[Change]) -> Vec<BackendResult<bool>> {
-    let mut commands = Pipeline::with_capacity(part.len() + 3);
-    let replies = if let Reporting::Channel(channels) = connections.reporting() {
-        transaction::begin(&mut commands);
-        part.iter().for_each(|change| change.encode(&mut commands));
-        let messages = channels.messages(part.iter().map(|change| &change.key[..]));
-        for (channel, message) in &messages {
-            commands.cmd("PUBLISH").arg(channel).arg(message);
+/// transaction with them, so that messages come in the order of the writes: one for all of them, or for each in a
+/// cluster, where they may lie in several slots. To be `asking` is for one change.
+async fn dispatch(
+    connections: &Connections,
+    over: &Connection,
+    part: &[Change],
+    asking: bool,
+) -> Vec<BackendResult<bool>> {
+    let mut commands = Pipeline::with_capacity(part.len() + 4);
+    if asking {
+        commands.cmd("ASKING");
+    }
+    let together = if connections.are_in_slots() { 1 } else { part.len().max(1) };
+    let mut announced = Vec::new();
+    if let Reporting::Channel(channels) = connections.reporting() {
+        for changes in part.chunks(together) {
+            transaction::begin(&mut commands);
+            changes.iter().for_each(|change| change.encode(&mut commands));
+            let messages = channels.messages(changes.iter().map(|change| &change.key[..]));
+            for (channel, message) in &messages {
+                commands.cmd("PUBLISH").arg(channel).arg(message);
+            }
+            commands.cmd("EXEC");
+            announced.push(messages.len());
         }
-        commands.cmd("EXEC");
-        let within = part.len() + messages.len();
-        let asked = over.ask(&commands, within + 2).await;
-        asked.and_then(|mut replies| {
-            transaction::end(&mut replies, within, |index| part.get(index).map_or("PUBLISH", Change::command))
-        })
     } else {
         part.iter().for_each(|change| change.encode(&mut commands));
-        over.ask(&commands, part.len()).await
-    };
-    match replies {
-        Ok(mut replies) => {
-            let mut results: Vec<_> = part.iter().map(|change| change.changed(&mut replies)).collect();
-            if let Some(cause) = over.loss().cause() {
-                // What was read before the replies turned out to be out of step is not believed.
-                results.fill_with(|| Err(cause.clone()));
-            }
-            results
-        }
-        Err(cause) => part.iter().map(|_| Err(cause.clone())).collect(),
     }
+    let frames: usize = announced.iter().map(|messages| messages + 2).sum();
+    let mut replies = match over.ask(&commands, usize::from(asking) + part.len() + frames).await {
+        Ok(replies) => replies,
+        Err(cause) => return part.iter().map(|_| Err(cause.clone())).collect(),
+    };
+    let asked = if asking { replies.okay("ASKING") } else { Ok(()) };
+    let mut results: Vec<BackendResult<bool>> = if let Reporting::Channel(_) = connections.reporting() {
+        let mut results = Vec::with_capacity(part.len());
+        for (changes, messages) in part.chunks(together).zip(announced) {
+            let command = |index: usize| changes.get(index).map_or("PUBLISH", Change::command);
+            match transaction::end(&mut replies, changes.len() + messages, command) {
+                Ok(mut within) => results.extend(changes.iter().map(|change| change.changed(&mut within))),
+                Err(cause) => results.extend(changes.iter().map(|_| Err(cause.clone()))),
+            }
+        }
+        results
+    } else {
+        part.iter().map(|change| change.changed(&mut replies)).collect()
+    };
+    if let Some(cause) = over.loss().cause().or_else(|| asked.err()) {
+        // What was read before the replies turned out to be out of step is not believed.
+        results.fill_with(|| Err(cause.clone()));
+    }
+    results
 }
 
 /// `SCAN` with the prefix, and `UNLINK` for what it finds.
 ///
 /// `SCAN` returns every key that was there from start to end at least once; how many there were comes from `UNLINK`.
 pub(in crate::redis) async fn clear(connections: &Connections, prefix: &[u8]) -> BackendResult<u64> {
-    let pattern = pattern(prefix);
-    let mut cursor = b"0".to_vec();
-    let mut removed = 0;
-    loop {
-        let mut scan = cmd("SCAN");
-        scan.arg(&cursor[..]).arg("MATCH").arg(&pattern[..]).arg("COUNT").arg(SCAN_COUNT);
-        let (next, keys) = page(&mut connections.data().one(scan).await?)?;
+    let (mut cursor, mut removed) = (Some(Cursor::start()), 0);
+    while let Some(from) = cursor {
+        let (next, keys) = scan(connections, prefix, from).await?;
         let changes = keys.into_iter().map(|key| Change { key: key.into(), action: Action::Remove });
         for result in change_many(connections, changes.collect()).await {
             removed += u64::from(result?);
         }
-        if next == b"0" {
-            return Ok(removed);
-        }
         cursor = next;
     }
+    Ok(removed)
+}
+
+/// Where a server goes on with its keys.
+pub(in crate::redis) struct Cursor(Vec<u8>);
+
+impl Cursor {
+    pub(in crate::redis) fn start() -> Self {
+        Self(b"0".to_vec())
+    }
+}
+
+/// Asks a server for some of its keys with this prefix, and where to go on, unless there are no more.
+pub(in crate::redis) async fn scan(
+    connections: &Connections,
+    prefix: &[u8],
+    from: Cursor,
+) -> BackendResult<(Option<Cursor>, Vec<Vec<u8>>)> {
+    let mut scan = cmd("SCAN");
+    scan.arg(&from.0[..]).arg("MATCH").arg(&pattern(prefix)[..]).arg("COUNT").arg(SCAN_COUNT);
+    let (next, keys) = page(&mut connections.data().one(scan).await?)?;
+    Ok(((next != b"0").then_some(Cursor(next)), keys))
 }
 
 fn page(replies: &mut Reply) -> BackendResult<(Vec<u8>, Vec<Vec<u8>>)> {

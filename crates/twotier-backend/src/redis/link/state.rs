@@ -15,9 +15,9 @@ use twotier_core::{BackendError, BackendErrorKind, Coherence};
 use crate::{
     BackendResult,
     redis::{
+        authority::Authority,
         command::Commands,
         listeners::{Listeners, Member, Standing},
-        sentinel::Sentinels,
         session::{Admission, Fences, Session},
         wire::{Progress, Target},
     },
@@ -34,8 +34,8 @@ pub(super) struct LinkInner {
     /// Wakes those who wait for another phase, first come, first served.
     pub(super) changed: Notify,
     pub(super) progress: Arc<Progress>,
-    pub(super) fences: Fences,
-    pub(super) sentinels: Arc<Sentinels>,
+    pub(super) fences: Arc<Fences>,
+    pub(super) authority: Authority,
 }
 
 pub(super) struct State {
@@ -149,6 +149,7 @@ impl LinkInner {
 
     /// Takes the link away: nothing may be served on its word any more.
     pub(super) fn lost(&self, generation: u64, connections: &Commands, cause: BackendError) {
+        self.authority.lost();
         self.change(generation, |phase| {
             self.listeners.all().iter().for_each(|member| member.link_lost(&cause));
             *phase = Phase::Connecting;

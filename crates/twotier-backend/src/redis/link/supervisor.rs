@@ -1,20 +1,16 @@
 //! Whoever keeps a link: makes it, watches it, and makes it anew when it is lost.
 
-use std::{mem, sync::Arc, thread, time::Duration};
+use std::{collections::VecDeque, sync::Arc, thread, time::Duration};
 
-use redis::cmd;
 use tokio::time::{Instant, sleep, sleep_until};
-use twotier_core::{BackendError, BackendErrorKind};
+use twotier_core::{BackendError, BackendErrorKind, Mark};
 
-use crate::{
-    BackendResult,
-    redis::{
-        command::Commands,
-        listeners::{Listeners, Member, Standing},
-        sentinel::Vouch,
-        session::{Session, Verdict, open},
-        wire::{Connection, Target},
-    },
+use crate::redis::{
+    authority::Vouch,
+    command::Commands,
+    listeners::{Listeners, Member, Standing},
+    session::{Session, Verdict, open},
+    wire::{Connection, Target},
 };
 
 use super::{
@@ -26,6 +22,8 @@ use super::{
 const HEARTBEAT: Duration = Duration::from_millis(500);
 /// How many heartbeats there are within the shortest staleness bound, or more.
 const BEATS: u32 = 5;
+/// How many heartbeats are remembered that have proved nothing yet.
+const UNPROVED: usize = 8;
 /// The pause between two canaries.
 const CANARY: Duration = Duration::from_secs(4);
 /// The longest first pause between two attempts to connect.
@@ -72,12 +70,12 @@ impl Drop for Gone {
 pub(super) async fn supervise(shared: Arc<LinkInner>, generation: u64) {
     // Since when there is no good link.
     let mut down_since = Instant::now();
-    let LinkInner { target, listeners, progress, fences, sentinels, .. } = &*shared;
+    let LinkInner { target, listeners, progress, fences, authority, .. } = &*shared;
     let mut journal = Journal::new(Arc::clone(target), Arc::clone(listeners));
-    let _asking = sentinels.ask();
+    let _asking = authority.ask();
     loop {
         let made = async {
-            let (server, vouch) = sentinels.locate(target).await?;
+            let (server, vouch) = authority.locate(target).await?;
             open(&server, progress, listeners, fences).await.map(|(session, admissions)| (session, admissions, vouch))
         };
         match made.await {
@@ -85,7 +83,7 @@ pub(super) async fn supervise(shared: Arc<LinkInner>, generation: u64) {
                 let (connections, signs) = shared.up(generation, &session, admissions);
                 journal.up(connections.reporting().mode(), session.fenced);
                 let since = Instant::now();
-                let cause = watched(session, &connections, &shared, generation, &vouch, &signs).await;
+                let cause = watched(session, &connections, &shared, generation, vouch, &signs).await;
                 journal.lost(&cause);
                 shared.lost(generation, &connections, cause);
                 if since.elapsed() >= GOOD_LIFE {
@@ -100,7 +98,7 @@ pub(super) async fn supervise(shared: Arc<LinkInner>, generation: u64) {
         // As long as it has been down already, so that pauses grow exponentially and a short outage costs no more than
         // its own length; and full jitter: a fleet that lost its server together does not come back together.
         let longest = down_since.elapsed().clamp(FIRST_BACKOFF, target.max_backoff.max(FIRST_BACKOFF));
-        sentinels.pause(longest.mul_f64(fastrand::f64())).await;
+        authority.pause(longest.mul_f64(fastrand::f64())).await;
     }
 }
 
@@ -110,15 +108,16 @@ async fn watched(
     connections: &Commands,
     shared: &LinkInner,
     generation: u64,
-    vouch: &Vouch,
+    mut vouch: Vouch,
     signs: &Signs,
 ) -> BackendError {
     let (tracked, data) = (connections.tracked(), connections.data());
+    let named = vouch.clone();
     tokio::select! {
         biased;
         cause = connections.loss().wait() => cause,
-        cause = vouch.withdrawn() => cause,
-        cause = heartbeats(tracked, shared, vouch, signs) => cause,
+        cause = named.withdrawn() => cause,
+        cause = heartbeats(tracked, shared, &mut vouch, signs) => cause,
         cause = admissions(session, connections, shared, generation, signs) => cause,
         cause = pings(data, &shared.target), if !data.is(tracked) => cause,
     }
@@ -127,26 +126,30 @@ async fn watched(
 /// Asks for a sign of life, again and again, that proves what was reported.
 ///
 /// The reply to a request that was sent after an earlier reply had arrived fences everything that was acknowledged to
-/// anyone before that earlier request was sent: so each reply proves the marks of the heartbeat before.
-async fn heartbeats(tracked: &Connection, shared: &LinkInner, vouch: &Vouch, signs: &Signs) -> BackendError {
-    let mut earlier = (Instant::now(), Vec::new());
+/// anyone before that earlier request was sent: so each reply proves the marks of the heartbeats before, as far as
+/// somebody vouches for the server.
+async fn heartbeats(tracked: &Connection, shared: &LinkInner, vouch: &mut Vouch, signs: &Signs) -> BackendError {
+    // The marks of heartbeats that were answered and have proved nothing yet, in order.
+    let mut answered: VecDeque<(Instant, Vec<(Arc<Member>, Mark)>)> = VecDeque::new();
     loop {
-        sleep(period(&shared.listeners)).await;
+        vouch.rest(period(&shared.listeners)).await;
         // Taken before the request is queued.
         let marked = Instant::now();
         let mark = |member: &Arc<Member>| (Arc::clone(member), member.mark());
         let marks: Vec<_> = shared.listeners.all().iter().filter(|member| member.is_up()).map(mark).collect();
-        if let Err(cause) = tracked.alive(shared.target.dead_after, role(tracked)).await {
+        if let Err(cause) = tracked.alive(shared.target.dead_after, vouch.inquire(tracked)).await {
             return cause;
         }
         signs.reply_took(marked.elapsed());
-        let (as_of, proved) = mem::replace(&mut earlier, (marked, marks));
-        // A server that lost its rank to another knows it last.
-        if !vouch.holds(as_of) {
-            continue;
+        if let Some(as_of) = answered.back().and_then(|(latest, _)| vouch.as_of(*latest)) {
+            let before = answered.partition_point(|(marked, _)| *marked <= as_of);
+            for (member, mark) in answered.drain(..before).next_back().into_iter().flat_map(|(_, marks)| marks) {
+                member.proof_of_life(mark);
+            }
         }
-        for (member, mark) in proved {
-            member.proof_of_life(mark);
+        answered.push_back((marked, marks));
+        if answered.len() > UNPROVED {
+            answered.pop_front();
         }
     }
 }
@@ -155,15 +158,6 @@ async fn heartbeats(tracked: &Connection, shared: &LinkInner, vouch: &Vouch, sig
 fn period(listeners: &Listeners) -> Duration {
     let bounds = listeners.all().iter().map(|member| member.max_staleness() / BEATS).min();
     bounds.map_or(HEARTBEAT, |shortest| shortest.min(HEARTBEAT))
-}
-
-/// Asks whether the server still is a primary. A refusal is a reply like any other: it says nothing about the role, and
-/// nothing about the stream but that it lives.
-async fn role(tracked: &Connection) -> BackendResult<()> {
-    match tracked.one(cmd("HELLO").arg(3).to_owned()).await?.hello()? {
-        Some(hello) => hello.primary(),
-        None => Ok(()),
-    }
 }
 
 /// Admits caches that come later, and tests again and again whether changes are still being reported: one cache after
@@ -183,6 +177,7 @@ async fn admissions(
             shared.listeners.all().iter().filter(filter).map(Arc::clone).collect()
         };
         let mut candidates = members(|member| member.is_waiting());
+        candidates.retain(|member| shared.listeners.place().takes(member.namespace()));
         if candidates.is_empty() {
             tokio::select! {
                 () = shared.newcomers.notified() => continue,
@@ -200,6 +195,7 @@ async fn admissions(
                 };
                 match verdicts.into_iter().next() {
                     Some(Verdict::Reported(lag)) => signs.report_took(member, lag),
+                    Some(Verdict::Elsewhere) => {}
                     // Nothing is known: reports may come as ever.
                     Some(Verdict::Unknown(cause)) => tracing::debug!(%cause, "no canary"),
                     Some(Verdict::Denied(cause)) => shared.change(generation, |_| {

@@ -17,7 +17,7 @@ use crate::{
 };
 
 use super::{
-    canary::Canary,
+    canary::{Canary, canary},
     fence::Fences,
     permissions::{READS, WRITES, add_reads, add_write, is_without_room, may_read, may_write, with_cure},
 };
@@ -73,6 +73,8 @@ pub(in crate::redis) enum Verdict {
     Denied(BackendError),
     /// It was sent, and no report of it came.
     Silent,
+    /// No key of the namespace can lie at this server: there is nothing to test.
+    Elsewhere,
 }
 
 impl Session {
@@ -84,7 +86,8 @@ impl Session {
     }
 
     /// Tests whether these caches can be on this link, in two round trips. Beside the second one, connections of
-    /// earlier links are ended. An error is that of the link.
+    /// earlier links are ended. Of a cache no key of which can lie at this server nothing became: changes are reported
+    /// to it once there can, and it is tested then. An error is that of the link.
     pub(in crate::redis) async fn admit(
         &mut self,
         members: &[Arc<Member>],
@@ -135,6 +138,7 @@ impl Session {
                     }
                     Some(Verdict::Unknown(cause)) => Err(cause),
                     Some(Verdict::Denied(cause)) => Err(reports.with_story(cause)),
+                    Some(Verdict::Elsewhere) => continue,
                     Some(Verdict::Silent) if !one_server && self.run_id.is_some() && survey.run_id.is_some() => {
                         return Err(BackendError::new(
                             BackendErrorKind::Unavailable,
@@ -168,11 +172,13 @@ impl Session {
         if members.is_empty() {
             return Ok(Vec::new());
         }
-        self.canary.set_free();
+        let keys = self.canary.set_free(members.iter().map(|member| member.namespace()), self.listeners.place());
         let sent = Instant::now();
-        let made = self.make_changes(members).await?;
+        let made = self.make_changes(members, &keys).await?;
         let took = sent.elapsed();
-        let expected = |index: &usize| members[*index].is_reported() && matches!(made.get(*index), Some(Ok(())));
+        let expected = |index: &usize| {
+            members[*index].is_reported() && keys[*index].is_some() && matches!(made.get(*index), Some(Ok(())))
+        };
         if (0..members.len()).any(|index| expected(&index)) {
             let answered = async {
                 // The second of two replies is behind the reports, on every server.
@@ -186,7 +192,8 @@ impl Session {
                 answered = answered => answered?,
             }
         }
-        let verdict = |(member, made): (&&Arc<Member>, BackendResult<()>)| match made {
+        let verdict = |((member, key), made): ((&&Arc<Member>, &Option<Vec<u8>>), BackendResult<()>)| match made {
+            _ if key.is_none() => Verdict::Elsewhere,
             Ok(()) if !member.is_reported() => Verdict::Reported(took),
             Ok(()) => match self.canary.seen_in(member.namespace()) {
                 Some(seen) => Verdict::Reported(seen - sent),
@@ -195,17 +202,21 @@ impl Session {
             Err(cause) if cause.kind() == BackendErrorKind::Denied => Verdict::Denied(cause),
             Err(cause) => Verdict::Unknown(cause),
         };
-        Ok(members.iter().zip(made).map(verdict).collect())
+        Ok(members.iter().zip(&keys).zip(made).map(verdict).collect())
     }
 
     /// Makes the changes, and where writers notify each other of their writes announces them. What a server without
     /// room is announced all the same, and is as good a canary.
-    async fn make_changes(&self, members: &[&Arc<Member>]) -> BackendResult<Vec<BackendResult<()>>> {
+    async fn make_changes(
+        &self,
+        members: &[&Arc<Member>],
+        keys: &[Option<Vec<u8>>],
+    ) -> BackendResult<Vec<BackendResult<()>>> {
         let mut commands = Pipeline::new();
         let mut count = 0;
-        for member in members {
-            let key = self.canary.key(member.namespace());
-            add_write(&mut commands, &key);
+        for (member, key) in members.iter().zip(keys) {
+            let Some(key) = key else { continue };
+            add_write(&mut commands, key);
             count += WRITES;
             match &self.reporting {
                 Reporting::Broadcast if member.is_reported() => {}
@@ -221,8 +232,15 @@ impl Session {
                 }
             }
         }
+        if count == 0 {
+            return Ok(vec![Ok(()); members.len()]);
+        }
         let mut replies = self.data.ask(&commands, count).await?;
-        let made = members.iter().map(|member| self.made(&mut replies, member)).collect();
+        let made = |(member, key): (&&Arc<Member>, &Option<_>)| match key {
+            Some(_) => self.made(&mut replies, member),
+            None => Ok(()),
+        };
+        let made = members.iter().zip(keys).map(made).collect();
         match self.data.loss().cause() {
             Some(lost) => Err(lost),
             None => Ok(made),
@@ -253,13 +271,17 @@ impl Session {
 
     /// Asks the data connection for its server, and whether the user may read the namespaces.
     async fn survey(&self, members: &[Arc<Member>]) -> BackendResult<Survey> {
-        let mut commands = self.introduction();
-        for member in members {
-            add_reads(&mut commands, &self.canary.key(member.namespace()));
-        }
-        let mut replies = self.data.ask(&commands, INTRODUCTION + READS * members.len()).await?;
+        let (mut commands, place) = (self.introduction(), self.listeners.place());
+        let keys: Vec<_> = members.iter().map(|member| canary(member.namespace(), place)).collect();
+        let here = keys.iter().flatten();
+        here.clone().for_each(|key| add_reads(&mut commands, key));
+        let mut replies = self.data.ask(&commands, INTRODUCTION + READS * here.count()).await?;
         let run_id = run_id(&mut replies)?;
-        let outcomes = members.iter().map(|member| may_read(&mut replies, member.namespace())).collect();
+        let outcome = |(member, key): (&Arc<Member>, &Option<_>)| match key {
+            Some(_) => may_read(&mut replies, member.namespace()),
+            None => Ok(true),
+        };
+        let outcomes = members.iter().zip(&keys).map(outcome).collect();
         match self.data.loss().cause() {
             Some(lost) => Err(lost),
             None => Ok(Survey { run_id, outcomes }),

@@ -19,6 +19,10 @@ use super::canary::Canary;
 #[cfg(test)]
 mod fuzz;
 
+/// More keys than this in one report are as good as everything, and do not hold up the reader: a node of a cluster
+/// reports all keys of a slot that left it at once.
+const MANY: usize = 4096;
+
 /// Applies pushes, each before the reply that follows it on the wire is handed to its caller.
 pub(super) struct PushHandler {
     listeners: Arc<Listeners>,
@@ -42,8 +46,8 @@ impl PushHandler {
         let applied = catch_unwind(AssertUnwindSafe(|| match &push.kind {
             PushKind::Disconnection => disconnected(&self.loss),
             PushKind::Invalidate => match invalidation(&push.data) {
-                Some(keys) => keys.into_iter().for_each(|key| self.changed(key)),
-                None => self.flushed(),
+                Some(keys) if keys.len() <= MANY => keys.into_iter().for_each(|key| self.changed(key)),
+                _ => self.flushed(),
             },
             PushKind::Message => self.message(&push.data),
             _ => {}
@@ -112,7 +116,7 @@ mod tests {
     use twotier_core::{ChangeListener, Lease, LinkId, Mark, Namespace, Timestamp};
 
     use super::*;
-    use crate::Watch;
+    use crate::{Watch, redis::census::Place};
 
     #[derive(Default)]
     struct Recorded(Mutex<Vec<String>>);
@@ -155,6 +159,10 @@ mod tests {
         (PushHandler::new(listeners, Arc::clone(canary), channels, Arc::default()), seen)
     }
 
+    fn free(canary: &Canary) -> Vec<u8> {
+        canary.set_free([&namespace()].into_iter(), &Place::Anywhere).remove(0).unwrap()
+    }
+
     fn bulk(text: &str) -> Value {
         Value::BulkString(text.as_bytes().to_vec())
     }
@@ -169,7 +177,7 @@ mod tests {
     fn canaries_are_seen_and_not_reported() {
         let [own, other] = [Canary::new(), Canary::new()].map(Arc::new);
         let (handler, seen) = handler(&own);
-        let names = [own.key(&namespace()), other.key(&namespace()), b"n:a".to_vec()].map(Value::BulkString);
+        let names = [free(&own), free(&other), b"n:a".to_vec()].map(Value::BulkString);
         handler.apply(&PushInfo { kind: PushKind::Invalidate, data: vec![Value::Array(names.to_vec())] });
         assert_eq!(*seen.0.lock().unwrap(), ["n:a"]);
         assert!(own.seen_in(&namespace()).is_some() && other.seen_in(&namespace()).is_none());
@@ -188,7 +196,7 @@ mod tests {
         };
         handler.apply(&invalidation([b"n:own"]));
         assert!(canary.seen_in(&namespace()).is_none());
-        handler.apply(&invalidation([&canary.key(&namespace())]));
+        handler.apply(&invalidation([&free(&canary)]));
         assert!(canary.seen_in(&namespace()).is_some() && seen.0.lock().unwrap().is_empty());
     }
 
@@ -229,6 +237,15 @@ mod tests {
         ] {
             assert_eq!(Recorded::after(PushKind::Invalidate, data), (vec!["FLUSHED".to_owned()], false));
         }
+    }
+
+    #[test]
+    fn a_report_of_very_many_keys_is_a_flush() {
+        let keys = |number: usize| (0..number).map(|number| bulk(&format!("n:{number}"))).collect();
+        let (few, _) = Recorded::after(PushKind::Invalidate, vec![Value::Array(keys(MANY))]);
+        assert_eq!((few.len(), &*few[0]), (MANY, "n:0"));
+        let many = Recorded::after(PushKind::Invalidate, vec![Value::Array(keys(MANY + 1))]);
+        assert_eq!(many, (vec!["FLUSHED".to_owned()], false));
     }
 
     #[test]

@@ -29,7 +29,7 @@ use super::{
     loss::Loss,
     progress::{Progress, Traffic},
     stream::{Greeting, Watched},
-    target::Target,
+    target::{Kind, Target},
 };
 
 /// How many commands may wait to be written: as many as there are, so that handing one over never has to wait.
@@ -344,14 +344,20 @@ impl Reply {
 
     /// What `INFO` says, nothing where the user may not ask.
     pub(in crate::redis) fn info(&mut self) -> BackendResult<String> {
-        match self.value("INFO") {
-            Ok(Value::VerbatimString { text, .. }) => Ok(text),
-            Ok(Value::BulkString(bytes)) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
-            Ok(_other) => Err(self.connection.out_of_step("INFO")),
+        match self.text("INFO") {
             Err(cause) if matches!(cause.kind(), BackendErrorKind::Denied | BackendErrorKind::Rejected) => {
                 Ok(String::new())
             }
-            Err(cause) => Err(cause),
+            said => said,
+        }
+    }
+
+    /// Text for people.
+    pub(in crate::redis) fn text(&mut self, command: &str) -> BackendResult<String> {
+        match self.value(command)? {
+            Value::VerbatimString { text, .. } => Ok(text),
+            Value::BulkString(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+            _ => Err(self.connection.out_of_step(command)),
         }
     }
 
@@ -435,18 +441,22 @@ fn greeting_read(replies: &[Value], target: &Target) -> BackendResult<Hello> {
         Some(map) => Hello::read(map).ok_or_else(|| error::out_of_step("HELLO"))?,
     };
     let unsupported = |message: &'static str| Err(BackendError::new(BackendErrorKind::Unsupported, message));
-    match (hello.mode.as_deref(), replies.get(1)) {
-        (Some("sentinel"), _) if target.is_sentinel => Ok(hello),
-        (Some(_), _) if target.is_sentinel => {
+    let mode = hello.mode.as_deref().unwrap_or_default();
+    match (target.kind, mode, replies.get(1)) {
+        (Kind::Sentinel, "sentinel", _) | (Kind::Node, "cluster", _) => Ok(hello),
+        (Kind::Sentinel, ..) => {
             unsupported("this is no Sentinel; a redis+sentinel:// URL names the sentinels, not the servers")
         }
-        (Some("sentinel"), _) => {
+        (Kind::Server | Kind::Node, "sentinel", _) => {
             unsupported("this is a Sentinel and not the server that it watches; use redis+sentinel://host:port/service")
         }
-        (Some("cluster"), _) => {
-            unsupported("this is a node of a Redis Cluster, which is not supported; use a server that is not clustered")
+        (Kind::Node, ..) => {
+            unsupported("this is no node of a cluster; without cluster mode the URL is redis://host:port")
         }
-        (_, Some(Value::ServerError(refused))) if target.database != 0 => Err(not_selected(refused)),
+        (Kind::Server, "cluster", _) => unsupported(
+            "this is a node of a cluster; name it, or several of them, as redis-cluster://host:port,host:port",
+        ),
+        (_, _, Some(Value::ServerError(refused))) if target.database != 0 => Err(not_selected(refused)),
         _ => Ok(hello),
     }
 }

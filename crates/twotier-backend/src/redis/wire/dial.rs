@@ -71,6 +71,24 @@ impl Route {
         }
     }
 
+    /// Returns host and port of the server, empty where it has none.
+    pub(super) fn place(&self) -> (&str, u16) {
+        match self {
+            Self::Tcp { host, port } => (host, *port),
+            #[cfg(feature = "tls")]
+            Self::Tls { host, port, .. } => (host, *port),
+            _ => ("", 0),
+        }
+    }
+
+    pub(super) fn is_tls(&self) -> bool {
+        match self {
+            #[cfg(feature = "tls")]
+            Self::Tls { .. } => true,
+            _ => false,
+        }
+    }
+
     /// Makes a stream. Each step is a sign of life.
     pub(super) async fn dial(&self, progress: &Progress) -> BackendResult<Box<dyn Stream>> {
         match self {

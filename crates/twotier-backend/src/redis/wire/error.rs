@@ -1,6 +1,6 @@
 //! What goes wrong, as a [`BackendError`] that repeats nothing of what was sent.
 
-use std::io;
+use std::{error::Error, fmt, io};
 
 use redis::ServerError;
 use twotier_core::{BackendError, BackendErrorKind};
@@ -21,6 +21,40 @@ const EXPLAINED: [&str; 12] = [
     "NOREPLICAS",
     "EXECABORT",
 ];
+
+/// Where a node of a cluster says that a slot lies. It is the source of the error that the refusal is.
+#[derive(Debug)]
+pub(in crate::redis) struct Redirect {
+    /// The address; without a host it is that of the node that was asked.
+    pub(in crate::redis) host: Box<str>,
+    pub(in crate::redis) port: u16,
+    /// For this command only, which has to say that it was redirected.
+    pub(in crate::redis) is_asking: bool,
+}
+
+impl Redirect {
+    /// Returns where a command that failed has to go, and was not executed.
+    pub(in crate::redis) fn of(error: &BackendError) -> Option<&Self> {
+        error.source()?.downcast_ref()
+    }
+
+    /// Reads `<slot> <host>:<port>`.
+    fn read(code: &str, detail: &str) -> Option<Self> {
+        let (_slot, address) = detail.trim().split_once(' ')?;
+        let (host, port) = address.rsplit_once(':')?;
+        // A node that knows no address of the other one.
+        let host = if host == "?" { "" } else { host };
+        Some(Self { host: host.into(), port: port.parse().ok()?, is_asking: code == "ASK" })
+    }
+}
+
+impl fmt::Display for Redirect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the slot of the key lies at another node of the cluster")
+    }
+}
+
+impl Error for Redirect {}
 
 /// Reports that the server refused this command of ours.
 pub(in crate::redis) fn from_server(command: &str, error: &ServerError) -> BackendError {
@@ -59,7 +93,7 @@ fn from_code(command: &str, code: &str, detail: Option<&str>) -> BackendError {
         "WRONGTYPE" => BackendErrorKind::WrongType,
         "NOAUTH" | "WRONGPASS" | "NOPERM" | "DENIED" => BackendErrorKind::Denied,
         "BUSY" | "LOADING" | "MASTERDOWN" | "CLUSTERDOWN" | "TRYAGAIN" => BackendErrorKind::Busy,
-        "READONLY" => BackendErrorKind::Unavailable,
+        "READONLY" | "MOVED" | "ASK" => BackendErrorKind::Unavailable,
         _ => BackendErrorKind::Rejected,
     };
     // The framing puts this in the place of a value that is too large; no server has such a code.
@@ -71,8 +105,14 @@ fn from_code(command: &str, code: &str, detail: Option<&str>) -> BackendError {
         Some(detail) => format!("{command} was refused: {code} {}", detail.trim_end_matches('.')),
         None => format!("{command} was refused: {code}"),
     };
+    let redirect = detail.filter(|_| matches!(code.as_str(), "MOVED" | "ASK"));
+    let redirect = redirect.and_then(|detail| Redirect::read(&code, detail));
     // A refused command was not executed, whatever the kind.
-    BackendError::new(kind, message).with_code(code).not_sent()
+    let refused = BackendError::new(kind, message).with_code(code).not_sent();
+    match redirect {
+        Some(redirect) => refused.with_source(redirect),
+        None => refused,
+    }
 }
 
 #[cfg(test)]
@@ -91,6 +131,26 @@ mod tests {
         let error = from_code("GET", "WRONGTYPE", Some("Operation against a key holding the wrong kind of value"));
         assert_eq!(error.kind(), BackendErrorKind::WrongType);
         assert!(error.to_string().contains("wrong kind of value"));
+    }
+
+    #[test]
+    fn a_redirection_says_where_to_go_and_prints_no_address() {
+        for (code, detail, expected) in [
+            ("MOVED", "3999 10.0.0.7:6381", Some(("10.0.0.7", 6381, false))),
+            ("ASK", "0 node.example:7000", Some(("node.example", 7000, true))),
+            ("MOVED", "1 :6381", Some(("", 6381, false))),
+            ("MOVED", "1 ?:6381", Some(("", 6381, false))),
+            ("MOVED", "1 fd00::7:6381", Some(("fd00::7", 6381, false))),
+            ("MOVED", "3999", None),
+            ("MOVED", "1 h:x", None),
+            ("ERR", "1 h:1", None),
+        ] {
+            let error = from_code("GET", code, Some(detail));
+            let read = Redirect::of(&error).map(|to| (&*to.host, to.port, to.is_asking));
+            assert_eq!(read, expected, "{code} {detail}");
+            assert!(!error.may_have_executed());
+            assert!(!format!("{error} {}", error.source().map_or(String::new(), ToString::to_string)).contains("10.0"));
+        }
     }
 
     #[test]

@@ -28,12 +28,25 @@ pub(in crate::redis) struct Target {
     /// What our connections are called at the server.
     pub(in crate::redis) client_name: String,
     pub(in crate::redis) lines: Arc<Lines>,
-    /// Whether this is a sentinel, and no server of data.
-    pub(super) is_sentinel: bool,
+    pub(super) kind: Kind,
     /// Those who say where the server is, if anybody has to: `route` is then the way to one of them.
     pub(in crate::redis) sentinels: Vec<Self>,
     /// What the sentinels call the servers of which one is the primary.
     pub(in crate::redis) service: String,
+    /// Those nodes of a cluster that the URL names, if it names a cluster.
+    pub(in crate::redis) seeds: Vec<Self>,
+    /// How long a node of a cluster is silent before the others elect another.
+    pub(in crate::redis) node_timeout: Duration,
+}
+
+/// What there is at the end of a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A server that stands for itself, or is one of which sentinels name the primary.
+    Server,
+    Sentinel,
+    /// A node of a cluster.
+    Node,
 }
 
 impl Target {
@@ -51,7 +64,7 @@ impl Target {
 
     /// The server at the end of this route, without sentinels.
     fn new(route: Route, identity: Identity, config: &RedisConfig) -> Self {
-        let RedisConfig { connect_timeout, dead_after, max_backoff, .. } = *config;
+        let RedisConfig { connect_timeout, dead_after, max_backoff, cluster_node_timeout, .. } = *config;
         let client_name = match &config.client_name {
             Some(name) => format!("{CLIENT_NAME}:{name}"),
             None => CLIENT_NAME.to_owned(),
@@ -66,9 +79,11 @@ impl Target {
             key_prefix: None,
             client_name,
             lines: Arc::default(),
-            is_sentinel: false,
+            kind: Kind::Server,
             sentinels: Vec::new(),
             service: String::new(),
+            seeds: Vec::new(),
+            node_timeout: cluster_node_timeout,
         }
     }
 
@@ -79,7 +94,10 @@ impl Target {
     ) -> Result<Self, ConfigError> {
         let key_prefix = config.validate()?;
         let ServerUrl { address, user, password, database } = ServerUrl::parse(config.url.expose())?;
-        let is_tls = matches!(address, Address::Tls { .. } | Address::Named { tls: true, .. });
+        let is_tls = matches!(
+            address,
+            Address::Tls { .. } | Address::Named { tls: true, .. } | Address::Cluster { tls: true, .. }
+        );
         if let Some(field) = tls_field(config).filter(|_| !is_tls) {
             return Err(ConfigError::new(field, "has no use without a rediss:// URL"));
         }
@@ -89,6 +107,7 @@ impl Target {
         let in_url = password.map(|password| RedisCredentials { user, ..RedisCredentials::password(password) });
         let identity = identity(config, in_url, provider)?;
         let (mut ways, mut service, mut watchers) = (Vec::new(), String::new(), Identity::Nobody);
+        let mut nodes = Vec::new();
         let route = match address {
             Address::Tcp { host, port } => Route::Tcp { host, port },
             Address::Tls { host, port } => over_tls(host, port, config)?,
@@ -98,6 +117,16 @@ impl Target {
                 let (host, port) = sentinels[0].clone();
                 let first = if tls { over_tls(host, port, config)? } else { Route::Tcp { host, port } };
                 ways = sentinels.iter().map(|(host, port)| first.at(host, *port)).collect();
+                first
+            }
+            Address::Cluster { tls, nodes: hosts } => {
+                if config.dead_after >= config.cluster_node_timeout {
+                    let why = "must be less than `cluster_node_timeout`: a node that is silent for longer was replaced";
+                    return Err(ConfigError::new("dead_after", why));
+                }
+                let (host, port) = hosts[0].clone();
+                let first = if tls { over_tls(host, port, config)? } else { Route::Tcp { host, port } };
+                nodes = hosts.iter().map(|(host, port)| first.at(host, *port)).collect();
                 first
             }
             #[cfg(unix)]
@@ -110,15 +139,30 @@ impl Target {
         let target = Self { database, key_prefix, service, ..Self::new(route, identity, config) };
         let sentinel = |route| {
             let (identity, lines) = (watchers.clone(), Arc::clone(&target.lines));
-            Self { route, identity, database: 0, lines, is_sentinel: true, ..target.clone() }
+            Self { route, identity, database: 0, lines, kind: Kind::Sentinel, ..target.clone() }
         };
         let sentinels = ways.into_iter().map(sentinel).collect();
-        Ok(Self { sentinels, ..target })
+        let seeds = nodes.into_iter().map(|route| Self { route, kind: Kind::Node, ..target.clone() }).collect();
+        Ok(Self { sentinels, seeds, ..target })
     }
 
-    /// Returns the server at this address, where sentinels say that it is.
+    /// Returns the server at this address, where those who know say that it is.
     pub(in crate::redis) fn at(&self, host: &str, port: u16) -> Self {
-        Self { route: self.route.at(host, port), sentinels: Vec::new(), ..self.clone() }
+        Self { route: self.route.at(host, port), sentinels: Vec::new(), seeds: Vec::new(), ..self.clone() }
+    }
+
+    pub(in crate::redis) fn is_at_the_place_of(&self, other: &Self) -> bool {
+        self.route.place() == other.route.place()
+    }
+
+    /// Returns the host of the server, empty where it has none.
+    pub(in crate::redis) fn host(&self) -> &str {
+        self.route.place().0
+    }
+
+    /// Returns whether the server is known by its certificate.
+    pub(in crate::redis) fn is_tls(&self) -> bool {
+        self.route.is_tls()
     }
 }
 

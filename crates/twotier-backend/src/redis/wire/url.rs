@@ -37,6 +37,11 @@ pub(super) enum Address {
         user: Option<String>,
         password: Option<String>,
     },
+    /// The nodes of a cluster, or some of them.
+    Cluster {
+        tls: bool,
+        nodes: Vec<(String, u16)>,
+    },
 }
 
 impl ServerUrl {
@@ -64,8 +69,10 @@ impl ServerUrl {
             other if other.contains("sentinel") => {
                 refuse("has a scheme that is nearly one: sentinels are redis+sentinel://host:port,host:port/service")
             }
-            cluster if cluster.contains("cluster") => {
-                refuse("names a cluster, but the backend connects to one server that is no node of a cluster")
+            "redis-cluster" | "redis+cluster" | "valkey-cluster" | "valkey+cluster" => cluster(rest, query, false),
+            "rediss-cluster" | "rediss+cluster" | "valkeys-cluster" | "valkeys+cluster" => cluster(rest, query, true),
+            other if other.contains("cluster") => {
+                refuse("has a scheme that is nearly one: a cluster is redis-cluster://host:port,host:port")
             }
             _ => refuse("has a scheme that is none of redis://, rediss:// and unix://"),
         }
@@ -100,15 +107,7 @@ fn named(rest: &str, query: &str, tls: bool) -> Result<ServerUrl, ConfigError> {
     }
     let (service, database) = (decoded(service)?, if number.is_empty() { 0 } else { database(number)? });
     let (user, password, servers) = credentials(authority)?;
-    let mut sentinels = Vec::new();
-    for server in servers.split(',') {
-        let (host, port) = host_and_port(server, SENTINEL_PORT)?;
-        let sentinel = (host.to_ascii_lowercase(), port);
-        if sentinels.contains(&sentinel) {
-            return refuse("names a sentinel twice, whose word would count twice");
-        }
-        sentinels.push(sentinel);
-    }
+    let sentinels = hosts(servers, SENTINEL_PORT, "names a sentinel twice, whose word would count twice")?;
     let [sentinel_user, sentinel_pass] = parameters(query, ["sentinel_user", "sentinel_pass"])?;
     match (sentinel_user.as_deref(), sentinel_pass.as_deref()) {
         (Some(""), _) => return refuse("has an empty sentinel_user; leave it out for the default user"),
@@ -118,6 +117,32 @@ fn named(rest: &str, query: &str, tls: bool) -> Result<ServerUrl, ConfigError> {
     }
     let address = Address::Named { tls, sentinels, service, user: sentinel_user, password: sentinel_pass };
     Ok(ServerUrl { address, user, password, database })
+}
+
+/// Reads `[user:password@]host[:port][,host[:port]…]`.
+fn cluster(rest: &str, query: &str, tls: bool) -> Result<ServerUrl, ConfigError> {
+    let [] = parameters(query, [])?;
+    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+    if !matches!(path, "" | "0") {
+        return refuse("names a database, but a cluster has none");
+    }
+    let (user, password, servers) = credentials(authority)?;
+    let nodes = hosts(servers, DEFAULT_PORT, "names a node of the cluster twice")?;
+    Ok(ServerUrl { address: Address::Cluster { tls, nodes }, user, password, database: 0 })
+}
+
+/// Reads `host[:port][,host[:port]…]`, each host once.
+fn hosts(servers: &str, port: u16, twice: &'static str) -> Result<Vec<(String, u16)>, ConfigError> {
+    let mut hosts = Vec::new();
+    for server in servers.split(',') {
+        let (host, port) = host_and_port(server, port)?;
+        let host = (host.to_ascii_lowercase(), port);
+        if hosts.contains(&host) {
+            return refuse(twice);
+        }
+        hosts.push(host);
+    }
+    Ok(hosts)
 }
 
 /// Splits `[user:password@]server`.
@@ -138,7 +163,9 @@ fn credentials(authority: &str) -> Result<(Option<String>, Option<String>, &str)
 
 fn host_and_port(server: &str, default_port: u16) -> Result<(&str, u16), ConfigError> {
     if server.contains(',') {
-        return refuse("names several servers, but the backend connects to one; sentinels are redis+sentinel://");
+        return refuse(
+            "names several servers, but redis:// is for one; sentinels are redis+sentinel://, a cluster is redis-cluster://",
+        );
     }
     let (host, port) = if let Some(bracketed) = server.strip_prefix('[') {
         match bracketed.split_once(']') {
@@ -195,7 +222,8 @@ fn parameters<const N: usize>(query: &str, names: [&str; N]) -> Result<[Option<S
     for parameter in query.split('&').filter(|_| !query.is_empty()) {
         let (name, value) = (name(parameter), parameter.split_once('=').map_or("", |(_, value)| value));
         let Some(index) = names.iter().position(|known| *known == name) else {
-            return refuse(format!("has the parameter `{name}`, but takes only {}", names.join(", ")));
+            let taken = if names.is_empty() { "none".to_owned() } else { format!("only {}", names.join(", ")) };
+            return refuse(format!("has the parameter `{name}`, but takes {taken}"));
         };
         if values[index].replace(decoded(value)?).is_some() {
             return refuse(format!("has the parameter `{name}` twice"));
@@ -267,6 +295,10 @@ mod tests {
                     password.map(|password| format!(" {}|{password}", user.unwrap_or_else(|| "-".to_owned())));
                 format!("named {tls} {}{} {service}", hosts.join(","), credentials.unwrap_or_default())
             }
+            Address::Cluster { tls, nodes } => {
+                let hosts: Vec<_> = nodes.into_iter().map(|(host, port)| format!("{host}:{port}")).collect();
+                format!("cluster {tls} {}", hosts.join(","))
+            }
         };
         let credentials = password.map(|password| format!(" {}|{password}", user.unwrap_or_else(|| "-".to_owned())));
         format!("{address} {database}{}", credentials.unwrap_or_default())
@@ -302,6 +334,10 @@ mod tests {
             ("rediss+sentinel://u:p%40@A:1,b,[::1]:3/my%2Fs/7", "named true a:1,b:26379,::1:3 my/s 7 u|p@"),
             ("valkey+sentinel://h/s?sentinel_pass=p%26", "named false h:26379 -|p& s 0"),
             ("redis+sentinel://h/s/?sentinel_user=w&sentinel_pass=", "named false h:26379 w| s 0"),
+            ("redis-cluster://h", "cluster false h:6379 0"),
+            ("redis+cluster://h/", "cluster false h:6379 0"),
+            ("valkey-cluster://h:1/0", "cluster false h:1 0"),
+            ("rediss-cluster://u:p@A:1,b,[::1]:3", "cluster true a:1,b:6379,::1:3 0 u|p"),
         ] {
             assert_eq!(read(url), expected, "{url}");
         }
@@ -331,8 +367,14 @@ mod tests {
             ("redis+sentinel://h/s?sekret=1", "`…`"),
             ("redis+sentinel://h/s?pass=sekret", "`pass`"),
             ("redis-sentinel://sekret", "redis+sentinel://"),
-            ("rediss+cluster://sekret", "cluster"),
-            ("redis-cluster://sekret", "cluster"),
+            ("redis-clusters://sekret", "redis-cluster://"),
+            ("redis-cluster://sekret/1", "has none"),
+            ("redis-cluster://sekret/0/1", "has none"),
+            ("redis-cluster://sekret,SEKRET:6379", "twice"),
+            ("redis-cluster://sekret,", "no host"),
+            ("redis-cluster://sekret@h", "user:password@"),
+            ("redis-cluster://h?sekret=1", "`…`"),
+            ("redis-cluster://h?db=1", "takes none"),
             ("redis://sekret,sekret", "several"),
             ("redis://sekret:1,sekret:2/0", "several"),
             ("redis://", "no host"),

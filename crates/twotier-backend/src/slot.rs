@@ -1,17 +1,17 @@
 //! Which of the 16,384 slots of a cluster a key lies in.
 
 /// How many slots there are.
-pub(super) const SLOTS: u16 = 16_384;
+pub(crate) const SLOTS: u16 = 16_384;
 
 /// Returns the slot of a key: by the part between its first `{` and the next `}` if there is any, else by all of it.
 ///
 /// As the [specification](https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/) has it: CRC16 in
 /// its XMODEM variant, modulo the number of slots.
-pub(super) fn slot_of(key: &[u8]) -> u16 {
+pub(crate) fn slot_of(key: &[u8]) -> u16 {
     crc16(hash_tag(key).unwrap_or(key)) % SLOTS
 }
 
-fn hash_tag(key: &[u8]) -> Option<&[u8]> {
+pub(crate) fn hash_tag(key: &[u8]) -> Option<&[u8]> {
     let from = key.iter().position(|byte| *byte == b'{')? + 1;
     let tagged = key.get(from..)?;
     let tag = tagged.get(..tagged.iter().position(|byte| *byte == b'}')?)?;
@@ -19,13 +19,27 @@ fn hash_tag(key: &[u8]) -> Option<&[u8]> {
 }
 
 fn crc16(bytes: &[u8]) -> u16 {
-    bytes.iter().fold(0, |crc, byte| {
-        (0..8).fold(crc ^ (u16::from(*byte) << 8), |crc: u16, _| match crc & 0x8000 {
-            0 => crc << 1,
-            _ => (crc << 1) ^ 0x1021,
-        })
+    bytes.iter().fold(0, |crc: u16, byte| {
+        let [high, low] = crc.to_be_bytes();
+        REMAINDERS[usize::from(high ^ byte)] ^ (u16::from(low) << 8)
     })
 }
+
+/// What each byte leaves behind, eight steps at once.
+const REMAINDERS: [u16; 256] = {
+    let mut remainders = [0; 256];
+    let mut byte: u16 = 0;
+    while byte < 256 {
+        let (mut crc, mut step) = (byte << 8, 0);
+        while step < 8 {
+            crc = if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x1021 };
+            step += 1;
+        }
+        remainders[byte as usize] = crc;
+        byte += 1;
+    }
+    remainders
+};
 
 #[cfg(test)]
 mod tests {

@@ -1,0 +1,257 @@
+//! Single commands: sent by the map, and followed wherever nodes redirect them.
+//!
+//! What was redirected is returned and never kept: it came over another link than its ticket is registered with.
+
+use std::{future::poll_fn, sync::Arc, task::Poll};
+
+use bytes::Bytes;
+use tokio::{runtime::Handle, sync::oneshot};
+use twotier_core::{BackendError, BackendErrorKind};
+
+use crate::{
+    AnswerTaker, BackendResult, GetReply, Stored,
+    redis::{
+        command::{self, Action, Change, Commands, ReadResult},
+        wire::Redirect,
+    },
+};
+
+use super::{Cluster, Inner, Peer};
+
+/// How often a command is redirected before it is an error: nodes that disagree send it round.
+const MOST: usize = 5;
+/// How many moments a node is waited for that a command was redirected to and no map has yet.
+const UNKNOWN: usize = 20;
+
+impl Cluster {
+    pub(in crate::redis) async fn get(&self, key: &[u8]) -> ReadResult {
+        let network = self.inner.network().await?;
+        let peer = network.owner(key)?;
+        let answer = match peer.link.ready().await {
+            Ok(commands) => command::get(&commands, key).await,
+            Err(down) => Err(down),
+        };
+        self.inner.followed_read(peer, key, answer).await
+    }
+
+    pub(in crate::redis) fn start_get(&self, key: &[u8], reply: GetReply) -> Option<GetReply> {
+        let Some(network) = self.inner.known() else { return Some(reply) };
+        let peer = match network.as_ref().map_err(Clone::clone).and_then(|network| network.owner(key)) {
+            Ok(peer) => peer,
+            Err(cause) => {
+                reply.send(Err(cause));
+                return None;
+            }
+        };
+        match peer.link.known() {
+            Some(Ok(commands)) => {
+                let (inner, peer, key) = (Arc::clone(&self.inner), Arc::clone(peer), Bytes::copy_from_slice(key));
+                let runtime = commands.runtime().clone();
+                let read = RedirectedRead { inner, peer, key: key.clone(), reply: Some(reply), runtime };
+                command::start_get(&commands, &key, GetReply::to(Box::new(read)));
+            }
+            Some(Err(cause)) => reply.send(Err(cause)),
+            None => return Some(reply),
+        }
+        None
+    }
+
+    /// Makes one change, in the order of the calls for its key, and returns whether it changed anything.
+    pub(in crate::redis) async fn change(&self, key: &[u8], action: Action) -> BackendResult<bool> {
+        let change = Change { key: Bytes::copy_from_slice(key), action };
+        let inner = Arc::clone(&self.inner);
+        let keys = vec![change.key.clone()];
+        self.inner.in_order(keys, async move { inner.change(change).await }).await.unwrap_or_else(|| Err(ended()))
+    }
+}
+
+impl Inner {
+    /// Runs a write once every earlier one of its keys has ended: at once, on the stack of the caller, if there is none.
+    /// It runs to its end then, whoever polls. One that has to wait is not sent any more when nobody waits for it;
+    /// `None` where it ended with its runtime.
+    pub(super) async fn in_order<T: Send + 'static>(
+        &self,
+        keys: Vec<Bytes>,
+        write: impl Future<Output = T> + Send + 'static,
+    ) -> Option<T> {
+        let mut permit = self.order.accept(keys);
+        let (sender, outcome) = oneshot::channel();
+        let mut write = Box::pin(async move {
+            permit.acquire().await;
+            if !sender.is_closed() {
+                let _ = sender.send(write.await);
+            }
+        });
+        let ended = poll_fn(|context| Poll::Ready(write.as_mut().poll(context).is_ready())).await;
+        if !ended {
+            let runtime = Handle::try_current().ok().or_else(|| self.state.lock().runtime.clone());
+            runtime?.spawn(write);
+        }
+        outcome.await.ok()
+    }
+
+    async fn change(self: &Arc<Self>, change: Change) -> BackendResult<bool> {
+        let network = self.current()?;
+        let peer = network.owner(&change.key)?;
+        let commands = peer.link.current()?;
+        let answer = command::change(&commands, change.clone()).await;
+        self.followed_change(peer, change, answer).await
+    }
+
+    pub(super) async fn followed_read(
+        self: &Arc<Self>,
+        peer: &Arc<Peer>,
+        key: &[u8],
+        answer: ReadResult,
+    ) -> ReadResult {
+        let again = async |commands: Commands, asking| match asking {
+            true => command::get_asking(&commands, key).await,
+            false => command::get(&commands, key).await,
+        };
+        let mut followed = Followed::new(self, peer, answer);
+        while let Some(next) = followed.next().await {
+            let answer = match next {
+                Ok((commands, asking)) => again(commands, asking).await,
+                Err(cause) => Err(cause),
+            };
+            followed.answered(answer);
+        }
+        followed.end(key)
+    }
+
+    /// A redirection says that nothing was executed: so a write that was redirected is sent again.
+    pub(super) async fn followed_change(
+        self: &Arc<Self>,
+        peer: &Arc<Peer>,
+        change: Change,
+        answer: BackendResult<bool>,
+    ) -> BackendResult<bool> {
+        let mut followed = Followed::new(self, peer, answer);
+        while let Some(next) = followed.next().await {
+            let answer = match next {
+                Ok((commands, true)) => command::change_asking(&commands, change.clone()).await,
+                Ok((commands, false)) => command::change(&commands, change.clone()).await,
+                Err(cause) => Err(cause),
+            };
+            followed.answered(answer);
+        }
+        followed.end(&change.key)
+    }
+
+    /// Returns the primary at an address, once a map has it.
+    async fn at(&self, redirect: &Redirect, asked: &Peer) -> BackendResult<Arc<Peer>> {
+        let host = if redirect.host.is_empty() { &asked.node.host } else { &redirect.host };
+        for _ in 0..UNKNOWN {
+            let found = {
+                let state = self.state.lock();
+                state.peers.values().find(|peer| peer.is_at(host, redirect.port)).map(Arc::clone)
+            };
+            if let Some(peer) = found {
+                return Ok(peer);
+            }
+            self.census.hint();
+            self.moment().await;
+        }
+        Err(BackendError::new(BackendErrorKind::Unavailable, "a node redirects to one that no map has").not_sent())
+    }
+
+    /// Has no cache keep what is known of a key.
+    fn keep_nothing_of(&self, key: &[u8]) {
+        if let Some(cache) = self.caches.of(key) {
+            cache.changed(key);
+        }
+    }
+}
+
+/// A command on its way through the cluster.
+struct Followed<'c, T> {
+    inner: &'c Arc<Inner>,
+    /// Who answered last.
+    peer: Arc<Peer>,
+    answer: BackendResult<T>,
+    redirected: usize,
+}
+
+impl<'c, T> Followed<'c, T> {
+    fn new(inner: &'c Arc<Inner>, peer: &Arc<Peer>, answer: BackendResult<T>) -> Self {
+        Self { inner, peer: Arc::clone(peer), answer, redirected: 0 }
+    }
+
+    /// Returns where the command has to go, and whether it has to say that it was redirected; `None` once it was
+    /// answered.
+    async fn next(&mut self) -> Option<BackendResult<(Commands, bool)>> {
+        let redirect = self.answer.as_ref().err().and_then(Redirect::of)?;
+        if self.redirected == MOST {
+            return None;
+        }
+        if !redirect.is_asking {
+            self.inner.census.hint();
+        }
+        if self.redirected > 1 {
+            // Sent round by nodes that have to agree first.
+            self.inner.moment().await;
+        }
+        self.redirected += 1;
+        Some(match self.inner.at(redirect, &self.peer).await {
+            Ok(peer) => {
+                let asking = redirect.is_asking;
+                self.peer = peer;
+                self.peer.link.ready().await.map(|commands| (commands, asking))
+            }
+            Err(unknown) => Err(unknown),
+        })
+    }
+
+    fn answered(&mut self, answer: BackendResult<T>) {
+        self.answer = answer;
+    }
+
+    /// Returns the answer, of which nothing is kept if it came by a detour.
+    fn end(self, key: &[u8]) -> BackendResult<T> {
+        if self.redirected > 0 {
+            self.inner.keep_nothing_of(key);
+        }
+        self.answer
+    }
+}
+
+/// Whoever takes the answer to a read that may have to be followed.
+struct RedirectedRead {
+    inner: Arc<Inner>,
+    peer: Arc<Peer>,
+    key: Bytes,
+    reply: Option<GetReply>,
+    runtime: Handle,
+}
+
+impl AnswerTaker for RedirectedRead {
+    fn take(mut self: Box<Self>, answer: BackendResult<Option<Stored>>) {
+        if answer.as_ref().err().and_then(Redirect::of).is_none() {
+            return self.reply(answer);
+        }
+        let runtime = self.runtime.clone();
+        runtime.spawn(async move {
+            let answer = self.inner.followed_read(&self.peer, &self.key, answer).await;
+            self.reply(answer);
+        });
+    }
+}
+
+impl RedirectedRead {
+    fn reply(&mut self, answer: ReadResult) {
+        if let Some(reply) = self.reply.take() {
+            reply.send(answer);
+        }
+    }
+}
+
+impl Drop for RedirectedRead {
+    /// Whoever waits for the answer is notified when the runtime ends on the way.
+    fn drop(&mut self) {
+        self.reply(Err(ended()));
+    }
+}
+
+pub(super) fn ended() -> BackendError {
+    BackendError::new(BackendErrorKind::Unavailable, "the command was ended by the end of the runtime")
+}
