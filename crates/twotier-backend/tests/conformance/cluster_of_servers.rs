@@ -3,6 +3,7 @@
 mod live {
     use std::time::Duration;
 
+    use bytes::Bytes;
     use twotier_backend::{Backend, RedisBackend, async_trait, conformance, conformance::Fixture};
     use twotier_core::Coherence;
     use twotier_testkit::RedisCluster;
@@ -21,6 +22,12 @@ mod live {
 
         fn coherence(&self) -> Coherence {
             Coherence::Broadcast
+        }
+
+        async fn write_outside(&self, key: &[u8], value: &[u8]) {
+            let outsider = self.0.another_link();
+            outsider.ready().await.unwrap();
+            outsider.set(key, Bytes::copy_from_slice(value), None).await.unwrap();
         }
     }
 

@@ -198,6 +198,13 @@ impl RedisCluster {
         (0..self.nodes.len()).find(|index| self.id(*index) == line)
     }
 
+    /// Returns whether a replica is a primary by now, and most nodes have it as the owner of slots.
+    #[must_use]
+    pub fn is_promoted(&self, replica: usize) -> bool {
+        let views: Vec<_> = self.views().collect();
+        2 * views.iter().filter(|view| view.values().any(|owner| *owner == replica)).count() > views.len()
+    }
+
     fn set_slot(&self, node: usize, slot: u16, what: &[&str]) {
         let (slot, mut words) = (slot.to_string(), vec!["CLUSTER", "SETSLOT"]);
         words.push(&slot);
@@ -282,13 +289,15 @@ fn wait(what: &str, condition: impl Fn() -> bool) {
 pub struct ClusterClient<'c> {
     cluster: &'c RedisCluster,
     clients: BTreeMap<u16, Client>,
+    /// The node that executed the last command.
+    last: usize,
 }
 
 impl<'c> ClusterClient<'c> {
     /// Makes one; it connects to a node when it needs it.
     #[must_use]
     pub fn new(cluster: &'c RedisCluster) -> Self {
-        Self { cluster, clients: BTreeMap::new() }
+        Self { cluster, clients: BTreeMap::new(), last: 0 }
     }
 
     /// Sends a command of one key, first to the node that the test believes to own it. `None` when that cannot be
@@ -297,7 +306,10 @@ impl<'c> ClusterClient<'c> {
         let (mut port, mut asking) = (self.cluster.nodes[first].port(), false);
         for _ in 0..10 {
             let reply = self.send(port, asking, words)?;
-            let Reply::Error(refused) = &reply else { return Some(reply) };
+            let Reply::Error(refused) = &reply else {
+                self.last = self.cluster.nodes.iter().position(|node| node.port() == port)?;
+                return Some(reply);
+            };
             let mut parts = refused.split(' ');
             let kind = parts.next()?;
             if !matches!(kind, "MOVED" | "ASK") {
@@ -307,6 +319,18 @@ impl<'c> ClusterClient<'c> {
             port = parts.nth(1)?.rsplit_once(':')?.1.parse().ok()?;
         }
         None
+    }
+
+    /// Sends a write of one key, and waits for at most so many milliseconds until so many replicas have it. Returns
+    /// whether they do: else it may have been executed.
+    pub fn write_to_replica(&mut self, words: &[&str], replicas: i64, millis: u64) -> bool {
+        let Some(reply) = self.try_command(self.last, words) else { return false };
+        if reply.is_error() {
+            return false;
+        }
+        let port = self.cluster.nodes[self.last].port();
+        let waited = self.send(port, false, &["WAIT", &replicas.to_string(), &millis.to_string()]);
+        matches!(waited, Some(Reply::Int(number)) if number >= replicas)
     }
 
     fn send(&mut self, port: u16, asking: bool, words: &[&str]) -> Option<Reply> {
