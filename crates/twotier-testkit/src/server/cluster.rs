@@ -1,7 +1,16 @@
 //! The nodes of a cluster: primaries, each with replicas.
 
-use std::{collections::BTreeMap, net::TcpListener, sync::Mutex, thread, time::Duration};
+mod partition;
 
+use std::{
+    collections::BTreeMap,
+    net::TcpListener,
+    sync::{Arc, Mutex},
+    thread,
+    time::Duration,
+};
+
+use self::partition::Partition;
 use super::{RedisServer, builder::free_port, process::Process};
 use crate::resp::{Client, Reply};
 
@@ -17,6 +26,9 @@ const TRIES: u32 = 6000;
 pub struct RedisCluster {
     nodes: Vec<RedisServer>,
     primaries: usize,
+    /// The ports by which nodes are known to clients.
+    announced: Vec<u16>,
+    partition: Option<Arc<Partition>>,
 }
 
 impl RedisCluster {
@@ -31,37 +43,80 @@ impl RedisCluster {
     ///
     /// # Panics
     ///
-    /// When the nodes do not come up, or there is no primary.
+    /// When the nodes do not come up.
     #[must_use]
     pub fn with(primaries: usize, replicas: usize, node_timeout: Duration, directives: &[(&str, &str)]) -> Self {
+        Self::launch(primaries, replicas, node_timeout, directives, None)
+    }
+
+    /// As [`start`](Self::start), with relays in front of the nodes, so that [`isolate`](Self::isolate) can part them.
+    /// For Linux, where there are many loopback addresses.
+    #[must_use]
+    pub fn that_can_be_parted(primaries: usize, replicas: usize, node_timeout: Duration) -> Self {
+        Self::launch(primaries, replicas, node_timeout, &[], Some(Arc::default()))
+    }
+
+    fn launch(
+        primaries: usize,
+        replicas: usize,
+        node_timeout: Duration,
+        directives: &[(&str, &str)],
+        partition: Option<Arc<Partition>>,
+    ) -> Self {
         let ports: Vec<u16> = (0..primaries * (1 + replicas)).map(|_| free_ports()).collect();
+        let relayed = |by: u16| {
+            let relay = |(node, port): (usize, &u16)| match &partition {
+                Some(partition) => partition.relay(node, port + by),
+                None => port + by,
+            };
+            ports.iter().enumerate().map(relay).collect::<Vec<u16>>()
+        };
+        let (announced, buses) = (relayed(0), relayed(BUS));
         let timeout = node_timeout.as_millis().to_string();
-        let mut arguments: Vec<String> = Vec::new();
-        let own = [
-            ("cluster-enabled", "yes"),
-            ("cluster-config-file", "nodes.conf"),
-            ("cluster-node-timeout", &timeout),
-            ("repl-diskless-sync-delay", "0"),
-        ];
-        for (name, value) in own.iter().chain(directives) {
-            arguments.push(format!("--{name}"));
-            arguments.extend(value.split_whitespace().map(str::to_owned));
-        }
         let nodes = ports.iter().enumerate().map(|(index, port)| {
+            let mut arguments: Vec<String> = Vec::new();
+            let mut add = |name: &str, value: &str| {
+                arguments.push(format!("--{name}"));
+                arguments.extend(value.split_whitespace().map(str::to_owned));
+            };
+            add("cluster-enabled", "yes");
+            add("cluster-config-file", "nodes.conf");
+            add("cluster-node-timeout", &timeout);
+            add("repl-diskless-sync-delay", "0");
+            if partition.is_some() {
+                let own = partition::source(index).to_string();
+                add("bind", &format!("127.0.0.1 {own}"));
+                add("bind-source-addr", &own);
+                add("cluster-announce-ip", "127.0.0.1");
+                add("cluster-announce-port", &announced[index].to_string());
+                add("cluster-announce-bus-port", &buses[index].to_string());
+            }
+            directives.iter().for_each(|(name, value)| add(name, value));
             let process = Process::new(Some(*port), &arguments);
-            process.write("nodes.conf", &known(&ports, primaries, index));
+            process.write("nodes.conf", &known(&ports, &announced, &buses, primaries, index));
             process.start().and_then(|()| process.wait_until_ready()).unwrap_or_else(|error| panic!("{error}"));
             RedisServer { process, port: Some(*port), password: None, witness: Mutex::default() }
         });
-        let cluster = Self { nodes: nodes.collect(), primaries };
+        let nodes = nodes.collect();
+        let cluster = Self { nodes, primaries, announced, partition };
         wait("the cluster is at work", || cluster.is_settled() && cluster.replicas_follow());
         cluster
+    }
+
+    /// Cuts nodes off from all others, and with them the clients that use the URL, or nobody else: `client` talks to
+    /// all of them as before. No nodes at all end the partition.
+    ///
+    /// # Panics
+    ///
+    /// When the cluster is not one [that can be parted](Self::that_can_be_parted).
+    pub fn isolate(&self, nodes: &[usize], with_clients: bool) {
+        self.partition.as_ref().expect("it can be parted").isolate(nodes, with_clients);
     }
 
     /// Returns the URL that names every node.
     #[must_use]
     pub fn url(&self) -> String {
-        let hosts: Vec<String> = self.nodes.iter().map(|node| format!("127.0.0.1:{}", node.port())).collect();
+        let hosts: Vec<String> = self.announced.iter().map(|port| format!("127.0.0.1:{port}")).collect();
         format!("redis-cluster://{}", hosts.join(","))
     }
 
@@ -234,12 +289,12 @@ impl RedisCluster {
 }
 
 /// What a node knows of all of them as it starts, in the words of its own file.
-fn known(ports: &[u16], primaries: usize, own: usize) -> String {
+fn known(ports: &[u16], announced: &[u16], buses: &[u16], primaries: usize, own: usize) -> String {
     let share = SLOTS.div_ceil(u16::try_from(primaries).expect("there are few"));
     let mut lines = String::new();
     for (index, port) in ports.iter().enumerate() {
         let own = if index == own { "myself," } else { "" };
-        let address = format!("{} 127.0.0.1:{port}@{}", id(*port), port + BUS);
+        let address = format!("{} 127.0.0.1:{}@{}", id(*port), announced[index], buses[index]);
         let (primary, epoch) = (index % primaries, index % primaries + 1);
         if index < primaries {
             let first = share * u16::try_from(primary).expect("there are few");
@@ -250,6 +305,14 @@ fn known(ports: &[u16], primaries: usize, own: usize) -> String {
         }
     }
     format!("{lines}vars currentEpoch {primaries} lastVoteEpoch 0\n")
+}
+
+impl Drop for RedisCluster {
+    fn drop(&mut self) {
+        if let Some(partition) = &self.partition {
+            partition.end();
+        }
+    }
 }
 
 fn id(port: u16) -> String {
@@ -316,7 +379,9 @@ impl<'c> ClusterClient<'c> {
                 return if kind == "CLUSTERDOWN" || kind == "TRYAGAIN" { None } else { Some(reply) };
             }
             asking = kind == "ASK";
-            port = parts.nth(1)?.rsplit_once(':')?.1.parse().ok()?;
+            let announced: u16 = parts.nth(1)?.rsplit_once(':')?.1.parse().ok()?;
+            let node = self.cluster.announced.iter().position(|port| *port == announced)?;
+            port = self.cluster.nodes[node].port();
         }
         None
     }
