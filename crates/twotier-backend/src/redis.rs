@@ -80,6 +80,12 @@ use self::{
 /// effect before that, or never. Where the user may not run that or `INFO`, [`LinkUp`](twotier_core::LinkUp) says that
 /// the link is not fenced.
 ///
+/// With a `redis-cluster://` URL there are such connections to each primary, which share what is said above of one:
+/// commands go by slot and are followed where nodes redirect them, batches are split by node, and a copy is served only
+/// while most of the primaries agree on who owns what. Only [`clear`](Backend::clear) takes more than one round trip to
+/// a
+/// node.
+///
 /// With a `redis+sentinel://` URL the primary is the one that most of the sentinels name, and copies are served only
 /// while most of them vouch for it; a failover is a lost link.
 ///
@@ -88,6 +94,7 @@ use self::{
 /// The user needs, on its own prefix, `get mget pttl set unlink`, and `scan` for `clear`, `eval` for `update`,
 /// `multi exec` when it is used without reports, and always
 /// `hello ping info client|kill client|tracking client|trackinginfo`, with a database in the URL `select` too;
+/// and in a cluster `cluster|info cluster|nodes asking`;
 /// the channel needs `subscribe publish multi exec` and the channel pattern of the prefix instead of `client|track…`.
 /// Without `mget` keys are read one by one.
 /// Every listener receives the *names* of all keys written under the namespace: keep secrets out of key names.
@@ -101,6 +108,7 @@ use self::{
 /// let plain = RedisBackend::new("redis://127.0.0.1:6379")?;
 /// let acl = RedisBackend::new("redis://app:p%40ss@10.0.0.7/2")?;
 /// let socket = RedisBackend::new("unix:///run/redis/redis.sock")?;
+/// let cluster = RedisBackend::new("redis-cluster://10.0.0.7:6379,10.0.0.8:6379")?;
 /// # Ok::<(), twotier_core::ConfigError>(())
 /// ```
 ///

@@ -141,7 +141,7 @@ mod live {
         let cluster = RedisCluster::start(3, 0, NODE_TIMEOUT);
         let (backend, notes) = attached(&cluster, "n").await;
         let epoch = || {
-            cluster.nodes()[0]
+            cluster.nodes()[1]
                 .command(&["CLUSTER", "INFO"])
                 .as_str()
                 .lines()
@@ -267,8 +267,10 @@ mod live {
         assert_eq!(notes[0].ups.lock().unwrap().len(), 3);
         assert_eq!(notes[1].ups.lock().unwrap().len(), 1, "its keys lie in one slot");
         let clients = |node: &RedisServer| {
-            u64::try_from(node.command(&["CLIENT", "LIST"]).as_str().lines().filter(|l| l.contains("resp=3")).count())
-                .unwrap()
+            u64::try_from(
+                node.command(&["CLIENT", "LIST"]).as_str().lines().filter(|l| l.contains("name=twotier")).count(),
+            )
+            .unwrap()
         };
         assert_eq!(each(&cluster, clients), [2, 2, 2], "all of them share the links");
         let overlapping = backend.clone();
@@ -304,5 +306,33 @@ mod live {
         assert_eq!(found.get(b"k").await.unwrap(), None, "one node that answers is enough");
         let config = RedisConfig::new(cluster.url()).dead_after(Duration::from_secs(15));
         assert_eq!(RedisBackend::with_config(&config).unwrap_err().field(), "dead_after");
+    }
+
+    #[tokio::test]
+    async fn the_documented_permissions_are_enough_and_nothing_is_denied() {
+        let user = "app on >password ~shop:* resetchannels -@all +get +mget +pttl +set +unlink +scan +eval +hello +ping \
+                    +info +client|kill +client|tracking +client|trackinginfo +cluster|info +cluster|nodes +asking";
+        let cluster = RedisCluster::with(3, 0, NODE_TIMEOUT, &[("user", user)]);
+        let url = cluster.url().replace("redis-cluster://", "redis-cluster://app:password@");
+        let backend = RedisBackend::new(url).unwrap();
+        let notes = Arc::new(Notes::default());
+        let watch = Watch::new(Namespace::new("shop").unwrap(), Arc::clone(&notes) as _);
+        backend.attach(watch).await.unwrap();
+        let key = (0..)
+            .map(|number| format!("shop:{number}"))
+            .find(|key| cluster.owner(cluster.slot(key)) == Some(0))
+            .unwrap();
+        backend.set(key.as_bytes(), "one".into(), None).await.unwrap();
+        let slot = cluster.slot(&key);
+        cluster.begin_migration(slot, 0, 1);
+        cluster.migrate_keys(slot, 0, 1);
+        assert_eq!(backend.get(key.as_bytes()).await.unwrap().unwrap().value, "one");
+        assert!(backend.compare_and_set(key.as_bytes(), Some("one".into()), Some("two".into()), None).await.unwrap());
+        cluster.set_owner(slot, 0, 1);
+        assert_eq!(backend.clear(b"shop:").await.unwrap(), 1);
+        eventually("leases are renewed", || notes.proofs.load(SeqCst) > 6).await;
+        for node in cluster.nodes() {
+            assert!(node.command(&["ACL", "LOG"]).as_array().is_empty(), "{:?}", node.command(&["ACL", "LOG"]));
+        }
     }
 }

@@ -11,6 +11,7 @@ mod resp3;
 mod live {
     //! Every test needs a server.
 
+    mod cluster;
     mod commands;
     mod expiry;
     mod link;

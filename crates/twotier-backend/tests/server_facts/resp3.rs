@@ -101,6 +101,17 @@ impl Raw {
         }
     }
 
+    /// Sends a command, and passes over what is pushed before its reply.
+    pub(crate) fn ask_past_pushes(&mut self, words: &[&str]) -> Message {
+        self.send(&[words]);
+        loop {
+            match self.next() {
+                Message::Push(_) => {}
+                reply => return reply,
+            }
+        }
+    }
+
     /// Sends a command and returns its reply. Nothing may be pushed before it.
     #[track_caller]
     pub(crate) fn ask(&mut self, words: &[&str]) -> Message {

@@ -20,7 +20,8 @@ const BUS: u16 = 10_000;
 /// The longest a cluster takes to come up, or to agree on something. A test that waits longer has hung.
 const TRIES: u32 = 6000;
 
-/// A cluster of one test's own, which is at work from the start: its nodes know each other and their slots; all end when
+/// A cluster of one test's own, which is at work from the start: its nodes know each other and their slots; all end
+/// when
 /// this is dropped.
 #[derive(Debug)]
 pub struct RedisCluster {
@@ -186,7 +187,8 @@ impl RedisCluster {
         })
     }
 
-    /// Moves a slot with its keys to another primary, as `redis-cli --cluster reshard` does; returns once both ends know
+    /// Moves a slot with its keys to another primary, as `redis-cli --cluster reshard` does; returns once both ends
+    /// know
     /// of it.
     ///
     /// # Panics
@@ -197,6 +199,27 @@ impl RedisCluster {
         self.begin_migration(slot, from, to);
         self.migrate_keys(slot, from, to);
         self.set_owner(slot, from, to);
+    }
+
+    /// Returns whether a slot can move with all its keys in one step, as in Valkey from 9.0 on.
+    #[must_use]
+    pub fn migrates_at_once(&self) -> bool {
+        self.nodes[0].try_command(&["PING"]).is_ok()
+            && self.nodes[0].is_valkey()
+            && self.nodes[0].version() >= (9, 0, 0)
+    }
+
+    /// Moves a slot with all its keys in one step: `CLUSTER MIGRATESLOTS`; returns once everybody knows of it.
+    ///
+    /// # Panics
+    ///
+    /// When a node refuses.
+    pub fn migrate_at_once(&self, slot: u16, to: usize) {
+        let (from, text) = (self.owner(slot).expect("the slot has an owner"), slot.to_string());
+        let words = ["CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", &text, &text, "NODE", &self.id(to)];
+        let reply = self.nodes[from].command(&words);
+        assert!(reply.is_ok(), "{reply:?}");
+        wait("the slot moves", || self.owner(slot) == Some(to));
     }
 
     /// Begins to move a slot: keys that are not there any more are asked for at the other end.

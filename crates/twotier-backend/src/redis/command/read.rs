@@ -35,16 +35,25 @@ pub(super) async fn get(connections: &Connections, key: &[u8]) -> ReadResult {
 }
 
 /// As [`get`], at a node of a cluster that does not own the slot yet: another one has redirected this command there.
+/// Value and time are two steps: what came by a detour is not kept.
 pub(in crate::redis) async fn get_asking(connections: &Connections, key: &[u8]) -> ReadResult {
-    let (mut commands, mark) = (Pipeline::with_capacity(6), nonce());
-    commands.cmd("ASKING");
-    begin_read(&mut commands, key);
-    commands.cmd("PING").arg(&mark);
-    let mut replies = connections.reading().ask(&commands, 6).await?;
+    let mut commands = Pipeline::with_capacity(4);
+    for name in ["GET", "PTTL"] {
+        commands.cmd("ASKING").add_command(of_key(name, key));
+    }
+    let mut replies = connections.reading().ask(&commands, 4).await?;
     let asking = replies.okay("ASKING");
-    let result = end_read(&mut replies);
-    replies.pong(&mark)?;
-    asking.and(result)
+    let value = replies.bulk("GET");
+    let asking = asking.and(replies.okay("ASKING"));
+    let ttl = remaining(&mut replies);
+    if let Some(lost) = replies.connection().loss().cause() {
+        return Err(lost);
+    }
+    asking?;
+    match value? {
+        Some(value) => Ok(Some(Stored::new(value, ttl?))),
+        None => Ok(None),
+    }
 }
 
 /// Adds a transaction that reads a key.
