@@ -13,10 +13,7 @@ mod view;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     time::Duration,
 };
 
@@ -44,6 +41,8 @@ const SHORTEST_ELECTION: Duration = Duration::from_secs(2);
 const SHORTEST: Duration = Duration::from_millis(20);
 /// The longest one while the map may be changing.
 const UNSETTLED: Duration = Duration::from_millis(100);
+/// A doubt of this length is logged.
+const LONG: Duration = Duration::from_secs(5);
 /// How many bytes of views are asked for in one heartbeat in the mean: a large cluster is asked less often.
 const VIEW_BYTES: usize = 2048;
 
@@ -56,9 +55,15 @@ pub(super) struct Census {
     hint: watch::Sender<u64>,
     /// How long an election takes at most.
     patience: Duration,
-    /// Whether a lease could be renewed when it was last tried.
-    vouched: AtomicBool,
+    doubt: Mutex<Doubt>,
     lines: Arc<Lines>,
+}
+
+/// Since when no lease could be renewed, if none can, and whether that was logged.
+#[derive(Default)]
+struct Doubt {
+    since: Option<Instant>,
+    is_logged: bool,
 }
 
 #[derive(Default)]
@@ -120,7 +125,7 @@ impl Census {
             news: watch::Sender::new(0),
             hint: watch::Sender::new(0),
             patience: (target.node_timeout * ELECTION).max(SHORTEST_ELECTION),
-            vouched: AtomicBool::new(true),
+            doubt: Mutex::default(),
             lines: Arc::clone(&target.lines),
         }
     }
@@ -229,6 +234,27 @@ impl Census {
         Some(mark.min(own).min(majority))
     }
 
+    /// Logs a doubt that lasts, and its end. As slots move there is a short one each time.
+    fn notes(&self, is_vouched: bool) {
+        let mut doubt = self.doubt.lock();
+        if is_vouched {
+            if std::mem::take(&mut *doubt).is_logged {
+                tracing::info!("a majority of the cluster vouches for its map again");
+            }
+            return;
+        }
+        let since = *doubt.since.get_or_insert_with(Instant::now);
+        if since.elapsed() < LONG || std::mem::replace(&mut doubt.is_logged, true) {
+            return;
+        }
+        match self.lines.due() {
+            Some(others) => {
+                tracing::warn!(others, "no majority of the cluster vouches for its map: copies are not served")
+            }
+            None => tracing::debug!("no majority of the cluster vouches for its map: copies are not served"),
+        }
+    }
+
     /// Returns whether everybody who answers agrees with the map in force, and everybody answers.
     fn is_settled(&self) -> bool {
         let state = self.state.lock();
@@ -281,18 +307,10 @@ impl Seat {
         Ok(())
     }
 
-    /// As [`Census::vouches`], with a line whenever that changes.
+    /// As [`Census::vouches`].
     pub(super) fn vouches(&self, mark: Instant) -> Option<Instant> {
-        let census = &self.census;
-        let vouches = census.vouches(self.link, mark);
-        match (census.vouched.swap(vouches.is_some(), Ordering::Relaxed), vouches.is_some()) {
-            (true, false) => match census.lines.due() {
-                Some(others) => tracing::info!(others, "no majority of the cluster vouches for its map"),
-                None => tracing::debug!("no majority of the cluster vouches for its map"),
-            },
-            (false, true) => tracing::debug!("a majority of the cluster vouches for its map again"),
-            _ => {}
-        }
+        let vouches = self.census.vouches(self.link, mark);
+        self.census.notes(vouches.is_some());
         vouches
     }
 

@@ -319,8 +319,9 @@ impl Inner {
             return Err(closed());
         }
         self.caches.join(watch.clone(), handle)?;
-        // What one link takes the others do: the same caches are on all of them.
-        state.peers.values().try_for_each(|peer| peer.link.join(self.asked(watch), handle).map(drop))
+        let joined = state.peers.values().try_for_each(|peer| peer.link.join(self.asked(watch), handle).map(drop));
+        drop(state);
+        joined.inspect_err(|_refused| self.leave(handle))
     }
 
     /// Returns what a cache asks of a link: the mode of the others, once there is one.

@@ -335,4 +335,27 @@ mod live {
             assert!(node.command(&["ACL", "LOG"]).as_array().is_empty(), "{:?}", node.command(&["ACL", "LOG"]));
         }
     }
+
+    #[tokio::test]
+    async fn where_tracking_is_refused_caches_of_a_cluster_notify_each_other_over_channels() {
+        let user = "app on >password ~n:* &n:* -@all +get +mget +pttl +set +unlink +eval +hello +ping +info \
+                    +client|kill +cluster|info +cluster|nodes +asking +subscribe +publish +multi +exec";
+        let cluster = RedisCluster::with(3, 0, NODE_TIMEOUT, &[("user", user)]);
+        let url = cluster.url().replace("redis-cluster://", "redis-cluster://app:password@");
+        let (backend, other) = (RedisBackend::new(url.clone()).unwrap(), RedisBackend::new(url).unwrap());
+        let notes = Arc::new(Notes::default());
+        let watch = |listener| Watch::new(Namespace::new("n").unwrap(), listener);
+        let attachment = backend.attach(watch(Arc::clone(&notes) as _)).await.unwrap();
+        assert_eq!(attachment.coherence, Coherence::PubSub);
+        other.attach(watch(Arc::new(Notes::default()) as _)).await.unwrap();
+        let keys = keys(60);
+        let writes: Vec<Write> = keys.iter().map(|key| Write::new(key.clone(), key.clone(), None)).collect();
+        assert!(other.set_many(&writes).await.into_iter().all(|written| written.unwrap()));
+        eventually("every notice", || notes.changed.lock().unwrap().len() >= 60).await;
+        for (key, found) in keys.iter().zip(backend.get_many(&keys).await) {
+            assert_eq!(found.unwrap().unwrap().value, key);
+        }
+        assert!(other.delete_many(&keys).await.into_iter().all(|deleted| deleted.unwrap()));
+        eventually("leases are renewed", || notes.proofs.load(SeqCst) > 6).await;
+    }
 }

@@ -10,7 +10,7 @@ fn census() -> Arc<Census> {
     let mut target = Target::parse(&twotier_core::RedisConfig::new("redis-cluster://h"), None).unwrap();
     target.node_timeout = 10 * SECOND;
     let census = Arc::new(Census::new(&target));
-    (1..10).for_each(|link| drop(census.state.lock().seats.insert(LinkId::new(link), SEAT)));
+    census.state.lock().seats = (1..10).map(|link| (LinkId::new(link), SEAT)).collect();
     let now = Instant::now();
     (1..=3).for_each(|link| says(&census, link, now, 6, &view([1, 2, 3])));
     in_force(&census, [1, 2, 3]);

@@ -52,11 +52,18 @@ impl Cluster {
                     }
                 })
                 .await;
+                let mut followed = JoinSet::new();
                 for (place, answer) in redirected.into_inner() {
-                    let (Some(index), Some(key)) = (indices.get(place), keys.get(place)) else { continue };
-                    let answer = inner.followed_read(&peer, key, answer).await;
-                    let _ = sender.send((*index, answer));
+                    let (Some(index), Some(key)) = (indices.get(place).copied(), keys.get(place).cloned()) else {
+                        continue;
+                    };
+                    let (inner, peer, sender) = (Arc::clone(&inner), Arc::clone(&peer), sender.clone());
+                    followed.spawn(async move {
+                        let answer = inner.followed_read(&peer, &key, answer).await;
+                        let _ = sender.send((index, answer));
+                    });
                 }
+                followed.join_all().await;
             });
         }
         drop(sender);
@@ -141,11 +148,29 @@ impl Inner {
                     Ok(commands) => command::change_many(&commands, changes.clone()).await,
                     Err(cause) => changes.iter().map(|_| Err(cause.clone())).collect(),
                 };
-                let mut followed = Vec::with_capacity(answers.len());
+                // Those of one key in their order, those of different keys at the same time.
+                let (mut answered, mut redirected) = (Vec::new(), BTreeMap::<Bytes, Vec<_>>::new());
                 for ((index, change), answer) in indices.into_iter().zip(changes).zip(answers) {
-                    followed.push((index, inner.followed_change(&peer, change, answer).await));
+                    match answer.as_ref().err().and_then(Redirect::of) {
+                        None => answered.push((index, answer)),
+                        Some(_) => redirected.entry(change.key.clone()).or_default().push((index, change, answer)),
+                    }
                 }
-                followed
+                let mut followed = JoinSet::new();
+                for (_key, changes) in redirected {
+                    let (inner, peer) = (Arc::clone(&inner), Arc::clone(&peer));
+                    followed.spawn(async move {
+                        let mut answered = Vec::new();
+                        for (index, change, answer) in changes {
+                            answered.push((index, inner.followed_change(&peer, change, answer).await));
+                        }
+                        answered
+                    });
+                }
+                while let Some(later) = followed.join_next().await {
+                    answered.extend(later.into_iter().flatten());
+                }
+                answered
             });
         }
         while let Some(part) = tasks.join_next().await {
