@@ -17,5 +17,5 @@ pub(super) use self::{
     channel::{Channels, Message},
     coalesce::{Commands, get, start_get},
     connections::{Connections, Reporting},
-    write::{Action, Change, change, change_many, clear},
+    write::{Action, Change, Life, add, change, change_many, clear},
 };

@@ -187,7 +187,7 @@ async fn ask(
     let mark = nonce();
     commands.cmd("PING").arg(&mark);
     let mut replies = connection.ask(commands, count + 3).await?;
-    let within = transaction::end(&mut replies, count, command);
+    let within = transaction::end(&mut replies, count, command, true);
     replies.pong(&mark)?;
     within
 }
