@@ -8,6 +8,7 @@
 //! - [`policies`]: how often each eviction policy hits, beside others.
 //! - [`advice`]: whether the size advisor is right, and what it costs.
 //! - [`memory`]: what an entry weighs, and whether evicting stays cheap; the programme is `src/bin/memory.rs`.
+//! - `src/bin/increments.rs`: what `increment` costs beside a plain `INCR`.
 //! - `src/bin/holds`: how long a shard of the local tier is locked.
 //! - [`contestant`]: who is held against whom.
 //! - [`stage`] and [`server`]: what they run on.

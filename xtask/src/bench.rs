@@ -13,15 +13,16 @@ pub(crate) const USAGE: &str =
     "  bench   what a local tier saves: measured, asserted by counts, and printed as a table; under 2 minutes
             --json PATH      write the figures for machines too
             --smoke          the same with tiny counts, in seconds: shows that it works, not how fast
-            --suite NAME     main (default), holds (how long a shard is locked), advice (whether the size advisor is
-                             right), or beside other caches: hits, misses, policies, memory
+            --suite NAME     main (default), holds (how long a shard is locked), increments (beside a plain INCR),
+                             advice (whether the size advisor is right), or beside other caches: hits, misses, policies, memory
             --markdown PATH  write the tables into their part of a Markdown file too (not for main)
             --traces DIR     every trace of this folder, with its reference.csv (for policies and advice)
 ";
 
 /// What is built for each suite beyond the main one: the programme, and the features of its package.
-const COMPARING: [(&str, &str, &str); 5] = [
+const COMPARING: [(&str, &str, &str); 6] = [
     ("holds", "holds", ""),
+    ("increments", "increments", ""),
     ("hits", "report", "peers"),
     ("misses", "report", "peers"),
     ("policies", "report", "peers"),

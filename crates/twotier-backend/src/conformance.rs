@@ -52,9 +52,11 @@ mod changes;
 mod clearing;
 mod closing;
 mod concurrency;
+mod counters;
 mod expiry;
 mod recorder;
 mod scope;
+mod touching;
 mod values;
 
 use std::time::Duration;
@@ -86,12 +88,20 @@ pub use concurrency::{
     a_call_sees_what_earlier_calls_did, concurrent_compare_and_sets_lose_nothing, concurrent_writers_do_not_mix,
     dropped_futures_disturb_nothing,
 };
+pub use counters::{
+    concurrent_increments_lose_nothing, incrementing_an_absent_number_makes_it_with_its_ttl,
+    incrementing_keeps_the_ttl, what_is_no_integer_is_not_incremented,
+};
 pub use expiry::{
     an_expired_value_is_never_returned, deleting_an_expired_key_finds_nothing, each_write_of_a_batch_has_its_own_ttl,
     one_millisecond_is_a_ttl, overwriting_replaces_the_ttl, the_remaining_ttl_is_true,
     without_a_ttl_a_value_is_persistent,
 };
 pub use recorder::{Event, Recorder};
+pub use touching::{
+    a_write_that_keeps_the_ttl_replaces_the_value_alone, every_foreign_increment_and_touch_is_reported,
+    touching_sets_the_ttl_and_says_whether_the_key_was_there,
+};
 pub use values::{
     a_large_value_is_kept_whole, a_written_value_is_read_back, an_absent_key_is_none, an_empty_value_is_a_value,
     compare_and_set_writes_only_over_what_was_expected, deleting_says_whether_the_key_was_there,
@@ -150,6 +160,13 @@ macro_rules! __with_conformance_checks {
             overwriting_replaces_the_ttl
             deleting_an_expired_key_finds_nothing
             each_write_of_a_batch_has_its_own_ttl
+            incrementing_an_absent_number_makes_it_with_its_ttl
+            incrementing_keeps_the_ttl
+            what_is_no_integer_is_not_incremented
+            concurrent_increments_lose_nothing
+            touching_sets_the_ttl_and_says_whether_the_key_was_there
+            a_write_that_keeps_the_ttl_replaces_the_value_alone
+            every_foreign_increment_and_touch_is_reported
             batches_keep_length_and_order
             batches_may_be_empty
             batches_may_repeat_keys

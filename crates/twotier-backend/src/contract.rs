@@ -39,6 +39,8 @@ pub struct Write {
     pub value: Bytes,
     /// How long it lives, at least 1 ms; `None` is for ever.
     pub ttl: Option<Duration>,
+    /// Whether the life of a value that is there is kept, and `ttl` holds only where there is none.
+    pub keep_ttl: bool,
     /// What must be there for the value to be written.
     pub condition: WriteCondition,
 }
@@ -46,7 +48,14 @@ pub struct Write {
 impl Write {
     /// Makes a write that replaces whatever is there. `ttl` of `None` is for ever.
     pub fn new(key: impl Into<Bytes>, value: impl Into<Bytes>, ttl: Option<Duration>) -> Self {
-        Self { key: key.into(), value: value.into(), ttl, condition: WriteCondition::Always }
+        Self { key: key.into(), value: value.into(), ttl, keep_ttl: false, condition: WriteCondition::Always }
+    }
+
+    /// Keeps the life of a value that is there.
+    #[must_use]
+    pub fn keep_ttl(mut self) -> Self {
+        self.keep_ttl = true;
+        self
     }
 
     /// Sets what must be there for the value to be written.
@@ -54,6 +63,23 @@ impl Write {
     pub fn only_if(mut self, condition: WriteCondition) -> Self {
         self.condition = condition;
         self
+    }
+}
+
+/// A number as it is after [`Backend::increment`], with its remaining time to live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Counted {
+    /// The number.
+    pub value: i64,
+    /// How long it still lives.
+    pub ttl: RemainingTtl,
+}
+
+impl Counted {
+    /// Puts a number and its remaining time to live together.
+    pub fn new(value: i64, ttl: impl Into<RemainingTtl>) -> Self {
+        Self { value, ttl: ttl.into() }
     }
 }
 
@@ -300,6 +326,47 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
         Err(BackendError::new(BackendErrorKind::Unsupported, "this backend has no compare-and-set"))
     }
 
+    /// Adds to a number, in one atomic step, and returns what it is then. Numbers are decimal text, as Redis has them.
+    ///
+    /// A number that is there keeps its life. An absent one counts as 0, and lives for `ttl` then, at least 1 ms; `None`
+    /// is for ever.
+    ///
+    /// Provided in terms of [`get`](Self::get) and [`compare_and_set`](Self::compare_and_set), again and again until
+    /// nobody else changed the number in between: writes that are sent meanwhile may take effect before it.
+    ///
+    /// # Errors
+    ///
+    /// As [`set`](Self::set). `Rejected` when what is there is no decimal integer of 64 bits, or the sum would be none;
+    /// nothing was changed then.
+    async fn increment(&self, key: &[u8], by: i64, ttl: Option<Duration>) -> BackendResult<Counted> {
+        loop {
+            let stored = self.get(key).await?;
+            let Some(life) = stored.as_ref().map_or(Some(ttl), |stored| left(stored.ttl)) else { continue };
+            let held = stored.map(|stored| stored.value);
+            let sum = added(held.as_deref(), by)?;
+            if self.compare_and_set(key, held, Some(sum.to_string().into()), life).await? {
+                return Ok(Counted::new(sum, life));
+            }
+        }
+    }
+
+    /// Sets how long a value lives from now on, at least 1 ms, and returns whether it was there.
+    ///
+    /// Provided in terms of [`get`](Self::get) and [`compare_and_set`](Self::compare_and_set): the value is written
+    /// once more.
+    ///
+    /// # Errors
+    ///
+    /// As [`set`](Self::set).
+    async fn touch(&self, key: &[u8], ttl: Duration) -> BackendResult<bool> {
+        loop {
+            let Some(Stored { value, .. }) = self.get(key).await? else { return Ok(false) };
+            if self.compare_and_set(key, Some(value.clone()), Some(value), Some(ttl)).await? {
+                return Ok(true);
+            }
+        }
+    }
+
     /// Reads many values: same length and order as `keys`. One round trip where the backend can.
     ///
     /// Provided as one [`get`](Self::get) after the other.
@@ -333,12 +400,15 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// same length and order as `writes`; of two writes to one key the later one wins. One round trip where the backend
     /// can.
     ///
-    /// Provided as one [`set`](Self::set) or [`compare_and_set`](Self::compare_and_set) after the other.
+    /// Provided as one [`set`](Self::set) or [`compare_and_set`](Self::compare_and_set) after the other, with a
+    /// [`get`](Self::get) before where a [life is kept](Write::keep_ttl).
     async fn set_many(&self, writes: &[Write]) -> Vec<BackendResult<bool>> {
         let mut results = Vec::with_capacity(writes.len());
-        for Write { key, value, ttl, condition } in writes {
+        for write in writes {
+            let Write { key, value, ttl, keep_ttl, condition } = write;
             let (value, ttl) = (value.clone(), *ttl);
             results.push(match condition {
+                WriteCondition::Always | WriteCondition::Holds(_) if *keep_ttl => replace_keeping(self, write).await,
                 WriteCondition::Always => self.set(key, value, ttl).await.map(|()| true),
                 WriteCondition::Absent => self.compare_and_set(key, None, Some(value), ttl).await,
                 WriteCondition::Holds(held) => self.compare_and_set(key, Some(held.clone()), Some(value), ttl).await,
@@ -430,6 +500,45 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     async fn close(&self) {}
 }
 
+/// Replaces a value by another that lives as long as it would have; see [`Write::keep_ttl`].
+async fn replace_keeping<B: Backend + ?Sized>(backend: &B, write: &Write) -> BackendResult<bool> {
+    let Write { key, value, ttl, condition, .. } = write;
+    loop {
+        let stored = backend.get(key).await?;
+        let held = stored.as_ref().map(|stored| stored.value.clone());
+        if matches!(condition, WriteCondition::Holds(expected) if held.as_ref() != Some(expected)) {
+            return Ok(false);
+        }
+        let Some(life) = stored.map_or(Some(*ttl), |stored| left(stored.ttl)) else { continue };
+        if backend.compare_and_set(key, held, Some(value.clone()), life).await? {
+            return Ok(true);
+        }
+    }
+}
+
+/// Returns for how long a value goes on living, `Some(None)` for ever; `None` when it goes, or went, this very moment.
+fn left(ttl: RemainingTtl) -> Option<Option<Duration>> {
+    match ttl {
+        RemainingTtl::Persistent => Some(None),
+        RemainingTtl::Expires(left) => Some(Some(left.max(Duration::from_millis(1)))),
+        RemainingTtl::Unknown => None,
+    }
+}
+
+/// Adds to a number in decimal text; an absent one is 0.
+pub(crate) fn added(held: Option<&[u8]>, by: i64) -> BackendResult<i64> {
+    let rejected = |message| BackendError::new(BackendErrorKind::Rejected, message);
+    let number = match held {
+        None => 0,
+        // Strictly as Redis reads it: no plus sign, no leading zeros, no blanks.
+        Some(held) => std::str::from_utf8(held)
+            .ok()
+            .and_then(|text| text.parse::<i64>().ok().filter(|number| number.to_string() == text))
+            .ok_or_else(|| rejected("the value is no integer of 64 bits in decimal text"))?,
+    };
+    number.checked_add(by).ok_or_else(|| rejected("the sum is no integer of 64 bits"))
+}
+
 /// Forwards to the backend inside. Nothing is left to a provided method, or a wrapper would lose its batching.
 macro_rules! forward {
     ($($wrapper:ident),*) => {$(
@@ -468,6 +577,14 @@ macro_rules! forward {
                 ttl: Option<Duration>,
             ) -> BackendResult<bool> {
                 (**self).compare_and_set(key, expected, value, ttl).await
+            }
+
+            async fn increment(&self, key: &[u8], by: i64, ttl: Option<Duration>) -> BackendResult<Counted> {
+                (**self).increment(key, by, ttl).await
+            }
+
+            async fn touch(&self, key: &[u8], ttl: Duration) -> BackendResult<bool> {
+                (**self).touch(key, ttl).await
             }
 
             async fn get_many(&self, keys: &[Bytes]) -> Vec<BackendResult<Option<Stored>>> {

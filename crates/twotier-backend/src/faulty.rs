@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use twotier_core::{BackendError, LinkId, LinkState, LinkStatus, Namespace};
 
-use crate::{AnswerSink, Attachment, Backend, BackendResult, GetReply, Stored, Watch, Write};
+use crate::{AnswerSink, Attachment, Backend, BackendResult, Counted, GetReply, Stored, Watch, Write};
 
 pub use faults::{FaultPoint, Faults};
 
@@ -113,6 +113,14 @@ impl<B: Backend> Backend for FaultyBackend<B> {
         ttl: Option<Duration>,
     ) -> BackendResult<bool> {
         self.faults.call(self.inner.compare_and_set(key, expected, value, ttl), Err).await
+    }
+
+    async fn increment(&self, key: &[u8], by: i64, ttl: Option<Duration>) -> BackendResult<Counted> {
+        self.faults.call(self.inner.increment(key, by, ttl), Err).await
+    }
+
+    async fn touch(&self, key: &[u8], ttl: Duration) -> BackendResult<bool> {
+        self.faults.call(self.inner.touch(key, ttl), Err).await
     }
 
     async fn get_many(&self, keys: &[Bytes]) -> Vec<BackendResult<Option<Stored>>> {

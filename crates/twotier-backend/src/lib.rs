@@ -22,7 +22,8 @@ mod slot;
 
 pub use async_trait::async_trait;
 pub use contract::{
-    AnswerSink, AnswerTaker, Attachment, Backend, BackendResult, GetReply, Stored, Watch, Write, WriteCondition,
+    AnswerSink, AnswerTaker, Attachment, Backend, BackendResult, Counted, GetReply, Stored, Watch, Write,
+    WriteCondition,
 };
 pub use faulty::{FaultPoint, Faults, FaultyBackend};
 pub use memory::{MemoryBackend, MemoryCluster, MemoryClusterBackend, MemoryLink, OperationCounts};

@@ -16,7 +16,10 @@ use twotier_core::{
     BackendError, BackendErrorKind, Clock, Coherence, LinkId, LinkState, LinkStatus, LinkUp, Namespace, Timestamp,
 };
 
-use crate::{AnswerSink, Attachment, Backend, BackendResult, GetReply, Stored, Watch, Write, WriteCondition};
+use crate::{
+    AnswerSink, Attachment, Backend, BackendResult, Counted, GetReply, Stored, Watch, Write, WriteCondition,
+    contract::added,
+};
 
 use self::{
     clock::PreciseClock,
@@ -299,6 +302,37 @@ impl Backend for MemoryBackend {
         Ok(true)
     }
 
+    async fn increment(&self, key: &[u8], by: i64, ttl: Option<Duration>) -> BackendResult<Counted> {
+        self.start(Counter::Increment)?;
+        let key = Bytes::copy_from_slice(key);
+        let counted = {
+            let mut store = self.shared.store.lock();
+            let now = self.shared.latest_now();
+            store.expire(now);
+            let held = store.get(&key, now);
+            let sum = added(held.as_ref().map(|held| &held.value[..]), by)?;
+            let deadline = store.deadline(&key).unwrap_or_else(|| self.shared.deadline(ttl));
+            store.set(key.clone(), sum.to_string().into(), deadline);
+            Counted::new(sum, held.map_or_else(|| ttl.into(), |held| held.ttl))
+        };
+        self.shared.reports.changed(self.id, &[key]);
+        Ok(counted)
+    }
+
+    async fn touch(&self, key: &[u8], ttl: Duration) -> BackendResult<bool> {
+        self.start(Counter::Touch)?;
+        let key = Bytes::copy_from_slice(key);
+        let touched = {
+            let mut store = self.shared.store.lock();
+            store.expire(self.shared.latest_now());
+            store.touch(&key, self.shared.earliest_now().saturating_add(ttl))
+        };
+        if touched {
+            self.shared.reports.changed(self.id, &[key]);
+        }
+        Ok(touched)
+    }
+
     async fn get_many(&self, keys: &[Bytes]) -> Vec<BackendResult<Option<Stored>>> {
         if let Err(error) = self.start(Counter::GetMany) {
             return vec![Err(error); keys.len()];
@@ -326,7 +360,12 @@ impl Backend for MemoryBackend {
                 };
                 if met {
                     let key = Bytes::copy_from_slice(&write.key);
-                    store.set(key.clone(), write.value.clone(), self.shared.deadline(write.ttl));
+                    let kept = store.deadline(&key).filter(|_| write.keep_ttl);
+                    store.set(
+                        key.clone(),
+                        write.value.clone(),
+                        kept.unwrap_or_else(|| self.shared.deadline(write.ttl)),
+                    );
                     written.push(key);
                 }
                 Ok(met)

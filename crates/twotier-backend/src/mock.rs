@@ -8,7 +8,7 @@ use bytes::Bytes;
 use mockall::mock;
 use twotier_core::LinkState;
 
-use crate::{Attachment, Backend, BackendResult, Stored, Watch, Write};
+use crate::{Attachment, Backend, BackendResult, Counted, Stored, Watch, Write};
 
 mock! {
     /// A backend that does what a test expects of it, by [`mockall`](https://docs.rs/mockall).
@@ -54,6 +54,8 @@ mock! {
             value: Option<Bytes>,
             ttl: Option<Duration>,
         ) -> BackendResult<bool>;
+        async fn increment(&self, key: &[u8], by: i64, ttl: Option<Duration>) -> BackendResult<Counted>;
+        async fn touch(&self, key: &[u8], ttl: Duration) -> BackendResult<bool>;
         async fn get_many(&self, keys: &[Bytes]) -> Vec<BackendResult<Option<Stored>>>;
         async fn set_many(&self, writes: &[Write]) -> Vec<BackendResult<bool>>;
         async fn delete_many(&self, keys: &[Bytes]) -> Vec<BackendResult<bool>>;

@@ -31,12 +31,12 @@ use twotier_core::{
     BackendError, BackendErrorKind, ConfigError, LinkId, LinkState, LinkStatus, Namespace, RedisConfig,
 };
 
-use crate::{AnswerSink, Attachment, Backend, BackendResult, GetReply, Stored, Watch, Write, WriteCondition};
+use crate::{AnswerSink, Attachment, Backend, BackendResult, Counted, GetReply, Stored, Watch, Write, WriteCondition};
 
 pub use self::wire::{CredentialsProvider, RedisCredentials};
 use self::{
     cluster::Cluster,
-    command::{Action, Change, change, change_many},
+    command::{Action, Change, Life, change, change_many},
     link::Link,
     wire::Target,
 };
@@ -312,7 +312,21 @@ impl Backend for RedisBackend {
         value: Option<Bytes>,
         ttl: Option<Duration>,
     ) -> BackendResult<bool> {
-        self.change(key, compare_and_set(expected, value, ttl)).await
+        self.change(key, compare_and_set(expected, value, Life::New(ttl))).await
+    }
+
+    async fn increment(&self, key: &[u8], by: i64, ttl: Option<Duration>) -> BackendResult<Counted> {
+        match self.servers()? {
+            Servers::One(link) => {
+                let connections = link.current()?;
+                command::add(&connections, Bytes::copy_from_slice(key), by, ttl).await
+            }
+            Servers::Cluster(cluster) => cluster.add(key, by, ttl).await,
+        }
+    }
+
+    async fn touch(&self, key: &[u8], ttl: Duration) -> BackendResult<bool> {
+        self.change(key, Action::Touch { ttl }).await
     }
 
     async fn get_many(&self, keys: &[Bytes]) -> Vec<BackendResult<Option<Stored>>> {
@@ -349,10 +363,12 @@ impl Backend for RedisBackend {
     async fn set_many(&self, writes: &[Write]) -> Vec<BackendResult<bool>> {
         let change = |write: &Write| {
             let (value, ttl) = (write.value.clone(), write.ttl);
+            let life = if write.keep_ttl { Life::Kept } else { Life::New(ttl) };
             let action = match &write.condition {
+                WriteCondition::Always if write.keep_ttl => Action::SetKeeping { value, ttl },
                 WriteCondition::Always => Action::Set { value, ttl },
-                WriteCondition::Absent => compare_and_set(None, Some(value), ttl),
-                WriteCondition::Holds(held) => compare_and_set(Some(held.clone()), Some(value), ttl),
+                WriteCondition::Absent => Action::SetAbsent { value, ttl },
+                WriteCondition::Holds(held) => compare_and_set(Some(held.clone()), Some(value), life),
             };
             Change { key: write.key.clone(), action }
         };
@@ -431,9 +447,9 @@ impl RedisBackend {
     }
 }
 
-fn compare_and_set(expected: Option<Bytes>, value: Option<Bytes>, ttl: Option<Duration>) -> Action {
-    match (expected, value) {
-        (None, Some(value)) => Action::SetAbsent { value, ttl },
-        (expected, value) => Action::Replace { expected, value, ttl },
+fn compare_and_set(expected: Option<Bytes>, value: Option<Bytes>, life: Life) -> Action {
+    match (expected, value, life) {
+        (None, Some(value), Life::New(ttl)) => Action::SetAbsent { value, ttl },
+        (expected, value, life) => Action::Replace { expected, value, life },
     }
 }

@@ -32,6 +32,10 @@ pub enum Operation {
     Clear,
     /// `update`.
     Update,
+    /// `increment` and `increment_with`.
+    Increment,
+    /// `touch`, and what a sliding cache does by itself.
+    Touch,
     /// `warm` and `warm_paced`.
     Warm,
     /// `close`.
@@ -53,6 +57,8 @@ impl fmt::Display for Operation {
             Self::Invalidate => "invalidate",
             Self::Clear => "clear",
             Self::Update => "update",
+            Self::Increment => "increment",
+            Self::Touch => "touch",
             Self::Warm => "warm",
             Self::Close => "close",
         })
@@ -385,7 +391,11 @@ impl Operation {
     /// Returns whether the operation changes what the backend holds. A load only ever adds what is absent.
     #[must_use]
     pub fn writes(self) -> bool {
-        matches!(self, Self::Set | Self::SetMany | Self::Delete | Self::DeleteMany | Self::Clear | Self::Update)
+        match self {
+            Self::Set | Self::SetMany | Self::Delete | Self::DeleteMany | Self::Clear => true,
+            Self::Update | Self::Increment | Self::Touch => true,
+            _ => false,
+        }
     }
 }
 
@@ -488,6 +498,14 @@ impl BackendError {
     #[must_use]
     pub fn not_sent(mut self) -> Self {
         self.executed = false;
+        self
+    }
+
+    /// Records that the command may have been executed, whatever kind of failure this is: what was refused was something
+    /// that belongs to it.
+    #[must_use]
+    pub fn maybe_executed(mut self) -> Self {
+        self.executed = true;
         self
     }
 

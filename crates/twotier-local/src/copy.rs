@@ -24,6 +24,16 @@ where
     T: Clone + Send + Sync + 'static,
     E: Clone + Send + Sync + 'static,
 {
+    /// Returns whether the copy of a key that would be served now stands for these bytes, or for this kind of absence.
+    /// Counts nothing, and leaves everything as it is.
+    #[must_use]
+    pub fn serves(&self, key: &str, digest: Digest) -> bool {
+        let inner = &**self.inner();
+        let hash = inner.hash(key);
+        let lookup = LookupTime { now: inner.clock.now(), links: &inner.links };
+        inner.shard(hash).served(hash, key, lookup).is_some_and(|(served, _)| served == digest)
+    }
+
     /// Returns which copy of a key would be served now, if any. Counts nothing, removes nothing, and leaves the order
     /// of eviction as it is.
     ///

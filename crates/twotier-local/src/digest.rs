@@ -21,6 +21,14 @@ impl Digest {
     /// Stands for a key that is known to be absent.
     pub const ABSENT: Self = Self(0);
 
+    /// Stands for a key of which a loader said that the origin has nothing either: another version of the key than
+    /// [`ABSENT`](Self::ABSENT), which says nothing of the origin.
+    pub const LOADED_ABSENT: Self = Self(1);
+
+    /// Stands for bytes that are not those of what the backend was seen to hold: of a write that it computes, or of a
+    /// value that is kept here alone. Equal to those of no value.
+    pub const UNKNOWN: Self = Self(2);
+
     /// Computes the digest of a value's encoded bytes.
     #[must_use]
     pub fn of(bytes: &[u8]) -> Self {
@@ -28,8 +36,8 @@ impl Digest {
         hasher.write(bytes);
         // The length is part of it: a block hash alone may treat missing bytes as zeros.
         hasher.write_usize(bytes.len());
-        // 0 is taken by `ABSENT`; an empty value is not an absent one.
-        Self(hasher.finish().max(1))
+        // Those below are taken; an empty value is not an absent one.
+        Self(hasher.finish().max(3))
     }
 }
 

@@ -1,6 +1,6 @@
 //! A copy of a value, in as few bytes as will do: a million of them are held.
 
-use std::time::Duration;
+use std::{cell::Cell, time::Duration};
 
 use smol_str::SmolStr;
 use twotier_core::{LinkId, Mark, Timestamp};
@@ -45,6 +45,14 @@ pub(crate) struct NewEntry<T> {
     pub(crate) fits: bool,
 }
 
+impl<T> NewEntry<T> {
+    /// Has it live no longer than that, if that is anything.
+    pub(crate) fn until(mut self, latest: Option<Timestamp>) -> Self {
+        self.deadline = latest.map_or(self.deadline, |latest| latest.min(self.deadline));
+        self
+    }
+}
+
 /// What is known of a copy in the tier, by which a smaller tier would have put it in.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CopyTraits {
@@ -66,7 +74,8 @@ pub(crate) struct Entry<T> {
     pub(crate) digest: Digest,
     stamp: u32,
     fetched_at: u32,
-    deadline: u32,
+    /// Changed in its place where it is found, by whoever has locked the shard.
+    deadline: Cell<u32>,
     packed: u32,
 }
 
@@ -107,7 +116,7 @@ impl<T> Entry<T> {
     /// which is long past.
     fn shift(&mut self, by: u32) {
         self.fetched_at = self.fetched_at.saturating_sub(by);
-        self.deadline = self.deadline.saturating_sub(by);
+        self.deadline.set(self.deadline.get().saturating_sub(by));
     }
 }
 
@@ -149,12 +158,18 @@ impl Origin {
 
     #[inline]
     pub(crate) fn deadline<T>(self, entry: &Entry<T>) -> Timestamp {
-        self.timestamp(entry.deadline)
+        self.timestamp(entry.deadline.get())
     }
 
     #[inline]
     pub(crate) fn fetched_at<T>(self, entry: &Entry<T>) -> Timestamp {
         self.timestamp(entry.fetched_at)
+    }
+
+    /// Sets until when an entry lives. It is kept for no longer than any other.
+    pub(crate) fn set_deadline<T>(self, entry: &Entry<T>, deadline: Timestamp) {
+        let offset = millis(deadline).saturating_sub(self.time).min(u64::from(entry.fetched_at) + LONGEST);
+        entry.deadline.set(u32::try_from(offset).unwrap_or(u32::MAX));
     }
 
     /// Moves the origin where the epoch or the deadline of a new entry would not fit.
@@ -187,7 +202,7 @@ impl Origin {
             digest: new.digest,
             stamp: u32::from(link.number()) << EPOCH_BITS | fits(epoch - self.epoch),
             fetched_at: fits(fetched_at),
-            deadline: fits(deadline),
+            deadline: Cell::new(fits(deadline)),
             packed: weight,
         };
         (new.key, entry)

@@ -105,6 +105,8 @@ mod shard;
 mod sync;
 mod ticket;
 mod tier;
+mod touch;
+mod touches;
 
 /// Named here and not in `link`, which is also built with the primitives of checkers (see `sync`): those exist only
 /// inside a run of theirs.
@@ -123,3 +125,4 @@ pub use options::{ENTRY_OVERHEAD, LocalOptions, entry_overhead};
 pub use removal::RemovalListener;
 pub use ticket::{FillTicket, WriteTicket};
 pub use tier::{LocalTier, Read};
+pub use touch::TouchTicket;

@@ -1,6 +1,6 @@
 //! Loads: values that come from the origin, one load for each key at a time.
 
-use std::{fmt, mem, sync::Arc};
+use std::{fmt, mem, sync::Arc, time::Duration};
 
 use smol_str::SmolStr;
 use twotier_core::{LinkId, Mark};
@@ -8,6 +8,7 @@ use twotier_core::{LinkId, Mark};
 use crate::{
     completion::LoadState,
     digest::Digest,
+    entry::CopyTraits,
     loads::LoadStart,
     sync::Ordering,
     ticket::{TicketState, WriteTicket},
@@ -143,6 +144,36 @@ impl<T, E> LoadTicket<T, E> {
     /// do the rights of reads and writes under way to be kept.
     pub fn finish(mut self, outcome: Result<T, E>) {
         self.end(Some(outcome));
+    }
+
+    /// Ends the load with a value that is stored nowhere, keeps that locally, and returns whether it is kept: while the
+    /// load is live, the link is up, and no own write of the key is under way. Whoever joined is given it in any case.
+    ///
+    /// Only for a load that knows what the backend holds, and that this is no newer value. `digest` stands for the
+    /// value, [`Digest::LOADED_ABSENT`] for none; `value_bytes` is what it weighs. It lives for `life` from now on, for
+    /// nothing in the backend bounds it, and as any copy no longer than the key goes unreported.
+    pub fn keep(mut self, value: T, digest: Digest, value_bytes: usize, life: Option<Duration>) -> bool
+    where
+        T: Clone,
+    {
+        let state = &mut self.state;
+        state.ended = true;
+        let mut new = state.lasting_entry(value.clone(), digest, value_bytes, life);
+        let mut shard = state.tier.shard_for(state.hash, &mut new);
+        let epoch = state.tier.links.keeping_epoch(state.mark.link);
+        let traits = new.as_ref().map(CopyTraits::of);
+        let (kept, gave_way) = shard.keep_load(state.id(), epoch, new);
+        let removed = state.tier.unlock(shard);
+        if let Some(advisor) = &state.tier.advisor {
+            match traits.filter(|_| kept) {
+                Some(traits) => advisor.written(state.hash, state.mark, traits),
+                None if gave_way => advisor.removed(state.hash),
+                None => {}
+            }
+        }
+        self.load.outcome.complete(Some(Ok(value)));
+        drop(removed);
+        kept
     }
 
     fn end(&mut self, outcome: Option<Result<T, E>>) {

@@ -20,6 +20,7 @@ use crate::{
     options::Share,
     policy::{DeadReason, Entries, Looked, Piece, Plan, Removed, Verdict, Walk},
     register::{Register, TicketId},
+    touches::Touches,
 };
 
 /// When a lookup happens. Lease and epoch are those of the link that an entry came over, read under the lock and after
@@ -129,6 +130,7 @@ pub(crate) struct Shard<T, F, L> {
     flights: Register<InFlight<F>>,
     writes: Register<Pending>,
     loads: Loads<L>,
+    touches: Touches,
     next_id: u64,
     /// Entries taken out and not dropped yet; see [`take_removed`](Self::take_removed).
     removed: Removed<T>,
@@ -145,6 +147,7 @@ impl<T, F, L> Shard<T, F, L> {
             origin: Origin::default(),
             flights: Register::new(hasher.clone()),
             writes: Register::new(hasher.clone()),
+            touches: Touches::new(hasher.clone()),
             loads: Loads::new(hasher),
             next_id: 0,
             counters: ShardCounters::default(),
@@ -250,7 +253,8 @@ impl<T, F, L> Shard<T, F, L> {
         let write = self.writes.find(ticket.hash, ticket.key);
         let fits = registered.is_some_and(|flight| flight.bound.is_none_or(|bound| bound == digest));
         if fits && is_up(epoch) && epoch == ticket.epoch && write.is_none() {
-            return self.put(ticket, new);
+            let latest = self.touches.deadline(ticket.hash, ticket.key);
+            return self.put(ticket, new.map(|new| new.until(latest)));
         }
         // A refused answer may be newer than what is kept or about to be kept (race 4): serving that afterwards would
         // go back in time. Only equal bytes are certain not to.
@@ -295,9 +299,62 @@ impl<T, F, L> Shard<T, F, L> {
             Some(write) => *write = Pending { pending: write.pending + 1, live: None, digest },
             None => self.writes.put(hash, key, Pending { pending: 1, live: Some(id), digest }),
         }
+        self.touches.kill(hash, key);
         self.remove_entry_if(hash, key, |_| true, RemovalCause::Superseded);
         self.kill_flight(hash, key);
         id
+    }
+
+    /// Registers a touch: the copy stays, for no longer than the touch allows. Returns the ticket's id.
+    ///
+    /// A read under way may have been answered before, with a longer life.
+    pub(crate) fn begin_touch(&mut self, hash: u64, key: &SmolStr, epoch: u64, deadline: Timestamp) -> u64 {
+        let id = self.new_id();
+        self.touches.begin(TicketId { hash, key, id, epoch }, deadline);
+        self.change_deadline(hash, key, |held| held.min(deadline), |_| true);
+        self.kill_flight(hash, key);
+        id
+    }
+
+    /// Ends a touch. `deadline` is until when the copy may live after one that succeeded.
+    ///
+    /// Reads that began during the touch may have been answered before it was executed.
+    /// Returns whether nothing else had happened to the key.
+    pub(crate) fn end_touch(&mut self, ticket: TicketId<'_>, epoch: u64, deadline: Option<Timestamp>) -> bool {
+        let TicketId { hash, key, .. } = ticket;
+        let live = self.touches.end(ticket);
+        self.kill_flight(hash, key);
+        if let Some(deadline) = deadline.filter(|_| live && is_up(epoch) && epoch == ticket.epoch) {
+            self.change_deadline(hash, key, |held| held.max(deadline), |of| of == epoch);
+        }
+        live
+    }
+
+    /// Ends a touch that found nothing to touch: a value that is kept has gone from the backend.
+    pub(crate) fn touch_missed(&mut self, ticket: TicketId<'_>) {
+        if !self.end_touch(ticket, ticket.epoch, None) {
+            return;
+        }
+        let is_value = |entry: &Entry<T>| entry.digest != Digest::ABSENT && entry.digest != Digest::LOADED_ABSENT;
+        self.remove_entry_if(ticket.hash, ticket.key, is_value, RemovalCause::Expired);
+    }
+
+    /// Sets until when the copy of a key lives, if it is of such an epoch.
+    fn change_deadline(
+        &mut self,
+        hash: u64,
+        key: &str,
+        deadline: impl FnOnce(Timestamp) -> Timestamp,
+        of_epoch: impl FnOnce(u64) -> bool,
+    ) {
+        let origin = self.origin;
+        // A removal that decides against it is the one look that the policy is not notified of.
+        let _none = self.entries.remove_if(hash, key, |entry| {
+            if of_epoch(origin.epoch(entry)) {
+                origin.set_deadline(entry, deadline(origin.deadline(entry)));
+            }
+            false
+        });
     }
 
     /// Ends an own write that installs nothing: error, drop, panic.
@@ -333,6 +390,7 @@ impl<T, F, L> Shard<T, F, L> {
     /// Forgets a key: entry, read, load and right to install. Returns whether there was an entry, and a flight that is
     /// dead now.
     pub(crate) fn invalidate(&mut self, hash: u64, key: &str) -> (bool, Option<F>) {
+        self.touches.kill(hash, key);
         self.forbid_install(hash, key);
         let _dead = self.loads.kill(hash, key);
         let held = self.remove_entry_if(hash, key, |_| true, RemovalCause::Invalidated);
@@ -357,6 +415,7 @@ impl<T, F, L> Shard<T, F, L> {
             write.live = None;
         }
         self.loads.clear();
+        self.touches.clear();
         let flights = self.flights.drain().map(|registered| registered.flight).collect();
         let entries = self.entries.replace(empty);
         self.fates.clear();
@@ -409,6 +468,26 @@ impl<T, F, L> Shard<T, F, L> {
         }
         self.loads.end(ticket);
         gives_way
+    }
+
+    /// Ends a load whose value is kept here and stored nowhere, and returns whether it was kept. What was kept or
+    /// under way goes, as for an own write: it may be older.
+    ///
+    /// `None`, too, ends the load, whose value has no life of its own then. Returns in addition whether it gave way, as
+    /// [`end_load`](Self::end_load) does.
+    pub(crate) fn keep_load(&mut self, ticket: TicketId<'_>, epoch: u64, new: Option<NewEntry<T>>) -> (bool, bool) {
+        let TicketId { hash, key, .. } = ticket;
+        if self.writes.find(hash, key).is_some() {
+            // It may be executed after the origin was asked.
+            let _dead = self.loads.kill(hash, key);
+        }
+        if new.is_some() && is_up(epoch) && self.loads.is_live(ticket, epoch) {
+            self.kill_flight(hash, key);
+            self.loads.end(ticket);
+            return (self.put(ticket, new), false);
+        }
+        self.refuse(new);
+        (false, self.end_load(ticket, epoch, true))
     }
 
     /// Lets nothing of a key be served or kept that is there or under way. A newer load goes on, for it would else be
@@ -575,6 +654,18 @@ impl<T, F, L> Shard<T, F, L> {
             self.discard(hash, key, why);
         }
         looked
+    }
+
+    /// Returns until when the entry lives that would be served now, if any, and leaves everything as it is.
+    pub(crate) fn served_until(&mut self, hash: u64, key: &str, lookup: LookupTime<'_>) -> Option<Timestamp> {
+        let (origin, mut served) = (self.origin, None);
+        let _none = self.entries.remove_if(hash, key, |entry| {
+            if let Verdict::Serve(deadline) = judge(origin, entry, lookup, |entry| origin.deadline(entry)) {
+                served = Some(deadline);
+            }
+            false
+        });
+        served
     }
 
     /// Returns digest and mark of the entry that would be served now, if any, and leaves everything as it is.

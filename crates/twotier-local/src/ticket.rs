@@ -54,6 +54,18 @@ impl<T, E> TicketState<T, E> {
         })
     }
 
+    /// Makes an entry whose life begins now, since nothing in the backend bounds it.
+    pub(crate) fn lasting_entry(
+        &self,
+        value: T,
+        digest: Digest,
+        value_bytes: usize,
+        life: Option<Duration>,
+    ) -> Option<NewEntry<T>> {
+        let passed = self.tier.clock.now().since(self.mark.at);
+        self.entry(value, digest, value_bytes, life.map(|life| life.saturating_add(passed)))
+    }
+
     fn deadline(&self, life: Option<Duration>) -> Option<Timestamp> {
         // From before the command was sent, and by the lag of the clock shorter: the copy never outlives the value.
         let deadline = self.mark.at.saturating_add(life?).saturating_sub(self.tier.clock.resolution());
@@ -226,6 +238,13 @@ impl<T, E> WriteTicket<T, E> {
     #[must_use]
     pub fn mark(&self) -> Mark {
         self.state.mark
+    }
+
+    /// Says what was written, where that is known from the reply only.
+    #[must_use = "dropping the ticket ends the write"]
+    pub fn wrote(mut self, digest: Digest) -> Self {
+        self.digest = digest;
+        self
     }
 
     /// Ends a write that succeeded, and returns whether its value is kept.

@@ -293,16 +293,26 @@ impl<V: Send + Sync + 'static> Audit<V> {
         let Some(answer) = remote.read_uncounted(&sample.key) else { return Finding::Unknown };
         drop(remote);
         match timeout(patience, answer).await {
-            Ok(Ok(Ok(stored))) => compare(sample.copy.digest, stored.as_ref()),
+            Ok(Ok(Ok(stored))) => match self.remote.upgrade() {
+                Some(remote) => compare(sample.copy.digest, held(&remote, &sample.key, stored.as_ref())),
+                None => Finding::Unknown,
+            },
             // Late, dropped or failed.
             _ => Finding::Unknown,
         }
     }
 }
 
-fn compare(copy: Digest, stored: Option<&Stored>) -> Finding {
-    match stored.map_or(Digest::ABSENT, |stored| Digest::of(&stored.value)) {
-        held if held == copy => Finding::Same,
+/// Returns what stands in the local tier for what the backend holds.
+fn held<V: Send + Sync + 'static>(remote: &Remote<V>, key: &str, stored: Option<&Stored>) -> Digest {
+    stored.map_or(Digest::ABSENT, |stored| remote.digest(key, &stored.value))
+}
+
+fn compare(copy: Digest, held: Digest) -> Finding {
+    match held {
+        _ if held == copy => Finding::Same,
+        // What a loader brought and was stored nowhere is no copy of what the backend holds.
+        _ if copy == Digest::LOADED_ABSENT || copy == Digest::UNKNOWN => Finding::Unknown,
         // It may have expired, which is reported late or never. The copy's deadline is from the same time to live, but
         // by another clock.
         Digest::ABSENT => Finding::Unknown,

@@ -9,10 +9,11 @@
 //! # Ok::<(), twotier::Error>(())
 //! ```
 
+mod entry;
 mod short_term;
 mod wait;
 
-use std::{fmt, num::NonZeroU32, sync::Arc};
+use std::{fmt, num::NonZeroU32, sync::Arc, time::Duration};
 
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::runtime::{Builder, Runtime};
@@ -20,13 +21,13 @@ use twotier_backend::Backend;
 use twotier_core::{BackendError, BackendErrorKind, CacheStats, Error, Namespace, Operation};
 
 use crate::{
-    CacheBuilder, Codec, Events, Health, IntoValue, Key, LoaderError, LoaderOutput, Lookup, Result, SetOptions,
-    key::text_of, read::LocalRead, remote::entered,
+    CacheBuilder, Codec, Events, Health, IntoChange, IntoValue, Key, LoaderError, LoaderOutput, Lookup, Result,
+    SetOptions, key::text_of, read::LocalRead, remote::entered,
 };
 
 use self::wait::{block_on, may_wait};
 
-pub use self::short_term::ShortTermMemory;
+pub use self::{entry::Entry, short_term::ShortTermMemory};
 
 /// A [`Cache`](crate::Cache) whose calls block, with a runtime of one thread of its own inside.
 ///
@@ -323,6 +324,11 @@ impl<V: Send + Sync + 'static> Cache<V> {
         run(Operation::GetOrLoad, self.cache.lookup_or_load(key, |key| async { loader(key) }))
     }
 
+    /// See [`Cache::entry`](crate::Cache::entry).
+    pub fn entry<K: Key>(&self, key: K) -> Entry<'_, V, K> {
+        Entry::new(self.cache.entry(key))
+    }
+
     /// See [`Cache::get_many_or_load`](crate::Cache::get_many_or_load). The loader is an ordinary function here; it
     /// runs on the calling thread, outside any runtime, to its end.
     ///
@@ -347,11 +353,39 @@ impl<V: Send + Sync + 'static> Cache<V> {
     /// # Errors
     ///
     /// As its twin.
-    pub fn update<T>(&self, key: impl Key, change: impl FnMut(Option<&V>) -> Option<T>) -> Result<Option<Arc<V>>>
-    where
-        T: IntoValue<V>,
-    {
+    pub fn update<C: IntoChange<V>>(
+        &self,
+        key: impl Key,
+        change: impl FnMut(Option<&V>) -> C,
+    ) -> Result<Option<Arc<V>>> {
         run(Operation::Update, self.cache.update(key, change))
+    }
+
+    /// See [`Cache::increment`](crate::Cache::increment).
+    ///
+    /// # Errors
+    ///
+    /// As its twin.
+    pub fn increment(&self, key: impl Key, by: i64) -> Result<i64> {
+        run(Operation::Increment, self.cache.increment(key, by))
+    }
+
+    /// See [`Cache::increment_with`](crate::Cache::increment_with).
+    ///
+    /// # Errors
+    ///
+    /// As its twin.
+    pub fn increment_with(&self, key: impl Key, by: i64, options: SetOptions) -> Result<i64> {
+        run(Operation::Increment, self.cache.increment_with(key, by, options))
+    }
+
+    /// See [`Cache::touch`](crate::Cache::touch).
+    ///
+    /// # Errors
+    ///
+    /// As its twin.
+    pub fn touch(&self, key: impl Key, ttl: Duration) -> Result<bool> {
+        run(Operation::Touch, self.cache.touch(key, ttl))
     }
 
     /// See [`Cache::events`](crate::Cache::events). A thread takes them by [`Events::try_next`].

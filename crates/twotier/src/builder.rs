@@ -3,7 +3,7 @@
 use std::{
     fmt,
     panic::catch_unwind,
-    sync::{Arc, atomic::AtomicBool},
+    sync::{Arc, OnceLock, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -11,8 +11,8 @@ use serde::{Serialize, de::DeserializeOwned};
 use tokio::runtime::Handle;
 use twotier_backend::{Backend, Watch};
 use twotier_core::{
-    CacheConfig, CacheLayer, Clock, Coherence, Error, Eviction, LinkId, Namespace, OnUndecodable, Operation,
-    RemovalCause, SystemClock,
+    CacheConfig, CacheLayer, Clock, Coherence, ConfigError, Error, Eviction, LinkId, Namespace, OnUndecodable,
+    Operation, RemovalCause, SystemClock,
 };
 use twotier_local::{LocalOptions, LocalTier, Route};
 
@@ -20,12 +20,14 @@ use crate::{
     Cache, Codec, Result,
     attach::{Attaching, Mode, attach},
     audit::Auditor,
-    codec::Json,
+    codec::{Json, Place},
     events::{Announced, EventSender, OnRemoval, Removals},
     log::Occasional,
     meter::Meter,
-    remote::{Admission, Home, Remote, Settings, Weigher, WriteQueue},
+    remote::{Admission, Home, Remote, Settings, SlideSender, Sliding, Weigher, WriteQueue},
+    sliding::Slider,
     tiers::Tiers,
+    turns::Turns,
 };
 
 /// Builds a [`Cache`]; made by [`Cache::builder`].
@@ -123,9 +125,34 @@ impl<V, C> CacheBuilder<V, C> {
         self
     }
 
-    /// Sets how long the local tier remembers that a key is absent; `None` not at all. Default 5 s.
+    /// Sets how long the local tier remembers that a key is absent, and that a loader found nothing; `None` not at all.
+    /// Default 5 s. A loader says otherwise by [`Loaded::time_to_live`](crate::Loaded::time_to_live).
     pub fn negative_time_to_live(mut self, ttl: impl Into<Option<Duration>>) -> Self {
         self.set.negative_time_to_live = Some(ttl.into());
+        self
+    }
+
+    /// Sets whether it is stored in the backend too that a loader found nothing, so that no other instance loads until
+    /// that expires or the key is written or deleted: one round trip for each absent key that was loaded. Takes a local
+    /// tier and a codec that can say it: [`Sealed`](crate::codec::Sealed), or one of your own with
+    /// [`encode_absence_at`](Codec::encode_absence_at). Default false.
+    pub fn share_absence(mut self, share: bool) -> Self {
+        self.set.share_absence = Some(share);
+        self
+    }
+
+    /// Has reads extend the life of what they find to the [`time_to_live`](Self::time_to_live) of the cache: a session
+    /// ends when nobody has asked for it for so long. `share` is a part of the time to live, above 0 and up to 0.5; when
+    /// that much of it has passed, the next read extends it, in the background. So it costs one small command
+    /// (`PEXPIRE`) for each share and key, however many reads there are, and a value that was read lives on for at least
+    /// the time to live less that share. 0, the default, is not at all; 0.1 is a good choice otherwise.
+    ///
+    /// The copy that was read goes on being served, and lives on too: for as long as the value in the backend where
+    /// changes are reported, unless [`local_time_to_live`](Self::local_time_to_live) is set. Other instances are
+    /// reported the extension as a change, and read the key once more. A value that was written with a shorter life of
+    /// its own is extended as well; one with a longer life, or for ever, is not.
+    pub fn sliding(mut self, share: f64) -> Self {
+        self.set.sliding = Some(share);
         self
     }
 
@@ -332,6 +359,13 @@ impl<V: Send + Sync + 'static, C> CacheBuilder<V, C> {
             Some(prefix) => namespace.under(prefix)?,
             None => namespace,
         };
+        if config.share_absence {
+            let anywhere = Place::new(namespace.as_str(), "k", config.max_value_bytes);
+            if self.codec.encode_absence_at(anywhere).is_none() {
+                let reason = "takes a codec that can say that there is nothing, such as `codec::Sealed`";
+                return Err(ConfigError::new("share_absence", reason).into());
+            }
+        }
         let runtime = Handle::try_current().map_err(|_no_runtime| Error::Usage {
             operation: Operation::Build,
             hint: "call it within a tokio runtime, or use twotier::blocking",
@@ -362,6 +396,8 @@ impl<V: Send + Sync + 'static, C> CacheBuilder<V, C> {
             time_to_live: config.time_to_live,
             local_time_to_live: config.local_time_to_live,
             negative_time_to_live: config.negative_time_to_live,
+            share_absence: config.share_absence,
+            sliding: Sliding::of(&config),
             ttl_jitter: config.ttl_jitter,
             op_timeout: config.op_timeout,
             load_timeout: config.load_timeout,
@@ -374,6 +410,7 @@ impl<V: Send + Sync + 'static, C> CacheBuilder<V, C> {
             max_staleness: config.max_staleness,
             local_enabled: config.local_enabled,
         };
+        let slides = settings.sliding.is_some().then(SlideSender::new);
         let remote = Arc::new(Remote {
             namespace,
             backend,
@@ -384,12 +421,15 @@ impl<V: Send + Sync + 'static, C> CacheBuilder<V, C> {
             writes: WriteQueue::default(),
             meter: Meter::default(),
             unstored: Occasional::default(),
+            slides: slides.as_ref().map(|(wanted, _)| wanted.clone()),
             runtime: Home::new(runtime),
             closed: AtomicBool::new(false),
         });
         let audited = config.local_enabled && config.audit > 0.0;
         let auditor = audited.then(|| Auditor::begin(config.audit, &local, &remote, &events));
-        let tiers = Tiers { local, remote, events, attaching: None, auditor };
+        let slider = slides.map(|(wanted, keys)| Slider::begin(wanted, keys, &local, &remote));
+        let updates = Turns::default();
+        let tiers = Tiers { local, remote, events, attaching: None, auditor, slider, updates, counts: OnceLock::new() };
         Ok(Parts { tiers, watch, local: config.local_enabled })
     }
 }

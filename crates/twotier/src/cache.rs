@@ -5,13 +5,15 @@ use std::{
     fmt,
     num::NonZeroU32,
     sync::{Arc, atomic::Ordering},
+    time::Duration,
 };
 
 use serde::{Serialize, de::DeserializeOwned};
 use twotier_core::{CacheStats, Namespace, Operation};
 
 use crate::{
-    CacheBuilder, Events, Get, Health, IntoValue, Key, LoaderError, LoaderOutput, Lookup, Result, SetOptions,
+    CacheBuilder, Entry, Events, Get, Health, IntoChange, IntoValue, Key, LoaderError, LoaderOutput, Lookup, Result,
+    SetOptions,
     attach::Attaching,
     health::Observed,
     key::{KeyTexts, text_of},
@@ -300,8 +302,9 @@ impl<V: Send + Sync + 'static> Cache<V> {
     /// Reads a value, or loads and stores it when the key is absent: one load per key at a time in this cache.
     ///
     /// The loader is given the key. What it returns decides what this returns, see [`LoaderOutput`]: a loader of
-    /// `Option<V>` may find nothing, one of `(V, Duration)` says how long the value lives. Of an absent value nothing
-    /// is stored.
+    /// `Option<V>` may find nothing, one of `(V, Duration)` says how long the value lives. That there is nothing is
+    /// remembered too, see [`Loaded::absent`](crate::Loaded::absent): callers whose loader may find nothing get `None`
+    /// meanwhile, and one whose loader always brings a value has it run.
     ///
     /// Everyone who asks while the loader runs waits for it and gets its value or its own error. When the future that
     /// runs the loader is dropped, or takes longer than [`load_wait`](crate::CacheBuilder::load_wait), one of the
@@ -347,7 +350,14 @@ impl<V: Send + Sync + 'static> Cache<V> {
     {
         match key.with_text(|key| self.tiers.lookup_local(Operation::GetOrLoad, key)) {
             LocalRead::Hit(Some(value)) => return Ok(T::found(value)),
-            LocalRead::Hit(None) | LocalRead::Miss => {}
+            LocalRead::Hit(None) => {
+                if let Some(absent) = T::absent()
+                    && key.with_text(|key| self.tiers.takes_known_absence::<T>(key))
+                {
+                    return Ok(absent);
+                }
+            }
+            LocalRead::Miss => {}
             LocalRead::Refused(error) => return Err(*error),
         }
         let text = text_of(&key);
@@ -372,11 +382,19 @@ impl<V: Send + Sync + 'static> Cache<V> {
         E: LoaderError,
     {
         let local = key.with_text(|key| self.tiers.lookup_local_with_age(Operation::GetOrLoad, key))?;
-        if let Some(hit) = local.filter(|hit| hit.value.is_some()) {
+        let known =
+            |hit: &Lookup<V>| hit.value.is_some() || key.with_text(|key| self.tiers.takes_known_absence::<T>(key));
+        if let Some(hit) = local.filter(known) {
             return Ok(hit);
         }
         let text = text_of(&key);
         Box::pin(self.tiers.get_or_load(&text, || loader(key))).await
+    }
+
+    /// Takes a key for a load with options, and with a loader that is given what is there; see
+    /// [`Entry::load_with`](crate::Entry::load_with).
+    pub fn entry<K: Key>(&self, key: K) -> Entry<'_, V, K> {
+        Entry::new(&self.tiers, key)
     }
 
     /// Reads many values, and loads and stores those that are absent: same length and order as `keys`, duplicates
@@ -384,8 +402,8 @@ impl<V: Send + Sync + 'static> Cache<V> {
     ///
     /// The loader is called once, with exactly the keys that neither tier has and nobody else is loading, each once;
     /// keys that this call need not load are not among them, and if there are none it is not called. It returns the
-    /// values it found in any order; a key it does not return is absent, `None` in the result, and nothing is stored
-    /// for it. Values for keys it was not asked for are ignored.
+    /// values it found in any order; a key it does not return is absent, `None` in the result, which is remembered as
+    /// the absence that [`get_or_load`](Self::get_or_load) finds. Values for keys it was not asked for are ignored.
     ///
     /// One load per key at a time, together with [`get_or_load`](Self::get_or_load): a key that somebody else is
     /// loading is waited for, and who asks meanwhile for a key of ours gets our value or our error, as soon as it is
@@ -454,10 +472,13 @@ impl<V: Send + Sync + 'static> Cache<V> {
     ///
     /// This is a compare-and-set against the backend, never against a local copy: when somebody else changed the key in
     /// between, `change` is called again with the newer value. It is given `None` for an absent key, and returns `None`
-    /// to remove the key. The value lives for the cache's time to live; the next [`get`](Self::get) reads the backend.
+    /// to remove the key; a [`Change`](crate::Change) says more, such as that the key is to stay as it is, or to expire
+    /// when it would have. Else the value lives for the cache's time to live. The next [`get`](Self::get) reads the
+    /// backend.
     ///
-    /// Costs two round trips for each call of `change`; pauses drawn at random keep those who change one key at once
-    /// from meeting again and again.
+    /// Costs two round trips for each call of `change`, and one where nothing is to be written. Updates of one key by
+    /// this cache take turns, so that `change` is called again only for what somebody elsewhere wrote; pauses drawn at
+    /// random keep those from meeting again and again. The wait for the turn counts towards the operation timeout.
     ///
     /// # Errors
     ///
@@ -477,15 +498,85 @@ impl<V: Send + Sync + 'static> Cache<V> {
     /// # Ok(())
     /// # }
     /// ```
-    pub async fn update<T>(
+    pub async fn update<C: IntoChange<V>>(
         &self,
         key: impl Key,
-        mut change: impl FnMut(Option<&V>) -> Option<T>,
-    ) -> Result<Option<Arc<V>>>
-    where
-        T: IntoValue<V>,
-    {
-        self.tiers.update(&text_of(&key), |held| change(held).map(T::into_value)).await
+        mut change: impl FnMut(Option<&V>) -> C,
+    ) -> Result<Option<Arc<V>>> {
+        self.tiers.update(&text_of(&key), |held| change(held).into_change()).await
+    }
+
+    /// Adds to a whole number in the backend, in one step that nobody else's change falls into, and returns what it is
+    /// then. An absent number counts as 0, and lives for the cache's time to live; one that is there keeps its life.
+    ///
+    /// One round trip. The next [`get`](Self::get) is a local hit, unless others changed the number meanwhile.
+    ///
+    /// The backend adds, so its numbers are decimal text. With [`Json`](crate::codec::Json), the default, a
+    /// `Cache<i64>` has them, and so has one of any other type of whole numbers; [`Text`](crate::codec::Text) has them
+    /// too. Other codecs, types and [`Sealed`](crate::codec::Sealed) have not. A sum that the type has no room for, such
+    /// as a negative one in a `Cache<u64>`, is kept in the backend all the same, and an error of later reads.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`](crate::Error::Usage) where values are not whole numbers in decimal text: nothing was sent. Of
+    /// kind [`Rejected`](crate::ErrorKind::Rejected) when what the backend holds is no integer of 64 bits, or the sum
+    /// would be none: nothing was changed. Else as [`set`](Self::set): when
+    /// [`Error::may_have_executed`](crate::Error::may_have_executed) says so, the number may have been added to, once.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use twotier::{Cache, MemoryBackend};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), twotier::Error> {
+    /// # let visits: Cache<i64> = Cache::builder().build(MemoryBackend::new()).await?;
+    /// assert_eq!(visits.increment("page", 1).await?, 1);
+    /// assert_eq!(visits.increment("page", -3).await?, -2);
+    /// assert_eq!(visits.get("page").await?.as_deref(), Some(&-2));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn increment(&self, key: impl Key, by: i64) -> Result<i64> {
+        self.increment_with(key, by, SetOptions::new()).await
+    }
+
+    /// Adds to a number as [`increment`](Self::increment) does, and says how long one lives that was absent.
+    ///
+    /// # Errors
+    ///
+    /// As [`increment`](Self::increment); also a time to live below 1 ms or above 100 years.
+    pub async fn increment_with(&self, key: impl Key, by: i64, options: SetOptions) -> Result<i64> {
+        self.tiers.increment(&text_of(&key), by, options).await
+    }
+
+    /// Has a value live for so long from now on, at least 1 ms, in the backend, whatever it was to live before, and says
+    /// whether it was there. The value is neither read nor written.
+    ///
+    /// One round trip. A local copy goes on being served, and lives on where changes are reported, up to
+    /// [`local_time_to_live`](crate::CacheBuilder::local_time_to_live); other instances are reported a change.
+    /// [`sliding`](crate::CacheBuilder::sliding) has reads do this.
+    ///
+    /// # Errors
+    ///
+    /// As [`set`](Self::set), but that the local copy stays, for no longer than the shorter of both lives; also a time
+    /// to live below 1 ms or above 100 years.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use twotier::{Cache, MemoryBackend};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), twotier::Error> {
+    /// # let sessions: Cache<String> = Cache::builder().build(MemoryBackend::new()).await?;
+    /// sessions.set("a", "Ada").await?;
+    /// assert!(sessions.touch("a", Duration::from_secs(1800)).await?);
+    /// assert!(!sessions.touch("b", Duration::from_secs(1800)).await?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn touch(&self, key: impl Key, ttl: Duration) -> Result<bool> {
+        self.tiers.touch(&text_of(&key), ttl).await
     }
 
     /// Reads keys into the local tier, in one round trip for each 512, and says how many are there now, each once.

@@ -93,6 +93,19 @@ pub trait Codec<V>: Send + Sync + 'static {
         }
     }
 
+    /// Returns the bytes by which a cache tells others that the origin has nothing under this key, see
+    /// [`share_absence`](crate::CacheBuilder::share_absence); no value has them for its encoding, and
+    /// [`decode_at`](Self::decode_at) returns `None` for them. Provided as "there are none".
+    fn encode_absence_at(&self, _place: Place<'_>) -> Option<Bytes> {
+        None
+    }
+
+    /// Returns whether these bytes, for which [`decode_at`](Self::decode_at) returned `None`, are those of
+    /// [`encode_absence_at`](Self::encode_absence_at). Provided as "they are not".
+    fn is_absence_at(&self, _place: Place<'_>, _bytes: &Bytes) -> bool {
+        false
+    }
+
     /// Returns what a value weighs in the local tier where there is no weigher, derived from its valid encoding, in
     /// bytes. Provided as the length of the encoding; a codec that compresses says what it was before.
     fn weight(&self, bytes: &Bytes) -> usize {

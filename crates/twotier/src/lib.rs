@@ -16,7 +16,10 @@ mod audit;
 pub mod blocking;
 mod builder;
 mod cache;
+mod change;
 pub mod codec;
+mod counter;
+mod entry;
 mod events;
 mod get;
 mod health;
@@ -35,8 +38,11 @@ mod read;
 mod registered;
 mod remote;
 pub mod short_term;
+mod sliding;
 mod spans;
 mod tiers;
+mod touch;
+mod turns;
 mod update;
 mod value;
 mod warm;
@@ -45,7 +51,7 @@ mod write;
 #[cfg(feature = "mock")]
 pub use twotier_backend::MockBackend;
 pub use twotier_backend::{
-    AnswerSink, AnswerTaker, Attachment, Backend, BackendResult, FaultPoint, Faults, FaultyBackend, GetReply,
+    AnswerSink, AnswerTaker, Attachment, Backend, BackendResult, Counted, FaultPoint, Faults, FaultyBackend, GetReply,
     MemoryBackend, MemoryCluster, MemoryClusterBackend, MemoryLink, OperationCounts, Stored, Watch, Write,
     WriteCondition, async_trait,
 };
@@ -64,7 +70,9 @@ pub use twotier_core::{
 pub use crate::{
     builder::CacheBuilder,
     cache::Cache,
+    change::{Change, IntoChange},
     codec::Codec,
+    entry::{Entry, LoadOptions, Prior},
     events::{Event, Events},
     get::Get,
     health::{Health, Reason, Status},

@@ -4,13 +4,14 @@ mod many;
 mod stack;
 mod store;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use twotier_core::{Error, ErrorKind, Operation, SharedError};
 use twotier_local::{Digest, Load, LoadTicket, Loaded};
 
 use crate::{
-    LoaderError, LoaderOutput, Lookup, Result, Tier, meter::Call, remote::CachedValue, spans::spanned, tiers::Tiers,
+    LoadOptions, LoaderError, LoaderOutput, Lookup, Prior, Result, Tier, entry::Keeping, meter::Call,
+    remote::CachedValue, spans::spanned, tiers::Tiers,
 };
 
 use self::{stack::Loading, store::LoadedValue};
@@ -19,9 +20,6 @@ type Ticket<V> = LoadTicket<CachedValue<V>, Error>;
 
 impl<V: Send + Sync + 'static> Tiers<V> {
     /// Reads through both tiers and, when the key is absent, loads and stores it.
-    ///
-    /// Whoever waits for somebody else's loader does so for at most the configured time: a leader that is not polled,
-    /// or whose loader waits for this very call, holds up nobody for longer.
     pub(crate) async fn get_or_load<F, Fut, T, E>(&self, key: &str, loader: F) -> Result<Lookup<V>>
     where
         F: FnOnce() -> Fut,
@@ -29,16 +27,38 @@ impl<V: Send + Sync + 'static> Tiers<V> {
         T: LoaderOutput<V>,
         E: LoaderError,
     {
+        self.load(key, LoadOptions::default(), |_prior| loader()).await
+    }
+
+    /// Reads through both tiers, unless the options say otherwise, and loads what is to be loaded.
+    ///
+    /// Whoever waits for somebody else's loader does so for at most the configured time: a leader that is not polled,
+    /// or whose loader waits for this very call, holds up nobody for longer.
+    pub(crate) async fn load<F, Fut, T, E>(&self, key: &str, options: LoadOptions, loader: F) -> Result<Lookup<V>>
+    where
+        F: FnOnce(Prior<V>) -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+        T: LoaderOutput<V>,
+        E: LoaderError,
+    {
         let operation = Operation::GetOrLoad;
         self.remote.open(operation)?;
         let loading = Loading::enter(&self.remote, operation, [key])?;
+        if options.skip_local || options.force_refresh {
+            // The copy may be older than what is read and handed out now, and must not be served after that.
+            self.remote.check_key(operation, key)?;
+            let _copy = self.local.invalidate(key);
+        }
+        let patience = options.timeout.unwrap_or(self.remote.settings.load_wait);
         let mut load = self.local.load(key);
         let ticket = loop {
             let joiner = match load {
                 Load::Lead(ticket) => break ticket,
                 Load::Join(joiner) => joiner,
             };
-            load = match self.remote.runtime.timeout(self.remote.settings.load_wait, joiner.wait()).await {
+            load = match self.remote.runtime.timeout(patience, joiner.wait()).await {
+                // It may have begun before this call, and have found what is to be refreshed.
+                Ok(_ended) if options.force_refresh => self.local.load(key),
                 Ok(Loaded::Value(Some(value))) => return Ok(Lookup::current(Some(value), Tier::Origin)),
                 Ok(Loaded::Failed(error)) => return Err(error),
                 Ok(Loaded::Value(None)) if T::absent().is_some() => return Ok(Lookup::current(None, Tier::Origin)),
@@ -47,7 +67,7 @@ impl<V: Send + Sync + 'static> Tiers<V> {
                 Err(_elapsed) => self.local.load_again(key, &joiner),
             };
         };
-        self.lead_load(key, ticket, &loading, loader).await
+        self.lead_load(key, options, ticket, &loading, loader).await
     }
 
     /// Asks the backend, then the loader, and stores what was loaded. Dropped on the way, it lets the others elect
@@ -55,53 +75,84 @@ impl<V: Send + Sync + 'static> Tiers<V> {
     async fn lead_load<F, Fut, T, E>(
         &self,
         key: &str,
+        options: LoadOptions,
         ticket: Ticket<V>,
         loading: &Loading,
         loader: F,
     ) -> Result<Lookup<V>>
     where
-        F: FnOnce() -> Fut,
+        F: FnOnce(Prior<V>) -> Fut,
         Fut: Future<Output = Result<T, E>>,
         T: LoaderOutput<V>,
         E: LoaderError,
     {
         let operation = Operation::GetOrLoad;
-        let answered = match self.read_through(key, operation).await {
-            Ok(Lookup { value: None, .. }) => true,
-            Ok(found) => {
-                if let Some(value) = &found.value {
-                    hand_on(ticket, value);
-                }
+        let (prior, answered) = match self.read_through(key, operation).await {
+            Ok(found) if options.force_refresh => (found.value.map(|value| (value, found.age)), true),
+            Ok(found) if found.value.is_some() || self.takes_known_absence::<T>(key) => {
+                hand_on(ticket, found.value.clone());
                 return Ok(found);
             }
+            Ok(_absent) => (None, true),
             Err(error) if is_no_answer(&error) => {
                 // Whatever a read finds from now on is newer than what is loaded.
                 let _live = ticket.saw(Digest::ABSENT);
-                false
+                (None, false)
             }
             Err(error) => {
                 ticket.finish(Err(error.clone()));
                 return Err(error);
             }
         };
-        match self.run_loader(operation, loading, loader()).await {
-            Ok(output) => {
-                let crate::Loaded { value, options } = output.into_loaded();
-                let Some(value) = value else {
-                    ticket.finish(Ok(None));
-                    return Ok(Lookup::current(None, Tier::Origin));
-                };
-                let loaded = LoadedValue::new(ticket, Arc::clone(&value), options);
-                if answered {
-                    self.store_loaded(operation, vec![(key, loaded)]).await;
-                }
-                Ok(Lookup::current(Some(value), Tier::Origin))
-            }
+        let known = prior.as_ref().map(|(value, _)| Arc::clone(value));
+        let after = options.timeout.unwrap_or(self.remote.settings.load_timeout);
+        let brought = match self.run_loader(operation, loading, after, loader(Prior { found: prior })).await {
+            Ok(output) => self.brought(operation, output.into_loaded(), known.as_ref()),
+            Err(error) => Err(error),
+        };
+        let loaded = match brought {
+            Ok(loaded) => loaded,
             Err(error) => {
                 ticket.finish(Err(error.clone()));
-                Err(error)
+                return Err(error);
+            }
+        };
+        let value = loaded.value.clone();
+        let not_modified = loaded.not_modified;
+        let loaded = LoadedValue::new(ticket, loaded.value, loaded.options.or(options.set));
+        match options.keeping {
+            // What the backend holds is not known, or nothing is to be kept: those who wait get it all the same.
+            _ if !answered => drop(loaded),
+            Keeping::Nowhere => drop(loaded),
+            Keeping::LocalTier => self.keep_loaded(operation, key, loaded),
+            Keeping::BothTiers if not_modified => self.store_unmodified(operation, key, loaded).await,
+            Keeping::BothTiers if known.is_some() => self.replace_loaded(operation, key, loaded).await,
+            Keeping::BothTiers => self.store_loaded(operation, vec![(key, loaded)]).await,
+        }
+        Ok(Lookup::current(value, Tier::Origin))
+    }
+
+    /// Puts the prior value in the place of one that was not modified.
+    fn brought(
+        &self,
+        operation: Operation,
+        loaded: crate::Loaded<V>,
+        known: Option<&Arc<V>>,
+    ) -> Result<crate::Loaded<V>> {
+        match (loaded.not_modified, known) {
+            (false, _) => Ok(loaded),
+            (true, Some(value)) => Ok(crate::Loaded { value: Some(Arc::clone(value)), ..loaded }),
+            (true, None) => {
+                let hint = "a loader said that a value was not modified, and there is none";
+                Err(Error::Usage { operation, hint })
             }
         }
+    }
+
+    /// Returns whether the key is known to be absent from the origin too, to a caller whose loader may say so: somebody
+    /// else's absence is none for one who always has a value.
+    pub(crate) fn takes_known_absence<T: LoaderOutput<V>>(&self, key: &str) -> bool {
+        T::absent().is_some() && self.local.serves(key, Digest::LOADED_ABSENT)
     }
 
     /// Runs a loader to its end or its deadline.
@@ -109,12 +160,13 @@ impl<V: Send + Sync + 'static> Tiers<V> {
         &self,
         operation: Operation,
         loading: &Loading,
+        after: Duration,
         loader: impl Future<Output = Result<T, E>>,
     ) -> Result<T>
     where
         E: LoaderError,
     {
-        let (namespace, after) = (self.remote.namespace.clone(), self.remote.settings.load_timeout);
+        let namespace = self.remote.namespace.clone();
         let meter = &self.remote.meter;
         let loaded = async {
             let started = meter.start(Call::Load);
@@ -136,11 +188,11 @@ impl<V: Send + Sync + 'static> Tiers<V> {
     }
 }
 
-/// Hands a value that the backend has to those who wait for its load, unless something newer may be there by now: they
-/// look for themselves then.
-fn hand_on<V: Send + Sync + 'static>(ticket: Ticket<V>, value: &Arc<V>) {
+/// Hands what the backend has, or is known of the origin, to those who wait for its load, unless something newer may be
+/// there by now: they look for themselves then.
+fn hand_on<V: Send + Sync + 'static>(ticket: Ticket<V>, found: CachedValue<V>) {
     if ticket.is_live() {
-        ticket.finish(Ok(Some(Arc::clone(value))));
+        ticket.finish(Ok(found));
     }
 }
 

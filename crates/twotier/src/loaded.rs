@@ -29,20 +29,34 @@ use crate::{IntoValue, SetOptions};
 pub struct Loaded<V> {
     pub(crate) value: Option<Arc<V>>,
     pub(crate) options: SetOptions,
+    /// Whether the value is that which was there before.
+    pub(crate) not_modified: bool,
 }
 
 impl<V> Loaded<V> {
     /// Brings a value, which lives for the cache's time to live.
     pub fn new(value: impl IntoValue<V>) -> Self {
-        Self { value: Some(value.into_value()), options: SetOptions::new() }
+        Self { value: Some(value.into_value()), options: SetOptions::new(), not_modified: false }
     }
 
-    /// Says that there is no value. Nothing is stored.
+    /// Says that there is no value. That is remembered for the negative time to live of the cache, or for the time to
+    /// live that is set here, in the local tier, and in the backend where it is
+    /// [shared](crate::CacheBuilder::share_absence).
+    ///
+    /// A report, an own write, a flush and a lost link end it. Where it is not shared, the *deletion* of a key by
+    /// somebody else is no news of a key that the backend does not have: after a row was made, write the key.
     pub fn absent() -> Self {
-        Self { value: None, options: SetOptions::new() }
+        Self { value: None, options: SetOptions::new(), not_modified: false }
     }
 
-    /// Sets how long the value lives in the backend, exactly, at least 1 ms; `None` is for ever.
+    /// Says that the value that is there is still right: the [`Prior`](crate::Prior) of
+    /// [`Entry::load_with`](crate::Entry::load_with). Its life is extended to the time to live, and nothing is written.
+    pub fn not_modified() -> Self {
+        Self { value: None, options: SetOptions::new(), not_modified: true }
+    }
+
+    /// Sets how long the value lives in the backend, exactly, at least 1 ms; `None` is for ever. An absence is remembered
+    /// for that long, for a day at most.
     pub fn time_to_live(mut self, ttl: impl Into<Option<Duration>>) -> Self {
         self.options = self.options.time_to_live(ttl);
         self

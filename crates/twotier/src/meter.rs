@@ -23,7 +23,9 @@ impl Call {
     /// Returns what an operation does, but for what it does by the way.
     pub(crate) fn of(operation: Operation) -> Self {
         match operation {
-            Operation::Set | Operation::SetMany | Operation::Update => Self::Write,
+            Operation::Set | Operation::SetMany | Operation::Update | Operation::Increment | Operation::Touch => {
+                Self::Write
+            }
             Operation::Delete | Operation::DeleteMany | Operation::Clear => Self::Delete,
             _ => Self::Read,
         }

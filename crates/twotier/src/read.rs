@@ -48,9 +48,23 @@ impl<V: Send + Sync + 'static> Tiers<V> {
         match self.local.get(key) {
             Some(value) => {
                 self.audit_hit(key);
+                if value.is_some() {
+                    self.slide_hit(key);
+                }
                 LocalRead::Hit(value)
             }
             None => LocalRead::Miss,
+        }
+    }
+
+    /// Has the life of what was hit extended where reads do that and enough of it has passed.
+    #[inline]
+    fn slide_hit(&self, key: &str) {
+        if let Some(slider) = &self.slider
+            && let Some(sliding) = self.remote.settings.sliding_by_hits()
+            && self.local.remaining(key).is_some_and(|remaining| sliding.is_due(remaining))
+        {
+            slider.want(key);
         }
     }
 
@@ -68,6 +82,9 @@ impl<V: Send + Sync + 'static> Tiers<V> {
         self.remote.check_key(operation, key)?;
         Ok(self.local.get_with_age(key).map(|(value, age)| {
             self.audit_hit(key);
+            if value.is_some() {
+                self.slide_hit(key);
+            }
             self.local_hit(value, age)
         }))
     }

@@ -9,17 +9,21 @@ mod deadlines;
 mod read;
 mod runtime;
 mod settings;
+mod slides;
 mod write;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use twotier_backend::{Backend, Stored};
 use twotier_core::{
-    BackendError, BackendErrorKind, CodecError, Error, KeyError, Namespace, OnUndecodable, Operation, check_key,
-    check_time_to_live,
+    BackendError, BackendErrorKind, CodecError, Error, KeyError, Namespace, OnUndecodable, Operation, RemainingTtl,
+    check_key, check_time_to_live,
 };
 use twotier_local::{Digest, FillTicket, LocalTier};
 
@@ -33,7 +37,8 @@ use crate::{
 pub(crate) use self::{
     admission::{Admission, Cost, writes_at_once},
     runtime::{Home, entered},
-    settings::Settings,
+    settings::{Settings, Sliding},
+    slides::SlideSender,
     write::{PendingWrite, WriteQueue},
 };
 
@@ -46,6 +51,8 @@ pub(crate) type Weigher<V> = dyn Fn(&str, &V) -> usize + Send + Sync;
 
 /// The most keys that go to the backend in one call.
 pub(crate) const BATCH: usize = 512;
+/// The longest that an absence is remembered which a loader gave for ever.
+const LONGEST_ABSENCE: Duration = Duration::from_secs(24 * 60 * 60);
 
 pub(crate) struct Remote<V> {
     pub(crate) namespace: Namespace,
@@ -58,6 +65,8 @@ pub(crate) struct Remote<V> {
     pub(crate) meter: Meter,
     /// Loaded values that were not stored.
     pub(crate) unstored: Occasional,
+    /// Where reads extend the life of what they find: takes their keys.
+    pub(crate) slides: Option<SlideSender>,
     /// Where requests run to their end whatever becomes of their callers.
     pub(crate) runtime: Home,
     pub(crate) closed: AtomicBool,
@@ -69,7 +78,7 @@ pub(crate) struct Fetched<V> {
     digest: Digest,
     weight: usize,
     /// How long a local copy may live; `None` when it may not be kept.
-    life: Option<std::time::Duration>,
+    life: Option<Duration>,
 }
 
 impl<V> Fetched<V> {
@@ -79,14 +88,24 @@ impl<V> Fetched<V> {
     }
 }
 
-/// A value that passed every check and is ready to be sent.
+/// What passed every check and is ready to be sent: a value, or what stands for the absence of one at the origin.
 pub(crate) struct Prepared<V> {
-    pub(crate) value: Arc<V>,
+    pub(crate) value: CachedValue<V>,
     pub(crate) bytes: bytes::Bytes,
     pub(crate) weight: usize,
-    pub(crate) ttl: Option<std::time::Duration>,
+    pub(crate) ttl: Option<Duration>,
     /// How long the local copy lives: the shorter of both times to live.
-    pub(crate) life: std::time::Duration,
+    pub(crate) life: Duration,
+}
+
+impl<V> Prepared<V> {
+    /// Returns what stands for the bytes in the local tier.
+    pub(crate) fn digest(&self) -> Digest {
+        match self.value {
+            Some(_) => Digest::of(&self.bytes),
+            None => Digest::LOADED_ABSENT,
+        }
+    }
 }
 
 impl<V: Send + Sync + 'static> Remote<V> {
@@ -132,7 +151,9 @@ impl<V: Send + Sync + 'static> Remote<V> {
         match self.codec.decode_at(self.place(key), bytes) {
             Ok(Some(value)) => Ok(Some(value)),
             Ok(None) => {
-                self.meter.foreign();
+                if !self.codec.is_absence_at(self.place(key), bytes) {
+                    self.meter.foreign();
+                }
                 Ok(None)
             }
             Err(source) => {
@@ -155,6 +176,11 @@ impl<V: Send + Sync + 'static> Remote<V> {
         }
     }
 
+    /// Returns what stands for these bytes in the local tier.
+    pub(crate) fn digest(&self, key: &str, bytes: &bytes::Bytes) -> Digest {
+        if self.codec.is_absence_at(self.place(key), bytes) { Digest::LOADED_ABSENT } else { Digest::of(bytes) }
+    }
+
     fn undecodable_is_absent(&self) -> bool {
         self.settings.on_undecodable == OnUndecodable::Miss
     }
@@ -169,13 +195,23 @@ impl<V: Send + Sync + 'static> Remote<V> {
             let life = self.settings.negative_time_to_live;
             return Ok(Fetched { value: None, digest: Digest::ABSENT, weight: 0, life });
         };
-        let digest = Digest::of(&bytes);
         let Some(value) = self.decode(operation, key, &bytes)? else {
+            let digest = self.digest(key, &bytes);
+            if digest == Digest::LOADED_ABSENT {
+                let life = ttl.cap(self.settings.local_ttl());
+                return Ok(Fetched { value: None, digest, weight: 0, life });
+            }
             // Kept as an absent key is, but under the digest of what is there: to the local tier these bytes are one
             // version of the key and true absence is another, and it must not take news of the one for the other.
             return Ok(Fetched { value: None, digest, weight: 0, life: self.settings.negative_time_to_live });
         };
+        if let (Some(slides), Some(sliding), RemainingTtl::Expires(left)) = (&self.slides, &self.settings.sliding, ttl)
+            && sliding.is_due(left)
+        {
+            slides.want(key);
+        }
         let weight = self.weigh(key, &value, self.codec.weight(&bytes));
+        let digest = Digest::of(&bytes);
         Ok(Fetched { value: Some(Arc::new(value)), digest, weight, life: ttl.cap(self.settings.local_ttl()) })
     }
 
@@ -208,18 +244,7 @@ impl<V: Send + Sync + 'static> Remote<V> {
         value: Arc<V>,
         options: SetOptions,
     ) -> Result<Prepared<V>> {
-        let ttl = match options.ttl {
-            None => self.settings.default_ttl(),
-            Some(None) => None,
-            Some(Some(ttl)) => {
-                check_time_to_live("time_to_live", ttl).map_err(|source| Error::InvalidOption {
-                    operation,
-                    namespace: self.namespace.clone(),
-                    source,
-                })?;
-                Some(ttl)
-            }
-        };
+        let ttl = self.ttl_of(operation, options)?;
         let place = self.place(key);
         let bytes = self.codec.encode_at(place, &value).map_err(|source| self.codec_failed(operation, source))?;
         if bytes.len() > self.settings.max_value_bytes {
@@ -231,7 +256,51 @@ impl<V: Send + Sync + 'static> Remote<V> {
         let weight = self.weigh(key, &value, self.codec.weight(&bytes));
         let local = self.settings.local_ttl();
         let life = ttl.map_or(local, |ttl| ttl.min(local));
-        Ok(Prepared { value, bytes, weight, ttl, life })
+        Ok(Prepared { value: Some(value), bytes, weight, ttl, life })
+    }
+
+    /// Makes what tells other instances that the origin has nothing under a key, where that is shared.
+    pub(crate) fn prepare_absence(&self, key: &str, life: Duration) -> Option<Prepared<V>> {
+        let bytes = self.settings.share_absence.then(|| self.codec.encode_absence_at(self.place(key))).flatten()?;
+        let ttl = Some(life);
+        Some(Prepared { value: None, bytes, weight: 0, ttl, life: life.min(self.settings.local_ttl()) })
+    }
+
+    /// Returns for how long the absence that a loader brought is remembered, if at all.
+    pub(crate) fn life_of_absence(&self, operation: Operation, options: SetOptions) -> Result<Option<Duration>> {
+        match options.ttl {
+            None => Ok(self.settings.negative_time_to_live),
+            // No report ends it for certain: it has to end by itself.
+            Some(None) => Ok(Some(LONGEST_ABSENCE)),
+            Some(Some(life)) => self.checked_ttl(operation, life).map(|life| Some(life.min(LONGEST_ABSENCE))),
+        }
+    }
+
+    /// Decodes what we wrote ourselves, and returns what it weighs too; `None` where the type has no such value. Counted
+    /// nowhere.
+    pub(crate) fn decoded_quietly(&self, key: &str, bytes: &bytes::Bytes) -> Option<(V, usize)> {
+        let value = self.codec.decode_at(self.place(key), bytes).ok().flatten()?;
+        let weight = self.weigh(key, &value, self.codec.weight(bytes));
+        Some((value, weight))
+    }
+
+    /// Returns how long a value lives that is written with these options.
+    pub(crate) fn ttl_of(&self, operation: Operation, options: SetOptions) -> Result<Option<Duration>> {
+        match options.ttl {
+            None => Ok(self.settings.default_ttl()),
+            Some(None) => Ok(None),
+            Some(Some(ttl)) => self.checked_ttl(operation, ttl).map(Some),
+        }
+    }
+
+    /// Refuses a time to live that is out of range.
+    pub(crate) fn checked_ttl(&self, operation: Operation, ttl: Duration) -> Result<Duration> {
+        check_time_to_live("time_to_live", ttl).map_err(|source| Error::InvalidOption {
+            operation,
+            namespace: self.namespace.clone(),
+            source,
+        })?;
+        Ok(ttl)
     }
 
     pub(crate) fn backend_failed(&self, operation: Operation, source: BackendError) -> Error {

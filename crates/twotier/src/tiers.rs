@@ -1,6 +1,10 @@
 //! What all clones of a cache share: the two tiers.
 
-use std::{future::poll_fn, sync::Arc, task::Poll};
+use std::{
+    future::poll_fn,
+    sync::{Arc, OnceLock},
+    task::Poll,
+};
 
 use twotier_core::{CacheStats, CoherenceStats};
 
@@ -8,6 +12,8 @@ use crate::attach::Attaching;
 use crate::audit::Auditor;
 use crate::events::EventSender;
 use crate::remote::{Local, Remote};
+use crate::sliding::Slider;
+use crate::turns::Turns;
 
 pub(crate) struct Tiers<V> {
     /// Never absent: without local copies it keeps nothing, and its tickets hold the same promises.
@@ -18,6 +24,12 @@ pub(crate) struct Tiers<V> {
     pub(crate) attaching: Option<Attaching>,
     /// Where local hits are audited.
     pub(crate) auditor: Option<Auditor>,
+    /// Where reads extend the life of what they find.
+    pub(crate) slider: Option<Slider>,
+    /// Who changes a key by a function, one after the other.
+    pub(crate) updates: Turns,
+    /// Whether numbers are decimal text in the backend, once that was asked.
+    pub(crate) counts: OnceLock<bool>,
 }
 
 impl<V: Send + Sync + 'static> Tiers<V> {

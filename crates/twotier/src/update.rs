@@ -9,32 +9,39 @@ use std::{
 };
 
 use bytes::Bytes;
+use twotier_backend::{Write, WriteCondition};
 use twotier_core::Operation;
 use twotier_local::Digest;
 
 use crate::{
-    Result, SetOptions,
+    Change, Result,
+    change::Action,
     meter::{Call, failure},
     remote::{Cost, Prepared},
     tiers::Tiers,
+    write::one_each,
 };
 
 /// The longest first pause of those who change one key at once. It doubles with every attempt in vain.
 const FIRST_BACKOFF: Duration = Duration::from_millis(1);
 const LONGEST_BACKOFF: Duration = Duration::from_millis(64);
 
+/// What part of a deadline a change may take before those behind hold it for gone: it is two round trips.
+const PATIENCE: u32 = 4;
+
 impl<V: Send + Sync + 'static> Tiers<V> {
     pub(crate) async fn update(
         &self,
         key: &str,
-        change: impl FnMut(Option<&V>) -> Option<Arc<V>>,
+        change: impl FnMut(Option<&V>) -> Change<V>,
     ) -> Result<Option<Arc<V>>> {
         let operation = Operation::Update;
         self.remote.check_key(operation, key)?;
         self.remote.open(operation)?;
         let sent = Arc::new(AtomicBool::new(false));
         let changed = self.change_until_set(key, &sent, change);
-        match self.remote.runtime.timeout(self.remote.settings.op_timeout, changed).await {
+        let timeout = self.remote.settings.op_timeout;
+        match self.remote.runtime.timeout(timeout, changed).await {
             Ok(result) => result,
             Err(_elapsed) => {
                 self.remote.meter.timed_out(Call::Write);
@@ -48,8 +55,11 @@ impl<V: Send + Sync + 'static> Tiers<V> {
         &self,
         key: &str,
         sent: &Arc<AtomicBool>,
-        mut change: impl FnMut(Option<&V>) -> Option<Arc<V>>,
+        mut change: impl FnMut(Option<&V>) -> Change<V>,
     ) -> Result<Option<Arc<V>>> {
+        // Those of this cache go one after the other: of many at once all but one would call `change` in vain.
+        let place = self.updates.stand(key);
+        let _turn = place.turn(&self.remote.runtime, self.remote.settings.op_timeout / PATIENCE).await;
         let mut backoff = FIRST_BACKOFF;
         loop {
             // Registered before the read and ended after the write: what `change` saw may be newer than a copy, which
@@ -57,16 +67,16 @@ impl<V: Send + Sync + 'static> Tiers<V> {
             // writes to its own connection too, and that report may come after the reply.
             let ticket = self.local.begin_write(key, Digest::ABSENT);
             let (held, encoded) = self.held(key).await?;
-            let changed = change(held.as_deref());
-            if held.is_none() && changed.is_none() {
-                return Ok(None);
-            }
-            let prepared = match changed {
-                Some(value) => Some(self.remote.prepare(Operation::Update, key, value, SetOptions::default())?),
-                None => None,
+            let (prepared, keeps_life) = match change(held.as_deref()).action {
+                Action::Nothing => return Ok(held),
+                Action::Remove if held.is_none() => return Ok(None),
+                Action::Remove => (None, false),
+                Action::Set { value, options, keeps_life } => {
+                    (Some(self.remote.prepare(Operation::Update, key, value, options)?), keeps_life)
+                }
             };
             let (value, bytes, ttl) = match prepared {
-                Some(Prepared { value, bytes, ttl, .. }) => (Some(value), Some(bytes), ttl),
+                Some(Prepared { value, bytes, ttl, .. }) => (value, Some(bytes), ttl),
                 None => (None, None, None),
             };
             let (remote, qualified) = (Arc::clone(&self.remote), self.remote.namespace.qualify(key));
@@ -74,8 +84,17 @@ impl<V: Send + Sync + 'static> Tiers<V> {
             let sending = Arc::clone(sent);
             let write = self.remote.write(Operation::Update, cost, false, move |permit| async move {
                 sending.store(true, Ordering::Release);
-                let call = remote.backend.compare_and_set(&qualified, encoded, bytes, ttl);
-                let result = remote.meter.call(Call::Write, call, failure).await;
+                let replacing = async {
+                    match (encoded, bytes) {
+                        (Some(encoded), Some(bytes)) if keeps_life => {
+                            let condition = WriteCondition::Holds(encoded);
+                            let write = Write::new(qualified, bytes, ttl).keep_ttl().only_if(condition);
+                            one_each(1, remote.backend.set_many(&[write]).await).remove(0)
+                        }
+                        (encoded, bytes) => remote.backend.compare_and_set(&qualified, encoded, bytes, ttl).await,
+                    }
+                };
+                let result = remote.meter.call(Call::Write, replacing, failure).await;
                 drop(permit);
                 drop(ticket);
                 result.map_err(|source| remote.backend_failed(Operation::Update, source))
@@ -84,8 +103,8 @@ impl<V: Send + Sync + 'static> Tiers<V> {
                 return Ok(value);
             }
             sent.store(false, Ordering::Release);
-            // Somebody else changed it in between. Of many who do so at once one succeeds in each round; pauses drawn
-            // at random keep the others from meeting again and again.
+            // Somebody elsewhere changed it in between. Pauses drawn at random, from none to ever longer ones, keep
+            // those who change one key at once from meeting again and again.
             self.remote.runtime.sleep(backoff.mul_f64(fastrand::f64())).await;
             backoff = (backoff * 2).min(LONGEST_BACKOFF);
         }

@@ -45,6 +45,11 @@ impl SetOptions {
         Self::default()
     }
 
+    /// Takes from others what is not set here.
+    pub(crate) fn or(self, others: Self) -> Self {
+        Self { ttl: self.ttl.or(others.ttl) }
+    }
+
     /// Sets how long this value lives in the backend, exactly, at least 1 ms; `None` is for ever.
     #[must_use]
     pub fn time_to_live(mut self, ttl: impl Into<Option<Duration>>) -> Self {
@@ -72,7 +77,7 @@ impl<V: Send + Sync + 'static> Tiers<V> {
                 let call = remote.backend.set(&qualified, bytes, ttl);
                 let result = remote.meter.call(Call::Write, call, failure).await;
                 drop(permit);
-                ended(&remote, operation, ticket, result, |ticket| ticket.install(Some(value), weight, Some(life)))
+                ended(&remote, operation, ticket, result, |ticket| ticket.install(value, weight, Some(life)))
             }
         });
         spanned!("twotier.write", self.remote, operation, 1, outcome, self.remote.written(write))
@@ -165,7 +170,7 @@ impl<V: Send + Sync + 'static> Tiers<V> {
                 drop(permit);
                 let results = one_each(writes.len(), results);
                 let ended = tickets.into_iter().zip(results).map(|((ticket, value, weight, life), result)| {
-                    let install = |ticket: Ticket<V>| ticket.install(Some(value), weight, Some(life));
+                    let install = |ticket: Ticket<V>| ticket.install(value, weight, Some(life));
                     ended(&remote, operation, ticket, result.map(drop), install)
                 });
                 Ok(ended.collect())

@@ -26,6 +26,8 @@ const CODEC_GUARD: &str = "crates/twotier/src/codec/guard.rs";
 const CODEC_GUARD_WRITING: &str = "crates/twotier/src/codec/guard/writing.rs";
 const CODEC_FINGERPRINT: &str = "crates/twotier/src/codec/fingerprint.rs";
 const UPDATE: &str = "crates/twotier/src/update.rs";
+const TURNS: &str = "crates/twotier/src/turns.rs";
+const SLIDING: &str = "crates/twotier/src/sliding.rs";
 const BUILDER: &str = "crates/twotier/src/builder.rs";
 const HEALTH: &str = "crates/twotier/src/health.rs";
 const SHORT_TERM: &str = "crates/twotier/src/short_term.rs";
@@ -139,11 +141,11 @@ pub(super) const GUARDED: &[Guarded] = &[
             edit(
                 STORE,
                 "        let remote = Arc::clone(&self.remote);\n        let cost",
-                "        let early: Vec<_> = storing.iter().map(|one| one.loaded.begin_store(Digest::of(&one.prepared.bytes))).collect();\n        let mut early = early.into_iter();\n        let remote = Arc::clone(&self.remote);\n        let cost",
+                "        let early: Vec<_> = storing.iter().map(|one| one.loaded.begin_store(one.prepared.digest())).collect();\n        let mut early = early.into_iter();\n        let remote = Arc::clone(&self.remote);\n        let cost",
             ),
             edit(
                 STORE,
-                "let Storing { key, loaded, prepared, condition } = &storing;\n                match loaded.begin_store(Digest::of(&prepared.bytes)) {",
+                "let Storing { key, loaded, prepared, condition } = &storing;\n                match loaded.begin_store(prepared.digest()) {",
                 "let Storing { key, prepared, condition, .. } = &storing;\n                match early.next().flatten() {",
             ),
         ],
@@ -184,7 +186,11 @@ pub(super) const GUARDED: &[Guarded] = &[
     ),
     guarded(
         "a loaded value that is not stored is counted",
-        &[edit(STORE, "Err(error) => self.remote.not_stored(&error, true),", "Err(error) => drop(error),")],
+        &[edit(
+            STORE,
+            "Ok(None) => self.keep_loaded(operation, key, loaded),\n                Err(error) => self.remote.not_stored(&error, true),",
+            "Ok(None) => self.keep_loaded(operation, key, loaded),\n                Err(error) => drop(error),",
+        )],
         &["loads_and_writes::a_loaded_value_that_cannot_be_stored_is_returned_and_counted"],
     ),
     guarded(
@@ -211,8 +217,8 @@ pub(super) const GUARDED: &[Guarded] = &[
         "a load is waited for no longer than configured",
         &[edit(
             LOAD,
-            "self.remote.runtime.timeout(self.remote.settings.load_wait, joiner.wait())",
-            "self.remote.runtime.timeout(self.remote.settings.load_wait * 1000, joiner.wait())",
+            "self.remote.runtime.timeout(patience, joiner.wait())",
+            "self.remote.runtime.timeout(patience * 1000, joiner.wait())",
         )],
         &[
             "loads_end::a_leader_that_is_kept_and_not_polled_is_waited_for_once_and_then_replaced_by_one",
@@ -711,7 +717,11 @@ pub(super) const GUARDED: &[Guarded] = &[
     ),
     guarded(
         "bytes that read as an absent key are replaced only if the load saw them",
-        &[edit(STORE, "!refused.loaded.saw(Digest::of(&held.value)) || ", "")],
+        &[edit(
+            STORE,
+            "Ok(Some(held)) if storing.loaded.saw(self.remote.digest(&storing.key, &held.value)) => {",
+            "Ok(Some(held)) => {",
+        )],
         &["undecodable::what_came_in_their_place_while_the_loader_ran_stays_in_every_mode"],
     ),
     guarded(
@@ -844,5 +854,64 @@ pub(super) const GUARDED: &[Guarded] = &[
             "{ _ = options; self.remote.prepare(operation, &key, value, SetOptions::default())? };",
         )],
         &["short_term::in_memory::a_stashed_value_lives_as_long_as_its_strategy_says"],
+    ),
+    guarded(
+        "what a loader did not find is another version of the key than what the backend does not have",
+        &[edit(
+            LOAD,
+            "self.local.serves(key, Digest::LOADED_ABSENT)",
+            "(self.local.serves(key, Digest::LOADED_ABSENT) || self.local.serves(key, Digest::ABSENT))",
+        )],
+        &["absence::a_key_that_was_merely_read_as_absent_is_loaded_all_the_same"],
+    ),
+    guarded(
+        "an absence is remembered by a live load only",
+        &[edit(
+            SHARD,
+            "if new.is_some() && is_up(epoch) && self.loads.is_live(ticket, epoch) {",
+            "if new.is_some() && is_up(epoch) {",
+        )],
+        &["absence::an_absence_that_was_overtaken_while_it_was_loaded_is_not_remembered"],
+    ),
+    guarded(
+        "an absence is remembered only where the backend said that it has nothing",
+        &[edit(LOAD, "_ if !answered => drop(loaded),", "_ if false => drop(loaded),")],
+        &["absence::an_absence_is_not_remembered_when_the_backend_could_not_say_what_it_holds"],
+    ),
+    guarded(
+        "updates of one key take turns",
+        &[edit(TURNS, "turn: Semaphore::new(1)", "turn: Semaphore::new(64)")],
+        &["updating::updates_of_one_key_by_one_cache_take_turns_and_call_the_function_once_each"],
+    ),
+    guarded(
+        "who has the turn and is not polled is passed over",
+        &[edit(TURNS, "queue.turn.add_permits(1);", "queue.turn.add_permits(0);")],
+        &["updating::an_update_that_is_never_polled_again_holds_the_others_up_for_a_moment_only"],
+    ),
+    guarded(
+        "a touch shortens the life of the copy as it begins",
+        &[edit(SHARD, "self.change_deadline(hash, key, |held| held.min(deadline), |_| true);", "")],
+        &[
+            "sliding::a_touch_that_shortens_a_life_shortens_that_of_the_copy",
+            "sliding::after_a_failed_touch_a_copy_lives_no_longer_than_before_or_than_was_asked_for",
+        ],
+    ),
+    guarded(
+        "a touch extends a copy only where changes are reported",
+        &[edit(
+            SLIDING,
+            "Ok(true) if remote.settings.coherence() == Coherence::Broadcast => ticket.extend(),",
+            "Ok(true) if [Coherence::None, Coherence::Broadcast].contains(&remote.settings.coherence()) => ticket.extend(),",
+        )],
+        &["sliding::where_only_its_life_bounds_how_stale_a_copy_is_a_touch_does_not_extend_that"],
+    ),
+    guarded(
+        "an increment makes a number with its life in one step",
+        &[edit(
+            REDIS_WRITE,
+            "if channels.is_some() || part.iter().any(Change::is_transaction) {",
+            "if channels.is_some() {",
+        )],
+        &["counters::live::an_increment_is_one_round_trip_whose_own_report_drops_nothing"],
     ),
 ];

@@ -45,6 +45,8 @@ pub async fn a_closed_handle_refuses_every_call(fixture: &dyn Fixture) {
     assert_closed("get", [backend.get(&keys[0]).await]);
     assert_closed("set", [backend.set(&keys[0], Bytes::from_static(b"v"), None).await]);
     assert_closed("delete", [backend.delete(&keys[0]).await]);
+    assert_closed("increment", [backend.increment(&keys[0], 1, None).await]);
+    assert_closed("touch", [backend.touch(&keys[0], std::time::Duration::from_secs(1)).await]);
     assert_closed("clear", [backend.clear(&keys[0]).await]);
     assert_eq!(assert_closed("get_many", backend.get_many(&keys).await), 3);
     assert_eq!(assert_closed("set_many", backend.set_many(&writes).await), 3);

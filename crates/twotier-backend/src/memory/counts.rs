@@ -22,13 +22,18 @@ pub struct OperationCounts {
     pub delete_many: u64,
     /// Calls of `compare_and_set`.
     pub compare_and_set: u64,
+    /// Calls of `increment`.
+    pub increment: u64,
+    /// Calls of `touch`.
+    pub touch: u64,
 }
 
 impl OperationCounts {
     /// Returns how many calls there were. For each of them Redis would have made a round trip.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.reads() + self.set + self.set_many + self.delete + self.delete_many + self.clear + self.compare_and_set
+        let written = self.set + self.set_many + self.delete + self.delete_many + self.clear;
+        self.reads() + written + self.compare_and_set + self.increment + self.touch
     }
 
     /// Returns how many calls read.
@@ -49,11 +54,13 @@ pub(super) enum Counter {
     SetMany,
     DeleteMany,
     CompareAndSet,
+    Increment,
+    Touch,
 }
 
 /// The counters, in the order of [`Counter`].
 #[derive(Debug, Default)]
-pub(super) struct Counters([AtomicU64; 8]);
+pub(super) struct Counters([AtomicU64; 10]);
 
 impl Counters {
     pub(super) fn count(&self, operation: Counter) {
@@ -71,6 +78,8 @@ impl Counters {
             set_many: count(Counter::SetMany),
             delete_many: count(Counter::DeleteMany),
             compare_and_set: count(Counter::CompareAndSet),
+            increment: count(Counter::Increment),
+            touch: count(Counter::Touch),
         }
     }
 }

@@ -46,6 +46,18 @@ impl Store {
         }
     }
 
+    /// Returns the deadline of a value that is there. What has expired must have been freed before.
+    pub(super) fn deadline(&self, key: &[u8]) -> Option<Option<Timestamp>> {
+        self.entries.get(key).map(|entry| entry.deadline)
+    }
+
+    /// Sets the deadline of a value, and returns whether it was there. What has expired must have been freed before.
+    pub(super) fn touch(&mut self, key: &Bytes, deadline: Timestamp) -> bool {
+        let Some(entry) = self.entries.get(key) else { return false };
+        self.set(key.clone(), entry.value.clone(), Some(deadline));
+        true
+    }
+
     /// Removes a value and returns its key if it was there. What has expired must have been freed before.
     pub(super) fn remove(&mut self, key: &[u8]) -> Option<Bytes> {
         let (key, entry) = self.entries.remove_entry(key)?;

@@ -242,6 +242,7 @@ async fn each_operation_is_counted_once_whatever_the_handle() {
     let _ = (a.get_many(&keys).await, b.delete_many(&keys).await);
     b.set_many(&[Write::new("n:1", "v", None)]).await;
     let _ = b.compare_and_set(b"n:1", None, None, None).await;
+    let _ = (a.increment(b"n:2", 1, None).await, b.touch(b"n:2", Duration::from_secs(1)).await);
     let counts = a.operations();
     let expected = OperationCounts {
         get: 2,
@@ -252,9 +253,11 @@ async fn each_operation_is_counted_once_whatever_the_handle() {
         set_many: 1,
         delete_many: 1,
         compare_and_set: 1,
+        increment: 1,
+        touch: 1,
     };
     assert_eq!(counts, expected);
-    assert_eq!((counts.total(), counts.reads()), (9, 3));
+    assert_eq!((counts.total(), counts.reads()), (11, 3));
     assert_eq!(b.operations(), counts);
 }
 

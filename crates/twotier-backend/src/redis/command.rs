@@ -19,5 +19,5 @@ pub(super) use self::{
     connections::{Connections, Reporting},
     order::WriteOrder,
     read::{ReadResult, get_asking},
-    write::{Action, Change, Cursor, change, change_asking, change_many, clear, scan},
+    write::{Action, Change, Cursor, Effect, Life, add, change, change_many, clear, make, make_asking, scan},
 };

@@ -112,7 +112,7 @@ mod live {
         let attached = attach(format!("redis://{}", locked.addr()), None).await;
         refused(&attached, BackendErrorKind::Denied, &["password"]);
         let cluster = RedisServer::builder().arg("cluster-enabled", "yes").start();
-        refused(&attach(cluster.url(), None).await, BackendErrorKind::Unsupported, &["Cluster"]);
+        refused(&attach(cluster.url(), None).await, BackendErrorKind::Unsupported, &["redis-cluster://"]);
         let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let attached: BackendResult<_> = attach(format!("redis://{nobody}"), None).await;
         refused(&attached, unavailable, &["refused"]);

@@ -54,9 +54,19 @@ pub struct CacheConfig {
     /// Left out: 60 s where the backend reports changes, 5 s where nothing but this bounds how stale a copy gets.
     #[serde(serialize_with = "duration::write_or_off", skip_serializing_if = "Option::is_none")]
     pub local_time_to_live: Option<Duration>,
-    /// How long the local tier remembers that a key is absent; `"off"` not at all. Default 5 s.
+    /// How long the local tier remembers that a key is absent; `"off"` not at all. Default 5 s. Also for how long it
+    /// remembers that a loader found nothing, unless the loader says how long.
     #[serde(serialize_with = "duration::write_or_off")]
     pub negative_time_to_live: Option<Duration>,
+    /// Whether it is stored in the backend too that a loader found nothing, so that no other instance loads until that
+    /// expires or the key is written or deleted. Takes a local tier and a codec that can say it, such as `Sealed`.
+    /// Default false.
+    pub share_absence: bool,
+    /// Whether reads extend the life of what they find, to `time_to_live` from then on: a share of it, above 0 and up to
+    /// 0.5, after which the next read does so, in the background; 0 is not at all. Extended at most once for each such
+    /// share, by one command that drops no copy here, and one at most in each other instance. Takes a `time_to_live` of
+    /// up to 10 days. Default 0.
+    pub sliding: f64,
     /// By how much `time_to_live` is shortened at random, as a share between 0 and 1, so that values written together
     /// do not expire together. A time to live given with one write is taken as it is. Default 0.
     pub ttl_jitter: f64,
@@ -112,6 +122,8 @@ impl Default for CacheConfig {
             time_to_live: None,
             local_time_to_live: None,
             negative_time_to_live: Some(Duration::from_secs(5)),
+            share_absence: false,
+            sliding: 0.0,
             ttl_jitter: 0.0,
             coherence: None,
             max_staleness: Duration::from_secs(2),
@@ -219,6 +231,20 @@ impl CacheConfig {
     #[must_use]
     pub fn negative_time_to_live(mut self, negative_time_to_live: impl Into<Option<Duration>>) -> Self {
         self.negative_time_to_live = negative_time_to_live.into();
+        self
+    }
+
+    /// Sets [`share_absence`](#structfield.share_absence).
+    #[must_use]
+    pub fn share_absence(mut self, share: bool) -> Self {
+        self.share_absence = share;
+        self
+    }
+
+    /// Sets [`sliding`](#structfield.sliding).
+    #[must_use]
+    pub fn sliding(mut self, share: f64) -> Self {
+        self.sliding = share;
         self
     }
 
@@ -343,6 +369,16 @@ impl CacheConfig {
         if let Some(ttl) = self.negative_time_to_live {
             check_time_to_live("negative_time_to_live", ttl)?;
         }
+        if self.share_absence && !self.local_enabled {
+            return Err(ConfigError::new("share_absence", "takes a local tier, which remembers what was shared"));
+        }
+        if !(0.0..=0.5).contains(&self.sliding) {
+            return Err(ConfigError::new("sliding", "must be a share of `time_to_live` from 0, for none, to 0.5"));
+        }
+        let longest_sliding = Duration::from_secs(10 * 24 * 60 * 60);
+        if self.sliding > 0.0 && self.time_to_live.is_none_or(|ttl| ttl > longest_sliding) {
+            return Err(ConfigError::new("sliding", "takes a `time_to_live`, of up to 10 days"));
+        }
         if !(0.0..1.0).contains(&self.ttl_jitter) {
             return Err(ConfigError::new("ttl_jitter", "must be a share from 0 up to, but not including, 1"));
         }
@@ -387,6 +423,8 @@ layered! {
     time_to_live: Option<Duration>, "duration::named_or_off";
     local_time_to_live: Option<Duration>, "duration::chosen";
     negative_time_to_live: Option<Duration>, "duration::named_or_off";
+    share_absence: bool, "layer::named";
+    sliding: f64, "layer::named";
     ttl_jitter: f64, "layer::named";
     coherence: Option<Coherence>, "layer::chosen";
     max_staleness: Duration, "duration::named";

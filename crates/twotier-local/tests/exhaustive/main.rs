@@ -64,6 +64,8 @@ mod shard;
 mod ticket;
 #[path = "../../src/tier.rs"]
 mod tier;
+#[path = "../../src/touches.rs"]
+mod touches;
 
 #[path = "../common/notify.rs"]
 mod notify;

@@ -27,6 +27,10 @@ macro_rules! under {
                 use super::EVICTION;
                 include!("loads.rs");
             }
+            mod touches {
+                use super::EVICTION;
+                include!("touches.rs");
+            }
             mod links {
                 use super::EVICTION;
                 include!("links.rs");

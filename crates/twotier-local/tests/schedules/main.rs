@@ -62,6 +62,8 @@ mod shard;
 mod ticket;
 #[path = "../../src/tier.rs"]
 mod tier;
+#[path = "../../src/touches.rs"]
+mod touches;
 
 mod digest {
     pub(crate) use twotier_local::Digest;

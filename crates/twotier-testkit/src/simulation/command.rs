@@ -79,6 +79,24 @@ pub(super) fn execute(state: &mut State, client: u64, command: &Command, now: Du
             let removed = keys.iter().filter(|key| unlink(state, client, key, now)).count();
             output.int(i64::try_from(removed).unwrap_or(i64::MAX));
         }
+        ("INCRBY", [key, by]) => {
+            state.touch(key, now);
+            let present = state.store.present(key, now);
+            let (held, expires) = (present.value.clone(), present.expires);
+            let sum = held.as_deref().unwrap_or("0").parse::<i64>().ok().zip(by.parse::<i64>().ok());
+            let sum = sum.map(|(held, by)| held + by).expect("only numbers are counted");
+            state.write(Some(client), key, Some(sum.to_string()), expires.filter(|_| held.is_some()), now);
+            output.int(sum);
+        }
+        ("PEXPIRE", [key, millis]) => {
+            state.touch(key, now);
+            let held = state.store.present(key, now).value.clone();
+            output.int(i64::from(held.is_some()));
+            if held.is_some() {
+                let life = Duration::from_millis(millis.parse().expect("a time is a number"));
+                state.write(Some(client), key, held, Some(now + life), now);
+            }
+        }
         ("EVAL", [script, "1", key, arguments @ ..]) => {
             evaluate(state, client, script, key, arguments, &mut output, now);
         }

@@ -35,7 +35,10 @@ fn compare_and_set(state: &mut State, client: u64, key: &str, arguments: &[&str]
     if held.as_deref() != (*expects == "1").then_some(*expected) {
         return false;
     }
-    if *writes == "1" {
+    if *writes == "1" && *millis == "keep" {
+        let expires = state.store.present(key, now).expires;
+        state.write_by_script(client, key, Some((*value).to_owned()), expires, now);
+    } else if *writes == "1" {
         let ttl = (!millis.is_empty()).then(|| Duration::from_millis(millis.parse().expect("a time is a number")));
         state.write_by_script(client, key, Some((*value).to_owned()), ttl.map(|ttl| now + ttl), now);
     } else if held.is_some() {

@@ -6,7 +6,7 @@
 //!      3      1  version of this layout: 1
 //!      4      2  codec that made the encoding     (all numbers little endian)
 //!      6      2  version of the type, by its owner
-//!      8      1  compression: 0 none, 1 LZ4 block
+//!      8      1  compression: 0 none, 1 LZ4 block; 2 for no encoding at all: the origin has no value
 //!      9      4  size of the encoding before compression
 //!     13      8  XXH3-64 of bytes 0 to 12, `<namespace>:`, the key's length in 4 bytes, the key, and what follows
 //!     21         the encoding
@@ -26,6 +26,8 @@ const PREFIX: usize = 13;
 pub(super) const HEADER: usize = PREFIX + 8;
 
 const PLAIN: u8 = 0;
+/// There is nothing at the origin, and no encoding.
+const ABSENT: u8 = 2;
 #[cfg(feature = "compression")]
 const LZ4: u8 = 1;
 /// One byte of an LZ4 block stands for at most this many, beside the last few of a block.
@@ -55,7 +57,18 @@ pub(super) fn seal(place: Place<'_>, kind: Kind, plain: &[u8], compress_from: Op
             (PLAIN, sealed)
         }
     };
-    let (header, payload) = sealed.split_first_chunk_mut::<HEADER>()?;
+    let (room, payload) = sealed.split_first_chunk_mut::<HEADER>()?;
+    *room = header(place, kind, compression, size, payload);
+    Some(sealed.into())
+}
+
+/// Makes the envelope that says that the origin has nothing: one for each place.
+pub(super) fn seal_absence(place: Place<'_>, kind: Kind) -> Bytes {
+    Bytes::copy_from_slice(&header(place, kind, ABSENT, 0, &[]))
+}
+
+fn header(place: Place<'_>, kind: Kind, compression: u8, size: u32, payload: &[u8]) -> [u8; HEADER] {
+    let mut header = [0; HEADER];
     header[..3].copy_from_slice(&MAGIC);
     header[3] = VERSION;
     header[4..6].copy_from_slice(&kind.codec.to_le_bytes());
@@ -64,7 +77,7 @@ pub(super) fn seal(place: Place<'_>, kind: Kind, plain: &[u8], compress_from: Op
     header[9..PREFIX].copy_from_slice(&size.to_le_bytes());
     let checksum = checksum(place, &header[..PREFIX], payload);
     header[PREFIX..].copy_from_slice(&checksum.to_le_bytes());
-    Some(sealed.into())
+    header
 }
 
 /// Takes the encoding out of an envelope that is whole, of this kind and of this place; `None` for anything else.

@@ -100,6 +100,15 @@ impl<V, C: Codec<V>> Codec<V> for Sealed<C> {
         Ok(self.codec.decode_at(place, &plain).unwrap_or_default())
     }
 
+    fn encode_absence_at(&self, place: Place<'_>) -> Option<Bytes> {
+        Some(envelope::seal_absence(place, self.kind()))
+    }
+
+    fn is_absence_at(&self, place: Place<'_>, bytes: &Bytes) -> bool {
+        // The envelope says it in full: there is one for each place.
+        envelope::seal_absence(place, self.kind()) == bytes
+    }
+
     fn verify_at(&self, place: Place<'_>, value: &V, bytes: &Bytes) -> Result<(), CodecError> {
         let plain = envelope::open(place, self.kind(), bytes);
         let plain = plain.ok_or_else(|| CodecError::encoding("sealed", "the envelope cannot be opened again"))?;

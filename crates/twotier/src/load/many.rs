@@ -75,12 +75,13 @@ impl<V: Send + Sync + 'static> Tiers<V> {
         let mut wanted = Vec::new();
         for (index, key) in keys.iter().enumerate() {
             yield_every(index).await;
-            // A copy that says "absent" is a hit, and is loaded all the same.
-            let hit = match self.lookup_local(OPERATION, key) {
-                LocalRead::Hit(value) => value,
-                LocalRead::Miss | LocalRead::Refused(_) => None,
+            // A copy that says "absent" is a hit, and is loaded all the same unless a loader said so.
+            let (hit, answered) = match self.lookup_local(OPERATION, key) {
+                LocalRead::Hit(Some(value)) => (Some(value), true),
+                LocalRead::Hit(None) => (None, self.local.serves(key, Digest::LOADED_ABSENT)),
+                LocalRead::Miss | LocalRead::Refused(_) => (None, false),
             };
-            if hit.is_none() && !known.contains_key(key) {
+            if !answered && !known.contains_key(key) {
                 wanted.push(*key);
             }
             let value = known.entry(key).or_default();
@@ -101,11 +102,11 @@ impl<V: Send + Sync + 'static> Tiers<V> {
         let mut failure = Ok(());
         for ((key, ticket), found) in leading.into_iter().zip(found) {
             match found {
-                Ok(Some(value)) => {
-                    hand_on(ticket, &value);
-                    known.insert(key, Some(value));
+                Ok(found) if found.is_some() || self.local.serves(key, Digest::LOADED_ABSENT) => {
+                    hand_on(ticket, found.clone());
+                    known.insert(key, found);
                 }
-                Ok(None) => absent.push(Absent { key, ticket, answered: true }),
+                Ok(_absent) => absent.push(Absent { key, ticket, answered: true }),
                 Err(error) if is_no_answer(&error) => {
                     let _live = ticket.saw(Digest::ABSENT);
                     absent.push(Absent { key, ticket, answered: false });
@@ -135,9 +136,10 @@ impl<V: Send + Sync + 'static> Tiers<V> {
         T: LoaderOutput<V>,
         E: LoaderError,
     {
+        let after = self.remote.settings.load_timeout;
         let missing = absent.iter().map(|absent| absent.key).collect();
         let mut loaded: HashMap<SmolStr, crate::Loaded<V>> =
-            match self.run_loader(OPERATION, loading, loader(missing)).await {
+            match self.run_loader(OPERATION, loading, after, loader(missing)).await {
                 Ok(loaded) => loaded.into_iter().map(|(key, output)| (text_of(&key), output.into_loaded())).collect(),
                 Err(error) => {
                     for Absent { ticket, .. } in absent {
@@ -150,9 +152,9 @@ impl<V: Send + Sync + 'static> Tiers<V> {
         for Absent { key, ticket, answered } in absent {
             let (value, options) = loaded.remove(key).map(|loaded| (loaded.value, loaded.options)).unwrap_or_default();
             known.insert(key, value.clone());
-            match value {
-                Some(value) if answered => storing.push((key, LoadedValue::new(ticket, value, options))),
-                value => ticket.finish(Ok(value)),
+            let loaded = LoadedValue::new(ticket, value, options);
+            if answered {
+                storing.push((key, loaded));
             }
         }
         while !storing.is_empty() {

@@ -1,7 +1,8 @@
 //! Storing what was loaded: only over what the load saw, and only while nothing newer is known.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use twotier_backend::{Write, WriteCondition};
 use twotier_core::{Error, ErrorKind, Operation};
@@ -9,18 +10,20 @@ use twotier_local::{Digest, WriteTicket};
 
 use crate::{
     Result, SetOptions,
-    meter::{Call, any_failure},
+    meter::{Call, any_failure, failure},
     remote::{CachedValue, Cost, Prepared, Remote},
+    sliding::start_touch,
     tiers::Tiers,
     write::{ended, one_each},
 };
 
 use super::Ticket;
 
-/// A value that its loader brought, with the ticket of its load. However this ends, those who wait get the value.
+/// What a loader brought, a value or the absence of one, with the ticket of its load. However this ends, those who wait
+/// get it.
 pub(super) struct LoadedValue<V: Send + Sync + 'static> {
     ticket: Arc<Mutex<Option<Ticket<V>>>>,
-    value: Arc<V>,
+    value: CachedValue<V>,
     options: SetOptions,
 }
 
@@ -35,7 +38,7 @@ enum Stored {
 }
 
 impl<V: Send + Sync + 'static> LoadedValue<V> {
-    pub(super) fn new(ticket: Ticket<V>, value: Arc<V>, options: SetOptions) -> Self {
+    pub(super) fn new(ticket: Ticket<V>, value: CachedValue<V>, options: SetOptions) -> Self {
         Self { ticket: Arc::new(Mutex::new(Some(ticket))), value, options }
     }
 
@@ -48,9 +51,17 @@ impl<V: Send + Sync + 'static> LoadedValue<V> {
         self.ticket.lock().as_ref().is_some_and(|ticket| ticket.saw(digest))
     }
 
+    /// Keeps what was loaded in the local tier alone, and ends the load.
+    fn keep(self, digest: Digest, weight: usize, life: Option<Duration>) {
+        let ticket = self.ticket.lock().take();
+        if let Some(ticket) = ticket {
+            let _kept = ticket.keep(self.value.clone(), digest, weight, life);
+        }
+    }
+
     /// Returns another handle: the value counts as loaded as soon as one of them is dropped.
     fn handle(&self) -> Self {
-        Self { ticket: Arc::clone(&self.ticket), value: Arc::clone(&self.value), options: self.options }
+        Self { ticket: Arc::clone(&self.ticket), value: self.value.clone(), options: self.options }
     }
 }
 
@@ -58,7 +69,7 @@ impl<V: Send + Sync + 'static> Drop for LoadedValue<V> {
     fn drop(&mut self) {
         let ticket = self.ticket.lock().take();
         if let Some(ticket) = ticket {
-            ticket.finish(Ok(Some(Arc::clone(&self.value))));
+            ticket.finish(Ok(self.value.clone()));
         }
     }
 }
@@ -81,10 +92,11 @@ impl<V: Send + Sync + 'static> Tiers<V> {
         let _ended: Vec<LoadedValue<V>> = loaded.iter().map(|(_, loaded)| loaded.handle()).collect();
         let mut storing = Vec::with_capacity(loaded.len());
         for (key, loaded) in loaded {
-            match self.remote.prepare(operation, key, Arc::clone(&loaded.value), loaded.options) {
-                Ok(prepared) => {
+            match self.prepare_loaded(operation, key, &loaded) {
+                Ok(Some(prepared)) => {
                     storing.push(Storing { key: key.to_owned(), loaded, prepared, condition: WriteCondition::Absent });
                 }
+                Ok(None) => self.keep_loaded(operation, key, loaded),
                 Err(error) => self.remote.not_stored(&error, true),
             }
         }
@@ -95,6 +107,94 @@ impl<V: Send + Sync + 'static> Tiers<V> {
                 Err(error) => self.remote.not_stored(&error, false),
             }
         }
+    }
+
+    /// Stores what was loaded in the place of the value that its load saw, if that is still there.
+    pub(super) async fn replace_loaded(&self, operation: Operation, key: &str, loaded: LoadedValue<V>) {
+        let _ended = loaded.handle();
+        match self.prepare_loaded(operation, key, &loaded) {
+            Ok(Some(prepared)) => {
+                let storing = Storing { key: key.to_owned(), loaded, prepared, condition: WriteCondition::Absent };
+                self.replace(operation, storing, |_| true).await;
+            }
+            // The origin has nothing any more, and that is not shared.
+            Ok(None) => {
+                if let Ok(Some(held)) = self.remote.read_stored(operation, key).await
+                    && loaded.saw(self.remote.digest(key, &held.value))
+                {
+                    self.remove_loaded(operation, key, loaded, held.value).await;
+                }
+            }
+            Err(error) => self.remote.not_stored(&error, true),
+        }
+    }
+
+    /// Removes the value that the load saw, of which the origin has nothing any more.
+    async fn remove_loaded(&self, operation: Operation, key: &str, loaded: LoadedValue<V>, held: Bytes) {
+        let life = self.remote.life_of_absence(operation, loaded.options).unwrap_or_default();
+        let (remote, qualified) = (Arc::clone(&self.remote), self.remote.namespace.qualify(key));
+        let write = self.remote.write(operation, Cost::ONE, false, move |permit| {
+            let ticket = loaded.begin_store(Digest::LOADED_ABSENT);
+            async move {
+                let Some(ticket) = ticket else { return Ok(()) };
+                let call = remote.backend.compare_and_set(&qualified, Some(held), None, None);
+                let result = remote.meter.call(Call::Delete, call, failure).await;
+                drop(permit);
+                match result {
+                    Ok(false) => Ok(drop(ticket)),
+                    result => {
+                        ended(&remote, operation, ticket, result, |ticket| ticket.install(None, 0, life)).map(drop)
+                    }
+                }
+            }
+        });
+        if let Err(error) = self.remote.written(write).await {
+            self.remote.not_stored(&error, false);
+        }
+    }
+
+    /// Extends the life of the value that the load saw; one that has gone meanwhile is stored once more.
+    pub(super) async fn store_unmodified(&self, operation: Operation, key: &str, loaded: LoadedValue<V>) {
+        let _ended = loaded.handle();
+        let ttl = match self.remote.ttl_of(operation, loaded.options) {
+            Ok(Some(ttl)) => ttl,
+            Ok(None) => return,
+            Err(error) => return self.remote.not_stored(&error, true),
+        };
+        let touched = start_touch(&self.local, &self.remote, operation, key.into(), ttl);
+        match self.remote.written(touched).await {
+            Ok(true) => {}
+            Ok(false) => self.store_loaded(operation, vec![(key, loaded)]).await,
+            Err(error) => self.remote.not_stored(&error, false),
+        }
+    }
+
+    /// Keeps what was loaded in the local tier alone.
+    pub(super) fn keep_loaded(&self, operation: Operation, key: &str, loaded: LoadedValue<V>) {
+        let kept = match &loaded.value {
+            Some(value) => self
+                .remote
+                .prepare(operation, key, Arc::clone(value), loaded.options)
+                // No copy of what the backend holds, whatever that is.
+                .map(|prepared| (Digest::UNKNOWN, prepared.weight, Some(prepared.life))),
+            None => {
+                let life = self.remote.life_of_absence(operation, loaded.options);
+                life.map(|life| (Digest::LOADED_ABSENT, 0, life))
+            }
+        };
+        match kept {
+            Ok((digest, weight, life)) => loaded.keep(digest, weight, life),
+            Err(error) => self.remote.not_stored(&error, true),
+        }
+    }
+
+    /// Checks what is to be stored; `None` for an absence that is remembered here alone, and is by then.
+    fn prepare_loaded(&self, operation: Operation, key: &str, loaded: &LoadedValue<V>) -> Result<Option<Prepared<V>>> {
+        let Some(value) = &loaded.value else {
+            let life = self.remote.life_of_absence(operation, loaded.options)?;
+            return Ok(life.and_then(|life| self.remote.prepare_absence(key, life)));
+        };
+        self.remote.prepare(operation, key, Arc::clone(value), loaded.options).map(Some)
     }
 
     /// Sends the writes whose loads are still live, in their turn.
@@ -109,7 +209,7 @@ impl<V: Send + Sync + 'static> Tiers<V> {
             let (mut sending, mut done, mut writes) = (Vec::new(), Vec::new(), Vec::new());
             for storing in storing {
                 let Storing { key, loaded, prepared, condition } = &storing;
-                match loaded.begin_store(Digest::of(&prepared.bytes)) {
+                match loaded.begin_store(prepared.digest()) {
                     Some(ticket) => {
                         let key = remote.namespace.qualify(key);
                         writes.push(Write::new(key, prepared.bytes.clone(), prepared.ttl).only_if(condition.clone()));
@@ -126,8 +226,7 @@ impl<V: Send + Sync + 'static> Tiers<V> {
                 drop(permit);
                 for ((storing, ticket), result) in sending.into_iter().zip(one_each(writes.len(), results)) {
                     let Prepared { value, weight, life, .. } = &storing.prepared;
-                    let install =
-                        |ticket: WriteTicket<_, _>| ticket.install(Some(Arc::clone(value)), *weight, Some(*life));
+                    let install = |ticket: WriteTicket<_, _>| ticket.install(value.clone(), *weight, Some(*life));
                     done.push(match result {
                         Ok(true) => {
                             (None, ended(&remote, operation, ticket, Ok(()), install).map(|()| Stored::Written))
@@ -149,11 +248,22 @@ impl<V: Send + Sync + 'static> Tiers<V> {
     /// as an absent key, which are replaced if they are still those that the load saw.
     async fn replace_foreign(&self, operation: Operation, refused: Option<Storing<V>>) {
         let Some(refused) = refused else { return };
-        let Ok(Some(held)) = self.remote.read_stored(operation, &refused.key).await else { return };
-        if !refused.loaded.saw(Digest::of(&held.value)) || !self.remote.reads_as_absent(&refused.key, &held.value) {
-            return;
-        }
-        let again = Storing { condition: WriteCondition::Holds(held.value), ..refused };
+        let key = refused.key.clone();
+        self.replace(operation, refused, |held| self.remote.reads_as_absent(&key, held)).await;
+    }
+
+    /// Replaces what the load saw, if that is still there and may be replaced.
+    async fn replace(&self, operation: Operation, storing: Storing<V>, may_go: impl FnOnce(&Bytes) -> bool) {
+        let condition = match self.remote.read_stored(operation, &storing.key).await {
+            Ok(Some(held)) if storing.loaded.saw(self.remote.digest(&storing.key, &held.value)) => {
+                if !may_go(&held.value) {
+                    return;
+                }
+                WriteCondition::Holds(held.value)
+            }
+            _ => return,
+        };
+        let again = Storing { condition, ..storing };
         for (_, outcome) in Box::pin(self.store(operation, vec![again])).await {
             if let Err(error) = outcome {
                 self.remote.not_stored(&error, false);

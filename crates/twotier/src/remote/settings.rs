@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use twotier_core::{Coherence, OnUndecodable};
+use twotier_core::{CacheConfig, Coherence, OnUndecodable};
 
 use crate::attach::Mode;
 
@@ -10,11 +10,16 @@ use crate::attach::Mode;
 const UNREPORTED_LOCAL_TTL: Duration = Duration::from_secs(5);
 /// Local copies whose changes are reported live this long, unless it is configured.
 const REPORTED_LOCAL_TTL: Duration = Duration::from_secs(60);
+/// Where reads extend lives, such copies live as long as the value: longer than any that is extended.
+const SLIDING_LOCAL_TTL: Duration = Duration::from_secs(12 * 24 * 60 * 60);
 
 pub(crate) struct Settings {
     pub(crate) time_to_live: Option<Duration>,
     pub(crate) local_time_to_live: Option<Duration>,
     pub(crate) negative_time_to_live: Option<Duration>,
+    /// Whether other instances are told of what the origin does not have.
+    pub(crate) share_absence: bool,
+    pub(crate) sliding: Option<Sliding>,
     pub(crate) ttl_jitter: f64,
     pub(crate) op_timeout: Duration,
     pub(crate) load_timeout: Duration,
@@ -28,7 +33,38 @@ pub(crate) struct Settings {
     pub(crate) local_enabled: bool,
 }
 
+/// How reads extend the life of what they find.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sliding {
+    /// To so much.
+    pub(crate) ttl: Duration,
+    /// As soon as so much of it has passed.
+    pub(crate) after: Duration,
+    /// Whether the life of a copy was configured, and says nothing of that of the value.
+    local_configured: bool,
+}
+
+impl Sliding {
+    pub(crate) fn of(config: &CacheConfig) -> Option<Self> {
+        let ttl = config.time_to_live.filter(|_| config.sliding > 0.0)?;
+        let after = ttl.mul_f64(config.sliding).max(Duration::from_millis(1));
+        Some(Self { ttl, after, local_configured: config.local_time_to_live.is_some() })
+    }
+
+    /// Returns whether a life of which so much remains is to be extended.
+    #[inline]
+    pub(crate) fn is_due(&self, remaining: Duration) -> bool {
+        remaining < self.ttl.saturating_sub(self.after)
+    }
+}
+
 impl Settings {
+    /// Returns how reads extend lives if the life of a copy is that of the value, so that a hit can tell.
+    #[inline]
+    pub(crate) fn sliding_by_hits(&self) -> Option<&Sliding> {
+        self.sliding.as_ref().filter(|sliding| !sliding.local_configured && self.coherence() == Coherence::Broadcast)
+    }
+
     /// Returns the mode in force: none before the backend was attached to.
     pub(crate) fn coherence(&self) -> Coherence {
         self.mode.get().copied().unwrap_or(Coherence::None)
@@ -51,8 +87,13 @@ impl Settings {
     /// The local time to live of one copy: up to a tenth shorter than configured, so that copies made together do not
     /// end together.
     pub(crate) fn local_ttl(&self) -> Duration {
+        if self.sliding_by_hits().is_some() {
+            return SLIDING_LOCAL_TTL;
+        }
         let reported = self.coherence() == Coherence::Broadcast;
         let unless_configured = if reported { REPORTED_LOCAL_TTL } else { UNREPORTED_LOCAL_TTL };
-        self.local_time_to_live.unwrap_or(unless_configured).mul_f64(1.0 - 0.1 * fastrand::f64())
+        let ttl = self.local_time_to_live.unwrap_or(unless_configured).mul_f64(1.0 - 0.1 * fastrand::f64());
+        // A read of the backend is what notices that a life is to be extended.
+        self.sliding.map_or(ttl, |sliding| ttl.min(sliding.after))
     }
 }

@@ -190,7 +190,7 @@ mod live {
 
     #[tokio::test]
     async fn an_acl_user_with_the_documented_permissions_can_do_everything_and_others_are_denied() {
-        let rules = "+get +mget +pttl +set +unlink +scan +eval +hello +ping +info \
+        let rules = "+get +mget +pttl +set +unlink +scan +eval +incrby +pexpire +multi +exec +hello +ping +info \
                      +client|kill +client|tracking +client|trackinginfo";
         let server = RedisServer::builder()
             .acl_user(&format!("app on >p%ss ~t:* resetchannels -@all {rules}"))
@@ -206,6 +206,12 @@ mod live {
         assert!(cache.delete("k").await.unwrap());
         cache.update("k", |_| Some("w".to_owned())).await.unwrap();
         cache.get_or_load("l", async |_| Ok::<_, std::io::Error>("loaded".to_owned())).await.unwrap();
+        let expiring = text().namespace("t:n").time_to_live(std::time::Duration::from_secs(60));
+        assert!(cache.touch("l", std::time::Duration::from_secs(60)).await.unwrap());
+        assert_eq!(cache.increment("n", 1).await.unwrap(), 1);
+        let expiring = expiring.build(backend.another_link()).await.unwrap();
+        assert_eq!(expiring.increment("n", 1).await.unwrap(), 1);
+        expiring.close().await;
         cache.clear().await.unwrap();
         assert_eq!(cache.health().status, twotier::Status::Ready, "{}", cache.health());
         let without_local = text().without_local().build(backend.another_link()).await.unwrap();

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a panic with a message is how a test fails")]
 #![allow(clippy::disallowed_methods, reason = "real servers run on real time")]
 
+mod absence;
 mod auditing;
 mod bad_input;
 mod batch_loading;
@@ -15,8 +16,10 @@ mod clearing;
 mod closing;
 mod coherence;
 mod configuration;
+mod counters;
 mod deleting;
 mod documentation;
+mod entries;
 mod events;
 mod eviction;
 mod expiry;
@@ -45,6 +48,7 @@ mod sealing;
 mod shapes;
 mod short_term;
 mod single_flight;
+mod sliding;
 mod slow_consumers;
 mod starting;
 mod statistics;

@@ -15,7 +15,9 @@ use twotier_core::{
 };
 
 use super::{Map, MemoryCluster, Node, Topology, at_once, unavailable};
-use crate::{Attachment, Backend, BackendResult, MemoryBackend, MemoryLink, Stored, Watch, Write, slot::slot_of};
+use crate::{
+    Attachment, Backend, BackendResult, Counted, MemoryBackend, MemoryLink, Stored, Watch, Write, slot::slot_of,
+};
 
 /// A client of a [`MemoryCluster`], for one cache: the backend of a cluster, as far as a store in memory can play it.
 ///
@@ -325,6 +327,14 @@ impl Backend for MemoryClusterBackend {
         ttl: Option<Duration>,
     ) -> BackendResult<bool> {
         self.at(key, |link| async move { link.store.compare_and_set(key, expected, value, ttl).await })
+    }
+
+    async fn increment(&self, key: &[u8], by: i64, ttl: Option<Duration>) -> BackendResult<Counted> {
+        self.at(key, |link| async move { link.store.increment(key, by, ttl).await })
+    }
+
+    async fn touch(&self, key: &[u8], ttl: Duration) -> BackendResult<bool> {
+        self.at(key, |link| async move { link.store.touch(key, ttl).await })
     }
 
     async fn get_many(&self, keys: &[Bytes]) -> Vec<BackendResult<Option<Stored>>> {

@@ -9,7 +9,7 @@ use twotier_core::{BackendError, BackendErrorKind, LinkId};
 use crate::{
     AnswerSink, BackendResult,
     redis::{
-        command::{self, Action, Change, Cursor, ReadResult, scan},
+        command::{self, Action, Change, Cursor, Effect, ReadResult, scan},
         wire::Redirect,
     },
 };
@@ -151,9 +151,11 @@ impl Inner {
                 // Those of one key in their order, those of different keys at the same time.
                 let (mut answered, mut redirected) = (Vec::new(), BTreeMap::<Bytes, Vec<_>>::new());
                 for ((index, change), answer) in indices.into_iter().zip(changes).zip(answers) {
-                    match answer.as_ref().err().and_then(Redirect::of) {
-                        None => answered.push((index, answer)),
-                        Some(_) => redirected.entry(change.key.clone()).or_default().push((index, change, answer)),
+                    match answer {
+                        Err(cause) if Redirect::of(&cause).is_some() => {
+                            redirected.entry(change.key.clone()).or_default().push((index, change, cause));
+                        }
+                        answer => answered.push((index, answer)),
                     }
                 }
                 let mut followed = JoinSet::new();
@@ -161,8 +163,9 @@ impl Inner {
                     let (inner, peer) = (Arc::clone(&inner), Arc::clone(&peer));
                     followed.spawn(async move {
                         let mut answered = Vec::new();
-                        for (index, change, answer) in changes {
-                            answered.push((index, inner.followed_change(&peer, change, answer).await));
+                        for (index, change, cause) in changes {
+                            let effect = inner.followed_change(&peer, change, Err(cause)).await;
+                            answered.push((index, effect.map(Effect::is_change)));
                         }
                         answered
                     });

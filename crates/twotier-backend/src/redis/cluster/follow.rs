@@ -2,16 +2,16 @@
 //!
 //! What was redirected is returned and never kept: it came over another link than its ticket is registered with.
 
-use std::{future::poll_fn, sync::Arc, task::Poll};
+use std::{future::poll_fn, sync::Arc, task::Poll, time::Duration};
 
 use bytes::Bytes;
 use tokio::{runtime::Handle, sync::oneshot};
 use twotier_core::{BackendError, BackendErrorKind};
 
 use crate::{
-    AnswerTaker, BackendResult, GetReply, Stored,
+    AnswerTaker, BackendResult, Counted, GetReply, Stored,
     redis::{
-        command::{self, Action, Change, Commands, ReadResult},
+        command::{self, Action, Change, Commands, Effect, ReadResult},
         wire::Redirect,
     },
 };
@@ -58,10 +58,19 @@ impl Cluster {
 
     /// Makes one change, in the order of the calls for its key, and returns whether it changed anything.
     pub(in crate::redis) async fn change(&self, key: &[u8], action: Action) -> BackendResult<bool> {
+        self.make(key, action).await.map(Effect::is_change)
+    }
+
+    /// Adds to a number, and returns what it is then.
+    pub(in crate::redis) async fn add(&self, key: &[u8], by: i64, ttl: Option<Duration>) -> BackendResult<Counted> {
+        self.make(key, Action::Add { by, ttl }).await?.counted()
+    }
+
+    async fn make(&self, key: &[u8], action: Action) -> BackendResult<Effect> {
         let change = Change { key: Bytes::copy_from_slice(key), action };
         let inner = Arc::clone(&self.inner);
         let keys = vec![change.key.clone()];
-        self.inner.in_order(keys, async move { inner.change(change).await }).await.unwrap_or_else(|| Err(ended()))
+        self.inner.in_order(keys, async move { inner.make(change).await }).await.unwrap_or_else(|| Err(ended()))
     }
 }
 
@@ -91,11 +100,11 @@ impl Inner {
         outcome.await.ok()
     }
 
-    async fn change(self: &Arc<Self>, change: Change) -> BackendResult<bool> {
+    async fn make(self: &Arc<Self>, change: Change) -> BackendResult<Effect> {
         let network = self.current()?;
         let peer = network.owner(&change.key)?;
         let commands = peer.link.current()?;
-        let answer = command::change(&commands, change.clone()).await;
+        let answer = command::make(&commands, change.clone()).await;
         self.followed_change(peer, change, answer).await
     }
 
@@ -125,13 +134,13 @@ impl Inner {
         self: &Arc<Self>,
         peer: &Arc<Peer>,
         change: Change,
-        answer: BackendResult<bool>,
-    ) -> BackendResult<bool> {
+        answer: BackendResult<Effect>,
+    ) -> BackendResult<Effect> {
         let mut followed = Followed::new(self, peer, answer);
         while let Some(next) = followed.next().await {
             let answer = match next {
-                Ok((commands, true)) => command::change_asking(&commands, change.clone()).await,
-                Ok((commands, false)) => command::change(&commands, change.clone()).await,
+                Ok((commands, true)) => command::make_asking(&commands, change.clone()).await,
+                Ok((commands, false)) => command::make(&commands, change.clone()).await,
                 Err(cause) => Err(cause),
             };
             followed.answered(answer);

@@ -63,7 +63,7 @@ fn begin_read(commands: &mut Pipeline, key: &[u8]) {
 }
 
 fn end_read(replies: &mut Reply) -> ReadResult {
-    let mut within = transaction::end(replies, 2, |index| if index == 0 { "GET" } else { "PTTL" })?;
+    let mut within = transaction::end(replies, 2, |index| if index == 0 { "GET" } else { "PTTL" }, true)?;
     stored(&mut within)
 }
 
@@ -244,7 +244,7 @@ async fn ask(
     let mark = nonce();
     commands.cmd("PING").arg(&mark);
     let mut replies = connection.ask(commands, count + 3).await?;
-    let within = transaction::end(&mut replies, count, command);
+    let within = transaction::end(&mut replies, count, command, true);
     replies.pong(&mark)?;
     within
 }

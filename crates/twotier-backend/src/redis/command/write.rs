@@ -5,10 +5,10 @@ use std::{future::poll_fn, pin::pin, task::Poll, time::Duration};
 use bytes::Bytes;
 use redis::{Pipeline, Value, cmd};
 use tokio::sync::mpsc;
-use twotier_core::{BackendError, BackendErrorKind};
+use twotier_core::{BackendError, BackendErrorKind, RemainingTtl};
 
 use crate::{
-    BackendResult,
+    BackendResult, Counted,
     redis::wire::{Connection, Reply},
 };
 
@@ -41,10 +41,49 @@ pub(in crate::redis) enum Action {
     Set { value: Bytes, ttl: Option<Duration> },
     /// Writes where nothing is.
     SetAbsent { value: Bytes, ttl: Option<Duration> },
+    /// Replaces whatever is there and keeps its life; what is not there lives so long.
+    SetKeeping { value: Bytes, ttl: Option<Duration> },
     /// Writes, or removes, where exactly this is, or nothing.
-    Replace { expected: Option<Bytes>, value: Option<Bytes>, ttl: Option<Duration> },
+    Replace { expected: Option<Bytes>, value: Option<Bytes>, life: Life },
+    /// Adds to a number. One that is not there lives so long.
+    Add { by: i64, ttl: Option<Duration> },
+    /// Has a value live so long from now on.
+    Touch { ttl: Duration },
     /// Removes.
     Remove,
+}
+
+/// How long a value lives that replaces another.
+#[derive(Clone, Copy)]
+pub(in crate::redis) enum Life {
+    /// From now on; `None` is for ever.
+    New(Option<Duration>),
+    /// As long as the other would have.
+    Kept,
+}
+
+/// What a change did.
+#[derive(Clone, Copy)]
+pub(in crate::redis) enum Effect {
+    /// Whether anything.
+    Changed(bool),
+    /// The number is this now.
+    Counted(Counted),
+}
+
+impl Effect {
+    /// Returns whether it changed anything.
+    pub(in crate::redis) fn is_change(self) -> bool {
+        !matches!(self, Self::Changed(false))
+    }
+
+    /// Returns the number, of an addition.
+    pub(in crate::redis) fn counted(self) -> BackendResult<Counted> {
+        match self {
+            Self::Counted(counted) => Ok(counted),
+            Self::Changed(_) => Err(BackendError::new(BackendErrorKind::Protocol, "unexpected reply to INCRBY")),
+        }
+    }
 }
 
 impl Change {
@@ -54,9 +93,28 @@ impl Change {
         self.key.len()
             + match &self.action {
                 Action::Set { value, .. } | Action::SetAbsent { value, .. } => value.len(),
+                Action::SetKeeping { value, .. } => 2 * value.len(),
                 Action::Replace { expected, value, .. } => of(expected) + of(value),
-                Action::Remove => 0,
+                Action::Add { .. } | Action::Touch { .. } | Action::Remove => 0,
             }
+    }
+
+    /// The commands that are sent for it.
+    fn commands(&self) -> &'static [&'static str] {
+        match self.action {
+            Action::Set { .. } | Action::SetAbsent { .. } => &["SET"],
+            Action::SetKeeping { .. } => &["SET", "SET"],
+            Action::Replace { .. } => &["EVAL"],
+            Action::Add { ttl: None, .. } => &["INCRBY", "PTTL"],
+            Action::Add { ttl: Some(_), .. } => &["SET", "INCRBY", "PTTL"],
+            Action::Touch { .. } => &["PEXPIRE"],
+            Action::Remove => &["UNLINK"],
+        }
+    }
+
+    /// Whether its commands must be executed as one.
+    fn is_transaction(&self) -> bool {
+        matches!(self.action, Action::SetKeeping { .. } | Action::Add { ttl: Some(_), .. })
     }
 
     fn encode(&self, commands: &mut Pipeline) {
@@ -68,18 +126,31 @@ impl Change {
                     commands.arg("PX").arg(millis(*ttl));
                 }
             }
-            Action::SetAbsent { value, ttl } => {
-                commands.cmd("SET").arg(key).arg(&value[..]).arg("NX");
-                if let Some(ttl) = ttl {
-                    commands.arg("PX").arg(millis(*ttl));
-                }
+            Action::SetAbsent { value, ttl } => set_absent(commands, key, value, *ttl),
+            Action::SetKeeping { value, ttl } => {
+                commands.cmd("SET").arg(key).arg(&value[..]).arg("XX").arg("KEEPTTL");
+                set_absent(commands, key, value, *ttl);
             }
-            Action::Replace { expected, value, ttl } => {
+            Action::Replace { expected, value, life } => {
                 let flag = |given: bool| if given { "1" } else { "0" };
                 commands.cmd("EVAL").arg(REPLACE).arg(1).arg(key);
                 commands.arg(flag(expected.is_some())).arg(expected.as_deref().unwrap_or_default());
                 commands.arg(flag(value.is_some())).arg(value.as_deref().unwrap_or_default());
-                commands.arg(ttl.map_or_else(String::new, |ttl| millis(ttl).to_string()));
+                commands.arg(match life {
+                    Life::New(ttl) => ttl.map_or_else(String::new, |ttl| millis(ttl).to_string()),
+                    Life::Kept => "keep".to_owned(),
+                });
+            }
+            // By commands and not by a script: of what a script does even its own client is notified.
+            Action::Add { by, ttl } => {
+                if ttl.is_some() {
+                    set_absent(commands, key, b"0", *ttl);
+                }
+                commands.cmd("INCRBY").arg(key).arg(*by);
+                commands.cmd("PTTL").arg(key);
+            }
+            Action::Touch { ttl } => {
+                commands.cmd("PEXPIRE").arg(key).arg(millis(*ttl));
             }
             // It frees large values without stopping the server.
             Action::Remove => {
@@ -88,22 +159,32 @@ impl Change {
         }
     }
 
-    fn command(&self) -> &'static str {
-        match self.action {
-            Action::Set { .. } | Action::SetAbsent { .. } => "SET",
-            Action::Replace { .. } => "EVAL",
-            Action::Remove => "UNLINK",
+    /// Reads what it did: one reply for each command, whatever the others are.
+    fn effect(&self, replies: &mut Reply) -> BackendResult<Effect> {
+        match &self.action {
+            Action::Set { .. } => replies.okay("SET").map(|()| Effect::Changed(true)),
+            Action::SetAbsent { .. } => replies.okay_or_nil("SET").map(Effect::Changed),
+            Action::SetKeeping { .. } => {
+                let (replaced, written) = (replies.okay_or_nil("SET"), replies.okay_or_nil("SET"));
+                Ok(Effect::Changed(replaced? | written?))
+            }
+            Action::Replace { .. } => Ok(Effect::Changed(replies.integer("EVAL")? == 1)),
+            Action::Add { ttl, .. } => {
+                let begun = if ttl.is_some() { replies.okay_or_nil("SET") } else { Ok(false) };
+                let (sum, left) = (replies.integer("INCRBY"), replies.integer("PTTL"));
+                let _existed = begun?;
+                Ok(Effect::Counted(Counted::new(sum?, RemainingTtl::from_pttl(left?))))
+            }
+            Action::Touch { .. } => Ok(Effect::Changed(replies.integer("PEXPIRE")? == 1)),
+            Action::Remove => Ok(Effect::Changed(replies.integer("UNLINK")? > 0)),
         }
     }
+}
 
-    /// Reads whether it changed anything.
-    fn changed(&self, replies: &mut Reply) -> BackendResult<bool> {
-        match &self.action {
-            Action::Set { .. } => replies.okay(self.command()).map(|()| true),
-            Action::SetAbsent { .. } => replies.okay_or_nil(self.command()),
-            Action::Replace { .. } => Ok(replies.integer(self.command())? == 1),
-            Action::Remove => Ok(replies.integer(self.command())? > 0),
-        }
+fn set_absent(commands: &mut Pipeline, key: &[u8], value: &[u8], ttl: Option<Duration>) {
+    commands.cmd("SET").arg(key).arg(value).arg("NX");
+    if let Some(ttl) = ttl {
+        commands.arg("PX").arg(millis(ttl));
     }
 }
 
@@ -115,18 +196,34 @@ const REPLACE: &str = "local held = redis.call('GET', KEYS[1]) \
     if ARGV[1] == '1' then if held ~= ARGV[2] then return 0 end elseif held then return 0 end \
     if ARGV[3] == '0' then redis.call('UNLINK', KEYS[1]) \
     elseif ARGV[5] == '' then redis.call('SET', KEYS[1], ARGV[4]) \
+    elseif ARGV[5] == 'keep' then redis.call('SET', KEYS[1], ARGV[4], 'KEEPTTL') \
     else redis.call('SET', KEYS[1], ARGV[4], 'PX', ARGV[5]) end \
     return 1";
 
 /// Makes one change, and returns whether it changed anything. Accepted when this is polled for the first time.
 pub(in crate::redis) async fn change(connections: &Connections, change: Change) -> BackendResult<bool> {
+    make(connections, change).await.map(Effect::is_change)
+}
+
+/// Adds to a number, and returns what it is then. Accepted when this is polled for the first time.
+pub(in crate::redis) async fn add(
+    connections: &Connections,
+    key: Bytes,
+    by: i64,
+    ttl: Option<Duration>,
+) -> BackendResult<Counted> {
+    make(connections, Change { key, action: Action::Add { by, ttl } }).await?.counted()
+}
+
+/// Makes one change, and returns what it did. Accepted when this is polled for the first time.
+pub(in crate::redis) async fn make(connections: &Connections, change: Change) -> BackendResult<Effect> {
     let mut results = send(connections, vec![change]).await;
     results.pop().unwrap_or_else(|| Err(connections.data().out_of_step("a write")))
 }
 
-/// As [`change`], at a node of a cluster that does not own the slot yet: another one has redirected this command there.
-/// It is sent at once, whatever is under way to that node.
-pub(in crate::redis) async fn change_asking(connections: &Connections, change: Change) -> BackendResult<bool> {
+/// As [`make`], at a node of a cluster that does not own the slot yet: another one has redirected this command there. It
+/// is sent at once, whatever is under way to that node.
+pub(in crate::redis) async fn make_asking(connections: &Connections, change: Change) -> BackendResult<Effect> {
     let part = [change];
     let over = if is_large(&part) { connections.data() } else { connections.writing() };
     let mut results = dispatch(connections, over, &part, true).await;
@@ -149,12 +246,13 @@ pub(in crate::redis) async fn change_many(connections: &Connections, changes: Ve
     })
     .await;
     let mut later = later(connections, parts.collect());
-    let mut results = match early {
-        Some(results) => results,
-        None => first.await,
+    let changed = |result: BackendResult<Effect>| result.map(Effect::is_change);
+    let mut results: Vec<_> = match early {
+        Some(results) => results.into_iter().map(changed).collect(),
+        None => first.await.into_iter().map(changed).collect(),
     };
     while let Some(more) = later.next().await {
-        results.extend(more);
+        results.extend(more.into_iter().map(changed));
     }
     // Those whose task ended with its runtime.
     results.resize_with(length, || Err(ended()));
@@ -178,7 +276,7 @@ fn parts(changes: Vec<Change>) -> impl Iterator<Item = Vec<Change>> {
 }
 
 /// Sends changes together: at once, when this is polled for the first time, or when it is their turn.
-async fn send(connections: &Connections, part: Vec<Change>) -> Vec<BackendResult<bool>> {
+async fn send(connections: &Connections, part: Vec<Change>) -> Vec<BackendResult<Effect>> {
     let large = is_large(&part);
     let over = connections.writing();
     let detour = large && !over.is(connections.data());
@@ -192,10 +290,10 @@ async fn send(connections: &Connections, part: Vec<Change>) -> Vec<BackendResult
 }
 
 /// The results of parts that are sent later, in order.
-struct Later(Option<mpsc::UnboundedReceiver<Vec<BackendResult<bool>>>>);
+struct Later(Option<mpsc::UnboundedReceiver<Vec<BackendResult<Effect>>>>);
 
 impl Later {
-    async fn next(&mut self) -> Option<Vec<BackendResult<bool>>> {
+    async fn next(&mut self) -> Option<Vec<BackendResult<Effect>>> {
         self.0.as_mut()?.recv().await
     }
 }
@@ -232,7 +330,7 @@ async fn acquire(connections: &Connections, permit: &mut OrderPermit) {
 }
 
 /// Sends a part whose turn it is.
-async fn send_in_turn(connections: &Connections, part: &[Change]) -> Vec<BackendResult<bool>> {
+async fn send_in_turn(connections: &Connections, part: &[Change]) -> Vec<BackendResult<Effect>> {
     let over = connections.writing();
     if !is_large(part) || over.is(connections.data()) {
         return dispatch(connections, over, part, false).await;
@@ -249,54 +347,63 @@ fn is_large(part: &[Change]) -> bool {
     part.iter().any(|change| change.bytes() >= LARGE)
 }
 
-/// Sends changes over a connection. Where writers notify each other of their writes, the notice is part of one
-/// transaction with them, so that messages come in the order of the writes: one for all of them, or for each in a
-/// cluster, where they may lie in several slots. To be `asking` is for one change.
+/// Sends changes over a connection: as one transaction where one of them must be executed as one, or where writers
+/// notify each other of their writes. Then the notice is part of it, so that messages come in the order of the writes.
+/// In a cluster, where they may lie in several slots, it is a transaction for each. To be `asking` is for one change.
 async fn dispatch(
     connections: &Connections,
     over: &Connection,
     part: &[Change],
     asking: bool,
-) -> Vec<BackendResult<bool>> {
+) -> Vec<BackendResult<Effect>> {
+    let channels = match connections.reporting() {
+        Reporting::Channel(channels) => Some(channels),
+        _ => None,
+    };
+    let together = if connections.are_in_slots() { 1 } else { part.len().max(1) };
     let mut commands = Pipeline::with_capacity(part.len() + 4);
+    let mut steps = Vec::with_capacity(part.len().div_ceil(together));
+    let mut count = usize::from(asking);
     if asking {
+        // For the next command, or transaction.
         commands.cmd("ASKING");
     }
-    let together = if connections.are_in_slots() { 1 } else { part.len().max(1) };
-    let mut announced = Vec::new();
-    if let Reporting::Channel(channels) = connections.reporting() {
-        for changes in part.chunks(together) {
+    for changes in part.chunks(together) {
+        let names: Vec<_> = changes.iter().flat_map(|change| change.commands()).copied().collect();
+        let as_one = channels.is_some() || changes.iter().any(Change::is_transaction) || (asking && names.len() > 1);
+        if as_one {
             transaction::begin(&mut commands);
-            changes.iter().for_each(|change| change.encode(&mut commands));
-            let messages = channels.messages(changes.iter().map(|change| &change.key[..]));
-            for (channel, message) in &messages {
-                commands.cmd("PUBLISH").arg(channel).arg(message);
-            }
-            commands.cmd("EXEC");
-            announced.push(messages.len());
         }
-    } else {
-        part.iter().for_each(|change| change.encode(&mut commands));
+        changes.iter().for_each(|change| change.encode(&mut commands));
+        let keys = changes.iter().map(|change| &change.key[..]);
+        let messages = channels.map(|channels| channels.messages(keys)).unwrap_or_default();
+        for (channel, message) in &messages {
+            commands.cmd("PUBLISH").arg(channel).arg(message);
+        }
+        if as_one {
+            commands.cmd("EXEC");
+            count += 2;
+        }
+        count += names.len() + messages.len();
+        steps.push((changes, names, messages.len(), as_one));
     }
-    let frames: usize = announced.iter().map(|messages| messages + 2).sum();
-    let mut replies = match over.ask(&commands, usize::from(asking) + part.len() + frames).await {
+    let mut replies = match over.ask(&commands, count).await {
         Ok(replies) => replies,
         Err(cause) => return part.iter().map(|_| Err(cause.clone())).collect(),
     };
     let asked = if asking { replies.okay("ASKING") } else { Ok(()) };
-    let mut results: Vec<BackendResult<bool>> = if let Reporting::Channel(_) = connections.reporting() {
-        let mut results = Vec::with_capacity(part.len());
-        for (changes, messages) in part.chunks(together).zip(announced) {
-            let command = |index: usize| changes.get(index).map_or("PUBLISH", Change::command);
-            match transaction::end(&mut replies, changes.len() + messages, command) {
-                Ok(mut within) => results.extend(changes.iter().map(|change| change.changed(&mut within))),
-                Err(cause) => results.extend(changes.iter().map(|_| Err(cause.clone()))),
-            }
+    let mut results = Vec::with_capacity(part.len());
+    for (changes, names, messages, as_one) in steps {
+        if !as_one {
+            results.extend(changes.iter().map(|change| change.effect(&mut replies)));
+            continue;
         }
-        results
-    } else {
-        part.iter().map(|change| change.changed(&mut replies)).collect()
-    };
+        let name = |index: usize| names.get(index).copied().unwrap_or("PUBLISH");
+        match transaction::end(&mut replies, names.len() + messages, name, channels.is_some()) {
+            Ok(mut within) => results.extend(changes.iter().map(|change| change.effect(&mut within))),
+            Err(cause) => results.extend(changes.iter().map(|_| Err(cause.clone()))),
+        }
+    }
     if let Some(cause) = over.loss().cause().or_else(|| asked.err()) {
         // What was read before the replies turned out to be out of step is not believed.
         results.fill_with(|| Err(cause.clone()));
