@@ -153,6 +153,11 @@ impl<T, E> Flight<T, E> {
     }
 
     fn leave(&self, place: Place) {
+        // The ticket has ended then: it waits for nobody, nothing is left to finish, and the wakers are taken or will
+        // be.
+        if matches!(self.outcome.get(), Some(Outcome::Answered(..) | Outcome::Failed(_))) {
+            return;
+        }
         let (waker, ticket, unwanted) = {
             let mut waiting = self.waiting.lock();
             waiting.joiners -= 1;
@@ -170,12 +175,22 @@ impl<T, E> Flight<T, E> {
             if let Some(outcome) = self.outcome.get() {
                 return Poll::Ready(outcome);
             }
+            let held = Place::unpack(place.load(Ordering::Relaxed));
+            if held.number > 0 {
+                // Polled again, mostly because the answer is there: then no waker is needed, whose clone and drop are
+                // two writes to what other threads write to.
+                let arrival = self.waiting.lock().arrival.take();
+                if let Some(arrival) = arrival {
+                    arrival.finish();
+                    continue;
+                }
+            }
             let waker = context.waker().clone();
             let arrival = {
                 let mut waiting = self.waiting.lock();
                 let arrival = waiting.arrival.take();
                 if arrival.is_none() && self.outcome.get().is_none() {
-                    let (new, earlier) = waiting.register(Place::unpack(place.load(Ordering::Relaxed)), waker);
+                    let (new, earlier) = waiting.register(held, waker);
                     place.store(new.pack(), Ordering::Relaxed);
                     drop(waiting);
                     drop(earlier);

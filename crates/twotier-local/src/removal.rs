@@ -1,9 +1,6 @@
 //! Who is notified of the entries that go.
 
-use std::{
-    mem,
-    panic::{AssertUnwindSafe, catch_unwind},
-};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use twotier_core::RemovalCause;
 
@@ -23,12 +20,13 @@ pub trait RemovalListener<T>: Send + Sync {
 /// What a shard let go. Dropped when the shard is unlocked, it notifies the listener.
 #[must_use = "values are dropped with it, which is not to happen under a lock"]
 pub(crate) struct Released<'t, T> {
-    removed: Removed<T>,
+    /// `None` when nothing went, as mostly: then there is nothing to move either.
+    removed: Option<Removed<T>>,
     listener: Option<&'t dyn RemovalListener<T>>,
 }
 
 impl<'t, T> Released<'t, T> {
-    pub(crate) fn new(removed: Removed<T>, listener: Option<&'t dyn RemovalListener<T>>) -> Self {
+    pub(crate) fn new(removed: Option<Removed<T>>, listener: Option<&'t dyn RemovalListener<T>>) -> Self {
         Self { removed, listener }
     }
 }
@@ -36,8 +34,9 @@ impl<'t, T> Released<'t, T> {
 impl<T> Drop for Released<'_, T> {
     #[inline]
     fn drop(&mut self) {
+        let Some(removed) = self.removed.take() else { return };
         if let Some(listener) = self.listener.filter(|listener| listener.is_listening()) {
-            mem::take(&mut self.removed).each_held(|key, value, cause| notify(listener, key, value, cause));
+            removed.each_held(|key, value, cause| notify(listener, key, value, cause));
         }
     }
 }

@@ -224,9 +224,9 @@ impl<T, F, L> Shard<T, F, L> {
         (self.entries.withdraw(enough.min(self.unused())), went > 0)
     }
 
-    /// Takes what the steps since the last call let go, to be dropped after unlocking.
-    pub(crate) fn take_removed(&mut self) -> Removed<T> {
-        mem::take(&mut self.removed)
+    /// Takes what the steps since the last call let go, if anything, to be dropped after unlocking.
+    pub(crate) fn take_removed(&mut self) -> Option<Removed<T>> {
+        (!self.removed.is_empty()).then(|| mem::take(&mut self.removed))
     }
 
     /// Ends a read that brought nothing: error, drop, panic. Returns whether it was still registered.

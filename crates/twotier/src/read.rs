@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use tokio::time::Instant;
 use twotier_core::{BackendError, BackendErrorKind, Error, Operation};
 use twotier_local::{Joined, Joiner, Read};
 
@@ -102,14 +103,15 @@ impl<V: Send + Sync + 'static> Tiers<V> {
         self.remote.open(operation)?;
         // Pinned here, where it is made: handed over by value it would be stored once more at every step of the way,
         // and a future of over a kilobyte is beyond what allocators keep at hand.
-        let read = pin!(self.read(key, operation));
-        spanned!("twotier.read", self.remote, operation, 1, read, self.remote.within(operation, read))
+        let began = Instant::now();
+        let read = pin!(self.read(key, operation, began));
+        spanned!("twotier.read", self.remote, operation, 1, read, self.remote.within(operation, began, read))
     }
 
-    async fn read(&self, key: &str, operation: Operation) -> Result<Lookup<V>> {
-        let mut read = self.local.read(key);
+    async fn read(&self, key: &str, operation: Operation, began: Instant) -> Result<Lookup<V>> {
+        let (mut read, mut began) = (self.local.read(key), began);
         for _ in 0..ATTEMPTS {
-            let joiner = match self.start(operation, read) {
+            let joiner = match self.start(operation, read, began) {
                 // Another read filled it since; how long ago is not known, but not before this call.
                 Started::Hit(value) => return Ok(self.local_hit(value, Duration::ZERO)),
                 Started::Waiting(joiner) => joiner,
@@ -117,19 +119,19 @@ impl<V: Send + Sync + 'static> Tiers<V> {
             match joiner.wait().await {
                 Joined::Value(value) => return Ok(Lookup::current(value, Tier::Remote)),
                 Joined::Failed(error) => return Err(error),
-                Joined::ElectAgain => read = self.local.read_again(key, &joiner),
+                Joined::ElectAgain => (read, began) = (self.local.read_again(key, &joiner), Instant::now()),
             }
         }
         Err(self.abandoned(operation))
     }
 
-    /// Starts the read of a key, unless somebody else did: whoever asked waits in either case.
-    fn start(&self, operation: Operation, read: Read<CachedValue<V>, Error>) -> Started<V> {
+    /// Starts the read of a key now, unless somebody else did: whoever asked waits in either case.
+    fn start(&self, operation: Operation, read: Read<CachedValue<V>, Error>, now: Instant) -> Started<V> {
         match read {
             Read::Hit(value) => Started::Hit(value),
             Read::Join(joiner) => Started::Waiting(joiner),
             Read::Lead(ticket, joiner) | Read::Bypass(ticket, joiner) => {
-                self.remote.start_read(operation, ticket);
+                self.remote.start_read(operation, ticket, now);
                 Started::Waiting(joiner)
             }
         }
@@ -289,7 +291,7 @@ impl<V: Send + Sync + 'static> Tiers<V> {
         match joiner.wait().await {
             Joined::Value(value) => Ok(value),
             Joined::Failed(error) => Err(error),
-            Joined::ElectAgain => self.read(key, operation).await.map(|found| found.value),
+            Joined::ElectAgain => self.read(key, operation, Instant::now()).await.map(|found| found.value),
         }
     }
 }

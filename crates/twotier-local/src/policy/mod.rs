@@ -282,6 +282,12 @@ pub(crate) struct Removed<T> {
 type Gone<T> = (SmolStr, T, Option<RemovalCause>);
 
 impl<T> Removed<T> {
+    /// Returns whether there is nothing to drop. The first comes first.
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.first.is_none() && self.outdated.is_empty()
+    }
+
     /// Returns how many single entries there are.
     pub(crate) fn len(&self) -> usize {
         usize::from(self.first.is_some()) + self.more.len()

@@ -2,15 +2,21 @@
 
 use std::pin::pin;
 
+use tokio::time::Instant;
 use twotier_core::Operation;
 
 use super::Remote;
 use crate::{Result, meter::Call};
 
 impl<V: Send + Sync + 'static> Remote<V> {
-    /// Waits for the answer to a read, but not longer than the operation timeout.
-    pub(crate) async fn within<T>(&self, operation: Operation, call: impl Future<Output = Result<T>>) -> Result<T> {
-        match self.runtime.timeout(self.settings.op_timeout, call).await {
+    /// Waits for the answer to a read that began then, but not longer than the operation timeout.
+    pub(crate) async fn within<T>(
+        &self,
+        operation: Operation,
+        began: Instant,
+        call: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        match self.runtime.timeout_since(began, self.settings.op_timeout, call).await {
             Ok(result) => result,
             Err(_elapsed) => {
                 self.meter.timed_out(Call::Read);

@@ -1,8 +1,9 @@
 //! Deadlines: one timer for however many wait.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, btree_map::Entry},
     future::poll_fn,
+    mem,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
     sync::Arc,
@@ -19,14 +20,14 @@ use tokio::{
 
 /// As good as never, for what lies beyond the end of the clock.
 const NEVER: Duration = Duration::from_secs(60 * 60 * 24 * 365 * 30);
-/// The most who are woken for one hold of the lock.
-const WOKEN_AT_ONCE: usize = 64;
+/// How many nanoseconds a tick has: deadlines within one pass together at its end, as tokio's timers do.
+const TICK: u32 = 1_000_000;
 
 /// The deadlines of one cache's calls, measured by a task of its runtime.
 ///
 /// A timer of its own for each call would be a registration with the runtime, whose lock and whose counter of handles
-/// every thread writes to. Nearly all calls end long before their deadlines: what they pay here is two moves in a
-/// sorted map.
+/// every thread writes to. Nearly all calls end long before their deadlines, which are mostly equally far away: what
+/// they pay here is a place at the end of a row, and leaving it.
 pub(super) struct Deadlines(Arc<Shared>);
 
 #[derive(Default)]
@@ -40,18 +41,33 @@ struct Shared {
 /// Locked for a few moves of memory: no waker is cloned, called or dropped under the lock.
 #[derive(Default)]
 struct Queue {
-    waiting: BTreeMap<Deadline, Waker>,
-    /// Tells those apart who have one deadline.
+    /// Ticks are counted from here: the first deadline was set then.
+    born: Option<Instant>,
+    /// By tick: those that have one in common together. Each has somebody who waits.
+    waiting: BTreeMap<u64, Row>,
+    /// Tells rows apart that have one tick, one after the other.
     last: u64,
+    /// The memory of the last row that nobody was left in, for the next.
+    spare: Vec<Option<Waker>>,
     /// Until when the task waits; `None` where there is none. It stays after the end of the runtime: nothing measures
     /// the time any more then.
-    armed: Option<Instant>,
+    armed: Option<u64>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Deadline {
-    at: Instant,
-    number: u64,
+/// Those whose deadlines lie in one tick.
+struct Row {
+    id: u64,
+    /// `None` for those who left.
+    wakers: Vec<Option<Waker>>,
+    waiting: usize,
+}
+
+/// A place in a row.
+#[derive(Clone, Copy)]
+struct Seat {
+    tick: u64,
+    row: u64,
+    index: usize,
 }
 
 /// A deadline that has passed.
@@ -62,18 +78,18 @@ impl Deadlines {
         Self(Arc::default())
     }
 
-    /// Gives a future a deadline from now on, whoever polls it.
+    /// Gives a future a deadline so long after it began, whoever polls it.
     pub(super) fn within<F: Future>(
         &self,
         runtime: &Handle,
+        began: Instant,
         after: Duration,
         future: F,
     ) -> impl Future<Output = Result<F::Output, Elapsed>> {
-        let now = Instant::now();
-        let at = now.checked_add(after).unwrap_or(now + NEVER);
+        let at = began.checked_add(after).unwrap_or(began + NEVER);
         async move {
             let mut future = pin!(future);
-            let mut place = Place { deadlines: self, runtime, at, deadline: None };
+            let mut place = Place { deadlines: self, runtime, at, seat: None };
             poll_fn(|context| match future.as_mut().poll(context) {
                 Poll::Ready(output) => Poll::Ready(Ok(output)),
                 Poll::Pending if place.has_passed(context.waker()) => Poll::Ready(Err(Elapsed)),
@@ -90,40 +106,39 @@ struct Place<'d> {
     runtime: &'d Handle,
     at: Instant,
     /// Once it is in the queue.
-    deadline: Option<Deadline>,
+    seat: Option<Seat>,
 }
 
 impl Place<'_> {
     /// Returns whether the deadline has passed; else it wakes the waker when it does.
     fn has_passed(&mut self, waker: &Waker) -> bool {
         let shared = &self.deadlines.0;
-        let Some(deadline) = self.deadline else {
+        let Some(seat) = self.seat else {
             let waker = waker.clone();
             let mut queue = shared.queue.lock();
-            queue.last += 1;
-            let deadline = Deadline { at: self.at, number: queue.last };
-            self.deadline = Some(deadline);
-            queue.waiting.insert(deadline, waker);
+            let seat = queue.add(self.at, waker);
             let armed = queue.armed;
-            if armed.is_none_or(|armed| self.at < armed) {
-                queue.armed = Some(self.at);
+            let earlier = armed.is_none_or(|armed| seat.tick < armed);
+            if earlier {
+                queue.armed = Some(seat.tick);
             }
             drop(queue);
+            self.seat = Some(seat);
             match armed {
                 None => drop(self.runtime.spawn(measure(Arc::clone(shared)))),
-                Some(armed) if self.at < armed => shared.earlier.notify_one(),
+                Some(_) if earlier => shared.earlier.notify_one(),
                 Some(_) => {}
             }
             return false;
         };
-        let is_held = |held: &mut Waker| held.will_wake(waker);
-        let Some(held) = shared.queue.lock().waiting.get_mut(&deadline).map(is_held) else { return true };
+        let is_held = |held: &mut Option<Waker>| held.as_ref().is_some_and(|held| held.will_wake(waker));
+        let Some(held) = shared.queue.lock().at(seat).map(is_held) else { return true };
         if held {
             return false;
         }
-        let mut waker = waker.clone();
+        let mut waker = Some(waker.clone());
         let mut queue = shared.queue.lock();
-        let earlier = queue.waiting.get_mut(&deadline).map(|held| std::mem::swap(held, &mut waker));
+        let earlier = queue.at(seat).map(|held| mem::swap(held, &mut waker));
         drop(queue);
         earlier.is_none()
     }
@@ -131,8 +146,8 @@ impl Place<'_> {
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        let Some(deadline) = self.deadline else { return };
-        let waker = self.deadlines.0.queue.lock().waiting.remove(&deadline);
+        let Some(seat) = self.seat else { return };
+        let waker = self.deadlines.0.queue.lock().leave(seat);
         // Outside the lock.
         drop(waker);
     }
@@ -142,7 +157,7 @@ impl Drop for Place<'_> {
 async fn measure(shared: Arc<Shared>) {
     loop {
         let (passed, next) = shared.queue.lock().passed(Instant::now());
-        for waker in passed {
+        for waker in passed.into_iter().flatten() {
             // That of an executor which panics must not end the deadlines of everybody else.
             let _panicked = catch_unwind(AssertUnwindSafe(|| waker.wake()));
         }
@@ -155,21 +170,50 @@ async fn measure(shared: Arc<Shared>) {
 }
 
 impl Queue {
-    /// Takes those whose deadline has passed, up to a number at once, and returns the next deadline, from which on the
-    /// task is armed.
-    fn passed(&mut self, now: Instant) -> (Vec<Waker>, Option<Instant>) {
-        let mut passed = Vec::new();
-        let mut next = None;
-        while let Some(first) = self.waiting.first_entry() {
-            let at = first.key().at;
-            if at > now || passed.len() == WOKEN_AT_ONCE {
-                next = Some(at);
-                break;
-            }
-            passed.push(first.remove());
+    fn add(&mut self, at: Instant, waker: Waker) -> Seat {
+        let since = at.saturating_duration_since(*self.born.get_or_insert_with(Instant::now));
+        // Rounded up: no deadline passes early.
+        let tick = since.as_secs() * 1000 + u64::from(since.subsec_nanos().div_ceil(TICK));
+        let row = self.waiting.entry(tick).or_insert_with(|| {
+            self.last += 1;
+            Row { id: self.last, wakers: mem::take(&mut self.spare), waiting: 0 }
+        });
+        row.wakers.push(Some(waker));
+        row.waiting += 1;
+        Seat { tick, row: row.id, index: row.wakers.len() - 1 }
+    }
+
+    /// Returns where a waker is, unless its row has passed.
+    fn at(&mut self, seat: Seat) -> Option<&mut Option<Waker>> {
+        self.waiting.get_mut(&seat.tick).filter(|row| row.id == seat.row)?.wakers.get_mut(seat.index)
+    }
+
+    fn leave(&mut self, seat: Seat) -> Option<Waker> {
+        let Entry::Occupied(mut entry) = self.waiting.entry(seat.tick) else { return None };
+        let row = entry.get_mut();
+        if row.id != seat.row {
+            return None;
         }
-        self.armed = next;
-        (passed, next)
+        let waker = row.wakers.get_mut(seat.index)?.take()?;
+        row.waiting -= 1;
+        if row.waiting == 0 {
+            // Everybody has left it: no waker is dropped here.
+            self.spare = entry.remove().wakers;
+            self.spare.clear();
+        }
+        Some(waker)
+    }
+
+    /// Takes those of the next tick if it has passed, and returns the next deadline, from which on the task is armed.
+    fn passed(&mut self, now: Instant) -> (Vec<Option<Waker>>, Option<Instant>) {
+        let born = self.born.unwrap_or(now);
+        let end = |tick: u64| born + Duration::from_millis(tick);
+        let passed = match self.waiting.first_entry() {
+            Some(first) if end(*first.key()) <= now => first.remove().wakers,
+            _ => Vec::new(),
+        };
+        self.armed = self.waiting.keys().next().copied();
+        (passed, self.armed.map(end))
     }
 }
 
@@ -190,7 +234,7 @@ mod tests {
 
     async fn elapses(deadlines: &Deadlines, after: Duration) -> Duration {
         let began = Instant::now();
-        let ended = deadlines.within(&Handle::current(), after, pending::<()>()).await;
+        let ended = deadlines.within(&Handle::current(), began, after, pending::<()>()).await;
         assert!(ended.is_err());
         began.elapsed()
     }
@@ -209,9 +253,9 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn more_end_at_one_time_than_are_woken_at_once() {
+    async fn however_many_end_at_one_time_each_is_woken() {
         let deadlines = Deadlines::new();
-        let together = (0..3 * WOKEN_AT_ONCE).map(|_| elapses(&deadlines, millis(100)));
+        let together = (0..200).map(|_| elapses(&deadlines, millis(100)));
         let ended = futures_util::future::join_all(together).await;
         assert!(ended.iter().all(|after| *after <= millis(102)), "{ended:?}");
     }
@@ -220,13 +264,26 @@ mod tests {
     async fn an_answer_at_the_deadline_wins_and_whoever_is_dropped_leaves_nothing() {
         let deadlines = Deadlines::new();
         let runtime = Handle::current();
-        assert!(deadlines.within(&runtime, Duration::ZERO, ready(())).await.is_ok());
+        assert!(deadlines.within(&runtime, Instant::now(), Duration::ZERO, ready(())).await.is_ok());
         {
-            let mut waits = pin!(deadlines.within(&runtime, millis(100), pending::<()>()));
+            let mut waits = pin!(deadlines.within(&runtime, Instant::now(), millis(100), pending::<()>()));
             assert!(waits.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
             assert_eq!(deadlines.0.queue.lock().waiting.len(), 1);
         }
         assert!(deadlines.0.queue.lock().waiting.is_empty());
+    }
+
+    #[test]
+    fn who_leaves_late_takes_nobodys_place_in_a_new_row_of_the_same_tick() {
+        let (mut queue, now) = (Queue::default(), Instant::now());
+        let late = queue.add(now, Waker::noop().clone());
+        let (passed, next) = queue.passed(now + millis(1));
+        assert_eq!((passed.len(), next), (1, None));
+        let waits = queue.add(now, Waker::noop().clone());
+        assert_eq!((late.tick, late.index), (waits.tick, waits.index));
+        assert!(queue.at(late).is_none() && queue.leave(late).is_none());
+        assert!(queue.at(waits).is_some_and(|waker| waker.is_some()));
+        assert!(queue.leave(waits).is_some() && queue.waiting.is_empty());
     }
 
     #[tokio::test(start_paused = true)]
@@ -234,7 +291,9 @@ mod tests {
         let deadlines = Arc::new(Deadlines::new());
         let runtime = Handle::current();
         let mut waits =
-            Box::pin(async move { deadlines.within(&runtime, millis(100), pending::<()>()).await.is_err() });
+            Box::pin(
+                async move { deadlines.within(&runtime, Instant::now(), millis(100), pending::<()>()).await.is_err() },
+            );
         assert!(waits.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
         let moved = tokio::spawn(waits);
         advance(millis(200)).await;
@@ -259,7 +318,7 @@ mod tests {
         }
         let deadlines = Deadlines::new();
         let runtime = Handle::current();
-        let mut waits = pin!(deadlines.within(&runtime, millis(10), pending::<()>()));
+        let mut waits = pin!(deadlines.within(&runtime, Instant::now(), millis(10), pending::<()>()));
         let bad = Waker::from(Arc::new(Bad));
         assert!(waits.as_mut().poll(&mut Context::from_waker(&bad)).is_pending());
         elapses(&deadlines, millis(10)).await;
@@ -270,7 +329,7 @@ mod tests {
     fn a_deadline_beyond_the_end_of_the_clock_is_never() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let deadlines = Deadlines::new();
-        let mut waits = pin!(deadlines.within(runtime.handle(), Duration::MAX, pending::<()>()));
+        let mut waits = pin!(deadlines.within(runtime.handle(), Instant::now(), Duration::MAX, pending::<()>()));
         assert!(waits.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
     }
 }

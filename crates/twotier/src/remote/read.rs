@@ -5,6 +5,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
+use arrayvec::ArrayVec;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::{
@@ -25,27 +26,42 @@ use crate::{
     meter::{Call, failure},
 };
 
+/// A name of so many bytes needs no allocation.
+const SHORT: usize = 128;
+
 impl<V: Send + Sync + 'static> Remote<V> {
-    /// Starts the read for which a ticket was registered. The first of those who wait decodes the answer.
-    pub(crate) fn start_read(self: &Arc<Self>, operation: Operation, ticket: Fill<V>) {
+    /// Starts the read for which a ticket was registered, now. The first of those who wait decodes the answer.
+    pub(crate) fn start_read(self: &Arc<Self>, operation: Operation, ticket: Fill<V>, now: Instant) {
         if let Some(permit) = self.try_admit(Cost::ONE) {
-            return self.send_fill(operation, ticket, permit);
+            return self.send_fill(operation, ticket, permit, now);
         }
         let Some(waiting) = self.admission.wait() else { return ticket.fail(self.overloaded(operation, Call::Read)) };
         let remote = Arc::clone(self);
         self.runtime.spawn(async move {
             let permit = remote.admit_wanted(Cost::ONE, waiting, ticket.deserted()).await;
             if let Some(permit) = permit {
-                remote.send_fill(operation, ticket, permit);
+                remote.send_fill(operation, ticket, permit, Instant::now());
             }
         });
     }
 
-    fn send_fill(&self, operation: Operation, ticket: Fill<V>, permit: Permit<V>) {
-        let qualified = self.namespace.qualify(ticket.key());
-        let started = self.meter.start(Call::Read);
+    fn send_fill(&self, operation: Operation, ticket: Fill<V>, permit: Permit<V>, started: Instant) {
+        let mut room = ArrayVec::new();
+        let on_the_heap;
+        let qualified = if self.qualify_in(&mut room, ticket.key()) {
+            &room[..]
+        } else {
+            on_the_heap = self.namespace.qualify(ticket.key());
+            &on_the_heap[..]
+        };
+        self.meter.count(Call::Read);
         let request = FillRequest { operation, ticket, started, permit: Some(permit), answered: None };
-        self.send_read(&qualified, GetReply::to(Box::new(request)));
+        self.send_read(qualified, GetReply::to(Box::new(request)));
+    }
+
+    /// Renders the name of a key in the backend, and returns whether it fits.
+    fn qualify_in(&self, room: &mut ArrayVec<u8, SHORT>, key: &str) -> bool {
+        [self.namespace.prefix(), key].iter().all(|part| room.try_extend_from_slice(part.as_bytes()).is_ok())
     }
 
     /// Starts the reads of many keys in one call of the backend; `answered` counts the answers as they come.

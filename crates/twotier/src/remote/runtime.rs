@@ -14,7 +14,7 @@ use tokio::{
     runtime::{EnterGuard, Handle},
     sync::oneshot,
     task::{AbortHandle, try_id},
-    time::sleep,
+    time::{Instant, sleep},
 };
 
 use super::deadlines::{Deadlines, Elapsed};
@@ -73,7 +73,17 @@ impl Home {
         after: Duration,
         future: F,
     ) -> impl Future<Output = Result<F::Output, Elapsed>> {
-        self.deadlines.within(&self.handle, after, future)
+        self.timeout_since(Instant::now(), after, future)
+    }
+
+    /// Gives a future a deadline so long after it began, as [`timeout`](Self::timeout) does.
+    pub(crate) fn timeout_since<F: Future>(
+        &self,
+        began: Instant,
+        after: Duration,
+        future: F,
+    ) -> impl Future<Output = Result<F::Output, Elapsed>> {
+        self.deadlines.within(&self.handle, began, after, future)
     }
 
     /// Pauses, but not past the end of the runtime.

@@ -119,19 +119,23 @@ impl Coalescer {
         }
         let opened = state.open.is_none();
         let half = (state.in_flight / 2).clamp(LEAST, BATCH);
-        let batch = Arc::clone(state.open.get_or_insert_with(|| Arc::new(Batch::new(half))));
-        let slots = batch.add(key, reply);
-        let full = slots >= connections.sizes().keys_within(BYTES, half);
-        if full {
-            state.open = None;
-        }
+        let batch = state.open.get_or_insert_with(|| Arc::new(Batch::new(half)));
+        let full = batch.add(key, reply) >= connections.sizes().keys_within(BYTES, half);
+        // Most reads begin no task, and share nothing but the lock.
+        let sent = if full {
+            state.open.take()
+        } else if opened {
+            Some(Arc::clone(batch))
+        } else {
+            None
+        };
         // A task that cannot be spawned any more is dropped at once, and takes the lock then.
         drop(state);
-        let sender = || BatchSender { connections: connections.clone(), batch: Arc::clone(&batch) };
+        let sender = BatchSender { connections: connections.clone(), batch: sent? };
         if full {
-            connections.runtime().spawn(sender().now());
-        } else if opened {
-            connections.runtime().spawn(sender().soon());
+            connections.runtime().spawn(sender.now());
+        } else {
+            connections.runtime().spawn(sender.soon());
         }
         None
     }

@@ -129,8 +129,8 @@ impl Framing {
         // Where the line that is being followed begins, among what is kept.
         let mut line = 0;
         while next < bytes.len() {
-            match &mut self.at {
-                At::Bytes(left) | At::PassedOver(left) => {
+            match self.at {
+                At::Bytes(ref mut left) | At::PassedOver(ref mut left) => {
                     let here = (bytes.len() - next) as u64;
                     // At most as many as there are here.
                     let taken = usize::try_from(here.min(*left)).unwrap_or(usize::MAX);
@@ -153,38 +153,46 @@ impl Framing {
                     bytes[kept] = bytes[next];
                     (next, kept) = (next + 1, kept + 1);
                 }
-                At::Line { kind, length, number, sign, ended } => {
-                    let mut byte = bytes[next];
-                    if *ended {
-                        let (kind, number, sign) = (*kind, *number, *sign);
-                        if byte != b'\n' {
-                            return Err(Broken::NotResp);
+                At::Line { kind, mut length, mut number, mut sign, mut ended } => {
+                    // In registers: this runs for every byte that is in no value.
+                    let longest = if is_bulk(kind) { MAX_LENGTH_LINE } else { MAX_LINE };
+                    let mut whole = false;
+                    while next < bytes.len() && !whole {
+                        let mut byte = bytes[next];
+                        if ended {
+                            if byte != b'\n' {
+                                return Err(Broken::NotResp);
+                            }
+                            whole = true;
+                        } else {
+                            length += 1;
+                            match byte {
+                                b'0'..=b'9' if sign != Sign::NotANumber => {
+                                    number = number.saturating_mul(10).saturating_add(u64::from(byte - b'0'));
+                                }
+                                b'\r' => ended = true,
+                                b'-' if length == 1 => sign = Sign::Negative,
+                                other => {
+                                    sign = Sign::NotANumber;
+                                    if !other.is_ascii() && matches!(kind, b'-' | b'+') {
+                                        byte = b'?';
+                                    }
+                                }
+                            }
+                            if length > longest {
+                                return Err(Broken::NotResp);
+                            }
                         }
+                        bytes[kept] = byte;
+                        (next, kept) = (next + 1, kept + 1);
+                    }
+                    self.at = At::Line { kind, length, number, sign, ended };
+                    if whole {
                         self.line_ended(kind, number, sign)?;
                         if let At::PassedOver(_) = self.at {
                             bytes[line] = b'-';
                         }
-                    } else {
-                        *length += 1;
-                        match byte {
-                            b'0'..=b'9' if *sign != Sign::NotANumber => {
-                                *number = number.saturating_mul(10).saturating_add(u64::from(byte - b'0'));
-                            }
-                            b'\r' => *ended = true,
-                            b'-' if *length == 1 => *sign = Sign::Negative,
-                            other => {
-                                *sign = Sign::NotANumber;
-                                if !other.is_ascii() && matches!(*kind, b'-' | b'+') {
-                                    byte = b'?';
-                                }
-                            }
-                        }
-                        if *length > if is_bulk(*kind) { MAX_LENGTH_LINE } else { MAX_LINE } {
-                            return Err(Broken::NotResp);
-                        }
                     }
-                    bytes[kept] = byte;
-                    (next, kept) = (next + 1, kept + 1);
                 }
             }
         }

@@ -40,7 +40,7 @@ impl Progress {
     /// Records what is waited for next. Having come so far is a sign of life itself.
     pub(in crate::redis) fn begin(&self, step: &'static str) {
         *self.step.lock() = step;
-        self.sign(0);
+        self.sign(Instant::now(), 0);
     }
 
     pub(in crate::redis) fn step(&self) -> &'static str {
@@ -69,8 +69,8 @@ impl Progress {
         self.born + Duration::from_micros(self.last.load(Ordering::Relaxed))
     }
 
-    fn sign(&self, bytes: usize) {
-        let micros = u64::try_from(self.born.elapsed().as_micros()).unwrap_or(u64::MAX);
+    fn sign(&self, now: Instant, bytes: usize) {
+        let micros = u64::try_from(now.saturating_duration_since(self.born).as_micros()).unwrap_or(u64::MAX);
         self.last.fetch_max(micros, Ordering::Relaxed);
         self.moved.fetch_add(bytes as u64, Ordering::Relaxed);
     }
@@ -93,8 +93,9 @@ impl Traffic {
     /// Something arrived, or was taken by a peer that had not taken any more: the peer lives. What the operating system
     /// merely keeps for it proves nothing.
     pub(super) fn sign(&self, bytes: usize) {
-        self.own.sign(bytes);
-        self.all.sign(bytes);
+        let now = Instant::now();
+        self.own.sign(now, bytes);
+        self.all.sign(now, bytes);
     }
 
     pub(super) fn progress(&self) -> &Progress {
