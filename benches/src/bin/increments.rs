@@ -87,7 +87,7 @@ async fn compare(server: Server, smoke: bool) -> Result<()> {
 async fn rate(adder: &Adder, tasks: usize, time: Duration) -> Result<f64> {
     let began = Instant::now();
     let until = began + time;
-    let counting: Vec<_> = (0..tasks)
+    let counting: Vec<tokio::task::JoinHandle<Result<u32>>> = (0..tasks)
         .map(|task| {
             let (mut adder, key) = (adder.clone(), Arc::<str>::from(format!("counter-{task}")));
             tokio::spawn(async move {
@@ -96,7 +96,7 @@ async fn rate(adder: &Adder, tasks: usize, time: Duration) -> Result<f64> {
                     adder.add(&key).await?;
                     added += 1;
                 }
-                Result::Ok(added)
+                Ok(added)
             })
         })
         .collect();

@@ -391,11 +391,17 @@ impl Operation {
     /// Returns whether the operation changes what the backend holds. A load only ever adds what is absent.
     #[must_use]
     pub fn writes(self) -> bool {
-        match self {
-            Self::Set | Self::SetMany | Self::Delete | Self::DeleteMany | Self::Clear => true,
-            Self::Update | Self::Increment | Self::Touch => true,
-            _ => false,
-        }
+        matches!(
+            self,
+            Self::Set
+                | Self::SetMany
+                | Self::Delete
+                | Self::DeleteMany
+                | Self::Clear
+                | Self::Update
+                | Self::Increment
+                | Self::Touch
+        )
     }
 }
 
@@ -501,7 +507,8 @@ impl BackendError {
         self
     }
 
-    /// Records that the command may have been executed, whatever kind of failure this is: what was refused was something
+    /// Records that the command may have been executed, whatever kind of failure this is: what was refused was
+    /// something
     /// that belongs to it.
     #[must_use]
     pub fn maybe_executed(mut self) -> Self {

@@ -249,7 +249,7 @@ impl Census {
         }
         match self.lines.due() {
             Some(others) => {
-                tracing::warn!(others, "no majority of the cluster vouches for its map: copies are not served")
+                tracing::warn!(others, "no majority of the cluster vouches for its map: copies are not served");
             }
             None => tracing::debug!("no majority of the cluster vouches for its map: copies are not served"),
         }

@@ -159,9 +159,8 @@ mod live {
         let slot = cluster.slot(key);
         let was = cluster.owner(slot).unwrap();
         if event == Event::Migrated {
-            let others: Vec<_> =
-                (0..cluster.nodes().len()).filter(|node| cluster.replica_of(*node).is_some()).collect();
-            let to = others.into_iter().cycle().skip_while(|node| *node != was).nth(1 + round % 2).unwrap();
+            let primaries = (0..cluster.nodes().len()).filter(|node| cluster.replica_of(*node).is_some());
+            let to = primaries.cycle().skip_while(|node| *node != was).nth(1 + round % 2).unwrap();
             tokio::task::block_in_place(|| match cluster.migrates_at_once() && round % 2 == 1 {
                 true => cluster.migrate_at_once(slot, to),
                 false => cluster.migrate(slot, to),

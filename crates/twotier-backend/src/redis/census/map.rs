@@ -13,6 +13,9 @@ use crate::slot::{SLOTS, hash_tag, slot_of};
 
 use super::view::{Node, View, ownership};
 
+/// How many words hold a bit for each slot.
+const WORDS: usize = SLOTS as usize / 64;
+
 /// The primaries of a cluster, and who of them owns each slot: what several nodes say, put together.
 ///
 /// A slot that two nodes claim belongs to the one of the later claim, as it does among the servers.
@@ -26,7 +29,7 @@ pub(in crate::redis) struct Map {
 
 /// A set of slots.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::redis) struct Slots(Box<[u64; SLOTS as usize / 64]>);
+pub(in crate::redis) struct Slots(Box<[u64; WORDS]>);
 
 impl Map {
     /// Puts views together, those of whom more is believed first.
@@ -91,7 +94,7 @@ fn ranges(owners: &[Option<usize>]) -> impl Iterator<Item = (RangeInclusive<u16>
 
 impl Slots {
     pub(in crate::redis) fn none() -> Self {
-        Self(Box::new([0; _]))
+        Self(Box::new([0; WORDS]))
     }
 
     pub(in crate::redis) fn contains(&self, slot: u16) -> bool {

@@ -1,9 +1,6 @@
 //! What one node of a cluster says of all of them: the reply to `CLUSTER NODES`.
 
-use std::{
-    hash::{BuildHasher, Hash, Hasher},
-    ops::RangeInclusive,
-};
+use std::{hash::BuildHasher, ops::RangeInclusive};
 
 use foldhash::fast::FixedState;
 
@@ -66,9 +63,7 @@ impl View {
 pub(in crate::redis) fn ownership<'n>(owners: impl Iterator<Item = (RangeInclusive<u16>, &'n str)>) -> u64 {
     let mut owners: Vec<_> = owners.collect();
     owners.sort_unstable_by_key(|(range, _)| *range.start());
-    let mut hasher = FixedState::default().build_hasher();
-    owners.hash(&mut hasher);
-    hasher.finish()
+    FixedState::default().hash_one(owners)
 }
 
 /// Reads `<id> <ip:port@cport[,hostname[,…]]> <flags> <primary> <ping> <pong> <config-epoch> <link-state> <slot>…`.

@@ -1,12 +1,12 @@
 //! Whoever keeps the map: asks for it first, and puts each new one in force.
 
-use std::{sync::Arc, thread, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, thread, time::Duration};
 
 use tokio::{
     task::JoinSet,
     time::{Instant, sleep, timeout},
 };
-use twotier_core::{BackendError, BackendErrorKind};
+use twotier_core::{BackendError, BackendErrorKind, LinkId};
 
 use crate::{
     BackendResult,
@@ -127,7 +127,11 @@ impl Inner {
             }
             *self.network.write() = Some(Arc::clone(&network));
             state.phase = Phase::Kept;
-            state.peers.extract_if(.., |link, _| !network.peers.contains_key(link)).map(|(_, peer)| peer).collect()
+            let (kept, gone) = std::mem::take(&mut state.peers)
+                .into_iter()
+                .partition(|(link, _): &(LinkId, Arc<Peer>)| network.peers.contains_key(link));
+            state.peers = kept;
+            gone
         };
         self.outdate(&network, before.as_deref(), gone);
         self.census.put_in_force(&network.routes, epoch);
@@ -137,7 +141,7 @@ impl Inner {
 
     /// Outdates whatever was read over links that lost or gained slots, and ends those of primaries that are none any
     /// more.
-    fn outdate(&self, network: &Network, before: Option<&Network>, gone: Vec<Arc<Peer>>) {
+    fn outdate(&self, network: &Network, before: Option<&Network>, gone: BTreeMap<LinkId, Arc<Peer>>) {
         for (place, number) in network.routes.links.iter().enumerate() {
             let Some(peer) = network.peers.get(number) else { continue };
             let slots = network.routes.map.slots(place);
@@ -146,7 +150,7 @@ impl Inner {
                 peer.link.keys_moved();
             }
         }
-        for peer in gone {
+        for peer in gone.into_values() {
             self.census.dismisses(peer.number);
             peer.link.close();
         }

@@ -42,14 +42,12 @@ pub(in crate::redis) async fn get_asking(connections: &Connections, key: &[u8]) 
         commands.cmd("ASKING").add_command(of_key(name, key));
     }
     let mut replies = connections.reading().ask(&commands, 4).await?;
-    let asking = replies.okay("ASKING");
-    let value = replies.bulk("GET");
-    let asking = asking.and(replies.okay("ASKING"));
-    let ttl = remaining(&mut replies);
+    let (first, value) = (replies.okay("ASKING"), replies.bulk("GET"));
+    let (second, ttl) = (replies.okay("ASKING"), remaining(&mut replies));
     if let Some(lost) = replies.connection().loss().cause() {
         return Err(lost);
     }
-    asking?;
+    first.and(second)?;
     match value? {
         Some(value) => Ok(Some(Stored::new(value, ttl?))),
         None => Ok(None),

@@ -221,7 +221,8 @@ pub(in crate::redis) async fn make(connections: &Connections, change: Change) ->
     results.pop().unwrap_or_else(|| Err(connections.data().out_of_step("a write")))
 }
 
-/// As [`make`], at a node of a cluster that does not own the slot yet: another one has redirected this command there. It
+/// As [`make`], at a node of a cluster that does not own the slot yet: another one has redirected this command there.
+/// It
 /// is sent at once, whatever is under way to that node.
 pub(in crate::redis) async fn make_asking(connections: &Connections, change: Change) -> BackendResult<Effect> {
     let part = [change];

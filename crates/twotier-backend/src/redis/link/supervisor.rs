@@ -123,6 +123,9 @@ async fn watched(
     }
 }
 
+/// What a heartbeat was marked with, for each cache.
+type Marks = Vec<(Arc<Member>, Mark)>;
+
 /// Asks for a sign of life, again and again, that proves what was reported.
 ///
 /// The reply to a request that was sent after an earlier reply had arrived fences everything that was acknowledged to
@@ -130,7 +133,7 @@ async fn watched(
 /// somebody vouches for the server.
 async fn heartbeats(tracked: &Connection, shared: &LinkInner, vouch: &mut Vouch, signs: &Signs) -> BackendError {
     // The marks of heartbeats that were answered and have proved nothing yet, in order.
-    let mut answered: VecDeque<(Instant, Vec<(Arc<Member>, Mark)>)> = VecDeque::new();
+    let mut answered = VecDeque::<(Instant, Marks)>::new();
     loop {
         vouch.rest(period(&shared.listeners)).await;
         // Taken before the request is queued.

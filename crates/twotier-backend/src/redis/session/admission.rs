@@ -192,17 +192,20 @@ impl Session {
                 answered = answered => answered?,
             }
         }
-        let verdict = |((member, key), made): ((&&Arc<Member>, &Option<Vec<u8>>), BackendResult<()>)| match made {
-            _ if key.is_none() => Verdict::Elsewhere,
-            Ok(()) if !member.is_reported() => Verdict::Reported(took),
-            Ok(()) => match self.canary.seen_in(member.namespace()) {
-                Some(seen) => Verdict::Reported(seen - sent),
-                None => Verdict::Silent,
-            },
-            Err(cause) if cause.kind() == BackendErrorKind::Denied => Verdict::Denied(cause),
-            Err(cause) => Verdict::Unknown(cause),
-        };
-        Ok(members.iter().zip(&keys).zip(made).map(verdict).collect())
+        let mut verdicts = Vec::with_capacity(members.len());
+        for ((member, key), made) in members.iter().zip(&keys).zip(made) {
+            verdicts.push(match made {
+                _ if key.is_none() => Verdict::Elsewhere,
+                Ok(()) if !member.is_reported() => Verdict::Reported(took),
+                Ok(()) => match self.canary.seen_in(member.namespace()) {
+                    Some(seen) => Verdict::Reported(seen - sent),
+                    None => Verdict::Silent,
+                },
+                Err(cause) if cause.kind() == BackendErrorKind::Denied => Verdict::Denied(cause),
+                Err(cause) => Verdict::Unknown(cause),
+            });
+        }
+        Ok(verdicts)
     }
 
     /// Makes the changes, and where writers notify each other of their writes announces them. What a server without

@@ -114,7 +114,7 @@ fn keys_of_a_slot_that_goes_without_them_vanish_and_absent_keys_are_pushed_by_no
     // Redis before 7.2 pushes nothing, later ones the key.
     let pushed = links[0].keys_pushed();
     let pushes = cluster.nodes()[0].is_valkey() || cluster.nodes()[0].version() >= (7, 2, 0);
-    assert_eq!(pushed, if pushes { vec![key.clone()] } else { vec![] });
+    assert_eq!(pushed, if pushes { vec![key] } else { vec![] });
     assert!(links[1].pushed().is_empty(), "at the other end it was absent before, too");
 }
 
