@@ -9,7 +9,7 @@ mod text;
 
 #[cfg(feature = "prometheus-text")]
 pub use self::text::write_prometheus;
-use crate::{CacheStats, ErrorKind, LatencyStats, LinkState};
+use crate::{BreakerState, CacheStats, ErrorKind, LatencyStats, LinkState};
 
 /// What kind of figure a family has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -178,6 +178,24 @@ pub const FAMILIES: &[Family] = &[
             }
         }
     }),
+    gauge(
+        "twotier.breaker.state",
+        Unit::Count,
+        "Whether calls of the backend are made: 0 the breaker is closed, 1 one call is tried, 2 it is open",
+        |stats, to| {
+            to.gauge(match stats.backend.breaker.state {
+                BreakerState::Closed => 0.0,
+                BreakerState::HalfOpen => 1.0,
+                BreakerState::Open => 2.0,
+            });
+        },
+    ),
+    counter("twotier.breaker.opened", "How often the breaker opened", |stats, to| {
+        to.count(&[], stats.backend.breaker.opened);
+    }),
+    counter("twotier.breaker.refused", "Calls that failed at once because the breaker was open", |stats, to| {
+        to.count(&[], stats.backend.breaker.refused);
+    }),
     counter("twotier.loads", "Runs of loaders", |stats, to| to.count(&[], stats.backend.loads)),
     histogram("twotier.load.duration", "How long loaders ran", |stats, to| to.latency(&[], stats.backend.load_latency)),
     counter("twotier.fills.refused", "Values that were not kept or stored because their keys changed", |stats, to| {
@@ -249,6 +267,9 @@ mod tests {
             ("twotier.bytes", "twotier_bytes"),
             ("db.client.operation.duration", "db_client_operation_duration_seconds"),
             ("twotier.errors", "twotier_errors_total"),
+            ("twotier.breaker.state", "twotier_breaker_state"),
+            ("twotier.breaker.opened", "twotier_breaker_opened_total"),
+            ("twotier.breaker.refused", "twotier_breaker_refused_total"),
             ("twotier.loads", "twotier_loads_total"),
             ("twotier.load.duration", "twotier_load_duration_seconds"),
             ("twotier.fills.refused", "twotier_fills_refused_total"),

@@ -4,7 +4,10 @@ use std::{fmt, time::Duration};
 
 use serde::Serialize;
 
-use crate::{Advice, AuditStats, Coherence, FailureStats, LatencyStats, LinkState, Namespace, SizeCurve};
+use crate::{
+    Advice, AuditStats, BreakerState, BreakerStats, Coherence, FailureStats, LatencyStats, LinkState, Namespace,
+    SizeCurve,
+};
 
 /// Counters of one cache since it was built. Clearing the cache does not reset them.
 #[derive(Clone, Debug)]
@@ -193,6 +196,8 @@ pub struct BackendStats {
     /// Values from the backend that a codec which knows its own found to be somebody else's, or damaged: each was read
     /// as an absent key.
     pub foreign: u64,
+    /// The breaker: whether calls are made at all.
+    pub breaker: BreakerStats,
     /// Loader runs of `get_or_load` and `get_many_or_load`.
     pub loads: u64,
     /// Loaded values that were returned and could not be stored: too large, without an encoding, or refused by the
@@ -315,7 +320,13 @@ impl fmt::Display for BackendStats {
             self.latency.p50.as_secs_f64() * 1e3,
             self.latency.p99.as_secs_f64() * 1e3,
             self.latency.max.as_secs_f64() * 1e3,
-        )
+        )?;
+        match self.breaker {
+            BreakerStats { state: BreakerState::Closed, opened: 0, .. } => Ok(()),
+            BreakerStats { state, opened, refused } => {
+                write!(f, "; breaker {state}, opened {opened} times, {refused} calls not made")
+            }
+        }
     }
 }
 

@@ -140,6 +140,13 @@ where
         hit
     }
 
+    /// Returns over which link a key is read and written now.
+    #[inline]
+    #[must_use]
+    pub fn route(&self, key: &str) -> LinkId {
+        self.inner.route(key)
+    }
+
     /// Looks a key up again after a counted miss, and returns the action for it. Counts neither a hit nor a
     /// miss.
     ///

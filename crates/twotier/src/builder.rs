@@ -24,7 +24,7 @@ use crate::{
     events::{Announced, EventSender, OnRemoval, Removals},
     log::Occasional,
     meter::Meter,
-    remote::{Admission, Home, Remote, Settings, Weigher, WriteQueue},
+    remote::{Admission, BreakerOptions, Breakers, Home, Remote, Settings, Weigher, WriteQueue},
     tiers::Tiers,
 };
 
@@ -196,6 +196,32 @@ impl<V, C> CacheBuilder<V, C> {
         self
     }
 
+    /// Sets after how many calls in a row that got no answer the breaker opens: from then on calls over that link fail at
+    /// once, and [`get_or_load`](Cache::get_or_load) goes straight to its loader, until the backend answers one that is
+    /// tried, or its link comes up. 0 is no breaker. Default 3.
+    ///
+    /// A refusal is an answer. An error of a call that was not made is of the kind
+    /// [`Unavailable`](crate::ErrorKind::Unavailable) and was not sent; how the last call failed is behind it.
+    pub fn breaker_failures(mut self, calls: u32) -> Self {
+        self.set.breaker_failures = Some(calls);
+        self
+    }
+
+    /// Sets how long without an answer opens the breaker before so many calls have failed, though not because of one
+    /// call alone; between 1 ms and 1 h. Default 1 s.
+    pub fn breaker_silence(mut self, silence: Duration) -> Self {
+        self.set.breaker_silence = Some(silence);
+        self
+    }
+
+    /// Sets the longest pause before another call is tried while the breaker is open, between 1 ms and 1 h. Default 2 s.
+    ///
+    /// Pauses are drawn at random, the first from a quarter of a second and each further one from twice as much.
+    pub fn breaker_pause(mut self, longest: Duration) -> Self {
+        self.set.breaker_pause = Some(longest);
+        self
+    }
+
     /// Sets the most keys that are under way to the backend at once, between 1 and 1 000 000. Default 4096.
     ///
     /// Single keys and batches wait for their turn in the order in which they came.
@@ -353,7 +379,14 @@ impl<V: Send + Sync + 'static, C> CacheBuilder<V, C> {
             Box::new(removals),
             route(&backend, namespace.clone()),
         );
-        let listener = Announced { local: local.clone(), events: events.clone() };
+        let breaker = BreakerOptions {
+            failures: config.breaker_failures,
+            silence: config.breaker_silence,
+            longest_pause: config.breaker_pause,
+            patience: config.op_timeout,
+        };
+        let breakers = Breakers::new(breaker, namespace.clone(), events.clone(), is_up(&backend));
+        let listener = Announced { local: local.clone(), breakers: Arc::clone(&breakers), events: events.clone() };
         let watch = Watch::new(namespace.clone(), Arc::new(listener))
             .max_staleness(config.max_staleness)
             .coherence(config.coherence)
@@ -382,6 +415,7 @@ impl<V: Send + Sync + 'static, C> CacheBuilder<V, C> {
             settings,
             admission: Admission::new(config.max_in_flight, config.max_waiting),
             writes: WriteQueue::default(),
+            breakers,
             meter: Meter::default(),
             unstored: Occasional::default(),
             runtime: Home::new(runtime),
@@ -407,6 +441,16 @@ fn route(backend: &Arc<dyn Backend>, namespace: Namespace) -> Box<Route> {
     Box::new(move |key| match backend.upgrade() {
         Some(backend) => backend.route(&namespace.qualify(key)),
         None => LinkId::ONLY,
+    })
+}
+
+/// Returns what asks the backend whether a link is up, or one there is none of. As with [`route`], the backend is not
+/// held.
+fn is_up(backend: &Arc<dyn Backend>) -> Box<dyn Fn(LinkId) -> bool + Send + Sync> {
+    let backend = Arc::downgrade(backend);
+    Box::new(move |link| {
+        let links = backend.upgrade().map(|backend| backend.links()).unwrap_or_default();
+        links.iter().any(|status| status.link == link && status.state.is_up())
     })
 }
 

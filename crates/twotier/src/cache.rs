@@ -582,7 +582,7 @@ impl<V: Send + Sync + 'static> Cache<V> {
     }
 
     /// Subscribes to what happens from now on: copies that go, with the cause; flushes; the link lost, with the cause,
-    /// and made again. No round trip; without a subscriber it costs nothing.
+    /// and made again; the breaker. No round trip; without a subscriber it costs nothing.
     ///
     /// ```
     /// # use twotier::{Cache, Event, MemoryBackend, RemovalCause};
@@ -615,6 +615,7 @@ impl<V: Send + Sync + 'static> Cache<V> {
             bound: remote.settings.max_staleness,
             local_enabled: remote.settings.local_enabled,
             closed: remote.closed.load(Ordering::Acquire),
+            breakers: remote.breakers.outages(),
         })
     }
 

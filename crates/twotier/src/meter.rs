@@ -91,19 +91,6 @@ impl Meter {
         self.latencies[call as usize].record(time);
     }
 
-    /// Runs one call and counts it.
-    pub(crate) async fn call<T>(
-        &self,
-        call: Call,
-        future: impl Future<Output = T>,
-        failure: impl Fn(&T) -> Option<ErrorKind>,
-    ) -> T {
-        let started = self.start(call);
-        let result = future.await;
-        self.end(call, started, failure(&result));
-        result
-    }
-
     pub(crate) fn timed_out(&self, call: Call) {
         self.timeouts.fetch_add(1, Relaxed);
         self.errors.fetch_add(1, Relaxed);

@@ -86,15 +86,21 @@ impl<V: Send + Sync + 'static> Tiers<V> {
         // Pinned here, where it is made: handed over by value it would be stored once more at every step of the way,
         // and a future of over a kilobyte is beyond what allocators keep at hand.
         let read = pin!(self.read(key, operation));
-        spanned!("twotier.read", self.remote, operation, 1, read, self.remote.within(operation, read))
+        let link = || self.local.route(key);
+        spanned!("twotier.read", self.remote, operation, 1, read, self.remote.within(operation, link, read))
     }
 
     async fn read(&self, key: &str, operation: Operation) -> Result<Lookup<V>> {
         let mut read = self.local.read(key);
         for _ in 0..ATTEMPTS {
+            // A read under way from before the backend fell silent is not waited for either.
+            if let Some(refused) = self.remote.refused_over(operation, Call::Read, || self.local.route(key)) {
+                return Err(refused);
+            }
             let joiner = match self.start(operation, read) {
                 // Another read filled it since; how long ago is not known, but not before this call.
                 Started::Hit(value) => return Ok(self.local_hit(value, Duration::ZERO)),
+                Started::Refused(error) => return Err(*error),
                 Started::Waiting(joiner) => joiner,
             };
             match joiner.wait().await {
@@ -214,6 +220,7 @@ impl<V: Send + Sync + 'static> Tiers<V> {
             for (key, started) in part {
                 values.push(match started {
                     Started::Hit(value) => Ok(value),
+                    Started::Refused(error) => Err(*error),
                     Started::Waiting(joiner) => {
                         let mut joined = pin!(self.joined(key, operation, joiner));
                         let joined = match stopped {
@@ -250,6 +257,9 @@ impl<V: Send + Sync + 'static> Tiers<V> {
     ) -> Vec<(&'k str, Started<V>)> {
         let mut tickets = Vec::with_capacity(keys.len());
         let started = keys.iter().map(|key| {
+            if let Some(refused) = self.remote.refused_over(operation, Call::Read, || self.local.route(key)) {
+                return (*key, Started::Refused(Box::new(refused)));
+            }
             let started = match self.local.read(key) {
                 Read::Hit(value) => Started::Hit(value),
                 Read::Join(joiner) => Started::Waiting(joiner),
@@ -281,4 +291,5 @@ impl<V: Send + Sync + 'static> Tiers<V> {
 enum Started<V> {
     Hit(CachedValue<V>),
     Waiting(Waiter<V>),
+    Refused(Box<Error>),
 }

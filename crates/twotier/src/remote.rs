@@ -4,6 +4,8 @@
 //! with a read or a write comes in as a ticket or as a closure.
 
 mod admission;
+mod breaker;
+mod breakers;
 mod call;
 mod deadlines;
 mod read;
@@ -32,6 +34,8 @@ use crate::{
 
 pub(crate) use self::{
     admission::{Admission, Cost, writes_at_once},
+    breaker::BreakerOptions,
+    breakers::{Breakers, Links},
     runtime::{Home, entered},
     settings::Settings,
     write::{PendingWrite, WriteQueue},
@@ -55,6 +59,7 @@ pub(crate) struct Remote<V> {
     pub(crate) settings: Settings,
     pub(crate) admission: Admission,
     pub(crate) writes: WriteQueue<V>,
+    pub(crate) breakers: Arc<Breakers>,
     pub(crate) meter: Meter,
     /// Loaded values that were not stored.
     pub(crate) unstored: Occasional,

@@ -38,7 +38,8 @@ impl<V: Send + Sync + 'static> Tiers<V> {
         let leases = remote.backend.links().into_iter();
         coherence.lease_remaining = leases.filter_map(|status| local.lease_remaining(status.link)).min();
         coherence.invalidation_lag = local.invalidation_lag();
-        let backend = remote.meter.stats(remote.backend.system());
+        let mut backend = remote.meter.stats(remote.backend.system());
+        backend.breaker = remote.breaker_stats();
         let mut stats = CacheStats::new(remote.namespace.clone(), local.stats(), backend, coherence)
             .with_curve(local.size_curve().as_ref());
         stats.audit = self.auditor.as_ref().map(Auditor::stats).unwrap_or_default();

@@ -14,8 +14,8 @@ use twotier_local::Digest;
 
 use crate::{
     Result, SetOptions,
-    meter::{Call, failure},
-    remote::{Cost, Prepared},
+    meter::Call,
+    remote::{Cost, Links, Prepared},
     tiers::Tiers,
 };
 
@@ -38,6 +38,7 @@ impl<V: Send + Sync + 'static> Tiers<V> {
             Ok(result) => result,
             Err(_elapsed) => {
                 self.remote.meter.timed_out(Call::Write);
+                self.remote.breakers.timed_out(&Links::One(self.local.route(key)));
                 Err(self.remote.timed_out(operation, sent.load(Ordering::Acquire)))
             }
         }
@@ -72,10 +73,11 @@ impl<V: Send + Sync + 'static> Tiers<V> {
             let (remote, qualified) = (Arc::clone(&self.remote), self.remote.namespace.qualify(key));
             let cost = Cost::of_writes(std::iter::once(bytes.as_ref().map_or(0, Bytes::len)));
             let sending = Arc::clone(sent);
-            let write = self.remote.write(Operation::Update, cost, false, move |permit| async move {
+            let links = Links::One(ticket.mark().link);
+            let write = self.remote.write(Operation::Update, links, cost, false, move |permit| async move {
                 sending.store(true, Ordering::Release);
                 let call = remote.backend.compare_and_set(&qualified, encoded, bytes, ttl);
-                let result = remote.meter.call(Call::Write, call, failure).await;
+                let result = remote.call(Call::Write, ticket.mark().link, call).await;
                 drop(permit);
                 drop(ticket);
                 result.map_err(|source| remote.backend_failed(Operation::Update, source))

@@ -9,13 +9,13 @@ use std::{
 use bytes::Bytes;
 use tokio::runtime::Handle;
 use twotier_backend::{BackendResult, Write};
-use twotier_core::{Error, Operation};
+use twotier_core::{Error, LinkId, Operation};
 use twotier_local::{Cleared, Digest, WriteTicket};
 
 use crate::{
     Result,
-    meter::{Call, any_failure, failure},
-    remote::{CachedValue, Cost, PendingWrite, Prepared, Remote, unanswered, writes_at_once},
+    meter::Call,
+    remote::{CachedValue, Cost, Links, PendingWrite, Prepared, Remote, unanswered, writes_at_once},
     spans::spanned,
     tiers::{Tiers, yield_every, yield_now},
 };
@@ -64,13 +64,14 @@ impl<V: Send + Sync + 'static> Tiers<V> {
         let prepared = self.remote.prepare(operation, key, value, options)?;
         let (local, remote, key) = (self.local.clone(), Arc::clone(&self.remote), key.to_owned());
         let cost = Cost::of_writes(std::iter::once(prepared.bytes.len()));
-        let write = self.remote.write(operation, cost, false, move |permit| {
+        let links = Links::One(self.local.route(&key));
+        let write = self.remote.write(operation, links, cost, false, move |permit| {
             let ticket = local.begin_write(&key, Digest::of(&prepared.bytes));
             async move {
                 let Prepared { value, bytes, weight, ttl, life } = prepared;
                 let qualified = remote.namespace.qualify(&key);
                 let call = remote.backend.set(&qualified, bytes, ttl);
-                let result = remote.meter.call(Call::Write, call, failure).await;
+                let result = remote.call(Call::Write, ticket.mark().link, call).await;
                 drop(permit);
                 ended(&remote, operation, ticket, result, |ticket| ticket.install(Some(value), weight, Some(life)))
             }
@@ -137,6 +138,17 @@ impl<V: Send + Sync + 'static> Tiers<V> {
 
     /// Writes distinct keys: same length and order. One call of the backend for each 512 or each MiB.
     async fn set_distinct(&self, operation: Operation, prepared: Vec<(String, Prepared<V>)>) -> Vec<Result<()>> {
+        let links = prepared.iter().map(|(key, _)| self.local.route(key));
+        match self.remote.refusals(operation, Call::Write, links) {
+            None => self.set_reachable(operation, prepared).await,
+            Some(refusals) => {
+                let (prepared, refused) = reachable(prepared, refusals);
+                merged(refused, self.set_reachable(operation, prepared).await)
+            }
+        }
+    }
+
+    async fn set_reachable(&self, operation: Operation, prepared: Vec<(String, Prepared<V>)>) -> Vec<Result<()>> {
         let total = prepared.len();
         let mut left = VecDeque::from(prepared);
         let next = || {
@@ -153,7 +165,8 @@ impl<V: Send + Sync + 'static> Tiers<V> {
     fn set_part(&self, operation: Operation, part: Vec<(String, Prepared<V>)>) -> PendingWrite<Vec<Result<()>>> {
         let cost = Cost::of_writes(part.iter().map(|(_, prepared)| prepared.bytes.len()));
         let (local, remote) = (self.local.clone(), Arc::clone(&self.remote));
-        self.remote.write(operation, cost, true, move |permit| {
+        let links = Links::of(part.iter().map(|(key, _)| self.local.route(key)));
+        self.remote.write(operation, links, cost, true, move |permit| {
             let mut writes = Vec::with_capacity(part.len());
             let mut tickets = Vec::with_capacity(part.len());
             for (key, Prepared { value, bytes, weight, ttl, life }) in part {
@@ -161,7 +174,8 @@ impl<V: Send + Sync + 'static> Tiers<V> {
                 writes.push(Write::new(remote.namespace.qualify(&key), bytes, ttl));
             }
             async move {
-                let results = remote.meter.call(Call::Write, remote.backend.set_many(&writes), any_failure).await;
+                let links: Vec<_> = tickets.iter().map(|(ticket, ..)| ticket.mark().link).collect();
+                let results = remote.call_for_many(Call::Write, &links, remote.backend.set_many(&writes)).await;
                 drop(permit);
                 let results = one_each(writes.len(), results);
                 let ended = tickets.into_iter().zip(results).map(|((ticket, value, weight, life), result)| {
@@ -178,11 +192,13 @@ impl<V: Send + Sync + 'static> Tiers<V> {
         self.remote.check_key(operation, key)?;
         self.remote.open(operation)?;
         let (local, remote, key) = (self.local.clone(), Arc::clone(&self.remote), key.to_owned());
-        let write = self.remote.write(operation, Cost::ONE, false, move |permit| {
+        let links = Links::One(self.local.route(&key));
+        let write = self.remote.write(operation, links, Cost::ONE, false, move |permit| {
             let ticket = local.begin_write(&key, Digest::ABSENT);
             async move {
                 let qualified = remote.namespace.qualify(&key);
-                let result = remote.meter.call(Call::Delete, remote.backend.delete(&qualified), failure).await;
+                let call = remote.backend.delete(&qualified);
+                let result = remote.call(Call::Delete, ticket.mark().link, call).await;
                 drop(permit);
                 let life = remote.settings.negative_time_to_live;
                 ended(&remote, operation, ticket, result, |ticket| ticket.install(None, 0, life))
@@ -227,6 +243,17 @@ impl<V: Send + Sync + 'static> Tiers<V> {
 
     /// Deletes distinct keys: same length and order. One call of the backend for each 512.
     async fn delete_distinct(&self, operation: Operation, keys: &[&str]) -> Vec<Result<bool>> {
+        let links = keys.iter().map(|key| self.local.route(key));
+        match self.remote.refusals(operation, Call::Delete, links) {
+            None => self.delete_reachable(operation, keys).await,
+            Some(refusals) => {
+                let (keys, refused) = reachable(keys.to_vec(), refusals);
+                merged(refused, self.delete_reachable(operation, &keys).await)
+            }
+        }
+    }
+
+    async fn delete_reachable(&self, operation: Operation, keys: &[&str]) -> Vec<Result<bool>> {
         let mut parts = keys.chunks(self.remote.batch());
         let next = || parts.next().map(|part| (part.len(), self.delete_part(operation, part)));
         let deleting = self.in_parts(operation, keys.len(), next);
@@ -236,12 +263,14 @@ impl<V: Send + Sync + 'static> Tiers<V> {
     fn delete_part(&self, operation: Operation, keys: &[&str]) -> PendingWrite<Vec<Result<bool>>> {
         let keys: Vec<String> = keys.iter().map(|key| (*key).to_owned()).collect();
         let (local, remote) = (self.local.clone(), Arc::clone(&self.remote));
-        self.remote.write(operation, Cost::of_keys(keys.len()), true, move |permit| {
+        let links = Links::of(keys.iter().map(|key| self.local.route(key)));
+        self.remote.write(operation, links, Cost::of_keys(keys.len()), true, move |permit| {
             let tickets: Vec<_> = keys.iter().map(|key| local.begin_write(key, Digest::ABSENT)).collect();
             let qualified: Vec<Bytes> = keys.iter().map(|key| remote.namespace.qualify(key).into()).collect();
             async move {
                 let call = remote.backend.delete_many(&qualified);
-                let results = remote.meter.call(Call::Delete, call, any_failure).await;
+                let links: Vec<_> = tickets.iter().map(|ticket| ticket.mark().link).collect();
+                let results = remote.call_for_many(Call::Delete, &links, call).await;
                 drop(permit);
                 let life = remote.settings.negative_time_to_live;
                 let results = one_each(qualified.len(), results);
@@ -311,12 +340,12 @@ impl<V: Send + Sync + 'static> Tiers<V> {
         self.remote.open(operation)?;
         let (local, remote) = (self.local.clone(), Arc::clone(&self.remote));
         let prefix = remote.namespace.qualify(beginning);
-        let write = self.remote.write(operation, Cost::ONE, false, move |permit| {
+        let write = self.remote.write(operation, Links::One(LinkId::ONLY), Cost::ONE, false, move |permit| {
             let (clearing, cleared) = local.begin_clear();
             drop_aside(cleared);
             async move {
                 let call = remote.backend.clear(&prefix);
-                let result = remote.meter.call(Call::Delete, call, failure).await;
+                let result = remote.call(Call::Delete, LinkId::ONLY, call).await;
                 drop(permit);
                 drop(clearing);
                 result.map_err(|source| remote.backend_failed(operation, source))
@@ -324,6 +353,18 @@ impl<V: Send + Sync + 'static> Tiers<V> {
         });
         spanned!("twotier.write", self.remote, operation, 1, outcome, self.remote.written_at_last(write))
     }
+}
+
+/// Leaves out the items of a batch that would be refused, and returns why they would, in their places.
+fn reachable<T>(items: Vec<T>, refusals: Vec<Option<Error>>) -> (Vec<T>, Vec<Option<Error>>) {
+    let kept = items.into_iter().zip(&refusals).filter_map(|(item, refusal)| refusal.is_none().then_some(item));
+    (kept.collect(), refusals)
+}
+
+/// Puts the results of the items that were left and the refusals of the others together, in the order of the items.
+fn merged<T>(refusals: Vec<Option<Error>>, results: Vec<Result<T>>) -> Vec<Result<T>> {
+    let mut results = results.into_iter();
+    refusals.into_iter().filter_map(|refusal| refusal.map(Err).or_else(|| results.next())).collect()
 }
 
 /// Drops what a tier held: much of it aside, in tokio's place for what blocks, where there is one.

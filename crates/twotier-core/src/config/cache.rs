@@ -93,6 +93,15 @@ pub struct CacheConfig {
     /// about as many as a server answers within the default `op_timeout`, so that more would only wait for their
     /// timeout.
     pub max_waiting: usize,
+    /// After how many calls in a row that got no answer the breaker opens, so that the next ones fail at once instead of
+    /// waiting; 0 is no breaker. Default 3.
+    pub breaker_failures: u32,
+    /// How long without an answer opens the breaker before that, though not because of one call alone. Default 1 s.
+    #[serde(serialize_with = "duration::write")]
+    pub breaker_silence: Duration,
+    /// The longest pause before another call is tried while the breaker is open. Default 2 s.
+    #[serde(serialize_with = "duration::write")]
+    pub breaker_pause: Duration,
     /// Whether `stats().advice()` says what other sizes of the local tier would bring. Default false: it takes up to
     /// 0.4 MB, and a microsecond or two of each miss.
     pub size_advice: bool,
@@ -123,6 +132,9 @@ impl Default for CacheConfig {
             verify_writes: cfg!(debug_assertions),
             max_in_flight: 4096,
             max_waiting: 65_536,
+            breaker_failures: 3,
+            breaker_silence: Duration::from_secs(1),
+            breaker_pause: Duration::from_secs(2),
             size_advice: false,
             audit: 0.0,
         }
@@ -306,6 +318,27 @@ impl CacheConfig {
         self
     }
 
+    /// Sets [`breaker_failures`](#structfield.breaker_failures).
+    #[must_use]
+    pub fn breaker_failures(mut self, breaker_failures: u32) -> Self {
+        self.breaker_failures = breaker_failures;
+        self
+    }
+
+    /// Sets [`breaker_silence`](#structfield.breaker_silence).
+    #[must_use]
+    pub fn breaker_silence(mut self, breaker_silence: Duration) -> Self {
+        self.breaker_silence = breaker_silence;
+        self
+    }
+
+    /// Sets [`breaker_pause`](#structfield.breaker_pause).
+    #[must_use]
+    pub fn breaker_pause(mut self, breaker_pause: Duration) -> Self {
+        self.breaker_pause = breaker_pause;
+        self
+    }
+
     /// Sets [`audit`](#structfield.audit).
     #[must_use]
     pub fn audit(mut self, hits_per_second: f64) -> Self {
@@ -350,9 +383,13 @@ impl CacheConfig {
         if self.max_staleness < shortest || self.max_staleness > longest {
             return Err(ConfigError::new("max_staleness", "must be between 50 ms and 1 h"));
         }
-        for (field, timeout) in
-            [("op_timeout", self.op_timeout), ("load_timeout", self.load_timeout), ("load_wait", self.load_wait)]
-        {
+        for (field, timeout) in [
+            ("op_timeout", self.op_timeout),
+            ("load_timeout", self.load_timeout),
+            ("load_wait", self.load_wait),
+            ("breaker_silence", self.breaker_silence),
+            ("breaker_pause", self.breaker_pause),
+        ] {
             if timeout < Duration::from_millis(1) || timeout > longest {
                 return Err(ConfigError::new(field, "must be between 1 ms and 1 h"));
             }
@@ -398,6 +435,9 @@ layered! {
     verify_writes: bool, "layer::named";
     max_in_flight: usize, "layer::named";
     max_waiting: usize, "layer::named";
+    breaker_failures: u32, "layer::named";
+    breaker_silence: Duration, "duration::named";
+    breaker_pause: Duration, "duration::named";
     size_advice: bool, "layer::named";
     audit: f64, "layer::named";
 }

@@ -9,8 +9,8 @@ use twotier_local::{Digest, WriteTicket};
 
 use crate::{
     Result, SetOptions,
-    meter::{Call, any_failure},
-    remote::{CachedValue, Cost, Prepared, Remote},
+    meter::Call,
+    remote::{CachedValue, Cost, Links, Prepared, Remote},
     tiers::Tiers,
     write::{ended, one_each},
 };
@@ -104,7 +104,8 @@ impl<V: Send + Sync + 'static> Tiers<V> {
         }
         let remote = Arc::clone(&self.remote);
         let cost = Cost::of_writes(storing.iter().map(|storing| storing.prepared.bytes.len()));
-        let write = self.remote.write(operation, cost, false, move |permit| {
+        let links = Links::of(storing.iter().map(|storing| self.local.route(&storing.key)));
+        let write = self.remote.write(operation, links, cost, false, move |permit| {
             // Registered in the very step in which they are sent: what became known until now is taken into account.
             let (mut sending, mut done, mut writes) = (Vec::new(), Vec::new(), Vec::new());
             for storing in storing {
@@ -122,7 +123,8 @@ impl<V: Send + Sync + 'static> Tiers<V> {
                 if writes.is_empty() {
                     return Ok(done);
                 }
-                let results = remote.meter.call(Call::Write, remote.backend.set_many(&writes), any_failure).await;
+                let links: Vec<_> = sending.iter().map(|(_, ticket)| ticket.mark().link).collect();
+                let results = remote.call_for_many(Call::Write, &links, remote.backend.set_many(&writes)).await;
                 drop(permit);
                 for ((storing, ticket), result) in sending.into_iter().zip(one_each(writes.len(), results)) {
                     let Prepared { value, weight, life, .. } = &storing.prepared;

@@ -2,18 +2,24 @@
 
 use std::pin::pin;
 
-use twotier_core::Operation;
+use twotier_core::{LinkId, Operation};
 
-use super::Remote;
+use super::{Links, Remote};
 use crate::{Result, meter::Call};
 
 impl<V: Send + Sync + 'static> Remote<V> {
     /// Waits for the answer to a read, but not longer than the operation timeout.
-    pub(crate) async fn within<T>(&self, operation: Operation, call: impl Future<Output = Result<T>>) -> Result<T> {
+    pub(crate) async fn within<T>(
+        &self,
+        operation: Operation,
+        link: impl FnOnce() -> LinkId,
+        call: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
         match self.runtime.timeout(self.settings.op_timeout, call).await {
             Ok(result) => result,
             Err(_elapsed) => {
                 self.meter.timed_out(Call::Read);
+                self.breakers.timed_out(&Links::One(link()));
                 Err(self.timed_out(operation, true))
             }
         }

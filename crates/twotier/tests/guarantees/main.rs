@@ -10,6 +10,7 @@ mod bad_input;
 mod batch_loading;
 mod batches;
 mod blocking_calls;
+mod breaker;
 mod cancellation;
 mod clearing;
 mod closing;

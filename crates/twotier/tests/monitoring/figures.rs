@@ -43,6 +43,9 @@ impl Figures {
         count("twotier_fills_refused_total", ("reason", "load"), coherence.refused_loads);
         one("redis_client_csc_items", &[], local.size as f64);
         one("twotier_bytes", &[], local.bytes as f64);
+        one("twotier_breaker_state", &[], f64::from(backend.breaker.state as u8));
+        one("twotier_breaker_opened_total", &[], backend.breaker.opened as f64);
+        one("twotier_breaker_refused_total", &[], backend.breaker.refused as f64);
         one("twotier_loads_total", &[], backend.loads as f64);
         one("twotier_link_state", &[], f64::from(u8::from(matches!(coherence.link, LinkState::Up(_)))));
         if let Some(remaining) = coherence.lease_remaining {
