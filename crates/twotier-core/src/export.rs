@@ -197,6 +197,21 @@ pub const FAMILIES: &[Family] = &[
         to.count(&[], stats.backend.breaker.refused);
     }),
     counter("twotier.loads", "Runs of loaders", |stats, to| to.count(&[], stats.backend.loads)),
+    counter(
+        "twotier.outage.loads",
+        "Loads that the backend could say nothing of, by what became of them",
+        |stats, to| {
+            let backend = &stats.backend;
+            to.count(&[("result", "kept")], backend.outage_kept);
+            to.count(&[("result", "refused")], backend.outage_refused);
+            let others =
+                backend.outage_loads.saturating_sub(backend.outage_kept).saturating_sub(backend.outage_refused);
+            to.count(&[("result", "returned")], others);
+        },
+    ),
+    gauge("twotier.invalidations.queued", Unit::Count, "Keys that wait to be invalidated", |stats, to| {
+        to.gauge(number(stats.backend.queued_invalidations));
+    }),
     histogram("twotier.load.duration", "How long loaders ran", |stats, to| to.latency(&[], stats.backend.load_latency)),
     counter("twotier.fills.refused", "Values that were not kept or stored because their keys changed", |stats, to| {
         to.count(&[("reason", "read")], stats.coherence.refused_fills);
@@ -271,6 +286,8 @@ mod tests {
             ("twotier.breaker.opened", "twotier_breaker_opened_total"),
             ("twotier.breaker.refused", "twotier_breaker_refused_total"),
             ("twotier.loads", "twotier_loads_total"),
+            ("twotier.outage.loads", "twotier_outage_loads_total"),
+            ("twotier.invalidations.queued", "twotier_invalidations_queued"),
             ("twotier.load.duration", "twotier_load_duration_seconds"),
             ("twotier.fills.refused", "twotier_fills_refused_total"),
             ("twotier.link.state", "twotier_link_state"),

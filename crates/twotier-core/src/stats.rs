@@ -203,6 +203,14 @@ pub struct BackendStats {
     /// Loaded values that were returned and could not be stored: too large, without an encoding, or refused by the
     /// backend. Also counted as errors. A value that was not stored because its key changed meanwhile is none of them.
     pub unstored: u64,
+    /// Loads that the backend could say nothing of: it did not answer, or refused. Their values were not stored.
+    pub outage_loads: u64,
+    /// Values of those that were kept locally for a short time.
+    pub outage_kept: u64,
+    /// Loads that failed because too many loaders ran while the backend did not answer.
+    pub outage_refused: u64,
+    /// Keys that wait to be invalidated because the backend is away; the whole namespace counts as one.
+    pub queued_invalidations: usize,
     /// What failed, by operation and kind.
     pub failures: FailureStats,
     /// How long the calls took, all together. A call whose caller went away before it ended was not measured.

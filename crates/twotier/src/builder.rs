@@ -22,9 +22,10 @@ use crate::{
     audit::Auditor,
     codec::Json,
     events::{Announced, EventSender, OnRemoval, Removals},
+    load::Bulkhead,
     log::Occasional,
     meter::Meter,
-    remote::{Admission, BreakerOptions, Breakers, Home, Remote, Settings, Weigher, WriteQueue},
+    remote::{Admission, BreakerOptions, Breakers, Home, Invalidations, Remote, Settings, Weigher, WriteQueue},
     tiers::Tiers,
 };
 
@@ -196,7 +197,8 @@ impl<V, C> CacheBuilder<V, C> {
         self
     }
 
-    /// Sets after how many calls in a row that got no answer the breaker opens: from then on calls over that link fail at
+    /// Sets after how many calls in a row that got no answer the breaker opens: from then on calls over that link fail
+    /// at
     /// once, and [`get_or_load`](Cache::get_or_load) goes straight to its loader, until the backend answers one that is
     /// tried, or its link comes up. 0 is no breaker. Default 3.
     ///
@@ -214,11 +216,43 @@ impl<V, C> CacheBuilder<V, C> {
         self
     }
 
-    /// Sets the longest pause before another call is tried while the breaker is open, between 1 ms and 1 h. Default 2 s.
+    /// Sets the longest pause before another call is tried while the breaker is open, between 1 ms and 1 h. Default 2
+    /// s.
     ///
     /// Pauses are drawn at random, the first from a quarter of a second and each further one from twice as much.
     pub fn breaker_pause(mut self, longest: Duration) -> Self {
         self.set.breaker_pause = Some(longest);
+        self
+    }
+
+    /// Sets how many keys wait to be invalidated while the backend is away, at most 10 000 000; 0 is none, and the
+    /// default.
+    ///
+    /// [`invalidate`](Cache::invalidate) returns [`Queued`](crate::Invalidated::Queued) for them, and what fails of
+    /// [`delete`](Cache::delete) and its batches waits too. What the backend holds under a key that waits is not
+    /// believed: the key is deleted first, and until then it counts as unavailable, so that
+    /// [`get_or_load`](Cache::get_or_load) loads it. Where more keys come to wait, the whole namespace is cleared
+    /// instead. The keys are kept in memory: with the process they are gone.
+    pub fn queue_invalidations(mut self, keys: usize) -> Self {
+        self.set.queue_invalidations = Some(keys);
+        self
+    }
+
+    /// Sets how many loaders run at a time while the backend does not answer, between 1 and 1 000 000; whoever waits
+    /// for
+    /// a place longer than [`load_wait`](Self::load_wait) gets an error. Default 16.
+    pub fn outage_loads(mut self, loaders: usize) -> Self {
+        self.set.outage_loads = Some(loaders);
+        self
+    }
+
+    /// Sets how long a value is kept locally that was loaded while the backend did not answer, from before the load
+    /// began; zero is not at all. Default: [`max_staleness`](Self::max_staleness), within which it is as fresh as any
+    /// hit.
+    ///
+    /// No change by others is seen meanwhile. The copies end when the backend answers again.
+    pub fn outage_time_to_live(mut self, ttl: Duration) -> Self {
+        self.set.outage_time_to_live = Some(Some(ttl));
         self
     }
 
@@ -385,8 +419,22 @@ impl<V: Send + Sync + 'static, C> CacheBuilder<V, C> {
             longest_pause: config.breaker_pause,
             patience: config.op_timeout,
         };
-        let breakers = Breakers::new(breaker, namespace.clone(), events.clone(), is_up(&backend));
-        let listener = Announced { local: local.clone(), breakers: Arc::clone(&breakers), events: events.clone() };
+        let invalidations = Arc::new(Invalidations::new(config.queue_invalidations));
+        let answers_again = {
+            let (local, invalidations) = (local.clone(), Arc::clone(&invalidations));
+            move || {
+                local.end_outage();
+                invalidations.retry.notify_one();
+            }
+        };
+        let hooks = (is_up(&backend), Box::new(answers_again) as Box<_>);
+        let breakers = Breakers::new(breaker, namespace.clone(), events.clone(), hooks);
+        let listener = Announced {
+            local: local.clone(),
+            breakers: Arc::clone(&breakers),
+            invalidations: Arc::clone(&invalidations),
+            events: events.clone(),
+        };
         let watch = Watch::new(namespace.clone(), Arc::new(listener))
             .max_staleness(config.max_staleness)
             .coherence(config.coherence)
@@ -399,6 +447,7 @@ impl<V: Send + Sync + 'static, C> CacheBuilder<V, C> {
             op_timeout: config.op_timeout,
             load_timeout: config.load_timeout,
             load_wait: config.load_wait,
+            outage_time_to_live: config.outage_time_to_live,
             max_value_bytes: config.max_value_bytes,
             on_undecodable: config.on_undecodable,
             verify_writes: config.verify_writes,
@@ -416,6 +465,7 @@ impl<V: Send + Sync + 'static, C> CacheBuilder<V, C> {
             admission: Admission::new(config.max_in_flight, config.max_waiting),
             writes: WriteQueue::default(),
             breakers,
+            invalidations,
             meter: Meter::default(),
             unstored: Occasional::default(),
             runtime: Home::new(runtime),
@@ -423,7 +473,8 @@ impl<V: Send + Sync + 'static, C> CacheBuilder<V, C> {
         });
         let audited = config.local_enabled && config.audit > 0.0;
         let auditor = audited.then(|| Auditor::begin(config.audit, &local, &remote, &events));
-        let tiers = Tiers { local, remote, events, attaching: None, auditor };
+        let bulkhead = Bulkhead::new(config.outage_loads);
+        let tiers = Tiers { local, remote, bulkhead, events, attaching: None, auditor };
         Ok(Parts { tiers, watch, local: config.local_enabled })
     }
 }

@@ -20,7 +20,7 @@ use tokio::{
 use twotier_core::{BackendError, BreakerState, ChangeListener, Lease, LinkId, Mark, RemovalCause};
 use twotier_local::RemovalListener;
 
-use crate::remote::{Breakers, CachedValue, Local};
+use crate::remote::{Breakers, CachedValue, Invalidations, Local};
 
 /// How many events wait for a subscriber that does not take them; then the oldest is dropped for each that comes.
 const WAITING: usize = 1024;
@@ -242,6 +242,7 @@ impl<V: Send + Sync + 'static> RemovalListener<CachedValue<V>> for Removals<V> {
 pub(crate) struct Announced<V> {
     pub(crate) local: Local<V>,
     pub(crate) breakers: Arc<Breakers>,
+    pub(crate) invalidations: Arc<Invalidations>,
     pub(crate) events: EventSender,
 }
 
@@ -268,6 +269,7 @@ impl<V: Send + Sync + 'static> ChangeListener for Announced<V> {
         self.local.link_up(link, lease);
         // It was tried before it came up.
         self.breakers.answered(link);
+        self.invalidations.retry.notify_one();
         self.events.send(|| Event::LinkUp { link });
     }
 

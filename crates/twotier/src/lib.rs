@@ -20,6 +20,7 @@ pub mod codec;
 mod events;
 mod get;
 mod health;
+mod invalidate;
 mod key;
 mod load;
 mod loaded;
@@ -69,6 +70,7 @@ pub use crate::{
     events::{Event, Events},
     get::Get,
     health::{Health, Reason, Status},
+    invalidate::Invalidated,
     key::{Key, KeyText},
     loaded::{Loaded, LoaderError, LoaderOutput},
     lookup::{Freshness, Lookup, Tier},

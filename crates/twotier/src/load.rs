@@ -1,5 +1,6 @@
 //! `get_or_load`: one load per key at a time.
 
+mod bulkhead;
 mod many;
 mod stack;
 mod store;
@@ -10,10 +11,13 @@ use twotier_core::{Error, ErrorKind, Operation, SharedError};
 use twotier_local::{Digest, Load, LoadTicket, Loaded};
 
 use crate::{
-    LoaderError, LoaderOutput, Lookup, Result, Tier, meter::Call, remote::CachedValue, spans::spanned, tiers::Tiers,
+    LoaderError, LoaderOutput, Lookup, Result, SetOptions, Tier, meter::Call, remote::CachedValue, spans::spanned,
+    tiers::Tiers,
 };
 
 use self::{stack::Loading, store::LoadedValue};
+
+pub(crate) use self::bulkhead::Bulkhead;
 
 type Ticket<V> = LoadTicket<CachedValue<V>, Error>;
 
@@ -66,8 +70,8 @@ impl<V: Send + Sync + 'static> Tiers<V> {
         E: LoaderError,
     {
         let operation = Operation::GetOrLoad;
-        let answered = match self.read_through(key, operation).await {
-            Ok(Lookup { value: None, .. }) => true,
+        let unanswered = match self.read_through(key, operation).await {
+            Ok(Lookup { value: None, .. }) => None,
             Ok(found) => {
                 if let Some(value) = &found.value {
                     hand_on(ticket, value);
@@ -77,11 +81,22 @@ impl<V: Send + Sync + 'static> Tiers<V> {
             Err(error) if is_no_answer(&error) => {
                 // Whatever a read finds from now on is newer than what is loaded.
                 let _live = ticket.saw(Digest::ABSENT);
-                false
+                Some(error)
             }
             Err(error) => {
                 ticket.finish(Err(error.clone()));
                 return Err(error);
+            }
+        };
+        let slot = match &unanswered {
+            Some(cause) => self.bulkhead.enter(&self.remote, operation, cause).await.map(Some),
+            None => Ok(None),
+        };
+        let _slot = match slot {
+            Ok(slot) => slot,
+            Err(full) => {
+                ticket.finish(Err(full.clone()));
+                return Err(full);
             }
         };
         match self.run_loader(operation, loading, loader()).await {
@@ -91,8 +106,11 @@ impl<V: Send + Sync + 'static> Tiers<V> {
                     ticket.finish(Ok(None));
                     return Ok(Lookup::current(None, Tier::Origin));
                 };
+                if unanswered.is_some() {
+                    self.keep_loaded(operation, key, &ticket, &value, options);
+                }
                 let loaded = LoadedValue::new(ticket, Arc::clone(&value), options);
-                if answered {
+                if unanswered.is_none() {
                     self.store_loaded(operation, vec![(key, loaded)]).await;
                 }
                 Ok(Lookup::current(Some(value), Tier::Origin))
@@ -101,6 +119,18 @@ impl<V: Send + Sync + 'static> Tiers<V> {
                 ticket.finish(Err(error.clone()));
                 Err(error)
             }
+        }
+    }
+
+    /// Keeps locally what was loaded while the backend did not answer, so that the origin is not asked for it at every
+    /// turn: not for longer than copies may be stale, from before it was asked.
+    fn keep_loaded(&self, operation: Operation, key: &str, ticket: &Ticket<V>, value: &Arc<V>, options: SetOptions) {
+        let Some(longest) = self.remote.settings.outage_ttl() else { return };
+        // What cannot be encoded could not be stored either, and has no weight.
+        let Ok(prepared) = self.remote.prepare(operation, key, Arc::clone(value), options) else { return };
+        let (life, digest) = (prepared.life.min(longest), Digest::of(&prepared.bytes));
+        if ticket.keep(Some(prepared.value), digest, prepared.weight, life) {
+            self.remote.meter.kept_in_outage();
         }
     }
 

@@ -54,6 +54,9 @@ pub(crate) struct Meter {
     foreign: AtomicU64,
     loads: AtomicU64,
     unstored: AtomicU64,
+    outage_loads: AtomicU64,
+    outage_kept: AtomicU64,
+    outage_refused: AtomicU64,
     /// By call.
     latencies: [LatencyRecorder; 4],
     /// By call and kind of error.
@@ -115,6 +118,19 @@ impl Meter {
         self.foreign.fetch_add(1, Relaxed);
     }
 
+    /// Counts a load that the backend could say nothing of.
+    pub(crate) fn loads_in_outage(&self) {
+        self.outage_loads.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn kept_in_outage(&self) {
+        self.outage_kept.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn refused_in_outage(&self) {
+        self.outage_refused.fetch_add(1, Relaxed);
+    }
+
     /// Counts loaded values that could not be stored: too large, without an encoding, refused by the backend.
     pub(crate) fn unstored(&self, refused_here: Option<ErrorKind>) {
         self.unstored.fetch_add(1, Relaxed);
@@ -142,6 +158,10 @@ impl Meter {
         stats.foreign = self.foreign.load(Relaxed);
         stats.loads = self.loads.load(Relaxed);
         stats.unstored = self.unstored.load(Relaxed);
+        stats.outage_kept = self.outage_kept.load(Relaxed);
+        stats.outage_refused = self.outage_refused.load(Relaxed);
+        // Last: what was kept or refused had been counted.
+        stats.outage_loads = self.outage_loads.load(Relaxed);
         let [reads, writes, deletes, loads] = &self.failures;
         stats.failures.reads = counts(reads);
         stats.failures.writes = counts(writes);

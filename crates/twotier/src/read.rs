@@ -12,7 +12,7 @@ use std::{
 };
 
 use twotier_core::{BackendError, BackendErrorKind, Error, Operation};
-use twotier_local::{Joined, Joiner, Read};
+use twotier_local::{Joined, Joiner, LocalCopy, Read};
 
 use crate::{
     Freshness, Lookup, Result, Tier,
@@ -66,9 +66,12 @@ impl<V: Send + Sync + 'static> Tiers<V> {
     /// Looks as [`lookup_local`](Self::lookup_local) does, and returns the age of the copy too.
     pub(crate) fn lookup_local_with_age(&self, operation: Operation, key: &str) -> Result<Option<Lookup<V>>> {
         self.remote.check_key(operation, key)?;
-        Ok(self.local.get_with_age(key).map(|(value, age)| {
+        Ok(self.local.get_copy(key).map(|LocalCopy { value, age, is_loaded, .. }| {
             self.audit_hit(key);
-            self.local_hit(value, age)
+            match is_loaded {
+                true => Lookup { value, tier: Tier::Local, age, freshness: Freshness::Outage { at_most: age } },
+                false => self.local_hit(value, age),
+            }
         }))
     }
 
@@ -91,6 +94,7 @@ impl<V: Send + Sync + 'static> Tiers<V> {
     }
 
     async fn read(&self, key: &str, operation: Operation) -> Result<Lookup<V>> {
+        self.settle(operation, key).await?;
         let mut read = self.local.read(key);
         for _ in 0..ATTEMPTS {
             // A read under way from before the backend fell silent is not waited for either.
@@ -199,6 +203,7 @@ impl<V: Send + Sync + 'static> Tiers<V> {
     /// The deadline is one of progress: it passes when nothing came for the operation timeout. What has come by then is
     /// kept and returned.
     async fn read_distinct(&self, keys: &[&str], operation: Operation) -> Vec<Result<CachedValue<V>>> {
+        self.settle_many(operation, keys).await;
         let answered = Arc::new(AtomicU64::new(0));
         let progress = || answered.load(Ordering::Relaxed);
         let mut parts = keys.chunks(self.remote.batch());

@@ -8,6 +8,7 @@ mod breaker;
 mod breakers;
 mod call;
 mod deadlines;
+mod invalidations;
 mod read;
 mod runtime;
 mod settings;
@@ -36,6 +37,7 @@ pub(crate) use self::{
     admission::{Admission, Cost, writes_at_once},
     breaker::BreakerOptions,
     breakers::{Breakers, Links},
+    invalidations::{Invalidations, Queued},
     runtime::{Home, entered},
     settings::Settings,
     write::{PendingWrite, WriteQueue},
@@ -60,6 +62,7 @@ pub(crate) struct Remote<V> {
     pub(crate) admission: Admission,
     pub(crate) writes: WriteQueue<V>,
     pub(crate) breakers: Arc<Breakers>,
+    pub(crate) invalidations: Arc<Invalidations>,
     pub(crate) meter: Meter,
     /// Loaded values that were not stored.
     pub(crate) unstored: Occasional,

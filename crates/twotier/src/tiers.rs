@@ -7,6 +7,7 @@ use twotier_core::{CacheStats, CoherenceStats};
 use crate::attach::Attaching;
 use crate::audit::Auditor;
 use crate::events::EventSender;
+use crate::load::Bulkhead;
 use crate::remote::{Local, Remote};
 
 pub(crate) struct Tiers<V> {
@@ -14,6 +15,8 @@ pub(crate) struct Tiers<V> {
     pub(crate) local: Local<V>,
     pub(crate) remote: Arc<Remote<V>>,
     pub(crate) events: EventSender,
+    /// Before the origin, while the backend does not answer.
+    pub(crate) bulkhead: Bulkhead,
     /// While the first link is made in the background.
     pub(crate) attaching: Option<Attaching>,
     /// Where local hits are audited.
@@ -40,6 +43,7 @@ impl<V: Send + Sync + 'static> Tiers<V> {
         coherence.invalidation_lag = local.invalidation_lag();
         let mut backend = remote.meter.stats(remote.backend.system());
         backend.breaker = remote.breaker_stats();
+        backend.queued_invalidations = remote.invalidations.len();
         let mut stats = CacheStats::new(remote.namespace.clone(), local.stats(), backend, coherence)
             .with_curve(local.size_curve().as_ref());
         stats.audit = self.auditor.as_ref().map(Auditor::stats).unwrap_or_default();

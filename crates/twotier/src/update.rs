@@ -51,6 +51,7 @@ impl<V: Send + Sync + 'static> Tiers<V> {
         sent: &Arc<AtomicBool>,
         mut change: impl FnMut(Option<&V>) -> Option<Arc<V>>,
     ) -> Result<Option<Arc<V>>> {
+        self.settle(Operation::Update, key).await?;
         let mut backoff = FIRST_BACKOFF;
         loop {
             // Registered before the read and ended after the write: what `change` saw may be newer than a copy, which

@@ -76,6 +76,16 @@ pub struct CacheConfig {
     /// The longest a call waits for somebody else's loader before it runs its own. Default 2 s.
     #[serde(serialize_with = "duration::write")]
     pub load_wait: Duration,
+    /// How many keys wait to be invalidated while the backend is away, at most 10 000 000; where more come to wait the
+    /// namespace is cleared instead. 0 is none: an invalidation that cannot be made is an error. Default 0.
+    pub queue_invalidations: usize,
+    /// How many loaders run at a time while the backend does not answer, between 1 and 1 000 000; whoever waits for a
+    /// place longer than `load_wait` gets an error. Default 16.
+    pub outage_loads: usize,
+    /// How long a value is kept locally that was loaded while the backend did not answer, from before the load began;
+    /// `"0s"` is not at all. Left out: `max_staleness`, within which it is as fresh as any hit.
+    #[serde(serialize_with = "duration::write_or_off", skip_serializing_if = "Option::is_none")]
+    pub outage_time_to_live: Option<Duration>,
     /// The largest encoded value that is written or kept, in bytes. Default 16 MiB. A larger one in Redis is an error
     /// of its own key; from 64 KiB on it takes no memory.
     pub max_value_bytes: usize,
@@ -93,7 +103,8 @@ pub struct CacheConfig {
     /// about as many as a server answers within the default `op_timeout`, so that more would only wait for their
     /// timeout.
     pub max_waiting: usize,
-    /// After how many calls in a row that got no answer the breaker opens, so that the next ones fail at once instead of
+    /// After how many calls in a row that got no answer the breaker opens, so that the next ones fail at once instead
+    /// of
     /// waiting; 0 is no breaker. Default 3.
     pub breaker_failures: u32,
     /// How long without an answer opens the breaker before that, though not because of one call alone. Default 1 s.
@@ -127,6 +138,9 @@ impl Default for CacheConfig {
             op_timeout: Duration::from_millis(500),
             load_timeout: Duration::from_secs(30),
             load_wait: Duration::from_secs(2),
+            queue_invalidations: 0,
+            outage_loads: 16,
+            outage_time_to_live: None,
             max_value_bytes: 16 * 1024 * 1024,
             on_undecodable: OnUndecodable::Error,
             verify_writes: cfg!(debug_assertions),
@@ -318,6 +332,27 @@ impl CacheConfig {
         self
     }
 
+    /// Sets [`queue_invalidations`](#structfield.queue_invalidations).
+    #[must_use]
+    pub fn queue_invalidations(mut self, queue_invalidations: usize) -> Self {
+        self.queue_invalidations = queue_invalidations;
+        self
+    }
+
+    /// Sets [`outage_loads`](#structfield.outage_loads).
+    #[must_use]
+    pub fn outage_loads(mut self, outage_loads: usize) -> Self {
+        self.outage_loads = outage_loads;
+        self
+    }
+
+    /// Sets [`outage_time_to_live`](#structfield.outage_time_to_live).
+    #[must_use]
+    pub fn outage_time_to_live(mut self, outage_time_to_live: Duration) -> Self {
+        self.outage_time_to_live = Some(outage_time_to_live);
+        self
+    }
+
     /// Sets [`breaker_failures`](#structfield.breaker_failures).
     #[must_use]
     pub fn breaker_failures(mut self, breaker_failures: u32) -> Self {
@@ -397,6 +432,15 @@ impl CacheConfig {
         if self.max_value_bytes == 0 {
             return Err(ConfigError::new("max_value_bytes", "must be at least 1"));
         }
+        if self.queue_invalidations > 10_000_000 {
+            return Err(ConfigError::new("queue_invalidations", "must be at most 10000000"));
+        }
+        if !(1..=1_000_000).contains(&self.outage_loads) {
+            return Err(ConfigError::new("outage_loads", "must be between 1 and 1000000"));
+        }
+        if self.outage_time_to_live.is_some_and(|ttl| ttl > longest) {
+            return Err(ConfigError::new("outage_time_to_live", "must be at most 1 h"));
+        }
         if !(1..=1_000_000).contains(&self.max_in_flight) {
             return Err(ConfigError::new("max_in_flight", "must be between 1 and 1000000"));
         }
@@ -430,6 +474,9 @@ layered! {
     op_timeout: Duration, "duration::named";
     load_timeout: Duration, "duration::named";
     load_wait: Duration, "duration::named";
+    queue_invalidations: usize, "layer::named";
+    outage_loads: usize, "layer::named";
+    outage_time_to_live: Option<Duration>, "duration::chosen";
     max_value_bytes: usize, "layer::named";
     on_undecodable: OnUndecodable, "layer::named";
     verify_writes: bool, "layer::named";

@@ -32,11 +32,16 @@ pub(crate) struct Breakers {
     namespace: Namespace,
     events: EventSender,
     /// Whether the link is up for all that is known of it: a lost one is logged already, once for all of its caches.
-    is_up: Box<dyn Fn(LinkId) -> bool + Send + Sync>,
+    is_up: IsUp,
+    /// Called when a backend that did not answer does so again, outside every lock.
+    answers_again: AnswersAgain,
     opened: Occasional,
     /// Whether there is a line to which that of the return belongs.
     logged: AtomicBool,
 }
+
+type IsUp = Box<dyn Fn(LinkId) -> bool + Send + Sync>;
+type AnswersAgain = Box<dyn Fn() + Send + Sync>;
 
 struct LinkBreaker {
     link: LinkId,
@@ -106,7 +111,7 @@ impl Breakers {
         options: BreakerOptions,
         namespace: Namespace,
         events: EventSender,
-        is_up: Box<dyn Fn(LinkId) -> bool + Send + Sync>,
+        (is_up, answers_again): (IsUp, AnswersAgain),
     ) -> Arc<Self> {
         Arc::new(Self {
             loud: AtomicUsize::new(0),
@@ -117,6 +122,7 @@ impl Breakers {
             namespace,
             events,
             is_up,
+            answers_again,
             opened: Occasional::default(),
             logged: AtomicBool::new(false),
         })
@@ -272,6 +278,7 @@ impl Breakers {
                 self.events.breaker(link, BreakerState::Open, Some(cause));
             }
             Change::Closed(after) => {
+                (self.answers_again)();
                 let after = after.as_millis();
                 match self.logged.swap(false, Ordering::Relaxed) {
                     true => tracing::info!(%namespace, %link, after, "the backend answers again"),

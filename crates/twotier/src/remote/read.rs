@@ -32,6 +32,10 @@ use crate::{
 impl<V: Send + Sync + 'static> Remote<V> {
     /// Starts the read for which a ticket was registered. The first of those who wait decodes the answer.
     pub(crate) fn start_read(self: &Arc<Self>, operation: Operation, ticket: Fill<V>) {
+        // After the ticket was registered: an invalidation that comes to wait from now on kills it.
+        if self.invalidations.holds(ticket.key()) {
+            return ticket.fail(self.backend_failed(operation, waits()));
+        }
         let pass = match self.pass(operation, Call::Read, &Links::One(ticket.mark().link)) {
             Ok(pass) => pass,
             Err(refused) => return ticket.fail(refused),
@@ -58,7 +62,7 @@ impl<V: Send + Sync + 'static> Remote<V> {
 
     /// Starts the reads of many keys in one call of the backend; `answered` counts the answers as they come.
     pub(crate) fn start_reads(self: &Arc<Self>, operation: Operation, tickets: Vec<Fill<V>>, answered: Arc<AtomicU64>) {
-        let (tickets, pass) = self.passed(operation, tickets);
+        let (tickets, pass) = self.passed(operation, self.believed(operation, tickets));
         if tickets.is_empty() {
             return;
         }
@@ -89,6 +93,21 @@ impl<V: Send + Sync + 'static> Remote<V> {
         });
     }
 
+    /// Fails the reads of keys that wait to be invalidated.
+    fn believed(&self, operation: Operation, tickets: Vec<Fill<V>>) -> Vec<Fill<V>> {
+        if self.invalidations.len() == 0 {
+            return tickets;
+        }
+        let believed = |ticket: Fill<V>| {
+            if !self.invalidations.holds(ticket.key()) {
+                return Some(ticket);
+            }
+            ticket.fail(self.backend_failed(operation, waits()));
+            None
+        };
+        tickets.into_iter().filter_map(believed).collect()
+    }
+
     /// Fails the reads of keys that lie behind links which do not answer, and lets the others pass.
     fn passed(&self, operation: Operation, tickets: Vec<Fill<V>>) -> (Vec<Fill<V>>, Vec<Pass>) {
         if self.breakers.are_quiet() {
@@ -115,6 +134,9 @@ impl<V: Send + Sync + 'static> Remote<V> {
         let (sender, receiver) = oneshot::channel();
         let qualified = self.namespace.qualify(key);
         let link = self.backend.route(&qualified);
+        if self.invalidations.holds(key) {
+            return Err(self.backend_failed(operation, waits()));
+        }
         let pass = self.pass(operation, Call::Read, &Links::One(link))?;
         let send = move |remote: &Self, permit: Permit<V>| {
             let started = remote.meter.start(Call::Read);
@@ -282,6 +304,12 @@ impl<V: Send + Sync + 'static> Arrival for FillRequest<V> {
             remote.finish(operation, ticket, answer);
         }
     }
+}
+
+/// Why a key is not read that waits to be invalidated.
+fn waits() -> BackendError {
+    let message = "not sent: an invalidation of the key waits for the backend";
+    BackendError::new(BackendErrorKind::Unavailable, message).not_sent()
 }
 
 /// A read that ended without an answer.
