@@ -9,7 +9,7 @@ mod text;
 
 #[cfg(feature = "prometheus-text")]
 pub use self::text::write_prometheus;
-use crate::{CacheStats, ErrorKind, LatencyStats, LinkState};
+use crate::{BreakerState, CacheStats, ErrorKind, LatencyStats, LinkState};
 
 /// What kind of figure a family has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -178,7 +178,40 @@ pub const FAMILIES: &[Family] = &[
             }
         }
     }),
+    gauge(
+        "twotier.breaker.state",
+        Unit::Count,
+        "Whether calls of the backend are made: 0 the breaker is closed, 1 one call is tried, 2 it is open",
+        |stats, to| {
+            to.gauge(match stats.backend.breaker.state {
+                BreakerState::Closed => 0.0,
+                BreakerState::HalfOpen => 1.0,
+                BreakerState::Open => 2.0,
+            });
+        },
+    ),
+    counter("twotier.breaker.opened", "How often the breaker opened", |stats, to| {
+        to.count(&[], stats.backend.breaker.opened);
+    }),
+    counter("twotier.breaker.refused", "Calls that failed at once because the breaker was open", |stats, to| {
+        to.count(&[], stats.backend.breaker.refused);
+    }),
     counter("twotier.loads", "Runs of loaders", |stats, to| to.count(&[], stats.backend.loads)),
+    counter(
+        "twotier.outage.loads",
+        "Loads that the backend could say nothing of, by what became of them",
+        |stats, to| {
+            let backend = &stats.backend;
+            to.count(&[("result", "kept")], backend.outage_kept);
+            to.count(&[("result", "refused")], backend.outage_refused);
+            let others =
+                backend.outage_loads.saturating_sub(backend.outage_kept).saturating_sub(backend.outage_refused);
+            to.count(&[("result", "returned")], others);
+        },
+    ),
+    gauge("twotier.invalidations.queued", Unit::Count, "Keys that wait to be invalidated", |stats, to| {
+        to.gauge(number(stats.backend.queued_invalidations));
+    }),
     histogram("twotier.load.duration", "How long loaders ran", |stats, to| to.latency(&[], stats.backend.load_latency)),
     counter("twotier.fills.refused", "Values that were not kept or stored because their keys changed", |stats, to| {
         to.count(&[("reason", "read")], stats.coherence.refused_fills);
@@ -249,7 +282,12 @@ mod tests {
             ("twotier.bytes", "twotier_bytes"),
             ("db.client.operation.duration", "db_client_operation_duration_seconds"),
             ("twotier.errors", "twotier_errors_total"),
+            ("twotier.breaker.state", "twotier_breaker_state"),
+            ("twotier.breaker.opened", "twotier_breaker_opened_total"),
+            ("twotier.breaker.refused", "twotier_breaker_refused_total"),
             ("twotier.loads", "twotier_loads_total"),
+            ("twotier.outage.loads", "twotier_outage_loads_total"),
+            ("twotier.invalidations.queued", "twotier_invalidations_queued"),
             ("twotier.load.duration", "twotier_load_duration_seconds"),
             ("twotier.fills.refused", "twotier_fills_refused_total"),
             ("twotier.link.state", "twotier_link_state"),

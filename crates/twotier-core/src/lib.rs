@@ -15,6 +15,7 @@
 mod access;
 mod advice;
 mod audit;
+mod breaker;
 mod clock;
 mod coherence;
 mod config;
@@ -30,6 +31,7 @@ mod stats;
 pub use access::AccessTier;
 pub use advice::{Advice, CurvePoint, SizeAdvice, SizeCurve};
 pub use audit::AuditStats;
+pub use breaker::{BreakerState, BreakerStats};
 pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
 pub use coherence::{ChangeListener, Coherence, IgnoreChanges, Lease, LinkId, LinkState, LinkStatus, LinkUp, Mark};
 pub use config::{

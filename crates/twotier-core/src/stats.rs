@@ -4,7 +4,10 @@ use std::{fmt, time::Duration};
 
 use serde::Serialize;
 
-use crate::{Advice, AuditStats, Coherence, FailureStats, LatencyStats, LinkState, Namespace, SizeCurve};
+use crate::{
+    Advice, AuditStats, BreakerState, BreakerStats, Coherence, FailureStats, LatencyStats, LinkState, Namespace,
+    SizeCurve,
+};
 
 /// Counters of one cache since it was built. Clearing the cache does not reset them.
 #[derive(Clone, Debug)]
@@ -193,11 +196,21 @@ pub struct BackendStats {
     /// Values from the backend that a codec which knows its own found to be somebody else's, or damaged: each was read
     /// as an absent key.
     pub foreign: u64,
+    /// The breaker: whether calls are made at all.
+    pub breaker: BreakerStats,
     /// Loader runs of `get_or_load` and `get_many_or_load`.
     pub loads: u64,
     /// Loaded values that were returned and could not be stored: too large, without an encoding, or refused by the
     /// backend. Also counted as errors. A value that was not stored because its key changed meanwhile is none of them.
     pub unstored: u64,
+    /// Loads that the backend could say nothing of: it did not answer, or refused. Their values were not stored.
+    pub outage_loads: u64,
+    /// Values of those that were kept locally for a short time.
+    pub outage_kept: u64,
+    /// Loads that failed because too many loaders ran while the backend did not answer.
+    pub outage_refused: u64,
+    /// Keys that wait to be invalidated because the backend is away; the whole namespace counts as one.
+    pub queued_invalidations: usize,
     /// What failed, by operation and kind.
     pub failures: FailureStats,
     /// How long the calls took, all together. A call whose caller went away before it ended was not measured.
@@ -315,7 +328,13 @@ impl fmt::Display for BackendStats {
             self.latency.p50.as_secs_f64() * 1e3,
             self.latency.p99.as_secs_f64() * 1e3,
             self.latency.max.as_secs_f64() * 1e3,
-        )
+        )?;
+        match self.breaker {
+            BreakerStats { state: BreakerState::Closed, opened: 0, .. } => Ok(()),
+            BreakerStats { state, opened, refused } => {
+                write!(f, "; breaker {state}, opened {opened} times, {refused} calls not made")
+            }
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use twotier_core::{Mark, Timestamp};
 
-use crate::{digest::Digest, shard::LookupTime, tier::LocalTier};
+use crate::{digest::Digest, link::OUTAGE, shard::LookupTime, tier::LocalTier};
 
 /// Names a copy of a key: no other copy of that key has the same name.
 ///
@@ -38,7 +38,9 @@ where
     /// of eviction as it is.
     ///
     /// `None`, too, for a copy whose ticket was registered in this very millisecond, or tick of a coarser clock:
-    /// another ticket of the key could still be registered at the same time.
+    /// another ticket of the key could still be registered at the same time; and for one that came from the origin
+    /// while
+    /// the backend did not answer.
     ///
     /// As long as the same copy is returned no report, own write, flush or change of the link has concerned the key
     /// since it was fetched.
@@ -48,7 +50,10 @@ where
         let hash = inner.hash(key);
         let now = inner.clock.now();
         let lookup = LookupTime { now, links: &inner.links };
-        let (digest, Mark { epoch, at: fetched_at, .. }) = inner.shard(hash).served(hash, key, lookup)?;
+        let (digest, Mark { link, epoch, at: fetched_at, .. }) = inner.shard(hash).served(hash, key, lookup)?;
+        if link == OUTAGE {
+            return None;
+        }
         let millis = |time: Timestamp| time.as_nanos() / 1_000_000;
         (millis(now) > millis(fetched_at)).then_some(CopyId { digest, epoch, fetched_at })
     }

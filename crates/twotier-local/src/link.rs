@@ -39,6 +39,10 @@ struct LeaseState {
     lease: AtomicU64,
 }
 
+/// What stands in the place of a link for copies of what was loaded while the backend did not answer: up while there
+/// are any, whatever becomes of the links, and of no backend.
+pub(crate) const OUTAGE: LinkId = LinkId::new((1 << LINK_BITS) - 1);
+
 /// The links of a tier, each as good as its own word. Nothing that happens to one touches what came over another.
 #[derive(Debug)]
 pub(crate) struct Links {
@@ -47,6 +51,7 @@ pub(crate) struct Links {
     /// The others, doubling: the first holds the link 1, the next 2 and 3, then 4 to 7. Each is made as the first of
     /// its links comes up, and none ever moves.
     others: [OnceLock<Box<[LeaseState]>>; LINK_BITS as usize],
+    outage: LeaseState,
     /// How long a lease lasts after a mark: the staleness bound less the clock's lag.
     term: Duration,
     /// How many clearings of the backend are under way: while there are any, nothing is kept.
@@ -97,6 +102,7 @@ impl Links {
         Self {
             only: LeaseState::new(LinkId::ONLY),
             others: std::array::from_fn(|_| OnceLock::new()),
+            outage: LeaseState::new(OUTAGE),
             term: max_staleness.saturating_sub(resolution),
             clearings: AtomicU64::new(0),
             changes: Mutex::default(),
@@ -110,6 +116,9 @@ impl Links {
     }
 
     fn other(&self, link: LinkId) -> Option<&LeaseState> {
+        if link == OUTAGE {
+            return Some(&self.outage);
+        }
         let (row, place) = row_and_place(link)?;
         self.others.get(row)?.get()?.get(place)
     }
@@ -138,7 +147,34 @@ impl Links {
 
     /// Returns whether any link is up.
     pub(crate) fn is_any_up(&self) -> bool {
-        self.each().any(|state| is_up(state.epoch()))
+        self.each_link().any(|state| is_up(state.epoch()))
+    }
+
+    /// Returns the epoch in which copies are kept of what is loaded while the backend does not answer. To be compared
+    /// under the shard's lock with the [one in which they may be](Self::keeping_epoch).
+    pub(crate) fn outage_epoch(&self) -> u64 {
+        let epoch = self.outage.epoch();
+        if is_up(epoch) {
+            return epoch;
+        }
+        let mut changes = self.changes.lock();
+        if !is_up(self.outage.epoch()) {
+            // Nobody vouches for them: each has its deadline, and whatever ends a copy ends it.
+            self.outage.lease.store(Timestamp::MAX.as_nanos(), Ordering::Release);
+            self.give(&self.outage, true, &mut changes);
+        }
+        self.outage.epoch()
+    }
+
+    /// Outdates what was loaded while the backend did not answer.
+    pub(crate) fn end_outage(&self) {
+        self.outdate_loaded(&mut self.changes.lock());
+    }
+
+    fn outdate_loaded(&self, changes: &mut Changes) {
+        if is_up(self.outage.epoch()) {
+            self.give(&self.outage, false, changes);
+        }
     }
 
     /// Keeps everything out until as many calls of [`end_clearing`](Self::end_clearing).
@@ -154,7 +190,9 @@ impl Links {
     pub(crate) fn up(&self, link: LinkId, lease: Lease) {
         let mut changes = self.changes.lock();
         self.make_room(link);
-        let Some(state) = self.of(link).filter(|state| !is_up(state.epoch())) else { return };
+        let Some(state) = self.reported(link).filter(|state| !is_up(state.epoch())) else { return };
+        // From now on the backend is asked: what it has is newer than what was loaded without it.
+        self.outdate_loaded(&mut changes);
         // That the link came up proves nothing yet: the first proof of life starts a renewed lease.
         let until = match lease {
             Lease::Unlimited => Timestamp::MAX,
@@ -167,7 +205,7 @@ impl Links {
 
     pub(crate) fn down(&self, link: LinkId) {
         let mut changes = self.changes.lock();
-        if let Some(state) = self.of(link) {
+        if let Some(state) = self.reported(link) {
             self.outdate(state, false, &mut changes);
         }
     }
@@ -179,9 +217,10 @@ impl Links {
 
     pub(crate) fn flush(&self, link: LinkId) {
         let mut changes = self.changes.lock();
-        if let Some(state) = self.of(link) {
+        if let Some(state) = self.reported(link) {
             self.outdate(state, true, &mut changes);
         }
+        self.outdate_loaded(&mut changes);
     }
 
     pub(crate) fn flush_all(&self) {
@@ -190,7 +229,7 @@ impl Links {
     }
 
     pub(crate) fn proof(&self, mark: Mark) {
-        let Some(state) = self.of(mark.link) else { return };
+        let Some(state) = self.reported(mark.link) else { return };
         if is_up(mark.epoch) && state.epoch() == mark.epoch {
             let until = mark.at.saturating_add(self.term).as_nanos();
             // Most proofs within a tick of the clock say the same: they need not take the cache line from the readers.
@@ -225,14 +264,25 @@ impl Links {
         }
     }
 
-    /// Every link that there is room for by now.
+    /// Returns the state of a link of the backend.
+    fn reported(&self, link: LinkId) -> Option<&LeaseState> {
+        self.of(link).filter(|_| link != OUTAGE)
+    }
+
+    /// Everything that has an epoch.
     fn each(&self) -> impl Iterator<Item = &LeaseState> {
+        self.each_link().chain(std::iter::once(&self.outage))
+    }
+
+    /// Every link that there is room for by now.
+    fn each_link(&self) -> impl Iterator<Item = &LeaseState> {
         std::iter::once(&self.only).chain(self.others.iter().filter_map(OnceLock::get).flatten())
     }
 
     /// Makes room for a link. Under the lock.
     fn make_room(&self, link: LinkId) {
-        if let Some((row, _)) = row_and_place(link)
+        if link != OUTAGE
+            && let Some((row, _)) = row_and_place(link)
             && let Some(others) = self.others.get(row)
             && others.get().is_none()
         {

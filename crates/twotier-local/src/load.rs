@@ -8,7 +8,8 @@ use twotier_core::{LinkId, Mark};
 use crate::{
     completion::LoadState,
     digest::Digest,
-    entry::CopyTraits,
+    entry::{CopyTraits, NewEntry},
+    link::OUTAGE,
     loads::LoadStart,
     sync::Ordering,
     ticket::{TicketState, WriteTicket},
@@ -135,6 +136,33 @@ impl<T, E> LoadTicket<T, E> {
             id.map(|id| WriteTicket::new(Arc::clone(tier), *hash, key.clone(), id, Mark::new(link, epoch, at), digest));
         drop(removed);
         ticket
+    }
+
+    /// Keeps what was loaded although the backend did not answer, for so long from before the load began, and returns
+    /// whether it did: not when anything is known of the key that may be newer.
+    ///
+    /// The copy ends by all that ends a copy of the key: a report, an own write, [`invalidate`](LocalTier::invalidate),
+    /// a flush, [`clear`](LocalTier::clear), and also when a link comes up or [`LocalTier::end_outage`] is called. That
+    /// its link is down does not end it. `digest` and `value_bytes` are as in
+    /// [`FillTicket::fill`](crate::FillTicket::fill).
+    pub fn keep_in_outage(&self, value: T, digest: Digest, value_bytes: usize, life: Duration) -> bool {
+        let TicketState { tier, hash, mark, .. } = &self.state;
+        let outage = Mark::new(OUTAGE, tier.links.outage_epoch(), mark.at);
+        let entry = self.state.entry(value, digest, value_bytes, Some(life));
+        let mut new = entry.map(|entry| NewEntry { mark: outage, ..entry });
+        let mut shard = tier.shard_for(*hash, &mut new);
+        if tier.links.keeping_epoch(OUTAGE) != outage.epoch {
+            new = None;
+        }
+        let epoch = tier.links.epoch(mark.link);
+        let traits = new.as_ref().map(CopyTraits::of);
+        let kept = shard.keep_in_outage(self.state.id(), epoch, new);
+        let removed = tier.unlock(shard);
+        if let (Some(advisor), Some(traits)) = (&tier.advisor, traits.filter(|_| kept)) {
+            advisor.kept(*hash, outage, traits);
+        }
+        drop(removed);
+        kept
     }
 
     /// Ends the load, and hands its outcome to everybody who joined, whether or not the load is live.

@@ -455,6 +455,16 @@ impl<T, F, L> Shard<T, F, L> {
         Some(write)
     }
 
+    /// Keeps what a load brought although the backend did not answer, unless something newer may be known. Returns
+    /// whether it is kept.
+    pub(crate) fn keep_in_outage(&mut self, ticket: TicketId<'_>, epoch: u64, new: Option<NewEntry<T>>) -> bool {
+        if self.loads.is_live(ticket, epoch) && self.writes.find(ticket.hash, ticket.key).is_none() {
+            return self.put(ticket, new);
+        }
+        self.refuse(new);
+        false
+    }
+
     /// Ends a load; `loaded` is whether it brought a value.
     ///
     /// A value whose load is dead may be newer than what is kept or about to be kept, as a refused answer may be:
@@ -594,15 +604,15 @@ impl<T, F, L> Shard<T, F, L> {
 }
 
 impl<T, F, L> Shard<T, F, L> {
-    /// Looks a key up, and counts a hit or a miss. `serve` makes of the value, and of when it was fetched, what is
-    /// returned.
+    /// Looks a key up, and counts a hit or a miss. `serve` makes of the value, of when it was fetched and over which
+    /// link, what is returned.
     #[inline]
     pub(crate) fn get<R>(
         &mut self,
         hash: u64,
         key: &str,
         lookup: LookupTime<'_>,
-        serve: impl FnOnce(&T, Timestamp) -> R,
+        serve: impl FnOnce(&T, Timestamp, LinkId) -> R,
     ) -> Option<R> {
         match self.look(hash, key, lookup, serve) {
             Looked::Hit(hit) => {
@@ -644,11 +654,11 @@ impl<T, F, L> Shard<T, F, L> {
         hash: u64,
         key: &str,
         lookup: LookupTime<'_>,
-        serve: impl FnOnce(&T, Timestamp) -> R,
+        serve: impl FnOnce(&T, Timestamp, LinkId) -> R,
     ) -> Looked<R> {
         let origin = self.origin;
         let looked = self.entries.look(hash, key, |entry| {
-            judge(origin, entry, lookup, |entry| serve(&entry.value, origin.fetched_at(entry)))
+            judge(origin, entry, lookup, |entry| serve(&entry.value, origin.fetched_at(entry), entry.link()))
         });
         if let Looked::Dead(why) = looked {
             self.discard(hash, key, why);
@@ -706,7 +716,7 @@ impl<T: Clone, F: Clone, L> Shard<T, F, L> {
         lookup: LookupTime<'_>,
         request: &FillRequest<'_, F>,
     ) -> FillStart<T, F> {
-        if let Looked::Hit(value) = self.look(hash, key, lookup, |value, _| value.clone()) {
+        if let Looked::Hit(value) = self.look(hash, key, lookup, |value, _, _| value.clone()) {
             return FillStart::Hit(value);
         }
         let (now, epoch) = (lookup.now, request.epoch);

@@ -39,7 +39,13 @@ impl<T, E> TicketState<T, E> {
     }
 
     /// Makes the entry, or `None` when its life is over or unknown, or when the tier keeps nothing.
-    fn entry(&self, value: T, digest: Digest, value_bytes: usize, life: Option<Duration>) -> Option<NewEntry<T>> {
+    pub(crate) fn entry(
+        &self,
+        value: T,
+        digest: Digest,
+        value_bytes: usize,
+        life: Option<Duration>,
+    ) -> Option<NewEntry<T>> {
         let deadline = self.deadline(life)?;
         let weight = self.tier.weight(&self.key, value_bytes);
         Some(NewEntry {

@@ -20,7 +20,7 @@ use crate::{
     digest::Digest,
     flight::{Flight, Joiner, Outcome},
     inner::{Inner, Route},
-    link::is_up,
+    link::{OUTAGE, is_up},
     options::LocalOptions,
     policy::Way,
     removal::RemovalListener,
@@ -52,6 +52,19 @@ pub enum Read<T, E> {
     /// As [`Lead`](Self::Lead), but the link is down: nobody joins. The ticket keeps nothing; filling it removes what
     /// the answer may be newer than, should the link be up by then.
     Bypass(FillTicket<T, E>, Joiner<T, E>),
+}
+
+/// A copy that is served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LocalCopy<T> {
+    /// The value.
+    pub value: T,
+    /// The time since before the command that fetched or wrote it was sent, or before its load began.
+    pub age: Duration,
+    /// Whether it came from the origin while the backend did not answer; see
+    /// [`LoadTicket::keep`](crate::LoadTicket::keep).
+    pub is_loaded: bool,
 }
 
 impl<T, E> LocalTier<T, E>
@@ -97,7 +110,7 @@ where
     #[inline]
     #[must_use]
     pub fn get(&self, key: &str) -> Option<T> {
-        self.lookup(key, |value, _| value.clone())
+        self.lookup(key, |value, _, _| value.clone())
     }
 
     /// Does what [`get`](Self::get) does, and returns the age of the value too: the time since before the command that
@@ -105,7 +118,14 @@ where
     #[inline]
     #[must_use]
     pub fn get_with_age(&self, key: &str) -> Option<(T, Duration)> {
-        self.lookup(key, |value, age| (value.clone(), age))
+        self.lookup(key, |value, age, _| (value.clone(), age))
+    }
+
+    /// Does what [`get`](Self::get) does, and returns all that is known of the copy.
+    #[inline]
+    #[must_use]
+    pub fn get_copy(&self, key: &str) -> Option<LocalCopy<T>> {
+        self.lookup(key, |value, age, link| LocalCopy { value: value.clone(), age, is_loaded: link == OUTAGE })
     }
 
     /// Does what [`get`](Self::get) does, and returns what `read` makes of the value in its place: nothing is cloned,
@@ -116,17 +136,17 @@ where
     /// tier**: that may wait for itself. A panic in it leaves the tier as if the key had not been asked for.
     #[inline]
     pub fn get_with<R>(&self, key: &str, read: impl FnOnce(&T) -> R) -> Option<R> {
-        self.lookup(key, |value, _| read(value))
+        self.lookup(key, |value, _, _| read(value))
     }
 
     #[inline]
-    fn lookup<R>(&self, key: &str, serve: impl FnOnce(&T, Duration) -> R) -> Option<R> {
+    fn lookup<R>(&self, key: &str, serve: impl FnOnce(&T, Duration, LinkId) -> R) -> Option<R> {
         let inner = &*self.inner;
         let hash = inner.hasher.hash_one(key);
         let now = inner.clock.now();
         let lookup = LookupTime { now, links: &inner.links };
         let mut shard = inner.shard(hash);
-        let hit = shard.get(hash, key, lookup, |value, fetched_at| serve(value, now.since(fetched_at)));
+        let hit = shard.get(hash, key, lookup, |value, fetched_at, link| serve(value, now.since(fetched_at), link));
         if hit.is_none() {
             inner.unlock_and_drop(shard);
         } else {
@@ -138,6 +158,13 @@ where
             inner.advise(advisor, hash, key, lookup, hit.is_some());
         }
         hit
+    }
+
+    /// Returns over which link a key is read and written now.
+    #[inline]
+    #[must_use]
+    pub fn route(&self, key: &str) -> LinkId {
+        self.inner.route(key)
     }
 
     /// Looks a key up again after a counted miss, and returns the action for it. Counts neither a hit nor a
@@ -272,6 +299,12 @@ where
     /// that are down, when that is so anyway.
     pub fn flush(&self) {
         self.inner.links.flush_all();
+    }
+
+    /// Declares outdated what was [kept of loads](crate::LoadTicket::keep) while the backend did not answer: it answers
+    /// again.
+    pub fn end_outage(&self) {
+        self.inner.links.end_outage();
     }
 
     /// Takes all links for down: nothing is served or kept until one comes up again.

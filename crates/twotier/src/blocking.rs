@@ -21,8 +21,8 @@ use twotier_backend::Backend;
 use twotier_core::{BackendError, BackendErrorKind, CacheStats, Error, Namespace, Operation};
 
 use crate::{
-    CacheBuilder, Codec, Events, Health, IntoChange, IntoValue, Key, LoaderError, LoaderOutput, Lookup, Result,
-    SetOptions, key::text_of, read::LocalRead, remote::entered,
+    CacheBuilder, Codec, Events, Health, IntoChange, IntoValue, Invalidated, Key, LoaderError, LoaderOutput, Lookup,
+    Result, SetOptions, key::text_of, read::LocalRead, remote::entered,
 };
 
 use self::wait::{block_on, may_wait};
@@ -272,6 +272,15 @@ impl<V: Send + Sync + 'static> Cache<V> {
     /// As its twin.
     pub fn delete(&self, key: impl Key) -> Result<bool> {
         run(Operation::Delete, self.cache.delete(key))
+    }
+
+    /// See [`Cache::invalidate`](crate::Cache::invalidate).
+    ///
+    /// # Errors
+    ///
+    /// As its twin.
+    pub fn invalidate(&self, key: impl Key) -> Result<Invalidated> {
+        run(Operation::Invalidate, self.cache.invalidate(key))
     }
 
     /// See [`Cache::delete_many`](crate::Cache::delete_many).

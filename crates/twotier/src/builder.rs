@@ -22,9 +22,13 @@ use crate::{
     audit::Auditor,
     codec::{Json, Place},
     events::{Announced, EventSender, OnRemoval, Removals},
+    load::Bulkhead,
     log::Occasional,
     meter::Meter,
-    remote::{Admission, Home, Remote, Settings, SlideSender, Sliding, Weigher, WriteQueue},
+    remote::{
+        Admission, BreakerOptions, Breakers, Home, Invalidations, Remote, Settings, SlideSender, Sliding, Weigher,
+        WriteQueue,
+    },
     sliding::Slider,
     tiers::Tiers,
     turns::Turns,
@@ -225,6 +229,65 @@ impl<V, C> CacheBuilder<V, C> {
         self
     }
 
+    /// Sets after how many calls in a row that got no answer the breaker opens: from then on calls over that link fail
+    /// at
+    /// once, and [`get_or_load`](Cache::get_or_load) goes straight to its loader, until the backend answers one that is
+    /// tried, or its link comes up. 0 is no breaker. Default 3.
+    ///
+    /// A refusal is an answer. An error of a call that was not made is of the kind
+    /// [`Unavailable`](crate::ErrorKind::Unavailable) and was not sent; how the last call failed is behind it.
+    pub fn breaker_failures(mut self, calls: u32) -> Self {
+        self.set.breaker_failures = Some(calls);
+        self
+    }
+
+    /// Sets how long without an answer opens the breaker before so many calls have failed, though not because of one
+    /// call alone; between 1 ms and 1 h. Default 1 s.
+    pub fn breaker_silence(mut self, silence: Duration) -> Self {
+        self.set.breaker_silence = Some(silence);
+        self
+    }
+
+    /// Sets the longest pause before another call is tried while the breaker is open, between 1 ms and 1 h. Default 2
+    /// s.
+    ///
+    /// Pauses are drawn at random, the first from a quarter of a second and each further one from twice as much.
+    pub fn breaker_pause(mut self, longest: Duration) -> Self {
+        self.set.breaker_pause = Some(longest);
+        self
+    }
+
+    /// Sets how many keys wait to be invalidated while the backend is away, at most 10 000 000; 0 is none, and the
+    /// default.
+    ///
+    /// [`invalidate`](Cache::invalidate) returns [`Queued`](crate::Invalidated::Queued) for them, and what fails of
+    /// [`delete`](Cache::delete) and its batches waits too. What the backend holds under a key that waits is not
+    /// believed: the key is deleted first, and until then it counts as unavailable, so that
+    /// [`get_or_load`](Cache::get_or_load) loads it. Where more keys come to wait, the whole namespace is cleared
+    /// instead. The keys are kept in memory: with the process they are gone.
+    pub fn queue_invalidations(mut self, keys: usize) -> Self {
+        self.set.queue_invalidations = Some(keys);
+        self
+    }
+
+    /// Sets how many loaders run at a time while the backend does not answer, between 1 and 1 000 000; whoever waits
+    /// for
+    /// a place longer than [`load_wait`](Self::load_wait) gets an error. Default 16.
+    pub fn outage_loads(mut self, loaders: usize) -> Self {
+        self.set.outage_loads = Some(loaders);
+        self
+    }
+
+    /// Sets how long a value is kept locally that was loaded while the backend did not answer, from before the load
+    /// began; zero is not at all. Default: [`max_staleness`](Self::max_staleness), within which it is as fresh as any
+    /// hit.
+    ///
+    /// No change by others is seen meanwhile. The copies end when the backend answers again.
+    pub fn outage_time_to_live(mut self, ttl: Duration) -> Self {
+        self.set.outage_time_to_live = Some(Some(ttl));
+        self
+    }
+
     /// Sets the most keys that are under way to the backend at once, between 1 and 1 000 000. Default 4096.
     ///
     /// Single keys and batches wait for their turn in the order in which they came.
@@ -389,7 +452,28 @@ impl<V: Send + Sync + 'static, C> CacheBuilder<V, C> {
             Box::new(removals),
             route(&backend, namespace.clone()),
         );
-        let listener = Announced { local: local.clone(), events: events.clone() };
+        let breaker = BreakerOptions {
+            failures: config.breaker_failures,
+            silence: config.breaker_silence,
+            longest_pause: config.breaker_pause,
+            patience: config.op_timeout,
+        };
+        let invalidations = Arc::new(Invalidations::new(config.queue_invalidations));
+        let answers_again = {
+            let (local, invalidations) = (local.clone(), Arc::clone(&invalidations));
+            move || {
+                local.end_outage();
+                invalidations.retry.notify_one();
+            }
+        };
+        let hooks = (is_up(&backend), Box::new(answers_again) as Box<_>);
+        let breakers = Breakers::new(breaker, namespace.clone(), events.clone(), hooks);
+        let listener = Announced {
+            local: local.clone(),
+            breakers: Arc::clone(&breakers),
+            invalidations: Arc::clone(&invalidations),
+            events: events.clone(),
+        };
         let watch = Watch::new(namespace.clone(), Arc::new(listener))
             .max_staleness(config.max_staleness)
             .coherence(config.coherence)
@@ -404,6 +488,7 @@ impl<V: Send + Sync + 'static, C> CacheBuilder<V, C> {
             op_timeout: config.op_timeout,
             load_timeout: config.load_timeout,
             load_wait: config.load_wait,
+            outage_time_to_live: config.outage_time_to_live,
             max_value_bytes: config.max_value_bytes,
             on_undecodable: config.on_undecodable,
             verify_writes: config.verify_writes,
@@ -421,6 +506,8 @@ impl<V: Send + Sync + 'static, C> CacheBuilder<V, C> {
             settings,
             admission: Admission::new(config.max_in_flight, config.max_waiting),
             writes: WriteQueue::default(),
+            breakers,
+            invalidations,
             meter: Meter::default(),
             unstored: Occasional::default(),
             slides: slides.as_ref().map(|(wanted, _)| wanted.clone()),
@@ -430,8 +517,9 @@ impl<V: Send + Sync + 'static, C> CacheBuilder<V, C> {
         let audited = config.local_enabled && config.audit > 0.0;
         let auditor = audited.then(|| Auditor::begin(config.audit, &local, &remote, &events));
         let slider = slides.map(|(wanted, keys)| Slider::begin(wanted, keys, &local, &remote));
-        let updates = Turns::default();
-        let tiers = Tiers { local, remote, events, attaching: None, auditor, slider, updates, counts: OnceLock::new() };
+        let (updates, bulkhead) = (Turns::default(), Bulkhead::new(config.outage_loads));
+        let counts = OnceLock::new();
+        let tiers = Tiers { local, remote, bulkhead, events, attaching: None, auditor, slider, updates, counts };
         Ok(Parts { tiers, watch, local: config.local_enabled })
     }
 }
@@ -449,6 +537,16 @@ fn route(backend: &Arc<dyn Backend>, namespace: Namespace) -> Box<Route> {
     Box::new(move |key| match backend.upgrade() {
         Some(backend) => backend.route(&namespace.qualify(key)),
         None => LinkId::ONLY,
+    })
+}
+
+/// Returns what asks the backend whether a link is up, or one there is none of. As with [`route`], the backend is not
+/// held.
+fn is_up(backend: &Arc<dyn Backend>) -> Box<dyn Fn(LinkId) -> bool + Send + Sync> {
+    let backend = Arc::downgrade(backend);
+    Box::new(move |link| {
+        let links = backend.upgrade().map(|backend| backend.links()).unwrap_or_default();
+        links.iter().any(|status| status.link == link && status.state.is_up())
     })
 }
 

@@ -12,8 +12,8 @@ use serde::{Serialize, de::DeserializeOwned};
 use twotier_core::{CacheStats, Namespace, Operation};
 
 use crate::{
-    CacheBuilder, Entry, Events, Get, Health, IntoChange, IntoValue, Key, LoaderError, LoaderOutput, Lookup, Result,
-    SetOptions,
+    CacheBuilder, Entry, Events, Get, Health, IntoChange, IntoValue, Invalidated, Key, LoaderError, LoaderOutput,
+    Lookup, Result, SetOptions,
     attach::Attaching,
     health::Observed,
     key::{KeyTexts, text_of},
@@ -276,6 +276,38 @@ impl<V: Send + Sync + 'static> Cache<V> {
         self.tiers.delete(&text_of(&key)).await
     }
 
+    /// Deletes a key as [`delete`](Self::delete) does, and does not fail for want of a backend where
+    /// [`queue_invalidations`](crate::CacheBuilder::queue_invalidations) says how many keys may wait for it: what to
+    /// call
+    /// after a change of the origin.
+    ///
+    /// While the backend is away the local copy goes at once, and [`Invalidated::Queued`](crate::Invalidated::Queued)
+    /// is
+    /// returned. The key is deleted as soon as the backend answers, and before this cache reads it there. Other
+    /// instances see the deletion as any other. Should this process end before, the key is not deleted.
+    ///
+    /// # Errors
+    ///
+    /// As [`delete`](Self::delete); while keys may wait, only an invalid key, a closed cache, and a backend that
+    /// refuses.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use twotier::{Cache, Invalidated, MemoryBackend};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), twotier::Error> {
+    /// let names: Cache<String> = Cache::builder().queue_invalidations(10_000).build(MemoryBackend::new()).await?;
+    /// names.set(42, "Ada").await?;
+    /// // ... the row 42 of the database was changed and committed:
+    /// assert_eq!(names.invalidate(42).await?, Invalidated::Removed);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn invalidate(&self, key: impl Key) -> Result<Invalidated> {
+        self.tiers.invalidate(&text_of(&key)).await
+    }
+
     /// Deletes many keys from both tiers, in one round trip for each 512, and says how many were there.
     ///
     /// # Errors
@@ -314,8 +346,11 @@ impl<V: Send + Sync + 'static> Cache<V> {
     /// write by anybody in the meantime stays. A value that is not stored for that reason is returned all the same.
     /// What is left is a deletion by somebody else that is not reported to this cache before the value is stored.
     ///
-    /// When the backend does not answer, or refuses, the loader runs all the same. A loaded value that could not be
-    /// stored is returned; the failure is counted in [`stats`](Self::stats), and logged now and then.
+    /// When the backend does not answer, or refuses, the loader runs all the same, and its value is kept locally for
+    /// [`outage_time_to_live`](crate::CacheBuilder::outage_time_to_live); at most
+    /// [`outage_loads`](crate::CacheBuilder::outage_loads) of them run at a time. A loaded value that could not be
+    /// stored
+    /// is returned; the failure is counted in [`stats`](Self::stats), and logged now and then.
     ///
     /// Costs no round trip on a local hit, one when the backend has the value, two when it is loaded.
     ///
@@ -675,7 +710,7 @@ impl<V: Send + Sync + 'static> Cache<V> {
     }
 
     /// Subscribes to what happens from now on: copies that go, with the cause; flushes; the link lost, with the cause,
-    /// and made again. No round trip; without a subscriber it costs nothing.
+    /// and made again; the breaker. No round trip; without a subscriber it costs nothing.
     ///
     /// ```
     /// # use twotier::{Cache, Event, MemoryBackend, RemovalCause};
@@ -708,6 +743,7 @@ impl<V: Send + Sync + 'static> Cache<V> {
             bound: remote.settings.max_staleness,
             local_enabled: remote.settings.local_enabled,
             closed: remote.closed.load(Ordering::Acquire),
+            breakers: remote.breakers.outages(),
         })
     }
 

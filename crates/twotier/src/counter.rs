@@ -9,8 +9,8 @@ use twotier_local::Digest;
 
 use crate::{
     Result, SetOptions,
-    meter::{Call, failure},
-    remote::{Cost, Remote},
+    meter::Call,
+    remote::{Cost, Links, Remote},
     spans::spanned,
     tiers::Tiers,
 };
@@ -30,13 +30,15 @@ impl<V: Send + Sync + 'static> Tiers<V> {
             return Err(Error::Usage { operation, hint });
         }
         let ttl = self.remote.ttl_of(operation, options)?;
+        self.settle(operation, key).await?;
         let (local, remote, key) = (self.local.clone(), Arc::clone(&self.remote), key.to_owned());
-        let added = self.remote.write(operation, Cost::ONE, false, move |permit| {
+        let link = self.local.route(&key);
+        let added = self.remote.write(operation, Links::One(link), Cost::ONE, false, move |permit| {
             let ticket = local.begin_write(&key, Digest::UNKNOWN);
             async move {
                 let qualified = remote.namespace.qualify(&key);
                 let call = remote.backend.increment(&qualified, by, ttl);
-                let result = remote.meter.call(Call::Write, call, failure).await;
+                let result = remote.call(Call::Write, link, call).await;
                 drop(permit);
                 let Counted { value: sum, ttl, .. } = match result {
                     Ok(counted) => counted,

@@ -17,10 +17,10 @@ use tokio::{
         mpsc,
     },
 };
-use twotier_core::{BackendError, ChangeListener, Lease, LinkId, Mark, RemovalCause};
+use twotier_core::{BackendError, BreakerState, ChangeListener, Lease, LinkId, Mark, RemovalCause};
 use twotier_local::RemovalListener;
 
-use crate::remote::{CachedValue, Local};
+use crate::remote::{Breakers, CachedValue, Invalidations, Local};
 
 /// How many events wait for a subscriber that does not take them; then the oldest is dropped for each that comes.
 const WAITING: usize = 1024;
@@ -55,6 +55,16 @@ pub enum Event {
         /// Which.
         link: LinkId,
         /// Why, where the backend says so.
+        cause: Option<BackendError>,
+    },
+    /// The backend does not answer over a link: calls over it fail at once from now on; or it answers again.
+    #[non_exhaustive]
+    Breaker {
+        /// Which link.
+        link: LinkId,
+        /// [`Open`](BreakerState::Open) or [`Closed`](BreakerState::Closed).
+        state: BreakerState,
+        /// How the last call failed, when it opens.
         cause: Option<BackendError>,
     },
     /// The auditor proved that a local copy was served for longer than the staleness bound allows: a change was not
@@ -166,6 +176,10 @@ impl EventSender {
         self.send(|| Event::AuditFailed { key, key_hash, age, overwritten_for, epoch });
     }
 
+    pub(crate) fn breaker(&self, link: LinkId, state: BreakerState, cause: Option<BackendError>) {
+        self.send(|| Event::Breaker { link, state, cause });
+    }
+
     fn has_subscribers(&self) -> bool {
         self.subscribers.0.load(Ordering::Relaxed) > 0
     }
@@ -227,6 +241,8 @@ impl<V: Send + Sync + 'static> RemovalListener<CachedValue<V>> for Removals<V> {
 /// The local tier as a listener, whose link's changes are sent on.
 pub(crate) struct Announced<V> {
     pub(crate) local: Local<V>,
+    pub(crate) breakers: Arc<Breakers>,
+    pub(crate) invalidations: Arc<Invalidations>,
     pub(crate) events: EventSender,
 }
 
@@ -237,6 +253,7 @@ impl<V: Send + Sync + 'static> ChangeListener for Announced<V> {
 
     fn proof_of_life(&self, mark: Mark) {
         self.local.proof_of_life(mark);
+        self.breakers.showed_life(mark.link);
     }
 
     fn changed(&self, key: &[u8]) {
@@ -250,6 +267,9 @@ impl<V: Send + Sync + 'static> ChangeListener for Announced<V> {
 
     fn link_up(&self, link: LinkId, lease: Lease) {
         self.local.link_up(link, lease);
+        // It was tried before it came up.
+        self.breakers.answered(link);
+        self.invalidations.retry.notify_one();
         self.events.send(|| Event::LinkUp { link });
     }
 

@@ -75,14 +75,20 @@ pub enum Reason {
     /// The user of this cache may not end its own former connections (on Redis: `CLIENT KILL`, and `INFO`): a write
     /// that failed because its connection was given up may take effect after a later one was acknowledged.
     Unfenced,
+    /// The backend did not answer of late, for this cause: calls fail at once until it does.
+    BreakerOpen(BackendError),
     /// What is wrong with one link of several. The keys behind the others are not concerned.
     OfLink(LinkId, Box<Self>),
 }
 
 impl Reason {
+    fn of(self, link: LinkId) -> Self {
+        if link == LinkId::ONLY { self } else { Self::OfLink(link, Box::new(self)) }
+    }
+
     fn status(&self) -> Status {
         match self {
-            Self::Closed | Self::Connecting | Self::LinkDown(_) => Status::Down,
+            Self::Closed | Self::Connecting | Self::LinkDown(_) | Self::BreakerOpen(_) => Status::Down,
             Self::OfLink(_, reason) => reason.status(),
             Self::LeaseLapsed | Self::WeakerCoherence(_) | Self::BoundTooSmall { .. } | Self::Unfenced => {
                 Status::Degraded
@@ -103,6 +109,8 @@ pub(crate) struct Observed {
     pub(crate) bound: Duration,
     pub(crate) local_enabled: bool,
     pub(crate) closed: bool,
+    /// Over which links calls are not made, and how the last one failed.
+    pub(crate) breakers: Vec<(LinkId, BackendError)>,
 }
 
 /// The longest pause between two proofs of life.
@@ -110,7 +118,7 @@ const HEARTBEAT: Duration = Duration::from_millis(500);
 
 impl Health {
     pub(crate) fn new(observed: Observed) -> Self {
-        let Observed { link, links, coherence, coherence_asked, bound, local_enabled, closed } = observed;
+        let Observed { link, links, coherence, coherence_asked, bound, local_enabled, closed, breakers } = observed;
         let mut reasons = Vec::new();
         let broadcast = coherence == Some(Coherence::Broadcast);
         if closed {
@@ -118,12 +126,13 @@ impl Health {
         } else {
             let each = links.iter().flat_map(|(serving, status)| {
                 let promised = Promised { coherence, bound, copies: local_enabled, serving: *serving };
-                promised.reasons(&status.state).into_iter().map(|reason| match status.link {
-                    LinkId::ONLY => reason,
-                    link => Reason::OfLink(link, Box::new(reason)),
-                })
+                promised.reasons(&status.state).into_iter().map(|reason| reason.of(status.link))
             });
             reasons.extend(each);
+            // What is down by itself needs no second reason.
+            let is_up = |link| links.iter().any(|(_, status)| status.link == link && status.state.is_up());
+            let open = breakers.into_iter().filter(|(link, _)| is_up(*link));
+            reasons.extend(open.map(|(link, cause)| Reason::BreakerOpen(cause).of(link)));
             if links.is_empty() {
                 reasons.push(Reason::Connecting);
             }
@@ -203,6 +212,7 @@ impl fmt::Display for Reason {
             Self::Closed => f.write_str("closed"),
             Self::Connecting => f.write_str("the link is being made"),
             Self::LinkDown(cause) => write!(f, "the link is down: {cause}"),
+            Self::BreakerOpen(cause) => write!(f, "the breaker is open: {cause}"),
             Self::LeaseLapsed => f.write_str("the link gave no proof of life of late, so local copies are not served"),
             Self::WeakerCoherence(mode) => {
                 write!(f, "coherence is `{mode}`: writes by others are not seen for certain")
@@ -235,6 +245,7 @@ mod tests {
             bound: Duration::from_secs(2),
             local_enabled: true,
             closed: false,
+            breakers: Vec::new(),
         }
     }
 

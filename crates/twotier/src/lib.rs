@@ -23,6 +23,7 @@ mod entry;
 mod events;
 mod get;
 mod health;
+mod invalidate;
 mod key;
 mod load;
 mod loaded;
@@ -60,11 +61,12 @@ pub use twotier_backend::{CredentialsProvider, RedisBackend, RedisCredentials};
 #[cfg(feature = "conformance")]
 pub use twotier_backend::{conformance, conformance_tests};
 pub use twotier_core::{
-    Advice, AuditStats, BackendError, BackendErrorKind, BackendStats, CacheConfig, CacheLayer, CacheStats,
-    ChangeListener, Clock, CodecError, Coherence, CoherenceStats, ConfigError, Error, ErrorKind, Eviction,
-    FailureCounts, FailureStats, KeyError, LATENCY_BOUNDS, LatencyStats, Lease, LinkId, LinkState, LinkStatus, LinkUp,
-    LocalStats, MAX_KEY_BYTES, MAX_NAMESPACE_BYTES, ManualClock, Mark, MissCauses, Namespace, OnUndecodable, Operation,
-    RedisConfig, RedisLayer, RedisUrl, RemainingTtl, RemovalCause, SharedError, SizeAdvice, SystemClock, Timestamp,
+    Advice, AuditStats, BackendError, BackendErrorKind, BackendStats, BreakerState, BreakerStats, CacheConfig,
+    CacheLayer, CacheStats, ChangeListener, Clock, CodecError, Coherence, CoherenceStats, ConfigError, Error,
+    ErrorKind, Eviction, FailureCounts, FailureStats, KeyError, LATENCY_BOUNDS, LatencyStats, Lease, LinkId, LinkState,
+    LinkStatus, LinkUp, LocalStats, MAX_KEY_BYTES, MAX_NAMESPACE_BYTES, ManualClock, Mark, MissCauses, Namespace,
+    OnUndecodable, Operation, RedisConfig, RedisLayer, RedisUrl, RemainingTtl, RemovalCause, SharedError, SizeAdvice,
+    SystemClock, Timestamp,
 };
 
 pub use crate::{
@@ -76,6 +78,7 @@ pub use crate::{
     events::{Event, Events},
     get::Get,
     health::{Health, Reason, Status},
+    invalidate::Invalidated,
     key::{Key, KeyText},
     loaded::{Loaded, LoaderError, LoaderOutput},
     lookup::{Freshness, Lookup, Tier},

@@ -1,5 +1,6 @@
 //! `get_or_load`: one load per key at a time.
 
+mod bulkhead;
 mod many;
 mod stack;
 mod store;
@@ -10,11 +11,13 @@ use twotier_core::{Error, ErrorKind, Operation, SharedError};
 use twotier_local::{Digest, Load, LoadTicket, Loaded};
 
 use crate::{
-    LoadOptions, LoaderError, LoaderOutput, Lookup, Prior, Result, Tier, entry::Keeping, meter::Call,
+    LoadOptions, LoaderError, LoaderOutput, Lookup, Prior, Result, SetOptions, Tier, entry::Keeping, meter::Call,
     remote::CachedValue, spans::spanned, tiers::Tiers,
 };
 
 use self::{stack::Loading, store::LoadedValue};
+
+pub(crate) use self::bulkhead::Bulkhead;
 
 type Ticket<V> = LoadTicket<CachedValue<V>, Error>;
 
@@ -87,21 +90,32 @@ impl<V: Send + Sync + 'static> Tiers<V> {
         E: LoaderError,
     {
         let operation = Operation::GetOrLoad;
-        let (prior, answered) = match self.read_through(key, operation).await {
-            Ok(found) if options.force_refresh => (found.value.map(|value| (value, found.age)), true),
+        let (prior, unanswered) = match self.read_through(key, operation).await {
+            Ok(found) if options.force_refresh => (found.value.map(|value| (value, found.age)), None),
             Ok(found) if found.value.is_some() || self.takes_known_absence::<T>(key) => {
                 hand_on(ticket, found.value.clone());
                 return Ok(found);
             }
-            Ok(_absent) => (None, true),
+            Ok(_absent) => (None, None),
             Err(error) if is_no_answer(&error) => {
                 // Whatever a read finds from now on is newer than what is loaded.
                 let _live = ticket.saw(Digest::ABSENT);
-                (None, false)
+                (None, Some(error))
             }
             Err(error) => {
                 ticket.finish(Err(error.clone()));
                 return Err(error);
+            }
+        };
+        let slot = match &unanswered {
+            Some(cause) => self.bulkhead.enter(&self.remote, operation, cause).await.map(Some),
+            None => Ok(None),
+        };
+        let _slot = match slot {
+            Ok(slot) => slot,
+            Err(full) => {
+                ticket.finish(Err(full.clone()));
+                return Err(full);
             }
         };
         let known = prior.as_ref().map(|(value, _)| Arc::clone(value));
@@ -119,10 +133,14 @@ impl<V: Send + Sync + 'static> Tiers<V> {
         };
         let value = loaded.value.clone();
         let not_modified = loaded.not_modified;
-        let loaded = LoadedValue::new(ticket, loaded.value, loaded.options.or(options.set));
+        let set = loaded.options.or(options.set);
+        if let (Some(_), Some(value), false) = (&unanswered, &value, matches!(options.keeping, Keeping::Nowhere)) {
+            self.keep_in_outage(operation, key, &ticket, value, set);
+        }
+        let loaded = LoadedValue::new(ticket, loaded.value, set);
         match options.keeping {
             // What the backend holds is not known, or nothing is to be kept: those who wait get it all the same.
-            _ if !answered => drop(loaded),
+            _ if unanswered.is_some() => drop(loaded),
             Keeping::Nowhere => drop(loaded),
             Keeping::LocalTier => self.keep_loaded(operation, key, loaded),
             Keeping::BothTiers if not_modified => self.store_unmodified(operation, key, loaded).await,
@@ -153,6 +171,18 @@ impl<V: Send + Sync + 'static> Tiers<V> {
     /// else's absence is none for one who always has a value.
     pub(crate) fn takes_known_absence<T: LoaderOutput<V>>(&self, key: &str) -> bool {
         T::absent().is_some() && self.local.serves(key, Digest::LOADED_ABSENT)
+    }
+
+    /// Keeps locally what was loaded while the backend did not answer, so that the origin is not asked for it at every
+    /// turn: not for longer than copies may be stale, from before it was asked.
+    fn keep_in_outage(&self, operation: Operation, key: &str, ticket: &Ticket<V>, value: &Arc<V>, options: SetOptions) {
+        let Some(longest) = self.remote.settings.outage_ttl() else { return };
+        // What cannot be encoded could not be stored either, and has no weight.
+        let Ok(prepared) = self.remote.prepare(operation, key, Arc::clone(value), options) else { return };
+        let (life, digest) = (prepared.life.min(longest), Digest::of(&prepared.bytes));
+        if ticket.keep_in_outage(prepared.value, digest, prepared.weight, life) {
+            self.remote.meter.kept_in_outage();
+        }
     }
 
     /// Runs a loader to its end or its deadline.

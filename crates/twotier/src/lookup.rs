@@ -37,6 +37,12 @@ pub enum Freshness {
     Within(Duration),
     /// A local copy that only its time to live bounds.
     UntilExpiry,
+    /// A local copy of what a loader brought while the backend did not answer: nothing reports its changes.
+    #[non_exhaustive]
+    Outage {
+        /// The origin was asked this long ago, or less.
+        at_most: Duration,
+    },
 }
 
 impl<V> Lookup<V> {

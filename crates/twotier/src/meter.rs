@@ -56,6 +56,9 @@ pub(crate) struct Meter {
     foreign: AtomicU64,
     loads: AtomicU64,
     unstored: AtomicU64,
+    outage_loads: AtomicU64,
+    outage_kept: AtomicU64,
+    outage_refused: AtomicU64,
     /// By call.
     latencies: [LatencyRecorder; 4],
     /// By call and kind of error.
@@ -98,19 +101,6 @@ impl Meter {
         self.latencies[call as usize].record(time);
     }
 
-    /// Runs one call and counts it.
-    pub(crate) async fn call<T>(
-        &self,
-        call: Call,
-        future: impl Future<Output = T>,
-        failure: impl Fn(&T) -> Option<ErrorKind>,
-    ) -> T {
-        let started = self.start(call);
-        let result = future.await;
-        self.end(call, started, failure(&result));
-        result
-    }
-
     pub(crate) fn timed_out(&self, call: Call) {
         self.timeouts.fetch_add(1, Relaxed);
         self.errors.fetch_add(1, Relaxed);
@@ -133,6 +123,19 @@ impl Meter {
 
     pub(crate) fn foreign(&self) {
         self.foreign.fetch_add(1, Relaxed);
+    }
+
+    /// Counts a load that the backend could say nothing of.
+    pub(crate) fn loads_in_outage(&self) {
+        self.outage_loads.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn kept_in_outage(&self) {
+        self.outage_kept.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn refused_in_outage(&self) {
+        self.outage_refused.fetch_add(1, Relaxed);
     }
 
     /// Counts loaded values that could not be stored: too large, without an encoding, refused by the backend.
@@ -162,6 +165,10 @@ impl Meter {
         stats.foreign = self.foreign.load(Relaxed);
         stats.loads = self.loads.load(Relaxed);
         stats.unstored = self.unstored.load(Relaxed);
+        stats.outage_kept = self.outage_kept.load(Relaxed);
+        stats.outage_refused = self.outage_refused.load(Relaxed);
+        // Last: what was kept or refused had been counted.
+        stats.outage_loads = self.outage_loads.load(Relaxed);
         let [reads, writes, deletes, loads] = &self.failures;
         stats.failures.reads = counts(reads);
         stats.failures.writes = counts(writes);

@@ -13,7 +13,7 @@ use std::{
 
 use tokio::time::Instant;
 use twotier_core::{BackendError, BackendErrorKind, Error, Operation};
-use twotier_local::{Joined, Joiner, Read};
+use twotier_local::{Joined, Joiner, LocalCopy, Read};
 
 use crate::{
     Freshness, Lookup, Result, Tier,
@@ -81,12 +81,17 @@ impl<V: Send + Sync + 'static> Tiers<V> {
     /// Looks as [`lookup_local`](Self::lookup_local) does, and returns the age of the copy too.
     pub(crate) fn lookup_local_with_age(&self, operation: Operation, key: &str) -> Result<Option<Lookup<V>>> {
         self.remote.check_key(operation, key)?;
-        Ok(self.local.get_with_age(key).map(|(value, age)| {
+        Ok(self.local.get_copy(key).map(|LocalCopy { value, age, is_loaded, .. }| {
             self.audit_hit(key);
-            if value.is_some() {
-                self.slide_hit(key);
+            match is_loaded {
+                true => Lookup { value, tier: Tier::Local, age, freshness: Freshness::Outage { at_most: age } },
+                false => {
+                    if value.is_some() {
+                        self.slide_hit(key);
+                    }
+                    self.local_hit(value, age)
+                }
             }
-            self.local_hit(value, age)
         }))
     }
 
@@ -105,15 +110,22 @@ impl<V: Send + Sync + 'static> Tiers<V> {
         // and a future of over a kilobyte is beyond what allocators keep at hand.
         let began = Instant::now();
         let read = pin!(self.read(key, operation, began));
-        spanned!("twotier.read", self.remote, operation, 1, read, self.remote.within(operation, began, read))
+        let link = || self.local.route(key);
+        spanned!("twotier.read", self.remote, operation, 1, read, self.remote.within(operation, began, link, read))
     }
 
     async fn read(&self, key: &str, operation: Operation, began: Instant) -> Result<Lookup<V>> {
+        self.settle(operation, key).await?;
         let (mut read, mut began) = (self.local.read(key), began);
         for _ in 0..ATTEMPTS {
+            // A read under way from before the backend fell silent is not waited for either.
+            if let Some(refused) = self.remote.refused_over(operation, Call::Read, || self.local.route(key)) {
+                return Err(refused);
+            }
             let joiner = match self.start(operation, read, began) {
                 // Another read filled it since; how long ago is not known, but not before this call.
                 Started::Hit(value) => return Ok(self.local_hit(value, Duration::ZERO)),
+                Started::Refused(error) => return Err(*error),
                 Started::Waiting(joiner) => joiner,
             };
             match joiner.wait().await {
@@ -212,6 +224,7 @@ impl<V: Send + Sync + 'static> Tiers<V> {
     /// The deadline is one of progress: it passes when nothing came for the operation timeout. What has come by then is
     /// kept and returned.
     async fn read_distinct(&self, keys: &[&str], operation: Operation) -> Vec<Result<CachedValue<V>>> {
+        self.settle_many(operation, keys).await;
         let answered = Arc::new(AtomicU64::new(0));
         let progress = || answered.load(Ordering::Relaxed);
         let mut parts = keys.chunks(self.remote.batch());
@@ -233,6 +246,7 @@ impl<V: Send + Sync + 'static> Tiers<V> {
             for (key, started) in part {
                 values.push(match started {
                     Started::Hit(value) => Ok(value),
+                    Started::Refused(error) => Err(*error),
                     Started::Waiting(joiner) => {
                         let mut joined = pin!(self.joined(key, operation, joiner));
                         let joined = match stopped {
@@ -269,6 +283,9 @@ impl<V: Send + Sync + 'static> Tiers<V> {
     ) -> Vec<(&'k str, Started<V>)> {
         let mut tickets = Vec::with_capacity(keys.len());
         let started = keys.iter().map(|key| {
+            if let Some(refused) = self.remote.refused_over(operation, Call::Read, || self.local.route(key)) {
+                return (*key, Started::Refused(Box::new(refused)));
+            }
             let started = match self.local.read(key) {
                 Read::Hit(value) => Started::Hit(value),
                 Read::Join(joiner) => Started::Waiting(joiner),
@@ -300,4 +317,5 @@ impl<V: Send + Sync + 'static> Tiers<V> {
 enum Started<V> {
     Hit(CachedValue<V>),
     Waiting(Waiter<V>),
+    Refused(Box<Error>),
 }

@@ -4,8 +4,11 @@
 //! with a read or a write comes in as a ticket or as a closure.
 
 mod admission;
+mod breaker;
+mod breakers;
 mod call;
 mod deadlines;
+mod invalidations;
 mod read;
 mod runtime;
 mod settings;
@@ -36,6 +39,9 @@ use crate::{
 
 pub(crate) use self::{
     admission::{Admission, Cost, writes_at_once},
+    breaker::BreakerOptions,
+    breakers::{Breakers, Links},
+    invalidations::{Invalidations, Queued},
     runtime::{Home, entered},
     settings::{Settings, Sliding},
     slides::SlideSender,
@@ -62,6 +68,8 @@ pub(crate) struct Remote<V> {
     pub(crate) settings: Settings,
     pub(crate) admission: Admission,
     pub(crate) writes: WriteQueue<V>,
+    pub(crate) breakers: Arc<Breakers>,
+    pub(crate) invalidations: Arc<Invalidations>,
     pub(crate) meter: Meter,
     /// Loaded values that were not stored.
     pub(crate) unstored: Occasional,

@@ -15,8 +15,8 @@ use tokio::{sync::mpsc::Receiver, task::AbortHandle, time::sleep};
 use twotier_core::{ChangeListener, Coherence, LinkId, Operation, Timestamp};
 
 use crate::{
-    meter::{Call, failure},
-    remote::{Cost, Local, PendingWrite, Remote, SlideSender, Sliding},
+    meter::Call,
+    remote::{Cost, Links, Local, PendingWrite, Remote, SlideSender, Sliding},
 };
 
 /// How many touches are under way at once.
@@ -117,13 +117,13 @@ pub(crate) fn start_touch<V: Send + Sync + 'static>(
     key: SmolStr,
     ttl: Duration,
 ) -> PendingWrite<bool> {
-    let (local, taken) = (local.clone(), Arc::clone(remote));
-    remote.write(operation, Cost::ONE, false, move |permit| {
+    let (local, taken, link) = (local.clone(), Arc::clone(remote), local.route(&key));
+    remote.write(operation, Links::One(link), Cost::ONE, false, move |permit| {
         let remote = taken;
         let ticket = local.begin_touch(&key, ttl.min(remote.settings.local_ttl()));
         async move {
             let qualified = remote.namespace.qualify(&key);
-            let result = remote.meter.call(Call::Write, remote.backend.touch(&qualified, ttl), failure).await;
+            let result = remote.call(Call::Write, link, remote.backend.touch(&qualified, ttl)).await;
             drop(permit);
             match result {
                 Ok(false) => ticket.missing(),

@@ -11,6 +11,7 @@ use twotier_core::{CacheStats, CoherenceStats};
 use crate::attach::Attaching;
 use crate::audit::Auditor;
 use crate::events::EventSender;
+use crate::load::Bulkhead;
 use crate::remote::{Local, Remote};
 use crate::sliding::Slider;
 use crate::turns::Turns;
@@ -20,6 +21,8 @@ pub(crate) struct Tiers<V> {
     pub(crate) local: Local<V>,
     pub(crate) remote: Arc<Remote<V>>,
     pub(crate) events: EventSender,
+    /// Before the origin, while the backend does not answer.
+    pub(crate) bulkhead: Bulkhead,
     /// While the first link is made in the background.
     pub(crate) attaching: Option<Attaching>,
     /// Where local hits are audited.
@@ -50,7 +53,9 @@ impl<V: Send + Sync + 'static> Tiers<V> {
         let leases = remote.backend.links().into_iter();
         coherence.lease_remaining = leases.filter_map(|status| local.lease_remaining(status.link)).min();
         coherence.invalidation_lag = local.invalidation_lag();
-        let backend = remote.meter.stats(remote.backend.system());
+        let mut backend = remote.meter.stats(remote.backend.system());
+        backend.breaker = remote.breaker_stats();
+        backend.queued_invalidations = remote.invalidations.len();
         let mut stats = CacheStats::new(remote.namespace.clone(), local.stats(), backend, coherence)
             .with_curve(local.size_curve().as_ref());
         stats.audit = self.auditor.as_ref().map(Auditor::stats).unwrap_or_default();

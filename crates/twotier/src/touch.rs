@@ -13,6 +13,7 @@ impl<V: Send + Sync + 'static> Tiers<V> {
         self.remote.check_key(operation, key)?;
         self.remote.open(operation)?;
         let ttl = self.remote.checked_ttl(operation, ttl)?;
+        self.settle(operation, key).await?;
         let touched = start_touch(&self.local, &self.remote, operation, key.into(), ttl);
         spanned!("twotier.write", self.remote, operation, 1, outcome, self.remote.written(touched))
     }

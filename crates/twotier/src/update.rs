@@ -16,8 +16,8 @@ use twotier_local::Digest;
 use crate::{
     Change, Result,
     change::Action,
-    meter::{Call, failure},
-    remote::{Cost, Prepared},
+    meter::Call,
+    remote::{Cost, Links, Prepared},
     tiers::Tiers,
     write::one_each,
 };
@@ -45,6 +45,7 @@ impl<V: Send + Sync + 'static> Tiers<V> {
             Ok(result) => result,
             Err(_elapsed) => {
                 self.remote.meter.timed_out(Call::Write);
+                self.remote.breakers.timed_out(&Links::One(self.local.route(key)));
                 Err(self.remote.timed_out(operation, sent.load(Ordering::Acquire)))
             }
         }
@@ -57,6 +58,7 @@ impl<V: Send + Sync + 'static> Tiers<V> {
         sent: &Arc<AtomicBool>,
         mut change: impl FnMut(Option<&V>) -> Change<V>,
     ) -> Result<Option<Arc<V>>> {
+        self.settle(Operation::Update, key).await?;
         // Those of this cache go one after the other: of many at once all but one would call `change` in vain.
         let place = self.updates.stand(key);
         let _turn = place.turn(&self.remote.runtime, self.remote.settings.op_timeout / PATIENCE).await;
@@ -82,7 +84,8 @@ impl<V: Send + Sync + 'static> Tiers<V> {
             let (remote, qualified) = (Arc::clone(&self.remote), self.remote.namespace.qualify(key));
             let cost = Cost::of_writes(std::iter::once(bytes.as_ref().map_or(0, Bytes::len)));
             let sending = Arc::clone(sent);
-            let write = self.remote.write(Operation::Update, cost, false, move |permit| async move {
+            let links = Links::One(ticket.mark().link);
+            let write = self.remote.write(Operation::Update, links, cost, false, move |permit| async move {
                 sending.store(true, Ordering::Release);
                 let replacing = async {
                     match (encoded, bytes) {
@@ -94,7 +97,7 @@ impl<V: Send + Sync + 'static> Tiers<V> {
                         (encoded, bytes) => remote.backend.compare_and_set(&qualified, encoded, bytes, ttl).await,
                     }
                 };
-                let result = remote.meter.call(Call::Write, replacing, failure).await;
+                let result = remote.call(Call::Write, ticket.mark().link, replacing).await;
                 drop(permit);
                 drop(ticket);
                 result.map_err(|source| remote.backend_failed(Operation::Update, source))

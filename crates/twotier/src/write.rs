@@ -9,13 +9,13 @@ use std::{
 use bytes::Bytes;
 use tokio::runtime::Handle;
 use twotier_backend::{BackendResult, Write};
-use twotier_core::{Error, Operation};
+use twotier_core::{Error, ErrorKind, LinkId, Operation};
 use twotier_local::{Cleared, Digest, WriteTicket};
 
 use crate::{
     Result,
-    meter::{Call, any_failure, failure},
-    remote::{CachedValue, Cost, PendingWrite, Prepared, Remote, unanswered, writes_at_once},
+    meter::Call,
+    remote::{CachedValue, Cost, Links, Local, PendingWrite, Prepared, Remote, unanswered, writes_at_once},
     spans::spanned,
     tiers::{Tiers, yield_every, yield_now},
 };
@@ -63,19 +63,43 @@ type Ticket<V> = WriteTicket<CachedValue<V>, Error>;
 impl<V: Send + Sync + 'static> Tiers<V> {
     /// Writes one value. One round trip.
     pub(crate) async fn set(&self, key: &str, value: Arc<V>, options: SetOptions) -> Result<()> {
+        let written = self.set_through(key, value, options).await;
+        self.forget_if_unwritten(key, written.as_ref().err());
+        written
+    }
+
+    /// The backend could not be given a change: the copy goes all the same, be it what was loaded while the backend did
+    /// not answer. Whoever changed the origin before this call is not to be served what was there before.
+    fn forget_if_unwritten(&self, key: &str, error: Option<&Error>) {
+        if error.is_some_and(|error| matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout)) {
+            let _held = self.local.invalidate(key);
+        }
+    }
+
+    /// As [`forget_if_unwritten`](Self::forget_if_unwritten), of a deletion, which may be made up for.
+    fn forget_if_undeleted(&self, key: &str, error: Option<&Error>) {
+        let Some(error) = error else { return };
+        self.queue_if_away(key, error);
+        self.forget_if_unwritten(key, Some(error));
+    }
+
+    async fn set_through(&self, key: &str, value: Arc<V>, options: SetOptions) -> Result<()> {
         let operation = Operation::Set;
         self.remote.check_key(operation, key)?;
         self.remote.open(operation)?;
         let prepared = self.remote.prepare(operation, key, value, options)?;
         let (local, remote, key) = (self.local.clone(), Arc::clone(&self.remote), key.to_owned());
         let cost = Cost::of_writes(std::iter::once(prepared.bytes.len()));
-        let write = self.remote.write(operation, cost, false, move |permit| {
+        let links = Links::One(self.local.route(&key));
+        let write = self.remote.write(operation, links, cost, false, move |permit| {
+            let own = remote.invalidations.writes(&key);
             let ticket = local.begin_write(&key, Digest::of(&prepared.bytes));
             async move {
                 let Prepared { value, bytes, weight, ttl, life } = prepared;
                 let qualified = remote.namespace.qualify(&key);
                 let call = remote.backend.set(&qualified, bytes, ttl);
-                let result = remote.meter.call(Call::Write, call, failure).await;
+                let result = remote.call(Call::Write, ticket.mark().link, call).await;
+                own.ended(result.is_ok());
                 drop(permit);
                 ended(&remote, operation, ticket, result, |ticket| ticket.install(value, weight, Some(life)))
             }
@@ -142,6 +166,24 @@ impl<V: Send + Sync + 'static> Tiers<V> {
 
     /// Writes distinct keys: same length and order. One call of the backend for each 512 or each MiB.
     async fn set_distinct(&self, operation: Operation, prepared: Vec<(String, Prepared<V>)>) -> Vec<Result<()>> {
+        let keys: Vec<String> = prepared.iter().map(|(key, _)| key.clone()).collect();
+        let written = self.set_passing(operation, prepared).await;
+        keys.iter().zip(&written).for_each(|(key, result)| self.forget_if_unwritten(key, result.as_ref().err()));
+        written
+    }
+
+    async fn set_passing(&self, operation: Operation, prepared: Vec<(String, Prepared<V>)>) -> Vec<Result<()>> {
+        let links = prepared.iter().map(|(key, _)| self.local.route(key));
+        match self.remote.refusals(operation, Call::Write, links) {
+            None => self.set_reachable(operation, prepared).await,
+            Some(refusals) => {
+                let (prepared, refused) = reachable(prepared, refusals);
+                merged(refused, self.set_reachable(operation, prepared).await)
+            }
+        }
+    }
+
+    async fn set_reachable(&self, operation: Operation, prepared: Vec<(String, Prepared<V>)>) -> Vec<Result<()>> {
         let total = prepared.len();
         let mut left = VecDeque::from(prepared);
         let next = || {
@@ -158,18 +200,22 @@ impl<V: Send + Sync + 'static> Tiers<V> {
     fn set_part(&self, operation: Operation, part: Vec<(String, Prepared<V>)>) -> PendingWrite<Vec<Result<()>>> {
         let cost = Cost::of_writes(part.iter().map(|(_, prepared)| prepared.bytes.len()));
         let (local, remote) = (self.local.clone(), Arc::clone(&self.remote));
-        self.remote.write(operation, cost, true, move |permit| {
+        let links = Links::of(part.iter().map(|(key, _)| self.local.route(key)));
+        self.remote.write(operation, links, cost, true, move |permit| {
             let mut writes = Vec::with_capacity(part.len());
             let mut tickets = Vec::with_capacity(part.len());
             for (key, Prepared { value, bytes, weight, ttl, life }) in part {
-                tickets.push((local.begin_write(&key, Digest::of(&bytes)), value, weight, life));
+                let own = remote.invalidations.writes(&key);
+                tickets.push((local.begin_write(&key, Digest::of(&bytes)), value, weight, life, own));
                 writes.push(Write::new(remote.namespace.qualify(&key), bytes, ttl));
             }
             async move {
-                let results = remote.meter.call(Call::Write, remote.backend.set_many(&writes), any_failure).await;
+                let links: Vec<_> = tickets.iter().map(|(ticket, ..)| ticket.mark().link).collect();
+                let results = remote.call_for_many(Call::Write, &links, remote.backend.set_many(&writes)).await;
                 drop(permit);
                 let results = one_each(writes.len(), results);
-                let ended = tickets.into_iter().zip(results).map(|((ticket, value, weight, life), result)| {
+                let ended = tickets.into_iter().zip(results).map(|((ticket, value, weight, life, own), result)| {
+                    own.ended(result.is_ok());
                     let install = |ticket: Ticket<V>| ticket.install(value, weight, Some(life));
                     ended(&remote, operation, ticket, result.map(drop), install)
                 });
@@ -179,15 +225,25 @@ impl<V: Send + Sync + 'static> Tiers<V> {
     }
 
     pub(crate) async fn delete(&self, key: &str) -> Result<bool> {
+        let deleted = self.delete_through(key).await;
+        self.forget_if_undeleted(key, deleted.as_ref().err());
+        deleted
+    }
+
+    async fn delete_through(&self, key: &str) -> Result<bool> {
         let operation = Operation::Delete;
         self.remote.check_key(operation, key)?;
         self.remote.open(operation)?;
         let (local, remote, key) = (self.local.clone(), Arc::clone(&self.remote), key.to_owned());
-        let write = self.remote.write(operation, Cost::ONE, false, move |permit| {
+        let links = Links::One(self.local.route(&key));
+        let write = self.remote.write(operation, links, Cost::ONE, false, move |permit| {
+            let own = remote.invalidations.writes(&key);
             let ticket = local.begin_write(&key, Digest::ABSENT);
             async move {
                 let qualified = remote.namespace.qualify(&key);
-                let result = remote.meter.call(Call::Delete, remote.backend.delete(&qualified), failure).await;
+                let call = remote.backend.delete(&qualified);
+                let result = remote.call(Call::Delete, ticket.mark().link, call).await;
+                own.ended(result.is_ok());
                 drop(permit);
                 let life = remote.settings.negative_time_to_live;
                 ended(&remote, operation, ticket, result, |ticket| ticket.install(None, 0, life))
@@ -232,6 +288,23 @@ impl<V: Send + Sync + 'static> Tiers<V> {
 
     /// Deletes distinct keys: same length and order. One call of the backend for each 512.
     async fn delete_distinct(&self, operation: Operation, keys: &[&str]) -> Vec<Result<bool>> {
+        let deleted = self.delete_passing(operation, keys).await;
+        keys.iter().zip(&deleted).for_each(|(key, result)| self.forget_if_undeleted(key, result.as_ref().err()));
+        deleted
+    }
+
+    async fn delete_passing(&self, operation: Operation, keys: &[&str]) -> Vec<Result<bool>> {
+        let links = keys.iter().map(|key| self.local.route(key));
+        match self.remote.refusals(operation, Call::Delete, links) {
+            None => self.delete_reachable(operation, keys).await,
+            Some(refusals) => {
+                let (keys, refused) = reachable(keys.to_vec(), refusals);
+                merged(refused, self.delete_reachable(operation, &keys).await)
+            }
+        }
+    }
+
+    async fn delete_reachable(&self, operation: Operation, keys: &[&str]) -> Vec<Result<bool>> {
         let mut parts = keys.chunks(self.remote.batch());
         let next = || parts.next().map(|part| (part.len(), self.delete_part(operation, part)));
         let deleting = self.in_parts(operation, keys.len(), next);
@@ -241,15 +314,19 @@ impl<V: Send + Sync + 'static> Tiers<V> {
     fn delete_part(&self, operation: Operation, keys: &[&str]) -> PendingWrite<Vec<Result<bool>>> {
         let keys: Vec<String> = keys.iter().map(|key| (*key).to_owned()).collect();
         let (local, remote) = (self.local.clone(), Arc::clone(&self.remote));
-        self.remote.write(operation, Cost::of_keys(keys.len()), true, move |permit| {
+        let links = Links::of(keys.iter().map(|key| self.local.route(key)));
+        self.remote.write(operation, links, Cost::of_keys(keys.len()), true, move |permit| {
+            let own: Vec<_> = keys.iter().map(|key| remote.invalidations.writes(key)).collect();
             let tickets: Vec<_> = keys.iter().map(|key| local.begin_write(key, Digest::ABSENT)).collect();
             let qualified: Vec<Bytes> = keys.iter().map(|key| remote.namespace.qualify(key).into()).collect();
             async move {
                 let call = remote.backend.delete_many(&qualified);
-                let results = remote.meter.call(Call::Delete, call, any_failure).await;
+                let links: Vec<_> = tickets.iter().map(|ticket| ticket.mark().link).collect();
+                let results = remote.call_for_many(Call::Delete, &links, call).await;
                 drop(permit);
                 let life = remote.settings.negative_time_to_live;
                 let results = one_each(qualified.len(), results);
+                own.into_iter().zip(&results).for_each(|(own, result)| own.ended(result.is_ok()));
                 let ended = tickets.into_iter().zip(results).map(|(ticket, result)| {
                     ended(&remote, operation, ticket, result, |ticket| ticket.install(None, 0, life))
                 });
@@ -312,23 +389,50 @@ impl<V: Send + Sync + 'static> Tiers<V> {
     /// nothing is kept in between, because removals by our own connection are not reported to us: a copy made before
     /// its key is reached would be served until the end.
     pub(crate) async fn clear_under(&self, beginning: &str) -> Result<u64> {
-        let operation = Operation::Clear;
-        self.remote.open(operation)?;
-        let (local, remote) = (self.local.clone(), Arc::clone(&self.remote));
-        let prefix = remote.namespace.qualify(beginning);
-        let write = self.remote.write(operation, Cost::ONE, false, move |permit| {
-            let (clearing, cleared) = local.begin_clear();
-            drop_aside(cleared);
-            async move {
-                let call = remote.backend.clear(&prefix);
-                let result = remote.meter.call(Call::Delete, call, failure).await;
-                drop(permit);
-                drop(clearing);
-                result.map_err(|source| remote.backend_failed(operation, source))
-            }
-        });
-        spanned!("twotier.write", self.remote, operation, 1, outcome, self.remote.written_at_last(write))
+        self.remote.open(Operation::Clear)?;
+        let clearing = clear_all(&self.local, &self.remote, Operation::Clear, beginning);
+        spanned!("twotier.write", self.remote, Operation::Clear, 1, outcome, clearing)
     }
+}
+
+/// Removes every key of the namespace that begins with this text from both tiers.
+pub(crate) async fn clear_all<V: Send + Sync + 'static>(
+    local: &Local<V>,
+    remote: &Arc<Remote<V>>,
+    operation: Operation,
+    beginning: &str,
+) -> Result<u64> {
+    let waiting = beginning.is_empty().then(|| remote.invalidations.some(usize::MAX)).unwrap_or_default();
+    let (local, owner) = (local.clone(), Arc::clone(remote));
+    let remote = Arc::clone(remote);
+    let prefix = remote.namespace.qualify(beginning);
+    let write = owner.write(operation, Links::One(LinkId::ONLY), Cost::ONE, false, move |permit| {
+        let (clearing, cleared) = local.begin_clear();
+        drop_aside(cleared);
+        async move {
+            let call = remote.backend.clear(&prefix);
+            let result = remote.call(Call::Delete, LinkId::ONLY, call).await;
+            drop(permit);
+            drop(clearing);
+            if result.is_ok() {
+                remote.invalidations.done(&waiting);
+            }
+            result.map_err(|source| remote.backend_failed(operation, source))
+        }
+    });
+    owner.written_at_last(write).await
+}
+
+/// Leaves out the items of a batch that would be refused, and returns why they would, in their places.
+fn reachable<T>(items: Vec<T>, refusals: Vec<Option<Error>>) -> (Vec<T>, Vec<Option<Error>>) {
+    let kept = items.into_iter().zip(&refusals).filter_map(|(item, refusal)| refusal.is_none().then_some(item));
+    (kept.collect(), refusals)
+}
+
+/// Puts the results of the items that were left and the refusals of the others together, in the order of the items.
+fn merged<T>(refusals: Vec<Option<Error>>, results: Vec<Result<T>>) -> Vec<Result<T>> {
+    let mut results = results.into_iter();
+    refusals.into_iter().filter_map(|refusal| refusal.map(Err).or_else(|| results.next())).collect()
 }
 
 /// Drops what a tier held: much of it aside, in tokio's place for what blocks, where there is one.

@@ -87,6 +87,16 @@ pub struct CacheConfig {
     /// The longest a call waits for somebody else's loader before it runs its own. Default 2 s.
     #[serde(serialize_with = "duration::write")]
     pub load_wait: Duration,
+    /// How many keys wait to be invalidated while the backend is away, at most 10 000 000; where more come to wait the
+    /// namespace is cleared instead. 0 is none: an invalidation that cannot be made is an error. Default 0.
+    pub queue_invalidations: usize,
+    /// How many loaders run at a time while the backend does not answer, between 1 and 1 000 000; whoever waits for a
+    /// place longer than `load_wait` gets an error. Default 16.
+    pub outage_loads: usize,
+    /// How long a value is kept locally that was loaded while the backend did not answer, from before the load began;
+    /// `"0s"` is not at all. Left out: `max_staleness`, within which it is as fresh as any hit.
+    #[serde(serialize_with = "duration::write_or_off", skip_serializing_if = "Option::is_none")]
+    pub outage_time_to_live: Option<Duration>,
     /// The largest encoded value that is written or kept, in bytes. Default 16 MiB. A larger one in Redis is an error
     /// of its own key; from 64 KiB on it takes no memory.
     pub max_value_bytes: usize,
@@ -104,6 +114,16 @@ pub struct CacheConfig {
     /// about as many as a server answers within the default `op_timeout`, so that more would only wait for their
     /// timeout.
     pub max_waiting: usize,
+    /// After how many calls in a row that got no answer the breaker opens, so that the next ones fail at once instead
+    /// of
+    /// waiting; 0 is no breaker. Default 3.
+    pub breaker_failures: u32,
+    /// How long without an answer opens the breaker before that, though not because of one call alone. Default 1 s.
+    #[serde(serialize_with = "duration::write")]
+    pub breaker_silence: Duration,
+    /// The longest pause before another call is tried while the breaker is open. Default 2 s.
+    #[serde(serialize_with = "duration::write")]
+    pub breaker_pause: Duration,
     /// Whether `stats().advice()` says what other sizes of the local tier would bring. Default false: it takes up to
     /// 0.4 MB, and a microsecond or two of each miss.
     pub size_advice: bool,
@@ -131,11 +151,17 @@ impl Default for CacheConfig {
             op_timeout: Duration::from_millis(500),
             load_timeout: Duration::from_secs(30),
             load_wait: Duration::from_secs(2),
+            queue_invalidations: 0,
+            outage_loads: 16,
+            outage_time_to_live: None,
             max_value_bytes: 16 * 1024 * 1024,
             on_undecodable: OnUndecodable::Error,
             verify_writes: cfg!(debug_assertions),
             max_in_flight: 4096,
             max_waiting: 65_536,
+            breaker_failures: 3,
+            breaker_silence: Duration::from_secs(1),
+            breaker_pause: Duration::from_secs(2),
             size_advice: false,
             audit: 0.0,
         }
@@ -333,6 +359,48 @@ impl CacheConfig {
         self
     }
 
+    /// Sets [`queue_invalidations`](#structfield.queue_invalidations).
+    #[must_use]
+    pub fn queue_invalidations(mut self, queue_invalidations: usize) -> Self {
+        self.queue_invalidations = queue_invalidations;
+        self
+    }
+
+    /// Sets [`outage_loads`](#structfield.outage_loads).
+    #[must_use]
+    pub fn outage_loads(mut self, outage_loads: usize) -> Self {
+        self.outage_loads = outage_loads;
+        self
+    }
+
+    /// Sets [`outage_time_to_live`](#structfield.outage_time_to_live).
+    #[must_use]
+    pub fn outage_time_to_live(mut self, outage_time_to_live: Duration) -> Self {
+        self.outage_time_to_live = Some(outage_time_to_live);
+        self
+    }
+
+    /// Sets [`breaker_failures`](#structfield.breaker_failures).
+    #[must_use]
+    pub fn breaker_failures(mut self, breaker_failures: u32) -> Self {
+        self.breaker_failures = breaker_failures;
+        self
+    }
+
+    /// Sets [`breaker_silence`](#structfield.breaker_silence).
+    #[must_use]
+    pub fn breaker_silence(mut self, breaker_silence: Duration) -> Self {
+        self.breaker_silence = breaker_silence;
+        self
+    }
+
+    /// Sets [`breaker_pause`](#structfield.breaker_pause).
+    #[must_use]
+    pub fn breaker_pause(mut self, breaker_pause: Duration) -> Self {
+        self.breaker_pause = breaker_pause;
+        self
+    }
+
     /// Sets [`audit`](#structfield.audit).
     #[must_use]
     pub fn audit(mut self, hits_per_second: f64) -> Self {
@@ -387,15 +455,28 @@ impl CacheConfig {
         if self.max_staleness < shortest || self.max_staleness > longest {
             return Err(ConfigError::new("max_staleness", "must be between 50 ms and 1 h"));
         }
-        for (field, timeout) in
-            [("op_timeout", self.op_timeout), ("load_timeout", self.load_timeout), ("load_wait", self.load_wait)]
-        {
+        for (field, timeout) in [
+            ("op_timeout", self.op_timeout),
+            ("load_timeout", self.load_timeout),
+            ("load_wait", self.load_wait),
+            ("breaker_silence", self.breaker_silence),
+            ("breaker_pause", self.breaker_pause),
+        ] {
             if timeout < Duration::from_millis(1) || timeout > longest {
                 return Err(ConfigError::new(field, "must be between 1 ms and 1 h"));
             }
         }
         if self.max_value_bytes == 0 {
             return Err(ConfigError::new("max_value_bytes", "must be at least 1"));
+        }
+        if self.queue_invalidations > 10_000_000 {
+            return Err(ConfigError::new("queue_invalidations", "must be at most 10000000"));
+        }
+        if !(1..=1_000_000).contains(&self.outage_loads) {
+            return Err(ConfigError::new("outage_loads", "must be between 1 and 1000000"));
+        }
+        if self.outage_time_to_live.is_some_and(|ttl| ttl > longest) {
+            return Err(ConfigError::new("outage_time_to_live", "must be at most 1 h"));
         }
         if !(1..=1_000_000).contains(&self.max_in_flight) {
             return Err(ConfigError::new("max_in_flight", "must be between 1 and 1000000"));
@@ -432,11 +513,17 @@ layered! {
     op_timeout: Duration, "duration::named";
     load_timeout: Duration, "duration::named";
     load_wait: Duration, "duration::named";
+    queue_invalidations: usize, "layer::named";
+    outage_loads: usize, "layer::named";
+    outage_time_to_live: Option<Duration>, "duration::chosen";
     max_value_bytes: usize, "layer::named";
     on_undecodable: OnUndecodable, "layer::named";
     verify_writes: bool, "layer::named";
     max_in_flight: usize, "layer::named";
     max_waiting: usize, "layer::named";
+    breaker_failures: u32, "layer::named";
+    breaker_silence: Duration, "duration::named";
+    breaker_pause: Duration, "duration::named";
     size_advice: bool, "layer::named";
     audit: f64, "layer::named";
 }

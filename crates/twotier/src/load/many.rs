@@ -1,6 +1,6 @@
 //! `get_many_or_load`: one call of a loader for all keys that nobody else is loading.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use smol_str::SmolStr;
 use twotier_core::{Error, Operation};
@@ -21,11 +21,11 @@ const OPERATION: Operation = Operation::GetManyOrLoad;
 type Known<'k, V> = HashMap<&'k str, CachedValue<V>>;
 type Waiter<V> = LoadJoiner<CachedValue<V>, Error>;
 
-/// A key to be loaded, and whether the backend could say that it is absent.
+/// A key to be loaded, and why the backend could not say that it is absent, if so.
 struct Absent<'k, V> {
     key: &'k str,
     ticket: Ticket<V>,
-    answered: bool,
+    unanswered: Option<Error>,
 }
 
 impl<V: Send + Sync + 'static> Tiers<V> {
@@ -106,10 +106,10 @@ impl<V: Send + Sync + 'static> Tiers<V> {
                     hand_on(ticket, found.clone());
                     known.insert(key, found);
                 }
-                Ok(_absent) => absent.push(Absent { key, ticket, answered: true }),
+                Ok(_absent) => absent.push(Absent { key, ticket, unanswered: None }),
                 Err(error) if is_no_answer(&error) => {
                     let _live = ticket.saw(Digest::ABSENT);
-                    absent.push(Absent { key, ticket, answered: false });
+                    absent.push(Absent { key, ticket, unanswered: Some(error) });
                 }
                 Err(error) => {
                     ticket.finish(Err(error.clone()));
@@ -137,6 +137,18 @@ impl<V: Send + Sync + 'static> Tiers<V> {
         E: LoaderError,
     {
         let after = self.remote.settings.load_timeout;
+        let _place = match absent.iter().find_map(|absent| absent.unanswered.as_ref()) {
+            None => None,
+            Some(cause) => match self.bulkhead.enter(&self.remote, OPERATION, cause).await {
+                Ok(place) => Some(place),
+                Err(full) => {
+                    for Absent { ticket, .. } in absent {
+                        ticket.finish(Err(full.clone()));
+                    }
+                    return Err(full);
+                }
+            },
+        };
         let missing = absent.iter().map(|absent| absent.key).collect();
         let mut loaded: HashMap<SmolStr, crate::Loaded<V>> =
             match self.run_loader(OPERATION, loading, after, loader(missing)).await {
@@ -149,12 +161,16 @@ impl<V: Send + Sync + 'static> Tiers<V> {
                 }
             };
         let mut storing = Vec::new();
-        for Absent { key, ticket, answered } in absent {
+        for Absent { key, ticket, unanswered } in absent {
             let (value, options) = loaded.remove(key).map(|loaded| (loaded.value, loaded.options)).unwrap_or_default();
             known.insert(key, value.clone());
-            let loaded = LoadedValue::new(ticket, value, options);
-            if answered {
-                storing.push((key, loaded));
+            match &value {
+                _ if unanswered.is_none() => storing.push((key, LoadedValue::new(ticket, value, options))),
+                Some(value) => {
+                    self.keep_in_outage(OPERATION, key, &ticket, value, options);
+                    ticket.finish(Ok(Some(Arc::clone(value))));
+                }
+                None => ticket.finish(Ok(None)),
             }
         }
         while !storing.is_empty() {

@@ -10,8 +10,8 @@ use twotier_local::{Digest, WriteTicket};
 
 use crate::{
     Result, SetOptions,
-    meter::{Call, any_failure, failure},
-    remote::{CachedValue, Cost, Prepared, Remote},
+    meter::Call,
+    remote::{CachedValue, Cost, Links, Prepared, Remote},
     sliding::start_touch,
     tiers::Tiers,
     write::{ended, one_each},
@@ -133,12 +133,13 @@ impl<V: Send + Sync + 'static> Tiers<V> {
     async fn remove_loaded(&self, operation: Operation, key: &str, loaded: LoadedValue<V>, held: Bytes) {
         let life = self.remote.life_of_absence(operation, loaded.options).unwrap_or_default();
         let (remote, qualified) = (Arc::clone(&self.remote), self.remote.namespace.qualify(key));
-        let write = self.remote.write(operation, Cost::ONE, false, move |permit| {
+        let link = self.local.route(key);
+        let write = self.remote.write(operation, Links::One(link), Cost::ONE, false, move |permit| {
             let ticket = loaded.begin_store(Digest::LOADED_ABSENT);
             async move {
                 let Some(ticket) = ticket else { return Ok(()) };
                 let call = remote.backend.compare_and_set(&qualified, Some(held), None, None);
-                let result = remote.meter.call(Call::Delete, call, failure).await;
+                let result = remote.call(Call::Delete, link, call).await;
                 drop(permit);
                 match result {
                     Ok(false) => {
@@ -207,7 +208,8 @@ impl<V: Send + Sync + 'static> Tiers<V> {
         }
         let remote = Arc::clone(&self.remote);
         let cost = Cost::of_writes(storing.iter().map(|storing| storing.prepared.bytes.len()));
-        let write = self.remote.write(operation, cost, false, move |permit| {
+        let links = Links::of(storing.iter().map(|storing| self.local.route(&storing.key)));
+        let write = self.remote.write(operation, links, cost, false, move |permit| {
             // Registered in the very step in which they are sent: what became known until now is taken into account.
             let (mut sending, mut done, mut writes) = (Vec::new(), Vec::new(), Vec::new());
             for storing in storing {
@@ -225,7 +227,8 @@ impl<V: Send + Sync + 'static> Tiers<V> {
                 if writes.is_empty() {
                     return Ok(done);
                 }
-                let results = remote.meter.call(Call::Write, remote.backend.set_many(&writes), any_failure).await;
+                let links: Vec<_> = sending.iter().map(|(_, ticket)| ticket.mark().link).collect();
+                let results = remote.call_for_many(Call::Write, &links, remote.backend.set_many(&writes)).await;
                 drop(permit);
                 for ((storing, ticket), result) in sending.into_iter().zip(one_each(writes.len(), results)) {
                     let Prepared { value, weight, life, .. } = &storing.prepared;

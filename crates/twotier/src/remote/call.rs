@@ -3,9 +3,9 @@
 use std::pin::pin;
 
 use tokio::time::Instant;
-use twotier_core::Operation;
+use twotier_core::{LinkId, Operation};
 
-use super::Remote;
+use super::{Links, Remote};
 use crate::{Result, meter::Call};
 
 impl<V: Send + Sync + 'static> Remote<V> {
@@ -14,12 +14,14 @@ impl<V: Send + Sync + 'static> Remote<V> {
         &self,
         operation: Operation,
         began: Instant,
+        link: impl FnOnce() -> LinkId,
         call: impl Future<Output = Result<T>>,
     ) -> Result<T> {
         match self.runtime.timeout_since(began, self.settings.op_timeout, call).await {
             Ok(result) => result,
             Err(_elapsed) => {
                 self.meter.timed_out(Call::Read);
+                self.breakers.timed_out(&Links::One(link()));
                 Err(self.timed_out(operation, true))
             }
         }

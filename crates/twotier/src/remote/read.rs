@@ -1,8 +1,11 @@
 //! Reads: started once for everyone who waits, and answered whoever polls.
 
-use std::sync::{
-    Arc, OnceLock,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use arrayvec::ArrayVec;
@@ -13,12 +16,13 @@ use tokio::{
     time::{Instant, timeout},
 };
 use twotier_backend::{AnswerTaker, BackendResult, GetReply, Stored};
-use twotier_core::{BackendError, BackendErrorKind, ErrorKind, Operation};
+use twotier_core::{BackendError, BackendErrorKind, ErrorKind, LinkId, Operation};
 use twotier_local::{Arrival, FillTicket};
 
 use super::{
-    Fill, Remote,
+    Fill, Links, Remote,
     admission::{Cost, Permit, Waiting},
+    breakers::{Pass, Silent},
     unanswered,
 };
 use crate::{
@@ -32,20 +36,28 @@ const SHORT: usize = 128;
 impl<V: Send + Sync + 'static> Remote<V> {
     /// Starts the read for which a ticket was registered, now. The first of those who wait decodes the answer.
     pub(crate) fn start_read(self: &Arc<Self>, operation: Operation, ticket: Fill<V>, now: Instant) {
+        // After the ticket was registered: an invalidation that comes to wait from now on kills it.
+        if self.invalidations.holds(ticket.key()) {
+            return ticket.fail(self.backend_failed(operation, waits()));
+        }
+        let pass = match self.pass(operation, Call::Read, &Links::One(ticket.mark().link)) {
+            Ok(pass) => pass,
+            Err(refused) => return ticket.fail(refused),
+        };
         if let Some(permit) = self.try_admit(Cost::ONE) {
-            return self.send_fill(operation, ticket, permit, now);
+            return self.send_fill(operation, ticket, permit, pass, now);
         }
         let Some(waiting) = self.admission.wait() else { return ticket.fail(self.overloaded(operation, Call::Read)) };
         let remote = Arc::clone(self);
         self.runtime.spawn(async move {
             let permit = remote.admit_wanted(Cost::ONE, waiting, ticket.deserted()).await;
             if let Some(permit) = permit {
-                remote.send_fill(operation, ticket, permit, Instant::now());
+                remote.send_fill(operation, ticket, permit, pass, Instant::now());
             }
         });
     }
 
-    fn send_fill(&self, operation: Operation, ticket: Fill<V>, permit: Permit<V>, started: Instant) {
+    fn send_fill(&self, operation: Operation, ticket: Fill<V>, permit: Permit<V>, pass: Pass, started: Instant) {
         let mut room = ArrayVec::new();
         let on_the_heap;
         let qualified = if self.qualify_in(&mut room, ticket.key()) {
@@ -55,7 +67,7 @@ impl<V: Send + Sync + 'static> Remote<V> {
             &on_the_heap[..]
         };
         self.meter.count(Call::Read);
-        let request = FillRequest { operation, ticket, started, permit: Some(permit), answered: None };
+        let request = FillRequest { operation, ticket, started, permit: Some(permit), _pass: pass, answered: None };
         self.send_read(qualified, GetReply::to(Box::new(request)));
     }
 
@@ -66,10 +78,17 @@ impl<V: Send + Sync + 'static> Remote<V> {
 
     /// Starts the reads of many keys in one call of the backend; `answered` counts the answers as they come.
     pub(crate) fn start_reads(self: &Arc<Self>, operation: Operation, tickets: Vec<Fill<V>>, answered: Arc<AtomicU64>) {
+        let (tickets, pass) = self.passed(operation, self.believed(operation, tickets));
+        if tickets.is_empty() {
+            return;
+        }
         let remote = Arc::clone(self);
         let cost = Cost::of_keys(tickets.len());
         if let Some(permit) = self.try_admit(cost) {
-            self.runtime.spawn(async move { remote.read_batch(operation, tickets, permit, &answered).await });
+            self.runtime.spawn(async move {
+                remote.read_batch(operation, tickets, permit, &answered).await;
+                drop(pass);
+            });
             return;
         }
         let Some(waiting) = self.admission.wait() else {
@@ -86,17 +105,60 @@ impl<V: Send + Sync + 'static> Remote<V> {
             if let Some(permit) = permit {
                 remote.read_batch(operation, tickets, permit, &answered).await;
             }
+            drop(pass);
         });
+    }
+
+    /// Fails the reads of keys that wait to be invalidated.
+    fn believed(&self, operation: Operation, tickets: Vec<Fill<V>>) -> Vec<Fill<V>> {
+        if self.invalidations.len() == 0 {
+            return tickets;
+        }
+        let believed = |ticket: Fill<V>| {
+            if !self.invalidations.holds(ticket.key()) {
+                return Some(ticket);
+            }
+            ticket.fail(self.backend_failed(operation, waits()));
+            None
+        };
+        tickets.into_iter().filter_map(believed).collect()
+    }
+
+    /// Fails the reads of keys that lie behind links which do not answer, and lets the others pass.
+    fn passed(&self, operation: Operation, tickets: Vec<Fill<V>>) -> (Vec<Fill<V>>, Vec<Pass>) {
+        if self.breakers.are_quiet() {
+            return (tickets, Vec::new());
+        }
+        let mut decided: HashMap<LinkId, Result<()>> = HashMap::new();
+        let mut passes = Vec::new();
+        let mut passed = Vec::with_capacity(tickets.len());
+        for ticket in tickets {
+            let link = ticket.mark().link;
+            let decision = decided
+                .entry(link)
+                .or_insert_with(|| self.pass(operation, Call::Read, &Links::One(link)).map(|pass| passes.push(pass)));
+            match decision {
+                Ok(()) => passed.push(ticket),
+                Err(refused) => ticket.fail(refused.clone()),
+            }
+        }
+        (passed, passes)
     }
 
     /// Reads what the backend holds under one key, as it is.
     pub(crate) async fn read_stored(self: &Arc<Self>, operation: Operation, key: &str) -> Result<Option<Stored>> {
         let (sender, receiver) = oneshot::channel();
         let qualified = self.namespace.qualify(key);
+        let link = self.backend.route(&qualified);
+        if self.invalidations.holds(key) {
+            return Err(self.backend_failed(operation, waits()));
+        }
+        let pass = self.pass(operation, Call::Read, &Links::One(link))?;
         let send = move |remote: &Self, permit: Permit<V>| {
             let started = remote.meter.start(Call::Read);
             let reply = GetReply::new(move |answer| {
-                permit.give_back().meter.end(Call::Read, started, failure(&answer));
+                permit.give_back().ended_call(Call::Read, link, started, &answer);
+                drop(pass);
                 let _ = sender.send(answer);
             });
             remote.send_read(&qualified, reply);
@@ -119,12 +181,12 @@ impl<V: Send + Sync + 'static> Remote<V> {
     }
 
     /// Reads what the backend holds under one key, as it is and for nobody's call: counted nowhere, and only where
-    /// there is room at once. The receiver gets the answer.
+    /// there is room at once and every link answers. The receiver gets the answer.
     pub(crate) fn read_uncounted(
         self: &Arc<Self>,
         key: &str,
     ) -> Option<oneshot::Receiver<BackendResult<Option<Stored>>>> {
-        let permit = self.try_admit(Cost::ONE)?;
+        let permit = self.breakers.are_quiet().then(|| self.try_admit(Cost::ONE))??;
         let (sender, receiver) = oneshot::channel();
         let reply = GetReply::new(move |answer| {
             drop(permit);
@@ -180,6 +242,7 @@ impl<V: Send + Sync + 'static> Remote<V> {
         let keys: Vec<Bytes> = tickets.iter().map(|ticket| Bytes::from(self.namespace.qualify(ticket.key()))).collect();
         let tickets: Mutex<Vec<Option<Fill<V>>>> = Mutex::new(tickets.into_iter().map(Some).collect());
         let failed = OnceLock::new();
+        let silent = Mutex::new(Silent::default());
         let answer = |index: usize, answer: BackendResult<Option<Stored>>| {
             answered.fetch_add(1, Ordering::Relaxed);
             if let Some(kind) = failure(&answer) {
@@ -187,6 +250,7 @@ impl<V: Send + Sync + 'static> Remote<V> {
             }
             let ticket = tickets.lock().get_mut(index).and_then(Option::take);
             if let Some(ticket) = ticket {
+                silent.lock().note(&self.breakers, ticket.mark().link, &answer);
                 let remote = Arc::clone(self);
                 ticket.arrived(move |ticket| remote.finish(operation, ticket, answer));
             }
@@ -197,7 +261,11 @@ impl<V: Send + Sync + 'static> Remote<V> {
         drop(permit);
         let nothing_moved = ended.is_none().then_some(ErrorKind::Timeout);
         self.meter.end(Call::Read, started, nothing_moved.or_else(|| failed.into_inner()));
+        silent.into_inner().end(&self.breakers, started);
         let left: Vec<Fill<V>> = tickets.lock().iter_mut().filter_map(Option::take).collect();
+        if ended.is_none() {
+            self.breakers.timed_out(&Links::of(left.iter().map(|ticket| ticket.mark().link)));
+        }
         for ticket in left {
             ticket.fail(match ended {
                 Some(()) => self.backend_failed(operation, unanswered()),
@@ -224,6 +292,7 @@ struct FillRequest<V> {
     started: Instant,
     /// Until the answer is there.
     permit: Option<Permit<V>>,
+    _pass: Pass,
     /// From then on.
     answered: Option<Answered<V>>,
 }
@@ -238,7 +307,7 @@ impl<V: Send + Sync + 'static> AnswerTaker for FillRequest<V> {
     fn take(mut self: Box<Self>, answer: BackendResult<Option<Stored>>) {
         let Some(permit) = self.permit.take() else { return };
         let remote = permit.give_back();
-        remote.meter.end(Call::Read, self.started, failure(&answer));
+        remote.ended_call(Call::Read, self.ticket.mark().link, self.started, &answer);
         self.answered = Some(Answered { remote, answer });
         FillTicket::arrive(self, |request| &request.ticket);
     }
@@ -251,6 +320,12 @@ impl<V: Send + Sync + 'static> Arrival for FillRequest<V> {
             remote.finish(operation, ticket, answer);
         }
     }
+}
+
+/// Why a key is not read that waits to be invalidated.
+fn waits() -> BackendError {
+    let message = "not sent: an invalidation of the key waits for the backend";
+    BackendError::new(BackendErrorKind::Unavailable, message).not_sent()
 }
 
 /// A read that ended without an answer.

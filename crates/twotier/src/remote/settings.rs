@@ -24,6 +24,7 @@ pub(crate) struct Settings {
     pub(crate) op_timeout: Duration,
     pub(crate) load_timeout: Duration,
     pub(crate) load_wait: Duration,
+    pub(crate) outage_time_to_live: Option<Duration>,
     pub(crate) max_value_bytes: usize,
     pub(crate) on_undecodable: OnUndecodable,
     pub(crate) verify_writes: bool,
@@ -73,6 +74,13 @@ impl Settings {
     /// The staleness bound in force, `None` where writes by others are not seen for certain.
     pub(crate) fn staleness_bound(&self) -> Option<Duration> {
         (self.coherence() == Coherence::Broadcast).then_some(self.max_staleness)
+    }
+
+    /// How long what is loaded while the backend does not answer is kept, from before the load began; `None` is not at
+    /// all.
+    pub(crate) fn outage_ttl(&self) -> Option<Duration> {
+        let longest = self.outage_time_to_live.unwrap_or(self.max_staleness);
+        (!longest.is_zero()).then_some(longest)
     }
 
     /// The time to live of a value that is written without one of its own.

@@ -20,7 +20,7 @@ use tokio::{
 use twotier_core::{BackendError, BackendErrorKind, Operation};
 
 use super::{
-    Remote,
+    Links, Remote,
     admission::{Cost, Permit},
 };
 use crate::{Result, meter::Call};
@@ -70,7 +70,7 @@ struct Terms {
 }
 
 /// Sends a write, with its permit, or returns to the caller why it is not sent.
-type Start<V> = Box<dyn FnOnce(Result<Permit<V>>) -> Option<Rest> + Send>;
+type Start<V> = Box<dyn FnOnce(&Remote<V>, Result<Permit<V>>) -> Option<Rest> + Send>;
 
 /// Whether a write was sent or given up: one of the two, once.
 #[derive(Debug, Default)]
@@ -92,6 +92,7 @@ pub(crate) struct PendingWrite<T> {
     send_state: Arc<SendState>,
     outcome: oneshot::Receiver<Result<T>>,
     operation: Operation,
+    links: Links,
 }
 
 impl<T> PendingWrite<T> {
@@ -118,11 +119,13 @@ impl<T> Drop for PendingWrite<T> {
 }
 
 impl<V: Send + Sync + 'static> Remote<V> {
-    /// Sends a write in its turn. `send` is called when the turn has come, and registers and calls the backend in the
+    /// Sends a write in its turn, unless one of its links does not answer. `send` is called when the turn has come, and
+    /// registers and calls the backend in the
     /// first poll of the future that it returns; that future runs to its end whatever becomes of the caller.
     pub(crate) fn write<T, F, Fut>(
         self: &Arc<Self>,
         operation: Operation,
+        links: Links,
         cost: Cost,
         patient: bool,
         send: F,
@@ -134,19 +137,32 @@ impl<V: Send + Sync + 'static> Remote<V> {
     {
         let (sender, outcome) = oneshot::channel();
         let send_state = Arc::<SendState>::default();
-        let start = move |permit: Result<Permit<V>>| match permit {
+        let pass = match self.pass(operation, Call::of_change(operation), &links) {
+            Ok(pass) => pass,
+            Err(refused) => {
+                let _ = sender.send(Err(refused));
+                return PendingWrite { send_state, outcome, operation, links };
+            }
+        };
+        let over = links.clone();
+        let start = move |remote: &Self, permit: Result<Permit<V>>| match permit {
             Ok(permit) => {
                 let sent = send(permit);
                 // The caller may be gone: nobody is notified then.
-                Some(Box::pin(async move { _ = sender.send(sent.await) }) as Rest)
+                Some(Box::pin(async move {
+                    let outcome = sent.await;
+                    drop(pass);
+                    let _ = sender.send(outcome);
+                }) as Rest)
             }
             Err(not_sent) => {
+                remote.unready(&over, &not_sent);
                 let _ = sender.send(Err(not_sent));
                 None
             }
         };
         self.send_or_queue(Terms { operation, cost, patient }, Arc::clone(&send_state), Box::new(start));
-        PendingWrite { send_state, outcome, operation }
+        PendingWrite { send_state, outcome, operation, links }
     }
 
     /// Waits for the outcome of a write, but not longer than the operation timeout.
@@ -155,6 +171,7 @@ impl<V: Send + Sync + 'static> Remote<V> {
             Ok(outcome) => self.outcome(&write, outcome),
             Err(_elapsed) => {
                 self.meter.timed_out(Call::of_change(write.operation));
+                self.breakers.timed_out(&write.links);
                 Err(self.timed_out(write.operation, write.give_up()))
             }
         }
@@ -166,6 +183,7 @@ impl<V: Send + Sync + 'static> Remote<V> {
             Some(outcome) => self.outcome(&write, outcome),
             None => {
                 self.meter.timed_out(Call::of_change(write.operation));
+                self.breakers.timed_out(&write.links);
                 Err(self.timed_out(write.operation, write.give_up()))
             }
         }
@@ -249,7 +267,7 @@ impl<V: Send + Sync + 'static> Remote<V> {
         if !send_state.decide(if permit.is_ok() { SENT } else { GIVEN_UP }) && permit.is_ok() {
             return;
         }
-        let Some(mut rest) = start(permit) else { return };
+        let Some(mut rest) = start(self, permit) else { return };
         // The first poll hands the command over, within the runtime that polls the rest. It is not to be put off for
         // the sake of other tasks.
         let first = {

@@ -73,7 +73,7 @@ async fn a_write_that_misses_its_deadline_is_a_timeout_and_the_local_copy_is_gon
 async fn a_backend_that_never_answers_hangs_nobody() {
     let backend = FaultyBackend::new(MemoryBackend::new());
     let faults = backend.faults();
-    let cache = text().build(backend).await.unwrap();
+    let cache = text().breaker_failures(0).build(backend).await.unwrap();
     faults.hang(true);
     assert!(ends(cache.get("k")).await.is_err());
     assert!(ends(cache.get_many(&["k", "l"])).await.is_err());

@@ -109,7 +109,7 @@ mod live {
         eventually("the link is down", async || cache.health().status == Status::Down).await;
         eventually("the cause is known", async || cache.health().to_string().contains("credentials")).await;
         assert_eq!(load(&cache, "k").await, "loaded");
-        let error = cache.get("k").await.unwrap_err();
+        let error = cache.get("another").await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unavailable);
         assert!(causes(&error).contains("the link is down") && causes(&error).contains("credentials"), "{error:?}");
         let error = cache.set("k", "v".to_owned()).await.unwrap_err();

@@ -161,7 +161,7 @@ fn whoever_waited_long_enough_for_a_blocking_loader_runs_their_own() {
 fn a_blocking_call_over_a_backend_that_hangs_ends_at_its_deadline() {
     let faults = Faults::default();
     let backend = FaultyBackend::with_faults(MemoryBackend::new(), faults.clone());
-    let cache = Cache::build(text().op_timeout(Duration::from_millis(20)), backend).unwrap();
+    let cache = Cache::build(text().op_timeout(Duration::from_millis(20)).breaker_failures(0), backend).unwrap();
     faults.hang(true);
     let errors = [
         cache.get("k").unwrap_err(),

@@ -273,7 +273,7 @@ async fn a_write_that_waits_for_its_turn_past_its_deadline_is_not_sent() {
 async fn a_refusal_was_not_executed_and_of_a_lost_link_nobody_knows() {
     let faulty = FaultyBackend::new(MemoryBackend::new());
     let faults = faulty.faults();
-    let cache = text().build(faulty).await.unwrap();
+    let cache = text().breaker_failures(0).build(faulty).await.unwrap();
     for (kind, may) in [
         (BackendErrorKind::Unavailable, true),
         (BackendErrorKind::Timeout, true),

@@ -41,9 +41,17 @@ impl Figures {
         count("twotier_fills_refused_total", ("reason", "read"), coherence.refused_fills);
         count("twotier_fills_refused_total", ("reason", "write"), coherence.refused_writes);
         count("twotier_fills_refused_total", ("reason", "load"), coherence.refused_loads);
+        count("twotier_outage_loads_total", ("result", "kept"), backend.outage_kept);
+        count("twotier_outage_loads_total", ("result", "refused"), backend.outage_refused);
+        let returned = backend.outage_loads - backend.outage_kept - backend.outage_refused;
+        count("twotier_outage_loads_total", ("result", "returned"), returned);
         one("redis_client_csc_items", &[], local.size as f64);
         one("twotier_bytes", &[], local.bytes as f64);
+        one("twotier_breaker_state", &[], f64::from(backend.breaker.state as u8));
+        one("twotier_breaker_opened_total", &[], backend.breaker.opened as f64);
+        one("twotier_breaker_refused_total", &[], backend.breaker.refused as f64);
         one("twotier_loads_total", &[], backend.loads as f64);
+        one("twotier_invalidations_queued", &[], backend.queued_invalidations as f64);
         one("twotier_link_state", &[], f64::from(u8::from(matches!(coherence.link, LinkState::Up(_)))));
         if let Some(remaining) = coherence.lease_remaining {
             one("twotier_lease_remaining_seconds", &[], remaining.as_secs_f64());

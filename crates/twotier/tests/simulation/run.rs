@@ -127,6 +127,8 @@ async fn build(network: &Network, link: usize, scenario: &Scenario) -> Cache<Str
             .clock(VirtualClock::new(scenario.resolution))
             .max_entries(scenario.max_entries)
             .max_staleness(scenario.max_staleness)
+            // The histories are those of the servers: what is served of a load that none of them had is in no history.
+            .outage_time_to_live(Duration::ZERO)
             .op_timeout(scenario.op_timeout)
             .local_time_to_live(scenario.local_ttl)
             .negative_time_to_live(scenario.negative_ttl)

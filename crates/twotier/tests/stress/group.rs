@@ -195,7 +195,12 @@ impl Instance {
     async fn start(server: &RedisServer, number: usize, bound: Duration) -> Self {
         let proxy = Proxy::start(server.addr());
         let mut config = RedisConfig::new(proxy.url());
-        let mut builder = Cache::builder().namespace(NAMESPACE).max_staleness(bound).audit(AUDITED);
+        // The history is that of the server: what is served of a load that it never had is in none.
+        let mut builder = Cache::builder()
+            .namespace(NAMESPACE)
+            .max_staleness(bound)
+            .audit(AUDITED)
+            .outage_time_to_live(Duration::ZERO);
         let (mut always_split, mut forgets_absences) = (None, false);
         match number {
             // Everything arrives in tiny pieces.
