@@ -70,11 +70,13 @@ async fn many_callers_of_a_hung_backend_pay_one_deadline_together() {
     let (cache, backend) = over_faults().await;
     backend.faults().hang(true);
     let started = Instant::now();
-    let callers = (0..32).map(|key| {
+    let start = |key: u32| {
         let cache = cache.clone();
         tokio::spawn(async move { cache.get(key).await.unwrap_err().kind() })
-    });
-    for caller in callers.collect::<Vec<_>>() {
+    };
+    // All of them at once, before anybody is waited for.
+    let callers: Vec<_> = (0..32).map(start).collect();
+    for caller in callers {
         // Whose read was given up asks again, and is not let through any more.
         assert!(matches!(caller.await.unwrap(), ErrorKind::Timeout | ErrorKind::Unavailable));
     }

@@ -1,5 +1,7 @@
 //! What each call does while the server is not well: the table of `docs/outages.md`, printed.
 
+#![allow(clippy::print_stdout, reason = "the figures are what the run is for")]
+
 mod live {
     use std::{
         collections::BTreeMap,

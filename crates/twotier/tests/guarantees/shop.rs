@@ -1,5 +1,7 @@
 //! A shop whose backend goes away for a minute: what that costs its customers, and its database.
 
+#![allow(clippy::print_stdout, reason = "the figures are what the run is for")]
+
 use std::{
     collections::HashSet,
     io,
@@ -44,6 +46,11 @@ struct Shop {
 }
 
 /// Draws a rank from a Zipf distribution of exponent 1, by its continuous approximation.
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "it is between 1 and the number of products"
+)]
 fn zipf(rng: &mut Rng) -> usize {
     let products = PRODUCTS as f64;
     (products.powf(rng.f64()) as usize).min(PRODUCTS) - 1
