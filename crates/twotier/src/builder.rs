@@ -20,9 +20,9 @@ use crate::{
     Cache, Codec, Result,
     attach::{Attaching, Mode, attach},
     audit::Auditor,
+    bulkhead::Bulkhead,
     codec::{Json, Place},
     events::{Announced, EventSender, OnRemoval, Removals},
-    load::Bulkhead,
     log::Occasional,
     meter::Meter,
     remote::{

@@ -10,8 +10,8 @@ use twotier_core::{CacheStats, CoherenceStats};
 
 use crate::attach::Attaching;
 use crate::audit::Auditor;
+use crate::bulkhead::Bulkhead;
 use crate::events::EventSender;
-use crate::load::Bulkhead;
 use crate::remote::{Local, Remote};
 use crate::sliding::Slider;
 use crate::turns::Turns;
