@@ -14,7 +14,7 @@ mod live {
     use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
     use twotier_backend::{Backend, RedisBackend};
     use twotier_core::{BackendError, BackendErrorKind, LinkState, RedisConfig};
-    use twotier_testkit::RedisServer;
+    use twotier_testkit::{RedisCluster, RedisServer};
 
     use crate::support::{Counter, eventually, watch};
 
@@ -216,5 +216,42 @@ mod live {
             let (field, error) = field(certificate, key);
             assert!(field == expected && error.contains(words), "{certificate} {key}: {error}");
         }
+    }
+
+    #[tokio::test]
+    async fn the_nodes_of_a_cluster_are_known_by_the_names_that_they_announce() {
+        if RedisServer::start().version() < (7, 0, 0) {
+            println!("nodes before 7.0 announce no names");
+            return;
+        }
+        let certificates = Certificates::new();
+        let [certificate, key, authority] = ["redis.crt", "redis.key", "ca.crt"].map(|name| certificates.text(name));
+        let directives = [
+            ("tls-cert-file", &*certificate),
+            ("tls-key-file", &*key),
+            ("tls-ca-cert-file", &*authority),
+            ("tls-auth-clients", "no"),
+        ];
+        let cluster = RedisCluster::over_tls(3, Duration::from_secs(2), &directives);
+        let config = RedisConfig::new(cluster.url()).tls_ca_file(certificates.path("ca.crt"));
+        let backend = RedisBackend::with_config(&config).unwrap();
+        let counter = Arc::new(Counter::default());
+        backend.attach(watch(&counter, Duration::from_secs(1), None)).await.unwrap();
+        // The certificate is for the name and for no address.
+        let keys: Vec<Bytes> = (0..60).map(|number| format!("n:{number}").into()).collect();
+        for key in &keys {
+            backend.set(key, key.clone(), None).await.unwrap();
+        }
+        for (key, found) in keys.iter().zip(backend.get_many(&keys).await) {
+            assert_eq!(found.unwrap().unwrap().value, key);
+        }
+        let mut names = (0..).map(|number| format!("n:{number}"));
+        let key = names.find(|key| cluster.owner(cluster.slot(key)) == Some(0)).unwrap();
+        let (from, slot) = (backend.route(key.as_bytes()), cluster.slot(&key));
+        cluster.begin_migration(slot, 0, 1);
+        cluster.set_owner(slot, 0, 1);
+        eventually("a redirection is followed to a name", || backend.route(key.as_bytes()) != from).await;
+        assert_eq!(backend.get(key.as_bytes()).await.unwrap(), None);
+        eventually("leases are renewed", || Counter::of(&counter.proofs) > 6).await;
     }
 }

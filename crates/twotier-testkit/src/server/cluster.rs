@@ -15,6 +15,8 @@ use super::{RedisServer, builder::free_port, process::Process};
 use crate::resp::{Client, Reply};
 
 const SLOTS: u16 = 16_384;
+/// What nodes call their host, where a certificate has to show it.
+const NAME: &str = "localhost";
 /// How far the port of the bus is from that of clients.
 const BUS: u16 = 10_000;
 /// The longest a cluster takes to come up, or to agree on something. A test that waits longer has hung.
@@ -30,6 +32,7 @@ pub struct RedisCluster {
     /// The ports by which nodes are known to clients.
     announced: Vec<u16>,
     partition: Option<Arc<Partition>>,
+    tls: bool,
 }
 
 impl RedisCluster {
@@ -47,14 +50,21 @@ impl RedisCluster {
     /// When the nodes do not come up.
     #[must_use]
     pub fn with(primaries: usize, replicas: usize, node_timeout: Duration, directives: &[(&str, &str)]) -> Self {
-        Self::launch(primaries, replicas, node_timeout, directives, None)
+        Self::launch(primaries, replicas, node_timeout, directives, None, false)
+    }
+
+    /// As [`with`](Self::with), over TLS for clients and among the nodes, which announce the name `localhost`. The
+    /// directives name the certificates. For servers from Redis 7.0 on, which announce names.
+    #[must_use]
+    pub fn over_tls(primaries: usize, node_timeout: Duration, directives: &[(&str, &str)]) -> Self {
+        Self::launch(primaries, 0, node_timeout, directives, None, true)
     }
 
     /// As [`start`](Self::start), with relays in front of the nodes, so that [`isolate`](Self::isolate) can part them.
     /// For Linux, where there are many loopback addresses.
     #[must_use]
     pub fn that_can_be_parted(primaries: usize, replicas: usize, node_timeout: Duration) -> Self {
-        Self::launch(primaries, replicas, node_timeout, &[], Some(Arc::default()))
+        Self::launch(primaries, replicas, node_timeout, &[], Some(Arc::default()), false)
     }
 
     fn launch(
@@ -63,14 +73,17 @@ impl RedisCluster {
         node_timeout: Duration,
         directives: &[(&str, &str)],
         partition: Option<Arc<Partition>>,
+        tls: bool,
     ) -> Self {
-        let ports: Vec<u16> = (0..primaries * (1 + replicas)).map(|_| free_ports()).collect();
+        let free = || (0..primaries * (1 + replicas)).map(|_| free_ports()).collect::<Vec<u16>>();
+        let ports = free();
+        let open = if tls { free() } else { ports.clone() };
         let relayed = |by: u16| {
             let relay = |(node, port): (usize, &u16)| match &partition {
                 Some(partition) => partition.relay(node, port + by),
                 None => port + by,
             };
-            ports.iter().enumerate().map(relay).collect::<Vec<u16>>()
+            open.iter().enumerate().map(relay).collect::<Vec<u16>>()
         };
         let (announced, buses) = (relayed(0), relayed(BUS));
         let timeout = node_timeout.as_millis().to_string();
@@ -84,6 +97,12 @@ impl RedisCluster {
             add("cluster-config-file", "nodes.conf");
             add("cluster-node-timeout", &timeout);
             add("repl-diskless-sync-delay", "0");
+            if tls {
+                add("tls-port", &open[index].to_string());
+                add("tls-cluster", "yes");
+                add("tls-replication", "yes");
+                add("cluster-announce-hostname", NAME);
+            }
             if partition.is_some() {
                 let own = partition::source(index).to_string();
                 add("bind", &format!("127.0.0.1 {own}"));
@@ -94,12 +113,12 @@ impl RedisCluster {
             }
             directives.iter().for_each(|(name, value)| add(name, value));
             let process = Process::new(Some(*port), &arguments);
-            process.write("nodes.conf", &known(&ports, &announced, &buses, primaries, index));
+            process.write("nodes.conf", &known(&ports, &announced, &buses, primaries, index, tls));
             process.start().and_then(|()| process.wait_until_ready()).unwrap_or_else(|error| panic!("{error}"));
             RedisServer { process, port: Some(*port), password: None, witness: Mutex::default() }
         });
         let nodes = nodes.collect();
-        let cluster = Self { nodes, primaries, announced, partition };
+        let cluster = Self { nodes, primaries, announced, partition, tls };
         wait("the cluster is at work", || cluster.is_settled() && cluster.replicas_follow());
         cluster
     }
@@ -117,8 +136,9 @@ impl RedisCluster {
     /// Returns the URL that names every node.
     #[must_use]
     pub fn url(&self) -> String {
-        let hosts: Vec<String> = self.announced.iter().map(|port| format!("127.0.0.1:{port}")).collect();
-        format!("redis-cluster://{}", hosts.join(","))
+        let (scheme, host) = if self.tls { ("rediss-cluster", NAME) } else { ("redis-cluster", "127.0.0.1") };
+        let hosts: Vec<String> = self.announced.iter().map(|port| format!("{host}:{port}")).collect();
+        format!("{scheme}://{}", hosts.join(","))
     }
 
     /// Returns the nodes: the primaries there were at the start come first.
@@ -312,12 +332,13 @@ impl RedisCluster {
 }
 
 /// What a node knows of all of them as it starts, in the words of its own file.
-fn known(ports: &[u16], announced: &[u16], buses: &[u16], primaries: usize, own: usize) -> String {
+fn known(ports: &[u16], announced: &[u16], buses: &[u16], primaries: usize, own: usize, tls: bool) -> String {
     let share = SLOTS.div_ceil(u16::try_from(primaries).expect("there are few"));
     let mut lines = String::new();
     for (index, port) in ports.iter().enumerate() {
         let own = if index == own { "myself," } else { "" };
-        let address = format!("{} 127.0.0.1:{}@{}", id(*port), announced[index], buses[index]);
+        let name = if tls { format!(",{NAME}") } else { String::new() };
+        let address = format!("{} 127.0.0.1:{}@{}{name}", id(*port), announced[index], buses[index]);
         let (primary, epoch) = (index % primaries, index % primaries + 1);
         if index < primaries {
             let first = share * u16::try_from(primary).expect("there are few");
