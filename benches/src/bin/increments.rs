@@ -96,7 +96,7 @@ async fn rate(adder: &Adder, tasks: usize, time: Duration) -> Result<f64> {
                     adder.add(&key).await?;
                     added += 1;
                 }
-                Result::Ok(added)
+                Result::<u32>::Ok(added)
             })
         })
         .collect();

@@ -328,7 +328,8 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
 
     /// Adds to a number, in one atomic step, and returns what it is then. Numbers are decimal text, as Redis has them.
     ///
-    /// A number that is there keeps its life. An absent one counts as 0, and lives for `ttl` then, at least 1 ms; `None`
+    /// A number that is there keeps its life. An absent one counts as 0, and lives for `ttl` then, at least 1 ms;
+    /// `None`
     /// is for ever.
     ///
     /// Provided in terms of [`get`](Self::get) and [`compare_and_set`](Self::compare_and_set), again and again until

@@ -278,7 +278,7 @@ impl Backend for RedisBackend {
     async fn set_many(&self, writes: &[Write]) -> Vec<BackendResult<bool>> {
         let change = |write: &Write| {
             let (value, ttl) = (write.value.clone(), write.ttl);
-            let life = if write.keep_ttl { Life::Kept } else { Life::New(ttl) };
+            let life = if write.keep_ttl { Life::Unchanged } else { Life::New(ttl) };
             let action = match &write.condition {
                 WriteCondition::Always if write.keep_ttl => Action::SetKeeping { value, ttl },
                 WriteCondition::Always => Action::Set { value, ttl },

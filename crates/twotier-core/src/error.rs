@@ -391,11 +391,8 @@ impl Operation {
     /// Returns whether the operation changes what the backend holds. A load only ever adds what is absent.
     #[must_use]
     pub fn writes(self) -> bool {
-        match self {
-            Self::Set | Self::SetMany | Self::Delete | Self::DeleteMany | Self::Clear => true,
-            Self::Update | Self::Increment | Self::Touch => true,
-            _ => false,
-        }
+        let deletes = matches!(self, Self::Delete | Self::DeleteMany | Self::Clear);
+        deletes || matches!(self, Self::Set | Self::SetMany | Self::Update | Self::Increment | Self::Touch)
     }
 }
 
@@ -501,7 +498,8 @@ impl BackendError {
         self
     }
 
-    /// Records that the command may have been executed, whatever kind of failure this is: what was refused was something
+    /// Records that the command may have been executed, whatever kind of failure this is: what was refused was
+    /// something
     /// that belongs to it.
     #[must_use]
     pub fn maybe_executed(mut self) -> Self {

@@ -142,9 +142,11 @@ impl<V, C> CacheBuilder<V, C> {
     }
 
     /// Has reads extend the life of what they find to the [`time_to_live`](Self::time_to_live) of the cache: a session
-    /// ends when nobody has asked for it for so long. `share` is a part of the time to live, above 0 and up to 0.5; when
+    /// ends when nobody has asked for it for so long. `share` is a part of the time to live, above 0 and up to 0.5;
+    /// when
     /// that much of it has passed, the next read extends it, in the background. So it costs one small command
-    /// (`PEXPIRE`) for each share and key, however many reads there are, and a value that was read lives on for at least
+    /// (`PEXPIRE`) for each share and key, however many reads there are, and a value that was read lives on for at
+    /// least
     /// the time to live less that share. 0, the default, is not at all; 0.1 is a good choice otherwise.
     ///
     /// The copy that was read goes on being served, and lives on too: for as long as the value in the backend where

@@ -513,7 +513,8 @@ impl<V: Send + Sync + 'static> Cache<V> {
     ///
     /// The backend adds, so its numbers are decimal text. With [`Json`](crate::codec::Json), the default, a
     /// `Cache<i64>` has them, and so has one of any other type of whole numbers; [`Text`](crate::codec::Text) has them
-    /// too. Other codecs, types and [`Sealed`](crate::codec::Sealed) have not. A sum that the type has no room for, such
+    /// too. Other codecs, types and [`Sealed`](crate::codec::Sealed) have not. A sum that the type has no room for,
+    /// such
     /// as a negative one in a `Cache<u64>`, is kept in the backend all the same, and an error of later reads.
     ///
     /// # Errors
@@ -549,7 +550,8 @@ impl<V: Send + Sync + 'static> Cache<V> {
         self.tiers.increment(&text_of(&key), by, options).await
     }
 
-    /// Has a value live for so long from now on, at least 1 ms, in the backend, whatever it was to live before, and says
+    /// Has a value live for so long from now on, at least 1 ms, in the backend, whatever it was to live before, and
+    /// says
     /// whether it was there. The value is neither read nor written.
     ///
     /// One round trip. A local copy goes on being served, and lives on where changes are reported, up to

@@ -45,7 +45,7 @@ impl<V: Send + Sync + 'static> Tiers<V> {
                         return Err(remote.backend_failed(operation, source));
                     }
                 };
-                // A sum that the type has no room for is one all the same, and whoever reads it is told.
+                // A sum that the type has no room for is one all the same, and an error to whoever reads it.
                 let bytes = Bytes::from(sum.to_string());
                 if let Some((value, weight)) = remote.decoded_quietly(&key, &bytes) {
                     let life = ttl.cap(remote.settings.local_ttl());

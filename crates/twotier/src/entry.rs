@@ -64,7 +64,8 @@ impl LoadOptions {
     }
 
     /// Runs the loader although there is a value, which it is given as [`Prior`]. What it brings replaces that value,
-    /// unless somebody else's write did meanwhile. Of several such calls at once each runs its own loader, one after the
+    /// unless somebody else's write did meanwhile. Of several such calls at once each runs its own loader, one after
+    /// the
     /// other.
     #[must_use]
     pub fn force_refresh(mut self) -> Self {
@@ -128,7 +129,8 @@ impl<'c, V, K> Entry<'c, V, K> {
 }
 
 impl<V: Send + Sync + 'static, K: Key> Entry<'_, V, K> {
-    /// Reads the value, or loads it as [`get_or_load`](crate::Cache::get_or_load) does, and says where it came from, how old
+    /// Reads the value, or loads it as [`get_or_load`](crate::Cache::get_or_load) does, and says where it came from,
+    /// how old
     /// the copy is, and how fresh.
     ///
     /// The loader is given what is known of the key: with [`force_refresh`](LoadOptions::force_refresh) the value that
@@ -140,7 +142,8 @@ impl<V: Send + Sync + 'static, K: Key> Entry<'_, V, K> {
     ///
     /// # Errors
     ///
-    /// As [`get_or_load`](crate::Cache::get_or_load); [`Error::Usage`](crate::Error::Usage) when the loader says that a value
+    /// As [`get_or_load`](crate::Cache::get_or_load); [`Error::Usage`](crate::Error::Usage) when the loader says that a
+    /// value
     /// was not modified and there is none.
     ///
     /// # Examples

@@ -276,7 +276,8 @@ impl<V: Send + Sync + 'static> Remote<V> {
         }
     }
 
-    /// Decodes what we wrote ourselves, and returns what it weighs too; `None` where the type has no such value. Counted
+    /// Decodes what we wrote ourselves, and returns what it weighs too; `None` where the type has no such value.
+    /// Counted
     /// nowhere.
     pub(crate) fn decoded_quietly(&self, key: &str, bytes: &bytes::Bytes) -> Option<(V, usize)> {
         let value = self.codec.decode_at(self.place(key), bytes).ok().flatten()?;

@@ -22,7 +22,14 @@ use crate::remote::Home;
 /// The queues of all keys that somebody works on.
 #[derive(Debug, Default)]
 pub(crate) struct Turns {
-    queues: Mutex<HashMap<SmolStr, Arc<Queue>>>,
+    queues: Mutex<HashMap<SmolStr, Standing>>,
+}
+
+/// A queue, and how many stand in it or have their turn.
+#[derive(Debug)]
+struct Standing {
+    queue: Arc<Queue>,
+    places: usize,
 }
 
 #[derive(Debug)]
@@ -42,7 +49,7 @@ pub(crate) struct Place<'t> {
 
 /// The turn, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Turn<'p> {
+pub(crate) struct KeyPermit<'p> {
     queue: &'p Queue,
     _permit: SemaphorePermit<'p>,
 }
@@ -51,7 +58,12 @@ impl Turns {
     /// Stands in line for a key.
     pub(crate) fn stand(&self, key: &str) -> Place<'_> {
         let key = SmolStr::new(key);
-        let queue = Arc::clone(self.queues.lock().entry(key.clone()).or_insert_with(Queue::new));
+        let queue = {
+            let mut queues = self.queues.lock();
+            let standing = queues.entry(key.clone()).or_insert_with(|| Standing { queue: Queue::new(), places: 0 });
+            standing.places += 1;
+            Arc::clone(&standing.queue)
+        };
         Place { turns: self, key, queue }
     }
 }
@@ -65,13 +77,13 @@ impl Queue {
 impl Place<'_> {
     /// Waits for the turn. When none ends within `patience`, whoever has it, or was given it and is not polled, is held
     /// for gone, and the line goes on without.
-    pub(crate) async fn turn(&self, runtime: &Home, patience: Duration) -> Option<Turn<'_>> {
+    pub(crate) async fn turn(&self, runtime: &Home, patience: Duration) -> Option<KeyPermit<'_>> {
         let queue = &*self.queue;
         let mut permit = pin!(queue.turn.acquire());
         let mut before = queue.ended.load(Ordering::Relaxed);
         loop {
             if let Ok(permit) = runtime.timeout(patience, permit.as_mut()).await {
-                return permit.ok().map(|permit| Turn { queue, _permit: permit });
+                return permit.ok().map(|permit| KeyPermit { queue, _permit: permit });
             }
             // One of those who lost patience lets the next in line go on, who need not be this one.
             let ended = queue.ended.compare_exchange(before, before + 1, Ordering::Relaxed, Ordering::Relaxed);
@@ -83,7 +95,7 @@ impl Place<'_> {
     }
 }
 
-impl Drop for Turn<'_> {
+impl Drop for KeyPermit<'_> {
     fn drop(&mut self) {
         self.queue.ended.fetch_add(1, Ordering::Relaxed);
     }
@@ -92,12 +104,27 @@ impl Drop for Turn<'_> {
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         let mut queues = self.turns.queues.lock();
-        // The map has one, and this place the other: nobody else stands in line. Counted under the lock, under which
-        // alone somebody joins.
-        if Arc::strong_count(&self.queue) == 2
-            && queues.get(&self.key).is_some_and(|queue| Arc::ptr_eq(queue, &self.queue))
-        {
-            queues.remove(&self.key);
+        if let Some(standing) = queues.get_mut(&self.key) {
+            standing.places -= 1;
+            if standing.places == 0 {
+                queues.remove(&self.key);
+            }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_queue_in_which_nobody_stands_is_forgotten() {
+        let turns = Turns::default();
+        let (first, second, other) = (turns.stand("k"), turns.stand("k"), turns.stand("l"));
+        assert!(Arc::ptr_eq(&first.queue, &second.queue) && !Arc::ptr_eq(&first.queue, &other.queue));
+        drop((first, other));
+        assert_eq!(turns.queues.lock().len(), 1);
+        drop(second);
+        assert!(turns.queues.lock().is_empty());
     }
 }

@@ -52,6 +52,8 @@ mod shard;
 mod ticket;
 #[path = "../../../../crates/twotier-local/src/tier.rs"]
 mod tier;
+#[path = "../../../../crates/twotier-local/src/touches.rs"]
+mod touches;
 
 mod digest {
     pub(crate) use twotier_local::Digest;

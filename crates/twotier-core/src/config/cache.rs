@@ -62,7 +62,8 @@ pub struct CacheConfig {
     /// expires or the key is written or deleted. Takes a local tier and a codec that can say it, such as `Sealed`.
     /// Default false.
     pub share_absence: bool,
-    /// Whether reads extend the life of what they find, to `time_to_live` from then on: a share of it, above 0 and up to
+    /// Whether reads extend the life of what they find, to `time_to_live` from then on: a share of it, above 0 and up
+    /// to
     /// 0.5, after which the next read does so, in the background; 0 is not at all. Extended at most once for each such
     /// share, by one command that drops no copy here, and one at most in each other instance. Takes a `time_to_live` of
     /// up to 10 days. Default 0.

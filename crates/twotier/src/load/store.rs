@@ -141,7 +141,10 @@ impl<V: Send + Sync + 'static> Tiers<V> {
                 let result = remote.meter.call(Call::Delete, call, failure).await;
                 drop(permit);
                 match result {
-                    Ok(false) => Ok(drop(ticket)),
+                    Ok(false) => {
+                        drop(ticket);
+                        Ok(())
+                    }
                     result => {
                         ended(&remote, operation, ticket, result, |ticket| ticket.install(None, 0, life)).map(drop)
                     }

@@ -17,7 +17,7 @@ pub(crate) struct Settings {
     pub(crate) time_to_live: Option<Duration>,
     pub(crate) local_time_to_live: Option<Duration>,
     pub(crate) negative_time_to_live: Option<Duration>,
-    /// Whether other instances are told of what the origin does not have.
+    /// Whether other instances are notified of what the origin does not have.
     pub(crate) share_absence: bool,
     pub(crate) sliding: Option<Sliding>,
     pub(crate) ttl_jitter: f64,

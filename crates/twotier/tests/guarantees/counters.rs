@@ -156,7 +156,7 @@ mod live {
     }
 
     #[tokio::test]
-    async fn a_user_without_transactions_is_told_so_and_keeps_its_link() {
+    async fn a_user_without_transactions_gets_an_error_that_says_so_and_keeps_its_link() {
         let rules = "+@all -multi -exec";
         let server = RedisServer::builder().acl_user(&format!("app on >p ~* &* {rules}")).start();
         let backend = twotier::RedisBackend::new(format!("redis://app:p@127.0.0.1:{}", server.port())).unwrap();

@@ -15,14 +15,14 @@ use crate::support::{over_memory, read, text};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-type Answer = Result<Loaded<String>, io::Error>;
+type Output = Result<Loaded<String>, io::Error>;
 
 fn refresh() -> LoadOptions {
     LoadOptions::new().force_refresh()
 }
 
 async fn loads(cache: &Cache<String>, options: LoadOptions, value: &'static str) -> (Option<String>, Tier) {
-    let found = cache.entry("k").with(options).load_with(async |_| Answer::Ok(Loaded::new(value))).await.unwrap();
+    let found = cache.entry("k").with(options).load_with(async |_| Output::Ok(Loaded::new(value))).await.unwrap();
     (found.value.as_deref().cloned(), found.tier)
 }
 
@@ -54,13 +54,13 @@ async fn a_forced_refresh_is_given_what_is_there_and_replaces_it_in_both_tiers()
     let loader = async |prior: Prior<String>| {
         assert_eq!(prior.value().map(|value| value.as_str()), Some("old"));
         assert_eq!(prior.age(), Some(Duration::ZERO));
-        Answer::Ok(Loaded::new("new"))
+        Output::Ok(Loaded::new("new"))
     };
     let found = cache.entry("k").with(refresh()).load_with(loader).await.unwrap();
     assert_eq!((found.value.as_deref(), found.tier), (Some(&"new".to_owned()), Tier::Origin));
     assert_eq!(read(&other, "k").await, some("new"));
     assert_eq!(read(&cache, "k").await, some("new"));
-    let gone = async |_| Answer::Ok(Loaded::absent());
+    let gone = async |_| Output::Ok(Loaded::absent());
     assert!(cache.entry("k").with(refresh()).load_with(gone).await.unwrap().value.is_none());
     assert_eq!((read(&other, "k").await, read(&cache, "k").await), (None, None), "the origin has nothing any more");
 }
@@ -74,7 +74,7 @@ async fn a_forced_refresh_undoes_no_write_that_came_while_it_loaded() {
         let writer = if by_other { &other } else { &cache };
         let loader = async |_| {
             writer.set("k", "written").await.unwrap();
-            Answer::Ok(Loaded::new("loaded"))
+            Output::Ok(Loaded::new("loaded"))
         };
         let found = cache.entry("k").with(refresh()).load_with(loader).await.unwrap();
         assert_eq!(found.value.as_deref(), Some(&"loaded".to_owned()));
@@ -93,7 +93,7 @@ async fn a_value_that_was_not_modified_lives_on_and_is_written_by_nobody() {
     let before = store.operations();
     let same = async |prior: Prior<String>| {
         assert_eq!(prior.value().map(|value| value.as_str()), Some("v"));
-        Answer::Ok(Loaded::not_modified())
+        Output::Ok(Loaded::not_modified())
     };
     let found = cache.entry("k").with(refresh()).load_with(same).await.unwrap();
     assert_eq!((found.value.as_deref(), found.tier), (Some(&"v".to_owned()), Tier::Origin));
@@ -101,17 +101,17 @@ async fn a_value_that_was_not_modified_lives_on_and_is_written_by_nobody() {
     assert_eq!((after.touch - before.touch, after.reads() - before.reads(), after.total() - before.total()), (1, 1, 2));
     assert_eq!(store.get(b"t:k").await.unwrap().unwrap().ttl, RemainingTtl::Expires(MINUTE));
     assert!(cache.get_if_local("k").is_some(), "the copy stays");
-    let own = async |_| Answer::Ok(Loaded::not_modified().time_to_live(10 * MINUTE));
+    let own = async |_| Output::Ok(Loaded::not_modified().time_to_live(10 * MINUTE));
     cache.entry("k").with(refresh()).load_with(own).await.unwrap();
     assert_eq!(store.get(b"t:k").await.unwrap().unwrap().ttl, RemainingTtl::Expires(10 * MINUTE));
     let vanished = async |_| {
         other.delete("k").await.unwrap();
-        Answer::Ok(Loaded::not_modified())
+        Output::Ok(Loaded::not_modified())
     };
     let found = cache.entry("k").with(refresh()).load_with(vanished).await.unwrap();
     assert_eq!(found.value.as_deref(), Some(&"v".to_owned()));
     assert_eq!(read(&other, "k").await, None, "a deletion that came in between is not undone");
-    let nothing = cache.entry("k").load_with(async |_| Answer::Ok(Loaded::not_modified())).await.unwrap_err();
+    let nothing = cache.entry("k").load_with(async |_| Output::Ok(Loaded::not_modified())).await.unwrap_err();
     assert!(matches!(nothing, Error::Usage { .. }), "{nothing}");
 }
 
@@ -150,7 +150,7 @@ async fn a_life_is_that_of_the_loader_or_of_the_call_or_of_the_cache() {
     {
         let loader = async |_| {
             let loaded = Loaded::new("v");
-            Answer::Ok(if let Some(given) = given { loaded.time_to_live(given) } else { loaded })
+            Output::Ok(if let Some(given) = given { loaded.time_to_live(given) } else { loaded })
         };
         cache.entry("k").with(options).load_with(loader).await.unwrap();
         assert_eq!(store.get(b"t:k").await.unwrap().unwrap().ttl, RemainingTtl::Expires(expected));
@@ -162,7 +162,7 @@ async fn a_call_has_a_deadline_of_its_own_for_its_loader_and_for_that_of_others(
     let cache = over_memory(&MemoryBackend::new()).await;
     let began = tokio::time::Instant::now();
     let soon = LoadOptions::new().timeout(Duration::from_millis(50));
-    let hangs = || std::future::pending::<Answer>();
+    let hangs = || std::future::pending::<Output>();
     let error = cache.entry("k").with(soon).load_with(|_| hangs()).await.unwrap_err();
     assert!(matches!(error, Error::Timeout { after, .. } if after == Duration::from_millis(50)), "{error:?}");
     let mut slow = Box::pin(cache.get_or_load("k", |_| hangs()));
@@ -179,7 +179,7 @@ async fn every_forced_refresh_runs_its_own_loader_after_the_call() {
     let row = AtomicUsize::new(0);
     let refreshes = (0..5).map(|_| async {
         let before = row.load(Ordering::SeqCst);
-        let loader = async |_| Answer::Ok(Loaded::new((row.fetch_add(1, Ordering::SeqCst) + 1).to_string()));
+        let loader = async |_| Output::Ok(Loaded::new((row.fetch_add(1, Ordering::SeqCst) + 1).to_string()));
         let found = cache.entry("k").with(refresh()).load_with(loader).await.unwrap();
         assert!(found.value.unwrap().parse::<usize>().unwrap() > before);
     });
@@ -190,7 +190,7 @@ async fn every_forced_refresh_runs_its_own_loader_after_the_call() {
 #[test]
 fn the_blocking_twin_takes_an_ordinary_function() {
     let cache = blocking::Cache::build(text(), MemoryBackend::new()).unwrap();
-    let answer = |value: &'static str| move |_: Prior<String>| Answer::Ok(Loaded::new(value));
+    let answer = |value: &'static str| move |_: Prior<String>| Output::Ok(Loaded::new(value));
     assert_eq!(cache.entry("k").load_with(answer("v")).unwrap().value.as_deref(), Some(&"v".to_owned()));
     let found = cache.entry("k").with(refresh()).load_with(answer("w")).unwrap();
     assert_eq!((found.value.as_deref(), found.tier), (Some(&"w".to_owned()), Tier::Origin));

@@ -59,7 +59,7 @@ pub(in crate::redis) enum Life {
     /// From now on; `None` is for ever.
     New(Option<Duration>),
     /// As long as the other would have.
-    Kept,
+    Unchanged,
 }
 
 /// What a change did.
@@ -123,7 +123,7 @@ impl Change {
                 commands.arg(flag(value.is_some())).arg(value.as_deref().unwrap_or_default());
                 commands.arg(match life {
                     Life::New(ttl) => ttl.map_or_else(String::new, |ttl| millis(ttl).to_string()),
-                    Life::Kept => "keep".to_owned(),
+                    Life::Unchanged => "keep".to_owned(),
                 });
             }
             // By commands and not by a script: of what a script does even its own client is notified.
@@ -155,9 +155,9 @@ impl Change {
             }
             Action::Replace { .. } => Ok(Effect::Changed(replies.integer("EVAL")? == 1)),
             Action::Add { ttl, .. } => {
-                let begun = if ttl.is_some() { replies.okay_or_nil("SET") } else { Ok(false) };
+                let made = if ttl.is_some() { replies.okay_or_nil("SET") } else { Ok(false) };
                 let (sum, left) = (replies.integer("INCRBY"), replies.integer("PTTL"));
-                let _existed = begun?;
+                let _existed = made?;
                 Ok(Effect::Counted(Counted::new(sum?, RemainingTtl::from_pttl(left?))))
             }
             Action::Touch { .. } => Ok(Effect::Changed(replies.integer("PEXPIRE")? == 1)),
