@@ -15,6 +15,7 @@ mod attach;
 mod audit;
 pub mod blocking;
 mod builder;
+mod bulkhead;
 mod cache;
 pub mod codec;
 mod events;

@@ -1,6 +1,5 @@
 //! `get_or_load`: one load per key at a time.
 
-mod bulkhead;
 mod many;
 mod stack;
 mod store;
@@ -16,8 +15,6 @@ use crate::{
 };
 
 use self::{stack::Loading, store::LoadedValue};
-
-pub(crate) use self::bulkhead::Bulkhead;
 
 type Ticket<V> = LoadTicket<CachedValue<V>, Error>;
 

@@ -6,8 +6,8 @@ use twotier_core::{CacheStats, CoherenceStats};
 
 use crate::attach::Attaching;
 use crate::audit::Auditor;
+use crate::bulkhead::Bulkhead;
 use crate::events::EventSender;
-use crate::load::Bulkhead;
 use crate::remote::{Local, Remote};
 
 pub(crate) struct Tiers<V> {

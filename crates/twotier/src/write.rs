@@ -397,7 +397,7 @@ pub(crate) async fn clear_all<V: Send + Sync + 'static>(
     operation: Operation,
     beginning: &str,
 ) -> Result<u64> {
-    let waiting = beginning.is_empty().then(|| remote.invalidations.some(usize::MAX)).unwrap_or_default();
+    let waiting = if beginning.is_empty() { remote.invalidations.some(usize::MAX) } else { Vec::new() };
     let (local, owner) = (local.clone(), Arc::clone(remote));
     let remote = Arc::clone(remote);
     let prefix = remote.namespace.qualify(beginning);

@@ -70,11 +70,13 @@ async fn many_callers_of_a_hung_backend_pay_one_deadline_together() {
     let (cache, backend) = over_faults().await;
     backend.faults().hang(true);
     let started = Instant::now();
-    let callers = (0..32).map(|key| {
-        let cache = cache.clone();
-        tokio::spawn(async move { cache.get(key).await.unwrap_err().kind() })
-    });
-    for caller in callers.collect::<Vec<_>>() {
+    let callers: Vec<_> = (0..32)
+        .map(|key| {
+            let cache = cache.clone();
+            tokio::spawn(async move { cache.get(key).await.unwrap_err().kind() })
+        })
+        .collect();
+    for caller in callers {
         // Whose read was given up asks again, and is not let through any more.
         assert!(matches!(caller.await.unwrap(), ErrorKind::Timeout | ErrorKind::Unavailable));
     }

@@ -1,5 +1,6 @@
 //! What each call does while the server is not well: the table of `docs/outages.md`, printed.
 
+#[allow(clippy::print_stdout, reason = "the table is what the test is for, beside what it asserts")]
 mod live {
     use std::{
         collections::BTreeMap,

@@ -44,6 +44,7 @@ struct Shop {
 }
 
 /// Draws a rank from a Zipf distribution of exponent 1, by its continuous approximation.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is between 1 and the products")]
 fn zipf(rng: &mut Rng) -> usize {
     let products = PRODUCTS as f64;
     (products.powf(rng.f64()) as usize).min(PRODUCTS) - 1
@@ -106,6 +107,7 @@ impl Shop {
 }
 
 /// Plays an outage, and checks what it costs.
+#[allow(clippy::print_stdout, reason = "figures of a run, for people")]
 async fn outage(begin: impl FnOnce(&Shop)) {
     let shop = Shop::open().await;
     let (healthy, healthy_loads) = shop.serve(Duration::from_secs(60)).await;

@@ -33,7 +33,7 @@ impl Bulkhead {
 
     /// Waits for a place, in the order of the calls, for as long as one waits for somebody else's load. `cause` is why
     /// the backend does not answer.
-    pub(super) async fn enter<V: Send + Sync + 'static>(
+    pub(crate) async fn enter<V: Send + Sync + 'static>(
         &self,
         remote: &Remote<V>,
         operation: Operation,
