@@ -366,6 +366,10 @@ impl Inner {
         state.peers.values().for_each(|peer| peer.link.listeners().fix(mode));
     }
 
+    fn is_closed(&self) -> bool {
+        matches!(self.state.lock().phase, Phase::Closed)
+    }
+
     /// Waits a little, or until there is another map.
     async fn moment(&self) {
         let _ = timeout(MOMENT, self.changed.notified()).await;

@@ -4,7 +4,7 @@ mod live {
     use std::{
         sync::{
             Arc, Mutex,
-            atomic::{AtomicU64, Ordering::SeqCst},
+            atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
         },
         time::Duration,
     };
@@ -357,5 +357,62 @@ mod live {
         }
         assert!(other.delete_many(&keys).await.into_iter().all(|deleted| deleted.unwrap()));
         eventually("leases are renewed", || notes.proofs.load(SeqCst) > 6).await;
+    }
+
+    #[tokio::test]
+    async fn while_primaries_are_replaced_what_fails_is_unavailable_and_reads_hardly_fail() {
+        let cluster = RedisCluster::start(3, 1, NODE_TIMEOUT);
+        let (backend, _notes) = attached(&cluster, "n").await;
+        let keys = keys(30);
+        for key in &keys {
+            backend.set(key, "v".into(), None).await.unwrap();
+        }
+        let ends = Arc::new(AtomicBool::new(false));
+        let tasks: Vec<_> = (0..4)
+            .map(|task| {
+                let (backend, keys, ends) = (backend.clone(), keys.clone(), Arc::clone(&ends));
+                tokio::spawn(async move {
+                    let (mut done, mut failed) = (0_u32, Vec::new());
+                    for key in keys.iter().cycle() {
+                        if ends.load(SeqCst) {
+                            return (done, failed);
+                        }
+                        done += 1;
+                        let outcome = match task {
+                            0 => backend.get(key).await.map(drop),
+                            1 => backend.get_many(&keys).await.into_iter().find_map(Result::err).map_or(Ok(()), Err),
+                            2 => backend.set(key, "v".into(), None).await,
+                            _ => {
+                                let writes: Vec<Write> =
+                                    keys.iter().map(|key| Write::new(key.clone(), "v", None)).collect();
+                                backend.set_many(&writes).await.into_iter().find_map(Result::err).map_or(Ok(()), Err)
+                            }
+                        };
+                        if let Err(error) = outcome {
+                            failed.push(error);
+                            tokio::time::sleep(Duration::from_millis(1)).await;
+                        }
+                    }
+                    (done, failed)
+                })
+            })
+            .collect();
+        for primary in 0..3 {
+            let replica = cluster.replica_of(primary).unwrap();
+            cluster.failover(replica, None);
+            eventually("a promotion", || cluster.is_promoted(replica)).await;
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+        ends.store(true, SeqCst);
+        for task in tasks {
+            let (done, failed) = task.await.unwrap();
+            assert!(done > 10, "{done}");
+            let other: Vec<_> = failed
+                .iter()
+                .filter(|error| !matches!(error.kind(), BackendErrorKind::Unavailable | BackendErrorKind::Busy))
+                .collect();
+            assert!(other.is_empty(), "{other:?}");
+            assert!(failed.len() < 1 + done as usize / 4, "{} of {done}: {:?}", failed.len(), failed[0]);
+        }
     }
 }

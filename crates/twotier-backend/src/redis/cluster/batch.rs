@@ -8,13 +8,13 @@ use twotier_core::{BackendError, BackendErrorKind, LinkId};
 
 use crate::{
     AnswerSink, BackendResult,
-    redis::{
-        command::{self, Action, Change, Cursor, Effect, ReadResult, scan},
-        wire::Redirect,
-    },
+    redis::command::{self, Action, Change, Cursor, Effect, ReadResult, scan},
 };
 
-use super::{Cluster, Inner, Network, Peer, follow::ended};
+use super::{
+    Cluster, Inner, Network, Peer,
+    follow::{ended, is_elsewhere},
+};
 
 /// How often everything is removed anew because slots have moved meanwhile.
 const CLEARINGS: usize = 5;
@@ -37,21 +37,17 @@ impl Cluster {
             let (inner, sender) = (Arc::clone(&self.inner), sender.clone());
             let keys: Vec<Bytes> = indices.iter().map(|index| keys[*index].clone()).collect();
             tasks.spawn(async move {
-                let commands = match peer.link.ready().await {
-                    Ok(commands) => commands,
-                    Err(cause) => {
-                        return indices.into_iter().for_each(|index| drop(sender.send((index, Err(cause.clone())))));
-                    }
-                };
+                let commands = peer.link.ready().await;
                 let redirected = parking_lot::Mutex::new(Vec::new());
-                command::get_each(&commands, &keys, &|place, answer| {
-                    match answer.as_ref().err().and_then(Redirect::of) {
-                        Some(_) => redirected.lock().push((place, answer)),
-                        // Nobody waits any more when the receiver is gone.
-                        None => drop(indices.get(place).map(|index| sender.send((*index, answer)))),
-                    }
-                })
-                .await;
+                let answered = |place: usize, answer: ReadResult| match is_elsewhere(&answer) {
+                    true => redirected.lock().push((place, answer)),
+                    // Nobody waits any more when the receiver is gone.
+                    false => drop(indices.get(place).map(|index| sender.send((*index, answer)))),
+                };
+                match commands {
+                    Ok(commands) => command::get_each(&commands, &keys, &answered).await,
+                    Err(cause) => (0..keys.len()).for_each(|place| answered(place, Err(cause.clone()))),
+                }
                 let mut followed = JoinSet::new();
                 for (place, answer) in redirected.into_inner() {
                     let (Some(index), Some(key)) = (indices.get(place).copied(), keys.get(place).cloned()) else {
@@ -151,8 +147,9 @@ impl Inner {
                 // Those of one key in their order, those of different keys at the same time.
                 let (mut answered, mut redirected) = (Vec::new(), BTreeMap::<Bytes, Vec<_>>::new());
                 for ((index, change), answer) in indices.into_iter().zip(changes).zip(answers) {
+                    let is_elsewhere = is_elsewhere(&answer);
                     match answer {
-                        Err(cause) if Redirect::of(&cause).is_some() => {
+                        Err(cause) if is_elsewhere => {
                             redirected.entry(change.key.clone()).or_default().push((index, change, cause));
                         }
                         answer => answered.push((index, answer)),

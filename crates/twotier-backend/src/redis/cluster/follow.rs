@@ -50,6 +50,8 @@ impl Cluster {
                 let read = RedirectedRead { inner, peer, key: key.clone(), reply: Some(reply), runtime };
                 command::start_get(&commands, &key, GetReply::to(Box::new(read)));
             }
+            // What is closed is asked for elsewhere, which takes its time.
+            Some(Err(cause)) if cause.kind() == BackendErrorKind::Closed => return Some(reply),
             Some(Err(cause)) => reply.send(Err(cause)),
             None => return Some(reply),
         }
@@ -103,8 +105,10 @@ impl Inner {
     async fn make(self: &Arc<Self>, change: Change) -> BackendResult<Effect> {
         let network = self.current()?;
         let peer = network.owner(&change.key)?;
-        let commands = peer.link.current()?;
-        let answer = command::make(&commands, change.clone()).await;
+        let answer = match peer.link.current() {
+            Ok(commands) => command::make(&commands, change.clone()).await,
+            Err(down) => Err(down),
+        };
         self.followed_change(peer, change, answer).await
     }
 
@@ -118,7 +122,7 @@ impl Inner {
             true => command::get_asking(&commands, key).await,
             false => command::get(&commands, key).await,
         };
-        let mut followed = Followed::new(self, peer, answer);
+        let mut followed = Followed::new(self, peer, key, true, answer);
         while let Some(next) = followed.next().await {
             let answer = match next {
                 Ok((commands, asking)) => again(commands, asking).await,
@@ -126,17 +130,19 @@ impl Inner {
             };
             followed.answered(answer);
         }
-        followed.end(key)
+        followed.end()
     }
 
-    /// A redirection says that nothing was executed: so a write that was redirected is sent again.
+    /// A redirection says that nothing was executed: so a write that was redirected is sent again, and so is one that was
+    /// not sent to a node that is no primary any more.
     pub(super) async fn followed_change(
         self: &Arc<Self>,
         peer: &Arc<Peer>,
         change: Change,
         answer: BackendResult<Effect>,
     ) -> BackendResult<Effect> {
-        let mut followed = Followed::new(self, peer, answer);
+        let key = change.key.clone();
+        let mut followed = Followed::new(self, peer, &key, false, answer);
         while let Some(next) = followed.next().await {
             let answer = match next {
                 Ok((commands, true)) => command::make_asking(&commands, change.clone()).await,
@@ -145,7 +151,7 @@ impl Inner {
             };
             followed.answered(answer);
         }
-        followed.end(&change.key)
+        followed.end()
     }
 
     /// Returns the primary at an address, once a map has it.
@@ -173,9 +179,18 @@ impl Inner {
     }
 }
 
+/// Returns whether a command has to be sent elsewhere, as far as its error says: it was redirected, or its node has
+/// ceased to be a primary.
+pub(super) fn is_elsewhere<T>(answer: &BackendResult<T>) -> bool {
+    answer.as_ref().is_err_and(|error| Redirect::of(error).is_some() || error.kind() == BackendErrorKind::Closed)
+}
+
 /// A command on its way through the cluster.
 struct Followed<'c, T> {
     inner: &'c Arc<Inner>,
+    key: &'c [u8],
+    /// Whether it may be sent again though it may have been executed.
+    is_read: bool,
     /// Who answered last.
     peer: Arc<Peer>,
     answer: BackendResult<T>,
@@ -183,17 +198,21 @@ struct Followed<'c, T> {
 }
 
 impl<'c, T> Followed<'c, T> {
-    fn new(inner: &'c Arc<Inner>, peer: &Arc<Peer>, answer: BackendResult<T>) -> Self {
-        Self { inner, peer: Arc::clone(peer), answer, redirected: 0 }
+    fn new(inner: &'c Arc<Inner>, peer: &Arc<Peer>, key: &'c [u8], is_read: bool, answer: BackendResult<T>) -> Self {
+        Self { inner, key, is_read, peer: Arc::clone(peer), answer, redirected: 0 }
     }
 
     /// Returns where the command has to go, and whether it has to say that it was redirected; `None` once it was
     /// answered.
     async fn next(&mut self) -> Option<BackendResult<(Commands, bool)>> {
-        let redirect = self.answer.as_ref().err().and_then(Redirect::of)?;
+        let error = self.answer.as_ref().err()?;
         if self.redirected == MOST {
             return None;
         }
+        let Some(redirect) = Redirect::of(error) else {
+            let again = self.is_read || !error.may_have_executed();
+            return if error.kind() == BackendErrorKind::Closed && again { self.by_the_map().await } else { None };
+        };
         if !redirect.is_asking {
             self.inner.census.hint();
         }
@@ -212,16 +231,33 @@ impl<'c, T> Followed<'c, T> {
         })
     }
 
+    /// Returns where the command goes by the map in force, if that is elsewhere.
+    async fn by_the_map(&mut self) -> Option<BackendResult<(Commands, bool)>> {
+        let network = self.inner.current().ok()?;
+        let owner = network.owner(self.key).ok().filter(|owner| !Arc::ptr_eq(owner, &self.peer))?;
+        self.redirected += 1;
+        self.peer = Arc::clone(owner);
+        Some(self.peer.link.ready().await.map(|commands| (commands, false)))
+    }
+
     fn answered(&mut self, answer: BackendResult<T>) {
         self.answer = answer;
     }
 
     /// Returns the answer, of which nothing is kept if it came by a detour.
-    fn end(self, key: &[u8]) -> BackendResult<T> {
+    fn end(self) -> BackendResult<T> {
         if self.redirected > 0 {
-            self.inner.keep_nothing_of(key);
+            self.inner.keep_nothing_of(self.key);
         }
-        self.answer
+        match self.answer {
+            // It is one of many that was closed.
+            Err(error) if error.kind() == BackendErrorKind::Closed && !self.inner.is_closed() => {
+                let message = "the node is no primary of the cluster any more";
+                let gone = BackendError::new(BackendErrorKind::Unavailable, message);
+                Err(if error.may_have_executed() { gone } else { gone.not_sent() })
+            }
+            answer => answer,
+        }
     }
 }
 
@@ -236,7 +272,7 @@ struct RedirectedRead {
 
 impl AnswerTaker for RedirectedRead {
     fn take(mut self: Box<Self>, answer: BackendResult<Option<Stored>>) {
-        if answer.as_ref().err().and_then(Redirect::of).is_none() {
+        if !is_elsewhere(&answer) {
             return self.reply(answer);
         }
         let runtime = self.runtime.clone();

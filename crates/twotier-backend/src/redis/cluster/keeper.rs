@@ -94,9 +94,8 @@ impl Inner {
                 return;
             }
             let nodes = views.iter().flat_map(|view| &view.nodes).filter(|node| node.is_known);
-            let mut known: Vec<_> = nodes.map(|node| Arc::new(self.address(node))).collect();
-            known.dedup_by(|one, other| one.is_at_the_place_of(other));
-            state.known = known;
+            let nodes: BTreeMap<&str, _> = nodes.map(|node| (&*node.id, node)).collect();
+            state.known = nodes.into_values().map(|node| Arc::new(self.address(node))).collect();
             let (mut links, mut new) = (Vec::new(), Vec::new());
             for (place, node) in map.primaries.iter().enumerate() {
                 let peer = state.peers.values().find(|peer| peer.is(node)).map(Arc::clone);

@@ -71,13 +71,13 @@ impl Route {
         }
     }
 
-    /// Returns host and port of the server, empty where it has none.
-    pub(super) fn place(&self) -> (&str, u16) {
+    /// Returns the host of the server, empty where it has none.
+    pub(super) fn host(&self) -> &str {
         match self {
-            Self::Tcp { host, port } => (host, *port),
+            Self::Tcp { host, .. } => host,
             #[cfg(feature = "tls")]
-            Self::Tls { host, port, .. } => (host, *port),
-            _ => ("", 0),
+            Self::Tls { host, .. } => host,
+            _ => "",
         }
     }
 

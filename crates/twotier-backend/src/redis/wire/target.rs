@@ -151,13 +151,9 @@ impl Target {
         Self { route: self.route.at(host, port), sentinels: Vec::new(), seeds: Vec::new(), ..self.clone() }
     }
 
-    pub(in crate::redis) fn is_at_the_place_of(&self, other: &Self) -> bool {
-        self.route.place() == other.route.place()
-    }
-
     /// Returns the host of the server, empty where it has none.
     pub(in crate::redis) fn host(&self) -> &str {
-        self.route.place().0
+        self.route.host()
     }
 
     /// Returns whether the server is known by its certificate.
