@@ -2,9 +2,8 @@
 //!
 //! Six floors, each of which knows those below it: `wire` (streams and connections), `listeners` (the caches on a
 //! link), `command` (reads and writes), `session` (making a link and proving it), `link` (keeping it), `cluster` (a
-//! link
-//! to each primary). Beside `command` stands `authority`: where a primary is and who vouches for it, by the word of
-//! `sentinel`s or by a `census` of the nodes.
+//! link to each primary). Beside `command` stands `authority`: where a primary is and who vouches for it, by the word
+//! of `sentinel`s or by a `census` of the nodes.
 
 mod authority;
 mod census;
@@ -83,8 +82,7 @@ use self::{
 /// With a `redis-cluster://` URL there are such connections to each primary, which share what is said above of one:
 /// commands go by slot and are followed where nodes redirect them, batches are split by node, and a copy is served only
 /// while most of the primaries agree on who owns what. Only [`clear`](Backend::clear) takes more than one round trip to
-/// a
-/// node.
+/// a node.
 ///
 /// With a `redis+sentinel://` URL the primary is the one that most of the sentinels name, and copies are served only
 /// while most of them vouch for it; a failover is a lost link.

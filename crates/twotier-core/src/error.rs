@@ -508,8 +508,7 @@ impl BackendError {
     }
 
     /// Records that the command may have been executed, whatever kind of failure this is: what was refused was
-    /// something
-    /// that belongs to it.
+    /// something that belongs to it.
     #[must_use]
     pub fn maybe_executed(mut self) -> Self {
         self.executed = true;

@@ -39,8 +39,7 @@ where
     ///
     /// `None`, too, for a copy whose ticket was registered in this very millisecond, or tick of a coarser clock:
     /// another ticket of the key could still be registered at the same time; and for one that came from the origin
-    /// while
-    /// the backend did not answer.
+    /// while the backend did not answer.
     ///
     /// As long as the same copy is returned no report, own write, flush or change of the link has concerned the key
     /// since it was fetched.

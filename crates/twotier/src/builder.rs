@@ -147,11 +147,9 @@ impl<V, C> CacheBuilder<V, C> {
 
     /// Has reads extend the life of what they find to the [`time_to_live`](Self::time_to_live) of the cache: a session
     /// ends when nobody has asked for it for so long. `share` is a part of the time to live, above 0 and up to 0.5;
-    /// when
-    /// that much of it has passed, the next read extends it, in the background. So it costs one small command
+    /// when that much of it has passed, the next read extends it, in the background. So it costs one small command
     /// (`PEXPIRE`) for each share and key, however many reads there are, and a value that was read lives on for at
-    /// least
-    /// the time to live less that share. 0, the default, is not at all; 0.1 is a good choice otherwise.
+    /// least the time to live less that share. 0, the default, is not at all; 0.1 is a good choice otherwise.
     ///
     /// The copy that was read goes on being served, and lives on too: for as long as the value in the backend where
     /// changes are reported, unless [`local_time_to_live`](Self::local_time_to_live) is set. Other instances are
@@ -230,9 +228,8 @@ impl<V, C> CacheBuilder<V, C> {
     }
 
     /// Sets after how many calls in a row that got no answer the breaker opens: from then on calls over that link fail
-    /// at
-    /// once, and [`get_or_load`](Cache::get_or_load) goes straight to its loader, until the backend answers one that is
-    /// tried, or its link comes up. 0 is no breaker. Default 3.
+    /// at once, and [`get_or_load`](Cache::get_or_load) goes straight to its loader, until the backend answers one that
+    /// is tried, or its link comes up. 0 is no breaker. Default 3.
     ///
     /// A refusal is an answer. An error of a call that was not made is of the kind
     /// [`Unavailable`](crate::ErrorKind::Unavailable) and was not sent; how the last call failed is behind it.
@@ -271,8 +268,7 @@ impl<V, C> CacheBuilder<V, C> {
     }
 
     /// Sets how many loaders run at a time while the backend does not answer, between 1 and 1 000 000; whoever waits
-    /// for
-    /// a place longer than [`load_wait`](Self::load_wait) gets an error. Default 16.
+    /// for a place longer than [`load_wait`](Self::load_wait) gets an error. Default 16.
     pub fn outage_loads(mut self, loaders: usize) -> Self {
         self.set.outage_loads = Some(loaders);
         self

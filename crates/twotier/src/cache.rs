@@ -278,12 +278,10 @@ impl<V: Send + Sync + 'static> Cache<V> {
 
     /// Deletes a key as [`delete`](Self::delete) does, and does not fail for want of a backend where
     /// [`queue_invalidations`](crate::CacheBuilder::queue_invalidations) says how many keys may wait for it: what to
-    /// call
-    /// after a change of the origin.
+    /// call after a change of the origin.
     ///
     /// While the backend is away the local copy goes at once, and [`Invalidated::Queued`](crate::Invalidated::Queued)
-    /// is
-    /// returned. The key is deleted as soon as the backend answers, and before this cache reads it there. Other
+    /// is returned. The key is deleted as soon as the backend answers, and before this cache reads it there. Other
     /// instances see the deletion as any other. Should this process end before, the key is not deleted.
     ///
     /// # Errors
@@ -349,8 +347,7 @@ impl<V: Send + Sync + 'static> Cache<V> {
     /// When the backend does not answer, or refuses, the loader runs all the same, and its value is kept locally for
     /// [`outage_time_to_live`](crate::CacheBuilder::outage_time_to_live); at most
     /// [`outage_loads`](crate::CacheBuilder::outage_loads) of them run at a time. A loaded value that could not be
-    /// stored
-    /// is returned; the failure is counted in [`stats`](Self::stats), and logged now and then.
+    /// stored is returned; the failure is counted in [`stats`](Self::stats), and logged now and then.
     ///
     /// Costs no round trip on a local hit, one when the backend has the value, two when it is loaded.
     ///
@@ -549,8 +546,7 @@ impl<V: Send + Sync + 'static> Cache<V> {
     /// The backend adds, so its numbers are decimal text. With [`Json`](crate::codec::Json), the default, a
     /// `Cache<i64>` has them, and so has one of any other type of whole numbers; [`Text`](crate::codec::Text) has them
     /// too. Other codecs, types and [`Sealed`](crate::codec::Sealed) have not. A sum that the type has no room for,
-    /// such
-    /// as a negative one in a `Cache<u64>`, is kept in the backend all the same, and an error of later reads.
+    /// such as a negative one in a `Cache<u64>`, is kept in the backend all the same, and an error of later reads.
     ///
     /// # Errors
     ///
@@ -586,8 +582,7 @@ impl<V: Send + Sync + 'static> Cache<V> {
     }
 
     /// Has a value live for so long from now on, at least 1 ms, in the backend, whatever it was to live before, and
-    /// says
-    /// whether it was there. The value is neither read nor written.
+    /// says whether it was there. The value is neither read nor written.
     ///
     /// One round trip. A local copy goes on being served, and lives on where changes are reported, up to
     /// [`local_time_to_live`](crate::CacheBuilder::local_time_to_live); other instances are reported a change.

@@ -65,8 +65,7 @@ impl LoadOptions {
 
     /// Runs the loader although there is a value, which it is given as [`Prior`]. What it brings replaces that value,
     /// unless somebody else's write did meanwhile. Of several such calls at once each runs its own loader, one after
-    /// the
-    /// other.
+    /// the other.
     #[must_use]
     pub fn force_refresh(mut self) -> Self {
         self.force_refresh = true;
@@ -130,8 +129,7 @@ impl<'c, V, K> Entry<'c, V, K> {
 
 impl<V: Send + Sync + 'static, K: Key> Entry<'_, V, K> {
     /// Reads the value, or loads it as [`get_or_load`](crate::Cache::get_or_load) does, and says where it came from,
-    /// how old
-    /// the copy is, and how fresh.
+    /// how old the copy is, and how fresh.
     ///
     /// The loader is given what is known of the key: with [`force_refresh`](LoadOptions::force_refresh) the value that
     /// is there, else nothing. It may return that this is still right, see
@@ -143,8 +141,7 @@ impl<V: Send + Sync + 'static, K: Key> Entry<'_, V, K> {
     /// # Errors
     ///
     /// As [`get_or_load`](crate::Cache::get_or_load); [`Error::Usage`](crate::Error::Usage) when the loader says that a
-    /// value
-    /// was not modified and there is none.
+    /// value was not modified and there is none.
     ///
     /// # Examples
     ///

@@ -56,8 +56,7 @@ impl<V> Loaded<V> {
     }
 
     /// Sets how long the value lives in the backend, exactly, at least 1 ms; `None` is for ever. An absence is
-    /// remembered
-    /// for that long, for a day at most.
+    /// remembered for that long, for a day at most.
     pub fn time_to_live(mut self, ttl: impl Into<Option<Duration>>) -> Self {
         self.options = self.options.time_to_live(ttl);
         self

@@ -285,8 +285,7 @@ impl<V: Send + Sync + 'static> Remote<V> {
     }
 
     /// Decodes what we wrote ourselves, and returns what it weighs too; `None` where the type has no such value.
-    /// Counted
-    /// nowhere.
+    /// Counted nowhere.
     pub(crate) fn decoded_quietly(&self, key: &str, bytes: &bytes::Bytes) -> Option<(V, usize)> {
         let value = self.codec.decode_at(self.place(key), bytes).ok().flatten()?;
         let weight = self.weigh(key, &value, self.codec.weight(bytes));

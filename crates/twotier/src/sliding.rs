@@ -1,8 +1,7 @@
 //! Sliding expiry: reads extend the life of what they find, in the background.
 //!
 //! A read that finds that enough of a life has passed hands its key to a task, and waits for nothing. The task sends
-//! one
-//! touch for each key and share of the time to live, however many reads ask for it.
+//! one touch for each key and share of the time to live, however many reads ask for it.
 
 use std::{
     collections::HashMap,

@@ -204,8 +204,7 @@ impl Census {
     /// Puts a map in force: from now on leases are renewed by it.
     ///
     /// What is known of epochs is known further. Where nothing is, the present one is taken to be settled unless
-    /// somebody
-    /// is found dead, whose replacement may have been voted for already.
+    /// somebody is found dead, whose replacement may have been voted for already.
     pub(super) fn put_in_force(&self, routes: &Routes, epoch: u64) {
         let mut state = self.state.lock();
         let settled = state.in_force.take().and_then(|before| before.settled);

@@ -115,8 +115,7 @@ pub struct CacheConfig {
     /// timeout.
     pub max_waiting: usize,
     /// After how many calls in a row that got no answer the breaker opens, so that the next ones fail at once instead
-    /// of
-    /// waiting; 0 is no breaker. Default 3.
+    /// of waiting; 0 is no breaker. Default 3.
     pub breaker_failures: u32,
     /// How long without an answer opens the breaker before that, though not because of one call alone. Default 1 s.
     #[serde(serialize_with = "duration::write")]

@@ -23,8 +23,7 @@ const BUS: u16 = 10_000;
 const TRIES: u32 = 6000;
 
 /// A cluster of one test's own, which is at work from the start: its nodes know each other and their slots; all end
-/// when
-/// this is dropped.
+/// when this is dropped.
 #[derive(Debug)]
 pub struct RedisCluster {
     nodes: Vec<RedisServer>,
@@ -208,8 +207,7 @@ impl RedisCluster {
     }
 
     /// Moves a slot with its keys to another primary, as `redis-cli --cluster reshard` does; returns once both ends
-    /// know
-    /// of it.
+    /// know of it.
     ///
     /// # Panics
     ///

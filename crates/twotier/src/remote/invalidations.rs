@@ -1,8 +1,7 @@
 //! Invalidations that the backend could not be given: the keys wait here, and are deleted when it answers again.
 //!
 //! What the backend holds under a key that waits is not to be believed: no read of it is sent. Nothing is lost: when
-//! more
-//! keys wait than there is room for, the whole namespace waits to be cleared.
+//! more keys wait than there is room for, the whole namespace waits to be cleared.
 
 use std::{
     collections::HashMap,

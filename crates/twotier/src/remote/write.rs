@@ -120,8 +120,8 @@ impl<T> Drop for PendingWrite<T> {
 
 impl<V: Send + Sync + 'static> Remote<V> {
     /// Sends a write in its turn, unless one of its links does not answer. `send` is called when the turn has come, and
-    /// registers and calls the backend in the
-    /// first poll of the future that it returns; that future runs to its end whatever becomes of the caller.
+    /// registers and calls the backend in the first poll of the future that it returns; that future runs to its end
+    /// whatever becomes of the caller.
     pub(crate) fn write<T, F, Fut>(
         self: &Arc<Self>,
         operation: Operation,

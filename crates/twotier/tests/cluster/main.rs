@@ -1,7 +1,7 @@
 //! A cluster of three primaries with a replica each, whose slots move and whose primaries are replaced, with caches at
 //! work meanwhile.
 //!
-//! One round of every event is part of every run. `TWOTIER_TEST_CLUSTER_ROUNDS=20 cargo test --release -p twotier
+//! One round of every event is part of every run. `TWOTIER_TEST_CLUSTER_ROUNDS=13 cargo test -p twotier
 //! --test cluster -- --nocapture` makes so many, and prints what was measured.
 //!
 //! A foreign writer writes versions that grow, key by key, and takes one for acknowledged when the replica has it too:

@@ -222,8 +222,7 @@ pub(in crate::redis) async fn make(connections: &Connections, change: Change) ->
 }
 
 /// As [`make`], at a node of a cluster that does not own the slot yet: another one has redirected this command there.
-/// It
-/// is sent at once, whatever is under way to that node.
+/// It is sent at once, whatever is under way to that node.
 pub(in crate::redis) async fn make_asking(connections: &Connections, change: Change) -> BackendResult<Effect> {
     let part = [change];
     let over = if is_large(&part) { connections.data() } else { connections.writing() };
