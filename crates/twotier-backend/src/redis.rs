@@ -92,7 +92,7 @@ use self::{
 /// The user needs, on its own prefix, `get mget pttl set unlink`, and `scan` for `clear`, `eval` for `update`,
 /// `multi exec` when it is used without reports, and always
 /// `hello ping info client|kill client|tracking client|trackinginfo`, with a database in the URL `select` too;
-/// and in a cluster `cluster|info cluster|nodes asking`;
+/// and in a cluster `cluster|info cluster|nodes ASKING`;
 /// the channel needs `subscribe publish multi exec` and the channel pattern of the prefix instead of `client|track…`.
 /// Without `mget` keys are read one by one.
 /// Every listener receives the *names* of all keys written under the namespace: keep secrets out of key names.

@@ -1,4 +1,4 @@
-//! What is told of breakers: of the calls that are not made because the backend does not answer.
+//! What is known of breakers: of the calls that are not made because the backend does not answer.
 
 use std::fmt;
 

@@ -45,7 +45,8 @@ impl CacheStats {
     ///
     /// An estimate, over all requests since the cache was built: miniatures of the tier at six sizes follow a sample of
     /// the keys. On access traces it lies within 2 points of the hit rate that a tier of that size reaches in 97 of 100
-    /// cases, and further off where the requests change while they are counted, as those of a loop that is about to fit.
+    /// cases, and further off where the requests change while they are counted, as those of a loop that is about to
+    /// fit.
     /// Assumed are the same requests, whatever they are answered from; entries that weigh what they do now, where bytes
     /// are the bound; and as long a life for a copy that a smaller tier would fetch anew.
     #[must_use]

@@ -12,7 +12,7 @@ use twotier_core::BackendError;
 use crate::BackendResult;
 
 use super::{
-    census::Seat,
+    census::Voter,
     sentinel::{self, Sentinels},
     wire::{Connection, Target},
 };
@@ -22,14 +22,14 @@ pub(super) enum Authority {
     /// Sentinels, or nobody where there are none.
     Sentinels(Arc<Sentinels>),
     /// The node is given; who owns slots is decided by all of them.
-    Census(Seat),
+    Census(Voter),
 }
 
 /// Says whether the server of a link still is the primary it was when the link was made.
 #[derive(Clone)]
 pub(super) enum Vouch {
     Sentinels(sentinel::Vouch),
-    Census(Seat),
+    Census(Voter),
 }
 
 impl Authority {
@@ -48,7 +48,7 @@ impl Authority {
                 let (server, vouch) = sentinels.locate(target).await?;
                 Ok((server, Vouch::Sentinels(vouch)))
             }
-            Self::Census(seat) => Ok((Arc::clone(target), Vouch::Census(seat.clone()))),
+            Self::Census(voter) => Ok((Arc::clone(target), Vouch::Census(voter.clone()))),
         }
     }
 
@@ -62,8 +62,8 @@ impl Authority {
 
     /// The link is lost.
     pub(super) fn lost(&self) {
-        if let Self::Census(seat) = self {
-            seat.leave();
+        if let Self::Census(voter) = self {
+            voter.leave();
         }
     }
 }
@@ -73,7 +73,7 @@ impl Vouch {
     pub(super) async fn rest(&mut self, pause: Duration) {
         match self {
             Self::Sentinels(_) => sleep(pause).await,
-            Self::Census(seat) => seat.rest(pause).await,
+            Self::Census(voter) => voter.rest(pause).await,
         }
     }
 
@@ -85,7 +85,7 @@ impl Vouch {
                 Some(hello) => hello.primary(),
                 None => Ok(()),
             },
-            Self::Census(seat) => seat.ask(tracked).await,
+            Self::Census(voter) => voter.ask(tracked).await,
         }
     }
 
@@ -94,7 +94,7 @@ impl Vouch {
     pub(super) fn as_of(&self, mark: Instant) -> Option<Instant> {
         match self {
             Self::Sentinels(vouch) => vouch.holds(mark).then_some(mark),
-            Self::Census(seat) => seat.vouches(mark),
+            Self::Census(voter) => voter.vouches(mark),
         }
     }
 

@@ -68,9 +68,9 @@ struct Doubt {
 
 #[derive(Default)]
 struct State {
-    /// Who sits where: only those are heard.
-    seats: BTreeMap<LinkId, u64>,
-    answers: BTreeMap<LinkId, Answer>,
+    /// Who speaks for each link, by number.
+    numbers: BTreeMap<LinkId, u64>,
+    answers: BTreeMap<LinkId, Statement>,
     in_force: Option<InForce>,
     /// The greatest epoch that anybody showed, and since when it is known.
     newest: Option<(u64, Instant)>,
@@ -78,7 +78,7 @@ struct State {
 
 /// What a primary said last.
 #[derive(Clone)]
-struct Answer {
+struct Statement {
     /// Before this it was not asked.
     asked: Instant,
     epoch: u64,
@@ -99,13 +99,13 @@ struct InForce {
 
 impl InForce {
     /// Returns whether somebody who answers so knows of nothing that this map does not have.
-    fn agrees(&self, answer: &Answer) -> bool {
+    fn agrees(&self, answer: &Statement) -> bool {
         answer.is_ok && Some(answer.epoch) == self.settled && answer.view.ownership == self.ownership
     }
 
     /// Finds out whether every claim of the epochs up to that of this answer is in the map: each of them is the latest
     /// of some primary, or was of an election that came to nothing.
-    fn settle(&mut self, answer: &Answer, is_over: bool) {
+    fn settle(&mut self, answer: &Statement, is_over: bool) {
         let settled = self.settled.unwrap_or(0);
         if answer.view.ownership != self.ownership || answer.epoch <= settled {
             return;
@@ -145,11 +145,11 @@ impl Census {
         self.news.send_modify(|news| *news += 1);
     }
 
-    /// Takes the answer of a primary, unless its seat is another's by now.
-    fn hears(&self, link: LinkId, seat: u64, answer: Answer) {
+    /// Takes what a primary says, unless somebody else speaks for the link by now.
+    fn receives(&self, link: LinkId, number: u64, answer: Statement) {
         let is_news = {
             let mut state = self.state.lock();
-            if state.seats.get(&link) != Some(&seat) {
+            if state.numbers.get(&link) != Some(&number) {
                 return;
             }
             if state.newest.is_none_or(|(epoch, _)| epoch < answer.epoch) {
@@ -176,27 +176,27 @@ impl Census {
         self.announce();
     }
 
-    /// Gives a link a seat, of which it is the only one to speak.
-    pub(super) fn seat(self: &Arc<Self>, link: LinkId, target: &Target) -> Seat {
+    /// Has somebody speak for a link, and nobody else any more.
+    pub(super) fn voter(self: &Arc<Self>, link: LinkId, target: &Target) -> Voter {
         let number = fastrand::u64(..);
         {
             let mut state = self.state.lock();
-            state.seats.insert(link, number);
+            state.numbers.insert(link, number);
             state.answers.remove(&link);
         }
-        Seat { census: Arc::clone(self), link, number, host: target.host().into(), hints: self.hint.subscribe() }
+        Voter { census: Arc::clone(self), link, number, host: target.host().into(), hints: self.hint.subscribe() }
     }
 
-    /// Takes the seat of a link away: it is no primary any more.
+    /// Has nobody speak for a link: it is no primary any more.
     pub(super) fn dismisses(&self, link: LinkId) {
         let mut state = self.state.lock();
-        state.seats.remove(&link);
+        state.numbers.remove(&link);
         state.answers.remove(&link);
     }
 
     /// Returns the views there are, those of whom more is believed first.
     pub(super) fn views(&self) -> Vec<Arc<View>> {
-        let mut answers: Vec<Answer> = self.state.lock().answers.values().cloned().collect();
+        let mut answers: Vec<Statement> = self.state.lock().answers.values().cloned().collect();
         answers.sort_by_key(|answer| std::cmp::Reverse((answer.is_ok, answer.epoch, answer.asked)));
         answers.into_iter().map(|answer| answer.view).collect()
     }
@@ -271,7 +271,7 @@ impl State {
 
 /// The place of one link in a census.
 #[derive(Clone)]
-pub(super) struct Seat {
+pub(super) struct Voter {
     census: Arc<Census>,
     link: LinkId,
     number: u64,
@@ -280,7 +280,7 @@ pub(super) struct Seat {
     hints: watch::Receiver<u64>,
 }
 
-impl Seat {
+impl Voter {
     /// Asks the node what it is and how it finds the cluster.
     pub(super) async fn ask(&self, connection: &Connection) -> BackendResult<()> {
         let asked = Instant::now();
@@ -302,7 +302,7 @@ impl Seat {
             (None, None) => return Ok(()),
         };
         let Standing { epoch, is_ok, .. } = standing;
-        self.census.hears(self.link, self.number, Answer { asked, epoch, is_ok, view });
+        self.census.receives(self.link, self.number, Statement { asked, epoch, is_ok, view });
         Ok(())
     }
 

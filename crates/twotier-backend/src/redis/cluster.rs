@@ -88,7 +88,7 @@ enum Phase {
     /// Nobody asked for anything yet, or the runtime has ended in which the map was kept.
     Idle,
     /// The map is kept, or is being read for the first time.
-    Kept,
+    Mapped,
     /// No node could be asked, and there is no map.
     Unknown { since: Instant, cause: BackendError },
     /// The backend was closed.
@@ -197,7 +197,7 @@ impl Cluster {
             let network = match self.inner.network().await {
                 Err(cause) if !patient || cause.kind() == BackendErrorKind::Closed => return Err(cause),
                 Err(_not_yet) => {
-                    self.inner.moment().await;
+                    self.inner.a_while().await;
                     continue;
                 }
                 Ok(network) => network,
@@ -212,7 +212,7 @@ impl Cluster {
                 }
                 Err(cause) if is_in_force && !patient => return Err(cause),
                 Err(_moved) if !is_in_force => {}
-                Err(_not_yet) => self.inner.moment().await,
+                Err(_not_yet) => self.inner.a_while().await,
             }
         }
     }
@@ -234,7 +234,7 @@ impl Cluster {
         match &self.inner.state.lock().phase {
             Phase::Closed => return LinkState::Closed,
             Phase::Unknown { since, cause } => return LinkState::down(since.elapsed(), cause.clone()),
-            Phase::Idle | Phase::Kept => {}
+            Phase::Idle | Phase::Mapped => {}
         }
         let network = self.inner.network.read().clone();
         let states = network.iter().flat_map(|network| network.peers.values()).map(|peer| peer.link.state());
@@ -283,7 +283,7 @@ impl Inner {
                 let unknown = BackendError::new(BackendErrorKind::Unavailable, "no node of the cluster can be asked");
                 return Some(Err(unknown.with_source(cause.clone()).not_sent()));
             }
-            Phase::Kept => {}
+            Phase::Mapped => {}
             Phase::Idle => {
                 if let Err(nowhere) = self.start(&mut state) {
                     return Some(Err(nowhere));
@@ -300,7 +300,7 @@ impl Inner {
             let message = "the map of a cluster is kept in a runtime, and there is none here";
             return Err(BackendError::new(BackendErrorKind::Unavailable, message).not_sent());
         };
-        state.phase = Phase::Kept;
+        state.phase = Phase::Mapped;
         state.generation += 1;
         let gone = Gone { inner: Arc::clone(self), generation: state.generation };
         let kept = Arc::clone(self);
@@ -371,7 +371,7 @@ impl Inner {
     }
 
     /// Waits a little, or until there is another map.
-    async fn moment(&self) {
+    async fn a_while(&self) {
         let _ = timeout(MOMENT, self.changed.notified()).await;
     }
 
@@ -405,7 +405,7 @@ impl Inner {
         let target = Arc::new(self.address(node));
         let place = Arc::new(Place::In(RwLock::new(slots)));
         let listeners = Listeners::new(number, Arc::clone(&place));
-        let authority = Authority::Census(self.census.seat(number, &target));
+        let authority = Authority::Census(self.census.voter(number, &target));
         let link = Link::of(target, listeners, authority, Arc::clone(&self.fences));
         for cache in self.caches.all().iter() {
             let (watch, handle) = cache.watch();

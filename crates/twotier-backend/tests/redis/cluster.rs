@@ -187,7 +187,7 @@ mod live {
             (0..).map(|number| format!("n:{number}")).find(|key| cluster.owner(cluster.slot(key)) == Some(1)).unwrap();
         backend.set(key.as_bytes(), "it vanishes".into(), None).await.unwrap();
         let (from, slot) = (backend.route(key.as_bytes()), cluster.slot(&key));
-        // Only the new owner is told, and nobody is reported anything before Redis 7.2.
+        // Only the new owner is notified, and nobody is reported anything before Redis 7.2.
         cluster.begin_migration(slot, 1, 2);
         cluster.nodes()[2].command(&["CLUSTER", "SETSLOT", &slot.to_string(), "NODE", &cluster.id(2)]);
         eventually("the link of the old owner", || notes.flushed.lock().unwrap().contains(&from.number())).await;
@@ -311,7 +311,7 @@ mod live {
     #[tokio::test]
     async fn the_documented_permissions_are_enough_and_nothing_is_denied() {
         let user = "app on >password ~shop:* resetchannels -@all +get +mget +pttl +set +unlink +scan +eval +hello +ping \
-                    +info +client|kill +client|tracking +client|trackinginfo +cluster|info +cluster|nodes +asking";
+                    +info +client|kill +client|tracking +client|trackinginfo +cluster|info +cluster|nodes +ASKING";
         let cluster = RedisCluster::with(3, 0, NODE_TIMEOUT, &[("user", user)]);
         let url = cluster.url().replace("redis-cluster://", "redis-cluster://app:password@");
         let backend = RedisBackend::new(url).unwrap();
@@ -339,7 +339,7 @@ mod live {
     #[tokio::test]
     async fn where_tracking_is_refused_caches_of_a_cluster_notify_each_other_over_channels() {
         let user = "app on >password ~n:* &n:* -@all +get +mget +pttl +set +unlink +eval +hello +ping +info \
-                    +client|kill +cluster|info +cluster|nodes +asking +subscribe +publish +multi +exec";
+                    +client|kill +cluster|info +cluster|nodes +ASKING +subscribe +publish +multi +exec";
         let cluster = RedisCluster::with(3, 0, NODE_TIMEOUT, &[("user", user)]);
         let url = cluster.url().replace("redis-cluster://", "redis-cluster://app:password@");
         let (backend, other) = (RedisBackend::new(url.clone()).unwrap(), RedisBackend::new(url).unwrap());

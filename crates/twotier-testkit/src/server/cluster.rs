@@ -408,9 +408,9 @@ impl<'c> ClusterClient<'c> {
     /// Sends a command of one key, first to the node that the test believes to own it. `None` when that cannot be
     /// reached, or nobody takes it for now: the command was not executed, or nobody knows.
     pub fn try_command(&mut self, first: usize, words: &[&str]) -> Option<Reply> {
-        let (mut port, mut asking) = (self.cluster.nodes[first].port(), false);
+        let (mut port, mut redirected) = (self.cluster.nodes[first].port(), false);
         for _ in 0..10 {
-            let reply = self.send(port, asking, words)?;
+            let reply = self.send(port, redirected, words)?;
             let Reply::Error(refused) = &reply else {
                 self.last = self.cluster.nodes.iter().position(|node| node.port() == port)?;
                 return Some(reply);
@@ -420,7 +420,7 @@ impl<'c> ClusterClient<'c> {
             if !matches!(kind, "MOVED" | "ASK") {
                 return if kind == "CLUSTERDOWN" || kind == "TRYAGAIN" { None } else { Some(reply) };
             }
-            asking = kind == "ASK";
+            redirected = kind == "ASK";
             let announced: u16 = parts.nth(1)?.rsplit_once(':')?.1.parse().ok()?;
             let node = self.cluster.announced.iter().position(|port| *port == announced)?;
             port = self.cluster.nodes[node].port();
@@ -440,12 +440,12 @@ impl<'c> ClusterClient<'c> {
         matches!(waited, Some(Reply::Int(number)) if number >= replicas)
     }
 
-    fn send(&mut self, port: u16, asking: bool, words: &[&str]) -> Option<Reply> {
+    fn send(&mut self, port: u16, redirected: bool, words: &[&str]) -> Option<Reply> {
         let mut client = match self.clients.remove(&port) {
             Some(client) => client,
             None => Client::tcp((std::net::Ipv4Addr::LOCALHOST, port).into()).ok()?,
         };
-        if asking {
+        if redirected {
             client.try_command(&["ASKING"]).ok()?;
         }
         let reply = client.try_command(words).ok()?;

@@ -353,7 +353,7 @@ impl<V: Send + Sync + 'static> Remote<V> {
     #[cold]
     pub(super) fn unready(&self, links: &Links, why: &Error) {
         if let Error::Backend { source, .. } = why
-            && let Heard::Silence(cause) = heard::<()>(&Err(source.clone()))
+            && let Received::Silence(cause) = received::<()>(&Err(source.clone()))
             && !self.runtime.has_ended()
         {
             let now = Instant::now();
@@ -364,14 +364,14 @@ impl<V: Send + Sync + 'static> Remote<V> {
     /// Ends a call over one link.
     pub(crate) fn ended_call<T>(&self, call: Call, link: LinkId, started: Instant, result: &BackendResult<T>) {
         self.meter.end(call, started, crate::meter::failure(result));
-        match heard(result) {
+        match received(result) {
             // One that came too late for its caller is none: it would have the next one wait in vain, too.
-            Heard::Answer if self.breakers.are_quiet() || started.elapsed() < self.settings.op_timeout => {
+            Received::Reply if self.breakers.are_quiet() || started.elapsed() < self.settings.op_timeout => {
                 self.breakers.answered(link);
             }
-            Heard::Answer => {}
-            Heard::Silence(cause) => self.breakers.failed(link, started, cause),
-            Heard::Nothing => {}
+            Received::Reply => {}
+            Received::Silence(cause) => self.breakers.failed(link, started, cause),
+            Received::Nothing => {}
         }
     }
 
@@ -405,12 +405,12 @@ pub(super) struct Silent(Vec<(LinkId, BackendError)>);
 impl Silent {
     /// Notes the result of one key.
     pub(super) fn note<T>(&mut self, breakers: &Breakers, link: LinkId, result: &BackendResult<T>) {
-        match heard(result) {
-            Heard::Answer => breakers.answered(link),
-            Heard::Silence(cause) if self.0.iter().all(|(other, _)| *other != link) => {
+        match received(result) {
+            Received::Reply => breakers.answered(link),
+            Received::Silence(cause) if self.0.iter().all(|(other, _)| *other != link) => {
                 self.0.push((link, cause.clone()));
             }
-            Heard::Silence(_) | Heard::Nothing => {}
+            Received::Silence(_) | Received::Nothing => {}
         }
     }
 
@@ -422,22 +422,22 @@ impl Silent {
     }
 }
 
-enum Heard<'e> {
+enum Received<'e> {
     /// The backend is there, be it to refuse.
-    Answer,
+    Reply,
     Silence(&'e BackendError),
     /// Not a word about whether it is there.
     Nothing,
 }
 
-fn heard<T>(result: &BackendResult<T>) -> Heard<'_> {
+fn received<T>(result: &BackendResult<T>) -> Received<'_> {
     match result {
-        Ok(_) => Heard::Answer,
+        Ok(_) => Received::Reply,
         Err(error) => match error.kind() {
-            BackendErrorKind::Unavailable | BackendErrorKind::Timeout => Heard::Silence(error),
-            BackendErrorKind::Closed | BackendErrorKind::Protocol => Heard::Nothing,
+            BackendErrorKind::Unavailable | BackendErrorKind::Timeout => Received::Silence(error),
+            BackendErrorKind::Closed | BackendErrorKind::Protocol => Received::Nothing,
             // Refusals.
-            _ => Heard::Answer,
+            _ => Received::Reply,
         },
     }
 }

@@ -64,7 +64,7 @@ struct Row {
 
 /// A place in a row.
 #[derive(Clone, Copy)]
-struct Seat {
+struct DeadlineSlot {
     tick: u64,
     row: u64,
     index: usize,
@@ -89,7 +89,7 @@ impl Deadlines {
         let at = began.checked_add(after).unwrap_or(began + NEVER);
         async move {
             let mut future = pin!(future);
-            let mut place = Place { deadlines: self, runtime, at, seat: None };
+            let mut place = Place { deadlines: self, runtime, at, slot: None };
             poll_fn(|context| match future.as_mut().poll(context) {
                 Poll::Ready(output) => Poll::Ready(Ok(output)),
                 Poll::Pending if place.has_passed(context.waker()) => Poll::Ready(Err(Elapsed)),
@@ -106,24 +106,24 @@ struct Place<'d> {
     runtime: &'d Handle,
     at: Instant,
     /// Once it is in the queue.
-    seat: Option<Seat>,
+    slot: Option<DeadlineSlot>,
 }
 
 impl Place<'_> {
     /// Returns whether the deadline has passed; else it wakes the waker when it does.
     fn has_passed(&mut self, waker: &Waker) -> bool {
         let shared = &self.deadlines.0;
-        let Some(seat) = self.seat else {
+        let Some(slot) = self.slot else {
             let waker = waker.clone();
             let mut queue = shared.queue.lock();
-            let seat = queue.add(self.at, waker);
+            let slot = queue.add(self.at, waker);
             let armed = queue.armed;
-            let earlier = armed.is_none_or(|armed| seat.tick < armed);
+            let earlier = armed.is_none_or(|armed| slot.tick < armed);
             if earlier {
-                queue.armed = Some(seat.tick);
+                queue.armed = Some(slot.tick);
             }
             drop(queue);
-            self.seat = Some(seat);
+            self.slot = Some(slot);
             match armed {
                 None => drop(self.runtime.spawn(measure(Arc::clone(shared)))),
                 Some(_) if earlier => shared.earlier.notify_one(),
@@ -132,13 +132,13 @@ impl Place<'_> {
             return false;
         };
         let is_held = |held: &mut Option<Waker>| held.as_ref().is_some_and(|held| held.will_wake(waker));
-        let Some(held) = shared.queue.lock().at(seat).map(is_held) else { return true };
+        let Some(held) = shared.queue.lock().at(slot).map(is_held) else { return true };
         if held {
             return false;
         }
         let mut waker = Some(waker.clone());
         let mut queue = shared.queue.lock();
-        let earlier = queue.at(seat).map(|held| mem::swap(held, &mut waker));
+        let earlier = queue.at(slot).map(|held| mem::swap(held, &mut waker));
         drop(queue);
         earlier.is_none()
     }
@@ -146,8 +146,8 @@ impl Place<'_> {
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        let Some(seat) = self.seat else { return };
-        let waker = self.deadlines.0.queue.lock().leave(seat);
+        let Some(slot) = self.slot else { return };
+        let waker = self.deadlines.0.queue.lock().leave(slot);
         // Outside the lock.
         drop(waker);
     }
@@ -170,7 +170,7 @@ async fn measure(shared: Arc<Shared>) {
 }
 
 impl Queue {
-    fn add(&mut self, at: Instant, waker: Waker) -> Seat {
+    fn add(&mut self, at: Instant, waker: Waker) -> DeadlineSlot {
         let since = at.saturating_duration_since(*self.born.get_or_insert_with(Instant::now));
         // Rounded up: no deadline passes early.
         let tick = since.as_secs() * 1000 + u64::from(since.subsec_nanos().div_ceil(TICK));
@@ -180,21 +180,21 @@ impl Queue {
         });
         row.wakers.push(Some(waker));
         row.waiting += 1;
-        Seat { tick, row: row.id, index: row.wakers.len() - 1 }
+        DeadlineSlot { tick, row: row.id, index: row.wakers.len() - 1 }
     }
 
     /// Returns where a waker is, unless its row has passed.
-    fn at(&mut self, seat: Seat) -> Option<&mut Option<Waker>> {
-        self.waiting.get_mut(&seat.tick).filter(|row| row.id == seat.row)?.wakers.get_mut(seat.index)
+    fn at(&mut self, slot: DeadlineSlot) -> Option<&mut Option<Waker>> {
+        self.waiting.get_mut(&slot.tick).filter(|row| row.id == slot.row)?.wakers.get_mut(slot.index)
     }
 
-    fn leave(&mut self, seat: Seat) -> Option<Waker> {
-        let Entry::Occupied(mut entry) = self.waiting.entry(seat.tick) else { return None };
+    fn leave(&mut self, slot: DeadlineSlot) -> Option<Waker> {
+        let Entry::Occupied(mut entry) = self.waiting.entry(slot.tick) else { return None };
         let row = entry.get_mut();
-        if row.id != seat.row {
+        if row.id != slot.row {
             return None;
         }
-        let waker = row.wakers.get_mut(seat.index)?.take()?;
+        let waker = row.wakers.get_mut(slot.index)?.take()?;
         row.waiting -= 1;
         if row.waiting == 0 {
             // Everybody has left it: no waker is dropped here.

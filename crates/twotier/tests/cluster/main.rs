@@ -335,7 +335,7 @@ mod live {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn beside_an_isolated_primary_no_copy_outlives_the_bound() {
         if twotier_testkit::RedisServer::start().version() < (7, 0, 0) {
-            println!("a node before 7.0 cannot be told from which address to connect, so none can be cut off");
+            println!("a node before 7.0 does not take the address to connect from, so none can be cut off");
             return;
         }
         for with_clients in [true, false] {

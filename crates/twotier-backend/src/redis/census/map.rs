@@ -47,9 +47,9 @@ impl Map {
                     idle.push(&node.id);
                 }
                 for slot in node.slots.iter().cloned().flatten() {
-                    let claim = &mut claims[usize::from(slot)];
-                    if claim.is_none_or(|other| other.config_epoch < node.config_epoch) {
-                        *claim = Some(node);
+                    let latest_one = &mut claims[usize::from(slot)];
+                    if latest_one.is_none_or(|other| other.config_epoch < node.config_epoch) {
+                        *latest_one = Some(node);
                     }
                 }
             }
@@ -58,7 +58,7 @@ impl Map {
         latest.retain(|id, _| owners.contains(id));
         let primaries: Vec<Node> = latest.into_values().cloned().collect();
         let place = |owner: &Node| primaries.binary_search_by(|node| node.id.cmp(&owner.id)).ok();
-        let owners: Box<[_]> = claims.iter().map(|claim| claim.and_then(place)).collect();
+        let owners: Box<[_]> = claims.iter().map(|latest| latest.and_then(place)).collect();
         let ranges = ranges(&owners).map(|(slots, owner)| (slots, &*primaries[owner].id));
         Self { ownership: ownership(ranges), owners, primaries }
     }

@@ -2,7 +2,7 @@ use super::*;
 use crate::slot::SLOTS;
 
 const SECOND: Duration = Duration::from_secs(1);
-const SEAT: u64 = 7;
+const NUMBER: u64 = 7;
 
 /// A census of three primaries, whose map is in force, in the epoch 6 of which only the first three are claims: as a
 /// cluster is that was just made.
@@ -10,7 +10,7 @@ fn census() -> Arc<Census> {
     let mut target = Target::parse(&twotier_core::RedisConfig::new("redis-cluster://h"), None).unwrap();
     target.node_timeout = 10 * SECOND;
     let census = Arc::new(Census::new(&target));
-    census.state.lock().seats = (1..10).map(|link| (LinkId::new(link), SEAT)).collect();
+    census.state.lock().numbers = (1..10).map(|link| (LinkId::new(link), NUMBER)).collect();
     let now = Instant::now();
     (1..=3).for_each(|link| says(&census, link, now, 6, &view([1, 2, 3])));
     in_force(&census, [1, 2, 3]);
@@ -29,7 +29,7 @@ fn view(claims: [u64; 3]) -> Arc<View> {
 }
 
 fn says(census: &Census, link: u16, asked: Instant, epoch: u64, view: &Arc<View>) {
-    census.hears(LinkId::new(link), SEAT, Answer { asked, epoch, is_ok: true, view: Arc::clone(view) });
+    census.receives(LinkId::new(link), NUMBER, Statement { asked, epoch, is_ok: true, view: Arc::clone(view) });
 }
 
 fn in_force(census: &Census, claims: [u64; 3]) {
@@ -91,9 +91,9 @@ async fn an_election_that_came_to_nothing_is_over_after_two_node_timeouts() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_claim_that_nobody_has_told_of_is_waited_for_though_a_later_one_is_known() {
+async fn a_claim_that_nobody_has_announced_is_waited_for_though_a_later_one_is_known() {
     let (census, start) = (census(), Instant::now());
-    // Somebody made the claim 7, and before we hear of it somebody else the claim 8.
+    // Somebody made the claim 7, and before we know of it somebody else the claim 8.
     (1..=3).for_each(|link| says(&census, link, start + SECOND, 8, &view([1, 8, 3])));
     in_force(&census, [1, 8, 3]);
     says(&census, 9, start + SECOND, 8, &view([1, 8, 3]));
@@ -121,8 +121,8 @@ const REPLY_MOVED: &str = "n0 127.0.0.1:7000@1 master - 0 0 1 connected 1-5460|n
 async fn a_primary_that_finds_the_cluster_down_vouches_for_nobody() {
     let (census, start) = (census(), Instant::now());
     for link in 1..=2 {
-        let answer = Answer { asked: start + SECOND, epoch: 6, is_ok: false, view: view([1, 2, 3]) };
-        census.hears(LinkId::new(link), SEAT, answer);
+        let answer = Statement { asked: start + SECOND, epoch: 6, is_ok: false, view: view([1, 2, 3]) };
+        census.receives(LinkId::new(link), NUMBER, answer);
     }
     assert!((1..=3).all(|link| vouches(&census, link, start + SECOND).is_none()));
 }

@@ -118,14 +118,14 @@ impl Inner {
         key: &[u8],
         answer: ReadResult,
     ) -> ReadResult {
-        let again = async |commands: Commands, asking| match asking {
+        let again = async |commands: Commands, for_once| match for_once {
             true => command::get_asking(&commands, key).await,
             false => command::get(&commands, key).await,
         };
         let mut followed = Followed::new(self, peer, key, true, answer);
         while let Some(next) = followed.next().await {
             let answer = match next {
-                Ok((commands, asking)) => again(commands, asking).await,
+                Ok((commands, for_once)) => again(commands, for_once).await,
                 Err(cause) => Err(cause),
             };
             followed.answered(answer);
@@ -133,8 +133,8 @@ impl Inner {
         followed.end()
     }
 
-    /// A redirection says that nothing was executed: so a write that was redirected is sent again, and so is one that was
-    /// not sent to a node that is no primary any more.
+    /// A redirection says that nothing was executed: so a write that was redirected is sent again, and so is one that
+    /// was not sent to a node that is no primary any more.
     pub(super) async fn followed_change(
         self: &Arc<Self>,
         peer: &Arc<Peer>,
@@ -166,7 +166,7 @@ impl Inner {
                 return Ok(peer);
             }
             self.census.hint();
-            self.moment().await;
+            self.a_while().await;
         }
         Err(BackendError::new(BackendErrorKind::Unavailable, "a node redirects to one that no map has").not_sent())
     }
@@ -218,14 +218,14 @@ impl<'c, T> Followed<'c, T> {
         }
         if self.redirected > 1 {
             // Sent round by nodes that have to agree first.
-            self.inner.moment().await;
+            self.inner.a_while().await;
         }
         self.redirected += 1;
         Some(match self.inner.at(redirect, &self.peer).await {
             Ok(peer) => {
-                let asking = redirect.is_asking;
+                let for_once = redirect.is_asking;
                 self.peer = peer;
-                self.peer.link.ready().await.map(|commands| (commands, asking))
+                self.peer.link.ready().await.map(|commands| (commands, for_once))
             }
             Err(unknown) => Err(unknown),
         })

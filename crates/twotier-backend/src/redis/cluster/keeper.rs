@@ -125,7 +125,7 @@ impl Inner {
                 return;
             }
             *self.network.write() = Some(Arc::clone(&network));
-            state.phase = Phase::Kept;
+            state.phase = Phase::Mapped;
             let (kept, gone) = std::mem::take(&mut state.peers)
                 .into_iter()
                 .partition(|(link, _): &(LinkId, Arc<Peer>)| network.peers.contains_key(link));
@@ -161,7 +161,7 @@ impl Inner {
         if state.generation != generation || self.network.read().is_some() {
             return;
         }
-        let is_first = matches!(state.phase, Phase::Kept);
+        let is_first = matches!(state.phase, Phase::Mapped);
         match &mut state.phase {
             Phase::Unknown { cause: last, .. } => *last = cause.clone(),
             phase => *phase = Phase::Unknown { since: Instant::now(), cause: cause.clone() },

@@ -349,12 +349,12 @@ fn is_large(part: &[Change]) -> bool {
 
 /// Sends changes over a connection: as one transaction where one of them must be executed as one, or where writers
 /// notify each other of their writes. Then the notice is part of it, so that messages come in the order of the writes.
-/// In a cluster, where they may lie in several slots, it is a transaction for each. To be `asking` is for one change.
+/// In a cluster, where they may lie in several slots, it is a transaction for each. To be `for_once` is for one change.
 async fn dispatch(
     connections: &Connections,
     over: &Connection,
     part: &[Change],
-    asking: bool,
+    for_once: bool,
 ) -> Vec<BackendResult<Effect>> {
     let channels = match connections.reporting() {
         Reporting::Channel(channels) => Some(channels),
@@ -363,14 +363,14 @@ async fn dispatch(
     let together = if connections.are_in_slots() { 1 } else { part.len().max(1) };
     let mut commands = Pipeline::with_capacity(part.len() + 4);
     let mut steps = Vec::with_capacity(part.len().div_ceil(together));
-    let mut count = usize::from(asking);
-    if asking {
+    let mut count = usize::from(for_once);
+    if for_once {
         // For the next command, or transaction.
         commands.cmd("ASKING");
     }
     for changes in part.chunks(together) {
         let names: Vec<_> = changes.iter().flat_map(|change| change.commands()).copied().collect();
-        let as_one = channels.is_some() || changes.iter().any(Change::is_transaction) || (asking && names.len() > 1);
+        let as_one = channels.is_some() || changes.iter().any(Change::is_transaction) || (for_once && names.len() > 1);
         if as_one {
             transaction::begin(&mut commands);
         }
@@ -391,7 +391,7 @@ async fn dispatch(
         Ok(replies) => replies,
         Err(cause) => return part.iter().map(|_| Err(cause.clone())).collect(),
     };
-    let asked = if asking { replies.okay("ASKING") } else { Ok(()) };
+    let asked = if for_once { replies.okay("ASKING") } else { Ok(()) };
     let mut results = Vec::with_capacity(part.len());
     for (changes, names, messages, as_one) in steps {
         if !as_one {

@@ -157,6 +157,6 @@ fn an_election_is_what_raises_the_epoch_beyond_every_claim() {
     wait("a promotion", || cluster.is_promoted(replica));
     let nodes = cluster.nodes()[1].command(&["CLUSTER", "NODES"]);
     let line = nodes.as_str().lines().find(|line| line.starts_with(&cluster.id(replica))).unwrap().to_owned();
-    let claim: u64 = line.split(' ').nth(6).unwrap().parse().unwrap();
-    assert!(claim > before && epoch(&cluster.nodes()[1]) >= claim, "{line}");
+    let claimed_in: u64 = line.split(' ').nth(6).unwrap().parse().unwrap();
+    assert!(claimed_in > before && epoch(&cluster.nodes()[1]) >= claimed_in, "{line}");
 }
