@@ -606,14 +606,14 @@ pub(super) const GUARDED: &[Guarded] = &[
     ),
     guarded(
         "of several links the reasons say which is meant",
-        &[edit(HEALTH, "LinkId::ONLY => reason,", "_ if bound > Duration::ZERO => reason,")],
+        &[edit(HEALTH, "if link == LinkId::ONLY { self }", "if link.number() < u16::MAX { self }")],
         &["topology::the_loss_of_one_primary_touches_its_copies_and_no_others"],
     ),
     guarded(
         "the flush of one link touches no other",
         &[edit(
             LINK,
-            "        if let Some(state) = self.of(link) {\n            self.outdate(state, true, &mut changes);\n        }",
+            "        if let Some(state) = self.reported(link) {\n            self.outdate(state, true, &mut changes);\n        }",
             "        let _one = link;\n        self.each().for_each(|state| self.outdate(state, true, &mut changes));",
         )],
         &["topology::the_flush_of_one_primary_outdates_its_copies_and_no_others"],
@@ -828,8 +828,8 @@ pub(super) const GUARDED: &[Guarded] = &[
         "a clearing lets no read from before it become a copy",
         &[edit(
             WRITE,
-            "            let (clearing, cleared) = local.begin_clear();\n            drop_aside(cleared);",
-            "            let clearing = local.clone();",
+            "        let (clearing, cleared) = local.begin_clear();\n        drop_aside(cleared);",
+            "        let clearing = local.clone();",
         )],
         &["short_term::a_read_in_flight_cannot_bring_back_what_was_cleared_meanwhile"],
     ),
@@ -875,7 +875,7 @@ pub(super) const GUARDED: &[Guarded] = &[
     ),
     guarded(
         "an absence is remembered only where the backend said that it has nothing",
-        &[edit(LOAD, "_ if !answered => drop(loaded),", "_ if false => drop(loaded),")],
+        &[edit(LOAD, "_ if unanswered.is_some() => drop(loaded),", "_ if false => drop(loaded),")],
         &["absence::an_absence_is_not_remembered_when_the_backend_could_not_say_what_it_holds"],
     ),
     guarded(
@@ -909,8 +909,8 @@ pub(super) const GUARDED: &[Guarded] = &[
         "an increment makes a number with its life in one step",
         &[edit(
             REDIS_WRITE,
-            "if channels.is_some() || part.iter().any(Change::is_transaction) {",
-            "if channels.is_some() {",
+            "channels.is_some() || changes.iter().any(Change::is_transaction) ||",
+            "channels.is_some() ||",
         )],
         &["counters::live::an_increment_is_one_round_trip_whose_own_report_drops_nothing"],
     ),

@@ -197,19 +197,26 @@ pub(super) const RULES: &[Rule] = &[
     },
     Rule {
         name: "a lease needs the second reply",
-        edits: &[edit(
-            REDIS_SUPERVISOR,
-            "mem::replace(&mut earlier, (marked, marks));",
-            "{\n            earlier = (marked, marks);\n            mem::replace(&mut earlier, (marked, Vec::new()))\n        };",
-        )],
+        edits: &[
+            edit(
+                REDIS_SUPERVISOR,
+                "        if let Some(as_of) = answered.back().and_then(",
+                "        answered.push_back((marked, marks));\n        if let Some(as_of) = answered.back().and_then(",
+            ),
+            edit(
+                REDIS_SUPERVISOR,
+                "        answered.push_back((marked, marks));\n        if answered.len()",
+                "        if answered.len()",
+            ),
+        ],
     },
     Rule { name: "reports are applied", edits: &[edit(REDIS_PUSH, "            member.changed(key);\n", "")] },
     Rule {
         name: "a null report flushes",
         edits: &[edit(
             REDIS_PUSH,
-            "                None => self.flushed(),\n            },\n            PushKind::Message",
-            "                None => {}\n            },\n            PushKind::Message",
+            "                _ => self.flushed(),\n            },\n            PushKind::Message",
+            "                Some(_) => self.flushed(),\n                None => {}\n            },\n            PushKind::Message",
         )],
     },
     Rule {
