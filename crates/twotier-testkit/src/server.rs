@@ -11,6 +11,8 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
     path::Path,
     sync::Mutex,
+    thread,
+    time::Duration,
 };
 
 use crate::resp::{Client, Reply};
@@ -19,6 +21,9 @@ use self::process::Process;
 pub use builder::Builder;
 pub use cluster::{ClusterClient, RedisCluster};
 pub use sentinels::{Sentinel, SentinelGroup};
+
+/// How often servers are looked at that have to agree on something. A test that waits longer has hung.
+const TRIES: u32 = 6000;
 
 /// A server of one test's own, on a free loopback port and a unix socket, that keeps nothing on disk.
 ///
@@ -246,6 +251,18 @@ impl fmt::Debug for RedisServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisServer").field("port", &self.port).field("socket", &self.socket()).finish_non_exhaustive()
     }
+}
+
+/// Waits until several servers have agreed on something.
+#[track_caller]
+fn wait(what: &str, condition: impl Fn() -> bool) {
+    for _ in 0..TRIES {
+        if condition() {
+            return;
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    panic!("{what}: it did not happen");
 }
 
 /// Encodes everything that could mean something in a URL.

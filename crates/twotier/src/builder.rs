@@ -11,8 +11,8 @@ use serde::{Serialize, de::DeserializeOwned};
 use tokio::runtime::Handle;
 use twotier_backend::{Backend, Watch};
 use twotier_core::{
-    CacheConfig, CacheLayer, Clock, Coherence, ConfigError, Error, Eviction, LinkId, Namespace, OnUndecodable,
-    Operation, RemovalCause, SystemClock,
+    CacheConfig, CacheLayer, Clock, Coherence, ConfigError, Error, Eviction, LinkId, LinkStatus, Namespace,
+    OnUndecodable, Operation, RemovalCause, SystemClock,
 };
 use twotier_local::{LocalOptions, LocalTier, Route};
 
@@ -462,7 +462,7 @@ impl<V: Send + Sync + 'static, C> CacheBuilder<V, C> {
                 invalidations.retry.notify_one();
             }
         };
-        let hooks = (is_up(&backend), Box::new(answers_again) as Box<_>);
+        let hooks = (links_now(&backend), Box::new(answers_again) as Box<_>);
         let breakers = Breakers::new(breaker, namespace.clone(), events.clone(), hooks);
         let listener = Announced {
             local: local.clone(),
@@ -536,14 +536,10 @@ fn route(backend: &Arc<dyn Backend>, namespace: Namespace) -> Box<Route> {
     })
 }
 
-/// Returns what asks the backend whether a link is up, or one there is none of. As with [`route`], the backend is not
-/// held.
-fn is_up(backend: &Arc<dyn Backend>) -> Box<dyn Fn(LinkId) -> bool + Send + Sync> {
+/// Returns what asks the backend for its links. As with [`route`], the backend is not held.
+fn links_now(backend: &Arc<dyn Backend>) -> Box<dyn Fn() -> Vec<LinkStatus> + Send + Sync> {
     let backend = Arc::downgrade(backend);
-    Box::new(move |link| {
-        let links = backend.upgrade().map(|backend| backend.links()).unwrap_or_default();
-        links.iter().any(|status| status.link == link && status.state.is_up())
-    })
+    Box::new(move || backend.upgrade().map(|backend| backend.links()).unwrap_or_default())
 }
 
 /// Every deadline needs the runtime's timers, and tokio says that there are none by a panic only.

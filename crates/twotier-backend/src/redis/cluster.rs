@@ -35,7 +35,7 @@ use super::{
     census::{Census, Node, Place, Routes, Slots},
     command::WriteOrder,
     link::Link,
-    listeners::Listeners,
+    listeners::{Joining, Listeners},
     session::Fences,
     wire::Target,
 };
@@ -192,7 +192,7 @@ impl Cluster {
     pub(super) async fn attach(&self, watch: Watch, handle: u64) -> BackendResult<Attachment> {
         let patient = watch.patient;
         self.inner.join(&watch, handle)?;
-        let joining = Joining { inner: &self.inner, handle: Some(handle) };
+        let joining = Joining::new(|| self.inner.leave(handle));
         loop {
             let network = match self.inner.network().await {
                 Err(cause) if !patient || cause.kind() == BackendErrorKind::Closed => return Err(cause),
@@ -425,24 +425,4 @@ impl Inner {
 
 fn closed() -> BackendError {
     BackendError::new(BackendErrorKind::Closed, "the backend was closed").not_sent()
-}
-
-/// A cache that is being put on the links of a cluster. Dropped before it is admitted, it is off again.
-struct Joining<'c> {
-    inner: &'c Inner,
-    handle: Option<u64>,
-}
-
-impl Joining<'_> {
-    fn end(mut self) {
-        self.handle = None;
-    }
-}
-
-impl Drop for Joining<'_> {
-    fn drop(&mut self) {
-        if let Some(handle) = self.handle {
-            self.inner.leave(handle);
-        }
-    }
 }

@@ -25,7 +25,7 @@ use self::{
 use super::{
     authority::Authority,
     command::Commands,
-    listeners::{Listeners, Member, Standing},
+    listeners::{Joining, Listeners, Member, Standing},
     sentinel::Sentinels,
     session::Fences,
     wire::{Progress, Target},
@@ -141,7 +141,7 @@ impl Link {
     pub(super) async fn attach(&self, watch: Watch, handle: u64) -> BackendResult<Attachment> {
         let patient = watch.patient;
         let member = self.join(watch, handle)?;
-        let joining = Joining { link: self, handle: Some(handle) };
+        let joining = Joining::new(|| self.leave(handle));
         let mode = self.admitted(&member, patient).await?;
         joining.end();
         Ok(Attachment::new(mode))
@@ -272,25 +272,5 @@ impl Link {
 impl Drop for Link {
     fn drop(&mut self) {
         self.close();
-    }
-}
-
-/// A cache that is being put on a link. Dropped before it is admitted, it is off again.
-struct Joining<'l> {
-    link: &'l Link,
-    handle: Option<u64>,
-}
-
-impl Joining<'_> {
-    fn end(mut self) {
-        self.handle = None;
-    }
-}
-
-impl Drop for Joining<'_> {
-    fn drop(&mut self) {
-        if let Some(handle) = self.handle {
-            self.link.leave(handle);
-        }
     }
 }

@@ -61,6 +61,28 @@ pub(super) enum Standing {
     Refused(BackendError),
 }
 
+/// A cache that is being put on its links. Dropped before it is admitted, it is off them again.
+pub(super) struct Joining<F: FnOnce()>(Option<F>);
+
+impl<F: FnOnce()> Joining<F> {
+    pub(super) fn new(leave: F) -> Self {
+        Self(Some(leave))
+    }
+
+    /// It is admitted.
+    pub(super) fn end(mut self) {
+        self.0 = None;
+    }
+}
+
+impl<F: FnOnce()> Drop for Joining<F> {
+    fn drop(&mut self) {
+        if let Some(leave) = self.0.take() {
+            leave();
+        }
+    }
+}
+
 impl Listeners {
     /// Makes room for the caches on a link, the keys of which lie in this place.
     pub(super) fn new(link: LinkId, place: Arc<Place>) -> Self {

@@ -11,7 +11,7 @@ use std::{
 };
 
 use self::partition::Partition;
-use super::{RedisServer, builder::free_port, process::Process};
+use super::{RedisServer, builder::free_port, process::Process, wait};
 use crate::resp::{Client, Reply};
 
 const SLOTS: u16 = 16_384;
@@ -19,8 +19,6 @@ const SLOTS: u16 = 16_384;
 const NAME: &str = "localhost";
 /// How far the port of the bus is from that of clients.
 const BUS: u16 = 10_000;
-/// The longest a cluster takes to come up, or to agree on something. A test that waits longer has hung.
-const TRIES: u32 = 6000;
 
 /// A cluster of one test's own, which is at work from the start: its nodes know each other and their slots; all end
 /// when this is dropped.
@@ -376,17 +374,6 @@ fn text(reply: &Reply) -> &str {
         Reply::Bulk(_) => reply.as_str(),
         _ => "",
     }
-}
-
-#[track_caller]
-fn wait(what: &str, condition: impl Fn() -> bool) {
-    for _ in 0..TRIES {
-        if condition() {
-            return;
-        }
-        thread::sleep(Duration::from_millis(5));
-    }
-    panic!("{what}: it did not happen");
 }
 
 /// Follows a client's redirections: for a witness that writes as another client of the cluster does.

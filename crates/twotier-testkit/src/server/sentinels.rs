@@ -1,14 +1,12 @@
 //! A primary with replicas, watched by sentinels.
 
-use std::{io, thread, time::Duration};
+use std::{io, time::Duration};
 
-use super::{RedisServer, builder::free_port, process::Process};
+use super::{RedisServer, builder::free_port, process::Process, wait};
 use crate::resp::{Client, Reply};
 
 /// What the sentinels call the servers.
 const SERVICE: &str = "shop";
-/// The longest a group takes to come up, or to have a new primary. A test that waits longer has hung.
-const TRIES: u32 = 4000;
 
 /// Servers of which one is the primary, and sentinels that decide which one; all end when this is dropped.
 ///
@@ -176,15 +174,4 @@ fn flat(reply: &Reply) -> String {
         Reply::Bulk(bytes) => String::from_utf8_lossy(bytes).into_owned(),
         _ => String::new(),
     }
-}
-
-#[track_caller]
-fn wait(what: &str, condition: impl Fn() -> bool) {
-    for _ in 0..TRIES {
-        if condition() {
-            return;
-        }
-        thread::sleep(Duration::from_millis(5));
-    }
-    panic!("{what} did not happen");
 }

@@ -182,6 +182,11 @@ impl Breaker {
         }
     }
 
+    /// There is no such link any more.
+    pub(super) fn forget(&mut self) {
+        self.phase = Phase::closed(None);
+    }
+
     /// A try ended; if nothing is known of how, it was in vain.
     pub(super) fn gave_up(&mut self, number: u64, now: Instant) {
         if matches!(&self.phase, Phase::HalfOpen(_, trial) if trial.number == number) {

@@ -11,7 +11,9 @@ use std::{
 use parking_lot::{Mutex, RwLock};
 use tokio::time::Instant;
 use twotier_backend::BackendResult;
-use twotier_core::{BackendError, BackendErrorKind, BreakerState, BreakerStats, Error, LinkId, Namespace, Operation};
+use twotier_core::{
+    BackendError, BackendErrorKind, BreakerState, BreakerStats, Error, LinkId, LinkStatus, Namespace, Operation,
+};
 
 use super::{
     Remote,
@@ -31,16 +33,18 @@ pub(crate) struct Breakers {
     refused: AtomicU64,
     namespace: Namespace,
     events: EventSender,
-    /// Whether the link is up for all that is known of it: a lost one is logged already, once for all of its caches.
-    is_up: IsUp,
+    /// The links that the backend has now, and how they are.
+    links: LinksNow,
     /// Called when a backend that did not answer does so again, outside every lock.
     answers_again: AnswersAgain,
     opened: Occasional,
+    /// Looks at links that are no more, while there are calls.
+    looked: Occasional,
     /// Whether there is a line to which that of the return belongs.
     logged: AtomicBool,
 }
 
-type IsUp = Box<dyn Fn(LinkId) -> bool + Send + Sync>;
+type LinksNow = Box<dyn Fn() -> Vec<LinkStatus> + Send + Sync>;
 type AnswersAgain = Box<dyn Fn() + Send + Sync>;
 
 struct LinkBreaker {
@@ -111,7 +115,7 @@ impl Breakers {
         options: BreakerOptions,
         namespace: Namespace,
         events: EventSender,
-        (is_up, answers_again): (IsUp, AnswersAgain),
+        (links, answers_again): (LinksNow, AnswersAgain),
     ) -> Arc<Self> {
         Arc::new(Self {
             loud: AtomicUsize::new(0),
@@ -121,9 +125,10 @@ impl Breakers {
             refused: AtomicU64::new(0),
             namespace,
             events,
-            is_up,
+            links,
             answers_again,
             opened: Occasional::default(),
+            looked: Occasional::default(),
             logged: AtomicBool::new(false),
         })
     }
@@ -139,6 +144,9 @@ impl Breakers {
         let mut pass = Pass::default();
         if self.are_quiet() {
             return Ok(pass);
+        }
+        if self.looked.due().is_some() {
+            self.forget_gone();
         }
         for link in links.iter() {
             let verdict = self.with(link, |breaker| breaker.lock().decide(Instant::now()));
@@ -202,6 +210,7 @@ impl Breakers {
     pub(crate) fn outages(&self) -> Vec<(LinkId, BackendError)> {
         let mut outages = Vec::new();
         if !self.are_quiet() {
+            self.forget_gone();
             self.each(|breaker| {
                 if let Some(cause) = breaker.breaker.lock().outage() {
                     outages.push((breaker.link, cause));
@@ -212,6 +221,9 @@ impl Breakers {
     }
 
     pub(crate) fn stats(&self) -> BreakerStats {
+        if !self.are_quiet() {
+            self.forget_gone();
+        }
         let mut stats = BreakerStats::default();
         let now = Instant::now();
         self.each(|breaker| {
@@ -221,6 +233,22 @@ impl Breakers {
         });
         stats.refused = self.refused.load(Ordering::Relaxed);
         stats
+    }
+
+    /// Forgets the silence of links that the backend has no more, such as that of a primary which was replaced: nothing
+    /// is sent over them that could end it.
+    fn forget_gone(&self) {
+        let gone: Vec<LinkId> = {
+            let links = (self.links)();
+            let is_gone = |link: &&LinkId| links.iter().all(|status| status.link != **link);
+            self.others.read().keys().filter(is_gone).copied().collect()
+        };
+        for link in gone {
+            self.change(link, |breaker, _now| {
+                breaker.forget();
+                None
+            });
+        }
     }
 
     fn with<R>(&self, link: LinkId, act: impl FnOnce(&Mutex<Breaker>) -> R) -> Option<R> {
@@ -266,7 +294,9 @@ impl Breakers {
         let namespace = &self.namespace;
         match change {
             Change::Opened(cause) => {
-                let due = (self.is_up)(link).then(|| self.opened.due()).flatten();
+                // A lost link is logged already, once for all of its caches.
+                let is_up = (self.links)().iter().any(|status| status.link == link && status.state.is_up());
+                let due = is_up.then(|| self.opened.due()).flatten();
                 self.logged.fetch_or(due.is_some(), Ordering::Relaxed);
                 match due {
                     Some(times) => tracing::warn!(

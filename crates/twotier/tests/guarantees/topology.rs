@@ -4,7 +4,8 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use twotier::{
-    Backend, Cache, Error, ErrorKind, LinkId, ManualClock, MemoryCluster, MemoryClusterBackend, Reason, Status,
+    Backend, BreakerState, Cache, Error, ErrorKind, LinkId, ManualClock, MemoryCluster, MemoryClusterBackend, Reason,
+    Status,
 };
 
 use crate::support::{read, text};
@@ -102,6 +103,25 @@ async fn the_loss_of_one_primary_touches_its_copies_and_no_others() {
     assert_eq!(read(&world.cache, lost).await.as_deref(), Some("1"), "its replica held it");
     assert_eq!(world.held(lost).as_deref(), Some("1"));
     assert_eq!(world.held(second).as_deref(), Some("1"), "and all that time nothing else was touched");
+    assert_eq!(world.cache.health().status, Status::Ready);
+}
+
+#[tokio::test]
+async fn the_breaker_of_a_primary_that_was_replaced_is_forgotten() {
+    let world = World::new().await;
+    let [lost, ..] = &world.keys();
+    world.overwrite(lost, "1").await;
+    world.cluster.stop(PRIMARIES[0]);
+    for _ in 0..3 {
+        assert_eq!(kind(world.cache.get(lost.as_str()).await), Some(ErrorKind::Unavailable));
+    }
+    assert_eq!(world.cache.stats().backend.breaker.state, BreakerState::Open);
+    world.cluster.promote(PRIMARIES[0]).unwrap();
+    world.client.round();
+    world.client.round();
+    assert_eq!(read(&world.cache, lost).await.as_deref(), Some("1"), "by the new map");
+    let breaker = world.cache.stats().backend.breaker;
+    assert_eq!((breaker.state, breaker.opened), (BreakerState::Closed, 1), "nothing could ever close it");
     assert_eq!(world.cache.health().status, Status::Ready);
 }
 
