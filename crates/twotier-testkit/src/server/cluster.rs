@@ -6,7 +6,6 @@ use std::{
     collections::BTreeMap,
     net::TcpListener,
     sync::{Arc, Mutex},
-    thread,
     time::Duration,
 };
 
