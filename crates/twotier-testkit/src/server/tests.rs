@@ -77,8 +77,8 @@ mod live {
         server.pause();
         client.send(&["PING"]).unwrap();
         let (done, answer) = std::sync::mpsc::channel();
-        let reader = std::thread::spawn(move || done.send(client.receive().unwrap()));
-        let quiet = std::time::Duration::from_millis(50);
+        let reader = thread::spawn(move || done.send(client.receive().unwrap()));
+        let quiet = Duration::from_millis(50);
         assert!(answer.recv_timeout(quiet).is_err());
         server.resume();
         assert_eq!(answer.recv().unwrap().as_str(), "PONG");
