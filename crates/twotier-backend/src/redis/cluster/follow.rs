@@ -78,9 +78,8 @@ impl Cluster {
 
 impl Inner {
     /// Runs a write once every earlier one of its keys has ended: at once, on the stack of the caller, if there is
-    /// none.
-    /// It runs to its end then, whoever polls. One that has to wait is not sent any more when nobody waits for it;
-    /// `None` where it ended with its runtime.
+    /// none. It runs to its end then, whoever polls. One that has to wait is not sent any more when nobody waits for
+    /// it; `None` where it ended with its runtime.
     pub(super) async fn in_order<T: Send + 'static>(
         &self,
         keys: Vec<Bytes>,

@@ -132,7 +132,7 @@ impl Inner {
             state.peers = kept;
             gone
         };
-        self.outdate(&network, before.as_deref(), gone);
+        self.outdate(&network, gone);
         self.census.put_in_force(&network.routes, epoch);
         self.changed.notify_waiters();
         tracing::debug!(primaries = network.peers.len(), "a map of the cluster is in force");
@@ -140,11 +140,12 @@ impl Inner {
 
     /// Outdates whatever was read over links that lost or gained slots, and ends those of primaries that are none any
     /// more.
-    fn outdate(&self, network: &Network, before: Option<&Network>, gone: BTreeMap<LinkId, Arc<Peer>>) {
+    fn outdate(&self, network: &Network, gone: BTreeMap<LinkId, Arc<Peer>>) {
         for (place, number) in network.routes.links.iter().enumerate() {
             let Some(peer) = network.peers.get(number) else { continue };
             let slots = network.routes.map.slots(place);
-            if before.is_some_and(|before| before.peers.contains_key(number)) && !peer.place.is(&slots) {
+            // Also of one whose link was made for a map that never was in force.
+            if !peer.place.is(&slots) {
                 peer.place.put(slots);
                 peer.link.keys_moved();
             }
