@@ -124,5 +124,5 @@ pub use load::{Load, LoadJoiner, LoadTicket, Loaded};
 pub use options::{ENTRY_OVERHEAD, LocalOptions, entry_overhead};
 pub use removal::RemovalListener;
 pub use ticket::{FillTicket, WriteTicket};
-pub use tier::{LocalCopy, LocalTier, Read};
+pub use tier::{LocalCopy, LocalTier, Read, StaleCopy};
 pub use touch::TouchTicket;

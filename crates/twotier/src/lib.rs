@@ -39,9 +39,11 @@ mod read;
 #[cfg(any(feature = "metrics", feature = "prometheus-text"))]
 mod registered;
 mod remote;
+mod revalidation;
 pub mod short_term;
 mod sliding;
 mod spans;
+mod stale;
 mod tiers;
 mod touch;
 mod turns;

@@ -111,7 +111,23 @@ impl<V: Send + Sync + 'static> Tiers<V> {
         let began = Instant::now();
         let read = pin!(self.read(key, operation, began));
         let link = || self.local.route(key);
-        spanned!("twotier.read", self.remote, operation, 1, read, self.remote.within(operation, began, link, read))
+        let read = self.remote.within(operation, began, link, read);
+        match &self.remote.settings.stale {
+            None => spanned!("twotier.read", self.remote, operation, 1, read, read),
+            // Boxed, so that those without it need no room for it.
+            Some(options) => {
+                let read = Box::pin(self.read_or_stale(key, operation, options, read));
+                spanned!("twotier.read", self.remote, operation, 1, read, read)
+            }
+        }
+    }
+
+    /// Takes part in the read of a key: joins the one under way, or starts one.
+    pub(crate) fn joined_now(&self, key: &str, operation: Operation) -> Option<Waiter<V>> {
+        match self.start(operation, self.local.read(key), Instant::now()) {
+            Started::Waiting(joiner) => Some(joiner),
+            Started::Hit(_) | Started::Refused(_) => None,
+        }
     }
 
     async fn read(&self, key: &str, operation: Operation, began: Instant) -> Result<Lookup<V>> {
@@ -210,7 +226,8 @@ impl<V: Send + Sync + 'static> Tiers<V> {
             return found;
         }
         let reading = self.read_distinct(&order, operation);
-        let values = spanned!("twotier.batch", self.remote, operation, order.len(), outcomes, reading);
+        let mut values = spanned!("twotier.batch", self.remote, operation, order.len(), outcomes, reading);
+        self.stale_instead_of_each(&order, operation, &mut values);
         for (key, value) in order.iter().zip(values) {
             for &index in missed.get(key).into_iter().flatten() {
                 found[index] = value.clone();

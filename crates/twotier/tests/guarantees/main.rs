@@ -47,6 +47,7 @@ mod reading;
 mod refusals;
 mod remaining_life;
 mod scripted_links;
+mod revalidation;
 mod sealing;
 #[cfg(all(feature = "anyhow", feature = "uuid"))]
 mod shapes;
@@ -55,6 +56,7 @@ mod short_term;
 mod single_flight;
 mod sliding;
 mod slow_consumers;
+mod stale;
 mod starting;
 mod statistics;
 mod support;
