@@ -83,7 +83,7 @@ mod live {
         let round_trip = Duration::from_millis(500);
         proxy.set_round_trip(round_trip);
         // The batches are those of the defaults; a machine that is busy for a moment is no backend that does not answer.
-        let builder = text().op_timeout(Duration::from_secs(10));
+        let builder = text().max_entries(4096).max_bytes(400 * KIB * KIB).op_timeout(Duration::from_secs(10));
         let cache = ends(builder.build(RedisBackend::new(&proxy.url()).unwrap())).await.unwrap();
         let began = Instant::now();
         let found = ends(cache.get_many(&keys)).await.unwrap();
