@@ -282,6 +282,7 @@ mod tests {
         let expected = [
             ("redis.client.csc.requests", "redis_client_csc_requests_total"),
             ("twotier.misses", "twotier_misses_total"),
+            ("twotier.stale", "twotier_stale_total"),
             ("redis.client.csc.evictions", "redis_client_csc_evictions_total"),
             ("redis.client.csc.items", "redis_client_csc_items"),
             ("twotier.bytes", "twotier_bytes"),

@@ -42,7 +42,8 @@ impl Digest {
 
     /// Returns a byte of it, evenly spread.
     #[allow(clippy::cast_possible_truncation, reason = "a part of the hash is what is wanted")]
-    pub(crate) fn byte(self) -> u8 {
+    #[must_use]
+    pub fn byte(self) -> u8 {
         (self.0 >> 32) as u8
     }
 }

@@ -96,6 +96,7 @@ mod inner;
 mod link;
 mod load;
 mod loads;
+mod lost;
 mod options;
 mod policy;
 mod register;

@@ -1,14 +1,12 @@
 //! The state of the links to the backend: the epoch of each, and until when its word is good.
 
-mod lost;
-
 use std::time::Duration;
 
 use twotier_core::{Lease, LinkId, Mark, Timestamp};
 
-use self::lost::{Lost, LostEpochs};
 use crate::{
     entry::{LINK_BITS, WINDOW},
+    lost::{Lost, LostEpochs},
     sync::{AtomicU64, Mutex, OnceLock, Ordering},
 };
 
@@ -364,7 +362,8 @@ impl Links {
             && others.get().is_none()
         {
             let first = 1_u16 << row;
-            let _made = others.set((first..2 * first).map(|link| LeaseState::new(LinkId::new(link), shortest_life)).collect());
+            let _made =
+                others.set((first..2 * first).map(|link| LeaseState::new(LinkId::new(link), shortest_life)).collect());
         }
     }
 }

@@ -132,8 +132,8 @@ impl LocalOptions {
         self
     }
 
-    /// Sets whether copies are kept whose link was lost, until they reach their deadline or are evicted: no hit is served
-    /// from them, but [`LocalTier::stale`](crate::LocalTier::stale) returns them, and
+    /// Sets whether copies are kept whose link was lost, until they reach their deadline or are evicted: no hit is
+    /// served from them, but [`LocalTier::stale`](crate::LocalTier::stale) returns them, and
     /// [`LocalTier::is_lost`](crate::LocalTier::is_lost) says which to read again. A flush ends them. Default false.
     #[must_use]
     pub fn keep_lost(mut self, keep: bool) -> Self {

@@ -171,8 +171,8 @@ where
         hit
     }
 
-    /// Returns the copy of a key though it may be stale by up to `longest`: without a lease, past its soft life, or, where
-    /// such are [kept](LocalOptions::keep_lost), from before its link was lost. `None` of a copy that is past its
+    /// Returns the copy of a key though it may be stale by up to `longest`: without a lease, past its soft life, or,
+    /// where such are [kept](LocalOptions::keep_lost), from before its link was lost. `None` of a copy that is past its
     /// deadline, or that is not `wanted`.
     ///
     /// Counted as [stale](LocalStats::stale), and neither as a hit nor as a miss. Reads stay monotonic: whatever newer

@@ -311,9 +311,11 @@ fn a_copy_of_a_lost_link_is_as_old_as_the_last_proof_of_life_and_no_hit() {
     assert_eq!(stale(&tier, 2 * LIFE), None, "it is past its deadline");
 }
 
+type Happens = fn(&Tier<u32>);
+
 #[test]
 fn what_may_have_changed_is_not_stale_but_gone() {
-    let gone: [(&str, fn(&Tier<u32>)); 7] = [
+    let gone: [(&str, Happens); 7] = [
         ("a report", |tier| tier.changed(&namespace().qualify(KEY))),
         ("a flush", |tier| tier.flushed(LINK)),
         ("an own clear", |tier| tier.flush()),

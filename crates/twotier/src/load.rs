@@ -10,8 +10,8 @@ use twotier_core::{Error, ErrorKind, Operation, SharedError};
 use twotier_local::{Digest, Load, LoadTicket, Loaded};
 
 use crate::{
-    Freshness, LoadOptions, LoaderError, LoaderOutput, Lookup, Prior, Result, SetOptions, Tier, entry::Keeping, meter::Call,
-    remote::CachedValue, spans::spanned, tiers::Tiers,
+    Freshness, LoadOptions, LoaderError, LoaderOutput, Lookup, Prior, Result, SetOptions, Tier, entry::Keeping,
+    meter::Call, remote::CachedValue, spans::spanned, tiers::Tiers,
 };
 
 use self::{stack::Loading, store::LoadedValue};

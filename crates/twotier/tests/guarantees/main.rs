@@ -46,8 +46,8 @@ mod read_back;
 mod reading;
 mod refusals;
 mod remaining_life;
-mod scripted_links;
 mod revalidation;
+mod scripted_links;
 mod sealing;
 #[cfg(all(feature = "anyhow", feature = "uuid"))]
 mod shapes;

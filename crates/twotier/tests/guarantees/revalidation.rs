@@ -133,7 +133,7 @@ mod live {
         let (server, copies) = (RedisServer::start(), copies());
         let proxy = Proxy::start(server.addr());
         let builder = text().max_entries(2 * copies).revalidate(copies);
-        let cache = builder.build(RedisBackend::new(&proxy.url()).unwrap()).await.unwrap();
+        let cache = builder.build(RedisBackend::new(proxy.url()).unwrap()).await.unwrap();
         cache.set_many((0..copies).map(|key| (key, format!("value {key}")))).await.unwrap();
         let hot = 0..copies / 2;
         assert!(hot.clone().all(|key| held(&cache, key)));

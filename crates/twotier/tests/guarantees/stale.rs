@@ -3,7 +3,10 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use tokio::time::{Instant, sleep};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep},
+};
 use twotier::{
     BackendError, BackendErrorKind, Cache, CacheBuilder, ErrorKind, FaultyBackend, Freshness, MemoryBackend,
     MemoryLink, Tier, codec::Text,
@@ -146,7 +149,8 @@ async fn a_load_returns_a_stale_copy_before_it_asks_its_loader_and_nothing_older
     world.stop();
     let found = world.cache.entry("k").load_with(|_| row("k")).await.unwrap();
     assert!(matches!(found.freshness, Freshness::Stale { .. }), "{found:?}");
-    let both = world.cache.get_many_or_load(&["k"], async |_: Vec<&str>| Ok::<_, io::Error>([("k", "2".to_owned())])).await;
+    let both =
+        world.cache.get_many_or_load(&["k"], async |_: Vec<&str>| Ok::<_, io::Error>([("k", "2".to_owned())])).await;
     assert_eq!(*both.unwrap()[0].clone().unwrap(), "1");
     assert_eq!(world.cache.stats().backend.loads, 0);
     // Of what is known to be absent a load asks its loader, and that is newer.
@@ -167,12 +171,12 @@ async fn all_who_ask_for_a_key_at_once_are_given_its_stale_copy() {
     world.backend.faults().hang(true);
     world.link.cut();
     let began = Instant::now();
-    let asking = (0..50).map(|_| {
+    let mut calls = JoinSet::new();
+    for _ in 0..50 {
         let world = Arc::clone(&world);
-        tokio::spawn(async move { world.cache.entry("k").load_with(|_| row("k")).await.unwrap() })
-    });
-    for asked in asking.collect::<Vec<_>>() {
-        let found = asked.await.unwrap();
+        calls.spawn(async move { world.cache.entry("k").load_with(|_| row("k")).await.unwrap() });
+    }
+    for found in calls.join_all().await {
         assert!(matches!(found.freshness, Freshness::Stale { .. }), "{found:?}");
     }
     assert!(began.elapsed() <= DEADLINE + Duration::from_millis(5), "{:?}", began.elapsed());

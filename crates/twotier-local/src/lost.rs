@@ -9,19 +9,19 @@ const REMEMBERED: usize = 64;
 
 /// An epoch that ended with its link.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Lost {
-    pub(super) link: LinkId,
-    pub(super) epoch: u64,
+pub(crate) struct Lost {
+    pub(crate) link: LinkId,
+    pub(crate) epoch: u64,
     /// Every change acknowledged before it was reported in that epoch.
-    pub(super) proof: Timestamp,
+    pub(crate) proof: Timestamp,
 }
 
 /// The last epochs that ended with their links, the newest at the back.
 #[derive(Debug, Default)]
-pub(super) struct LostEpochs(VecDeque<Lost>);
+pub(crate) struct LostEpochs(VecDeque<Lost>);
 
 impl LostEpochs {
-    pub(super) fn add(&mut self, lost: Lost) {
+    pub(crate) fn add(&mut self, lost: Lost) {
         if self.0.len() == REMEMBERED {
             self.0.pop_front();
         }
@@ -29,16 +29,16 @@ impl LostEpochs {
     }
 
     /// Returns the last proof of life of an epoch, if it ended with its link and nothing has been flushed since.
-    pub(super) fn proof(&self, link: LinkId, epoch: u64) -> Option<Timestamp> {
+    pub(crate) fn proof(&self, link: LinkId, epoch: u64) -> Option<Timestamp> {
         self.0.iter().rev().find(|lost| lost.link == link && lost.epoch == epoch).map(|lost| lost.proof)
     }
 
     /// Everything that came over a link may have changed.
-    pub(super) fn forget(&mut self, link: LinkId) {
+    pub(crate) fn forget(&mut self, link: LinkId) {
         self.0.retain(|lost| lost.link != link);
     }
 
-    pub(super) fn forget_all(&mut self) {
+    pub(crate) fn forget_all(&mut self) {
         self.0.clear();
     }
 }
