@@ -59,9 +59,9 @@ fn step() -> impl Strategy<Value = Step> {
         2 => Just(Step::BeginWrite),
         3 => open().prop_map(Step::Execute),
         3 => (open(), any::<bool>()).prop_map(|(write, succeeds)| Step::EndWrite(write, succeeds)),
-        3 => Just(Step::Load),
-        4 => open().prop_map(Step::ReadRow),
-        4 => (open(), any::<bool>()).prop_map(|(load, keeps)| Step::EndLoad(load, keeps)),
+        8 => Just(Step::Load),
+        8 => open().prop_map(Step::ReadRow),
+        8 => (open(), any::<bool>()).prop_map(|(load, keeps)| Step::EndLoad(load, keeps)),
         1 => Just(Step::Invalidate),
         6 => Just(Step::Get),
         16 => (0..20_000u64).prop_map(Step::Stale),
@@ -253,7 +253,7 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 600, ..ProptestConfig::default() })]
 
     #[test]
     fn a_stale_copy_was_current_when_it_says_and_none_follows_a_newer_value(
