@@ -44,7 +44,8 @@ pub enum Freshness {
         /// It was what the backend held this long ago, or less.
         at_most: Duration,
     },
-    /// A local copy of what a loader brought while the backend did not answer: nothing reports its changes.
+    /// A local copy of what a loader brought while the backend did not answer, or did not take it: changes of what it
+    /// was made of need not be reported.
     #[non_exhaustive]
     Outage {
         /// The origin was asked this long ago, or less.
