@@ -81,6 +81,6 @@ mod lease;
 mod links;
 mod one_key;
 mod origin;
-mod stale;
 mod setting;
+mod stale;
 mod sync;
