@@ -198,6 +198,16 @@ where
         inner.shard(hash).is_lost(hash, key, lookup)
     }
 
+    /// Returns the key that a name in the backend stands for, if a copy of it is here. Counts nothing, and leaves
+    /// everything as it is.
+    #[must_use]
+    pub fn held_key<'n>(&self, name: &'n [u8]) -> Option<&'n str> {
+        let inner = &*self.inner;
+        let key = str::from_utf8(inner.namespace.strip(name)?).ok()?;
+        let hash = inner.hash(key);
+        inner.shard(hash).copy_traits(hash, key).map(|_| key)
+    }
+
     /// Has copies served for no longer than `life` since before they were fetched, less up to a tenth, though they may
     /// be kept for longer. They can be [stale](Self::stale) ones from then on. Without it their deadlines are all there
     /// is.

@@ -8,7 +8,7 @@ use std::{
 };
 
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::{runtime::Handle, sync::Notify};
+use tokio::runtime::Handle;
 use twotier_backend::{Backend, Watch};
 use twotier_core::{
     CacheConfig, CacheLayer, Clock, Coherence, ConfigError, Error, Eviction, LinkId, LinkStatus, Namespace,
@@ -29,7 +29,7 @@ use crate::{
         Admission, BreakerOptions, Breakers, Home, Invalidations, Remote, Settings, SlideSender, Sliding, Weigher,
         WriteQueue,
     },
-    revalidation::Revalidation,
+    revalidation::{Again, Revalidation},
     sliding::Slider,
     stale::{Refreshed, StaleOptions},
     tiers::Tiers,
@@ -361,6 +361,16 @@ impl<V, C> CacheBuilder<V, C> {
         self
     }
 
+    /// Sets whether a key whose local copy ends by a report is read again at once, in the background: a popular key that
+    /// others write often stays a hit. Default false.
+    ///
+    /// At most 1024 keys wait for that, and 512 are read by one call, one call after the other; more are left to whoever
+    /// asks for them.
+    pub fn refresh_reported(mut self, refresh: bool) -> Self {
+        self.set.refresh_reported = Some(refresh);
+        self
+    }
+
     /// Sets whether [`stats().advice()`](crate::CacheStats::advice) says what other sizes of the local tier would
     /// bring: from a quarter to eight times as much. Default false.
     ///
@@ -500,10 +510,10 @@ impl<V: Send + Sync + 'static, C> CacheBuilder<V, C> {
         };
         let hooks = (links_now(&backend), Box::new(answers_again) as Box<_>);
         let breakers = Breakers::new(breaker, namespace.clone(), events.clone(), hooks);
-        let link_up = Arc::<Notify>::default();
+        let (again, wanted) = Again::new(config.local_enabled && config.refresh_reported);
         let listener = Announced {
             local: local.clone(),
-            link_up: Arc::clone(&link_up),
+            again,
             breakers: Arc::clone(&breakers),
             invalidations: Arc::clone(&invalidations),
             events: events.clone(),
@@ -552,7 +562,7 @@ impl<V: Send + Sync + 'static, C> CacheBuilder<V, C> {
         let audited = config.local_enabled && config.audit > 0.0;
         let auditor = audited.then(|| Auditor::begin(config.audit, &local, &remote, &events));
         let slider = slides.map(|(wanted, keys)| Slider::begin(wanted, keys, &local, &remote));
-        let revalidation = (revalidated > 0).then(|| Revalidation::begin(revalidated, link_up, &local, &remote));
+        let revalidation = Revalidation::begin(revalidated, wanted, &local, &remote);
         let tiers = Tiers {
             local,
             remote,

@@ -13,7 +13,6 @@ use std::{
 use tokio::{
     runtime::Handle,
     sync::{
-        Notify,
         broadcast::{self, error::RecvError, error::TryRecvError},
         mpsc,
     },
@@ -21,7 +20,10 @@ use tokio::{
 use twotier_core::{BackendError, BreakerState, ChangeListener, Lease, LinkId, Mark, RemovalCause};
 use twotier_local::RemovalListener;
 
-use crate::remote::{Breakers, CachedValue, Invalidations, Local};
+use crate::{
+    remote::{Breakers, CachedValue, Invalidations, Local},
+    revalidation::Again,
+};
 
 /// How many events wait for a subscriber that does not take them; then the oldest is dropped for each that comes.
 const WAITING: usize = 1024;
@@ -242,8 +244,8 @@ impl<V: Send + Sync + 'static> RemovalListener<CachedValue<V>> for Removals<V> {
 /// The local tier as a listener, whose link's changes are sent on.
 pub(crate) struct Announced<V> {
     pub(crate) local: Local<V>,
-    /// Notified of every link that comes up.
-    pub(crate) link_up: Arc<Notify>,
+    /// Takes what is to be read again.
+    pub(crate) again: Again,
     pub(crate) breakers: Arc<Breakers>,
     pub(crate) invalidations: Arc<Invalidations>,
     pub(crate) events: EventSender,
@@ -260,7 +262,11 @@ impl<V: Send + Sync + 'static> ChangeListener for Announced<V> {
     }
 
     fn changed(&self, key: &[u8]) {
+        let held = self.again.reported().and_then(|again| Some((again, self.local.held_key(key)?)));
         self.local.changed(key);
+        if let Some((again, key)) = held {
+            again.want(key);
+        }
     }
 
     fn flushed(&self, link: LinkId) {
@@ -273,7 +279,7 @@ impl<V: Send + Sync + 'static> ChangeListener for Announced<V> {
         // It was tried before it came up.
         self.breakers.answered(link);
         self.invalidations.retry.notify_one();
-        self.link_up.notify_one();
+        self.again.link_is_up();
         self.events.send(|| Event::LinkUp { link });
     }
 

@@ -34,7 +34,7 @@ pub(crate) struct Tiers<V> {
     /// Whose reads go on for whoever comes next.
     pub(crate) refreshed: Refreshed,
     /// Where copies are read again after their link was lost.
-    pub(crate) _revalidation: Option<Revalidation>,
+    pub(crate) _revalidation: Revalidation,
     /// Who changes a key by a function, one after the other.
     pub(crate) updates: Turns,
     /// Whether numbers are decimal text in the backend, once that was asked.

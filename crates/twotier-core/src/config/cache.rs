@@ -110,6 +110,9 @@ pub struct CacheConfig {
     /// hits again before they are asked for; 0 is none. Left out: half of `max_entries`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub revalidate: Option<usize>,
+    /// Whether a key whose local copy ends by a report is read again at once, in the background, so that a popular key
+    /// that others write often stays a hit. Default false.
+    pub refresh_reported: bool,
     /// The largest encoded value that is written or kept, in bytes. Default 16 MiB. A larger one in Redis is an error
     /// of its own key; from 64 KiB on it takes no memory.
     pub max_value_bytes: usize,
@@ -169,6 +172,7 @@ impl Default for CacheConfig {
             stale_if_error: None,
             soft_timeout: None,
             revalidate: None,
+            refresh_reported: false,
             max_value_bytes: 16 * 1024 * 1024,
             on_undecodable: OnUndecodable::Error,
             verify_writes: cfg!(debug_assertions),
@@ -416,6 +420,13 @@ impl CacheConfig {
         self
     }
 
+    /// Sets [`refresh_reported`](#structfield.refresh_reported).
+    #[must_use]
+    pub fn refresh_reported(mut self, refresh: bool) -> Self {
+        self.refresh_reported = refresh;
+        self
+    }
+
     /// Sets [`breaker_failures`](#structfield.breaker_failures).
     #[must_use]
     pub fn breaker_failures(mut self, breaker_failures: u32) -> Self {
@@ -574,6 +585,7 @@ layered! {
     stale_if_error: Option<Duration>, "duration::named_or_off";
     soft_timeout: Option<Duration>, "duration::chosen";
     revalidate: Option<usize>, "layer::chosen";
+    refresh_reported: bool, "layer::named";
     max_value_bytes: usize, "layer::named";
     on_undecodable: OnUndecodable, "layer::named";
     verify_writes: bool, "layer::named";

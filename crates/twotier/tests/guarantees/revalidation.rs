@@ -98,6 +98,29 @@ async fn a_backend_that_does_not_answer_is_not_asked_for_the_rest() {
 }
 
 #[tokio::test]
+async fn a_copy_that_a_report_ends_is_read_again_where_that_is_wanted() {
+    for refreshed in [true, false] {
+        let store = MemoryBackend::new();
+        let other = text().build(store.clone()).await.unwrap();
+        let cache = text().max_entries(2000).refresh_reported(refreshed).build(store.clone()).await.unwrap();
+        let held = |key: usize| cache.get_if_local(key).is_some_and(|value| *value == "new");
+        cache.set_many((0..2000).map(|key| (key, "old".to_owned()))).await.unwrap();
+        let before = store.operations();
+        other.set_many((0..1000).chain(3000..4000).map(|key| (key, "new".to_owned()))).await.unwrap();
+        if refreshed {
+            eventually("they are hits", async || (0..1000).all(held)).await;
+        } else {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            assert!(!(0..1000).any(held));
+        }
+        let after = store.operations();
+        let calls = after.get_many - before.get_many;
+        assert_eq!((after.get - before.get, calls > 0, calls <= 4), (0, refreshed, true), "{calls} calls");
+        assert!(!held(3000), "what was not held is not read");
+    }
+}
+
+#[tokio::test]
 async fn none_is_read_again_where_that_is_switched_off() {
     let world = world(100, 0).await;
     world.link.cut();
