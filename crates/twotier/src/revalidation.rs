@@ -73,7 +73,7 @@ impl Wanted {
         {
             return;
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 
