@@ -361,11 +361,11 @@ impl<V, C> CacheBuilder<V, C> {
         self
     }
 
-    /// Sets whether a key whose local copy ends by a report is read again at once, in the background: a popular key that
-    /// others write often stays a hit. Default false.
+    /// Sets whether a key whose local copy ends by a report is read again at once, in the background: a popular key
+    /// that others write often stays a hit. Default false.
     ///
-    /// At most 1024 keys wait for that, and 512 are read by one call, one call after the other; more are left to whoever
-    /// asks for them.
+    /// At most 1024 keys wait for that, and 512 are read by one call, one call after the other; more are left to
+    /// whoever asks for them.
     pub fn refresh_reported(mut self, refresh: bool) -> Self {
         self.set.refresh_reported = Some(refresh);
         self

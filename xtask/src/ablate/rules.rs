@@ -183,8 +183,8 @@ pub(super) const RULES: &[Rule] = &[
         name: "hits end with the deadline",
         edits: &[edit(
             SHARD,
-            "if lookup.now >= origin.deadline(entry) {",
-            "if lookup.now > twotier_core::Timestamp::MAX {",
+            "let is_expired = lookup.now >= origin.deadline(entry);",
+            "let is_expired = lookup.now > twotier_core::Timestamp::MAX;",
         )],
     },
     Rule {
