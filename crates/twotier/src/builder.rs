@@ -66,9 +66,8 @@ impl<V, C> CacheBuilder<V, C> {
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), twotier::Error> {
     /// let config = CacheConfig::default().max_entries(10_000).with_env("MYAPP_CACHE")?;
-    /// let users: Cache<String> =
-    /// Cache::builder().namespace("users").defaults(&config).build(MemoryBackend::new()).await?; let pages:
-    /// Cache<String> = Cache::builder().namespace("pages").defaults(&config).build(MemoryBackend::new()).await?;
+    /// let users = Cache::<String>::builder().namespace("users").defaults(&config).build(MemoryBackend::new()).await?;
+    /// let pages = Cache::<String>::builder().namespace("pages").defaults(&config).build(MemoryBackend::new()).await?;
     /// assert_eq!(users.stats().local.max_size, 10_000);
     /// # Ok(())
     /// # }
