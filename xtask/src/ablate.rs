@@ -3,17 +3,18 @@
 //!
 //! The rules are taken out of the text, so nothing in the library knows of this. The model of the protocol has
 //! ablations of its own, which are tests (`crates/twotier-testkit/tests/protocol/rules.rs`); these here show that the
-//! nets over the *real* code can fail. Rules of which one guarantee alone tells are taken out with the test that guards
-//! them.
+//! nets over the *real* code can fail. Rules of which single tests tell are taken out with the tests that guard them.
 
 mod guarded;
 mod rules;
+mod topology;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
+    time::Duration,
 };
 
 use lexopt::prelude::*;
@@ -28,13 +29,23 @@ use crate::{
 use self::{
     guarded::{GUARDED, Guarded},
     rules::{RULES, Rule, SEEN_BY_THE_MODEL_ALONE},
+    topology::TOPOLOGY,
 };
+
+/// A net that takes so many times what it takes with every rule in force, and this time besides, hangs.
+const PATIENCE: u32 = 4;
+const GRACE: Duration = Duration::from_secs(120);
+/// How many seeds the simulation has to find a rule missing that is taken out for it by name.
+const SEEDS: &str = "4000";
+/// The longest that a net may take with every rule in force.
+const LONGEST: Duration = Duration::from_secs(3600);
 
 pub(crate) const USAGE: &str =
     "  ablate  which net catches it when a rule of the protocol is taken out of the sources; in a copy, on request
             --net NAME       only this net: exhaustive, schedules, simulation, stress (default: the first three),
                              auditor, which is the stress for a minute with nobody looking but the caches' auditors, or
-                             guarantees, which has rules of its own, each with the tests that must fail without it
+                             guarantees or topology, which have rules of their own, each with the tests that must fail
+                             without it: topology those of clusters, of Sentinel and of links that caches share
             --rule NAME      only this rule; may be given several times, and a wrong name lists them
 ";
 
@@ -49,11 +60,43 @@ pub(crate) enum Net {
     Auditor,
     /// Tests of one promise each: every one is asked about its own rules alone.
     Guarantees,
+    /// The same of rules about several servers, and several caches on a link.
+    Topology,
+}
+
+/// How a net ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Passes,
+    Fails,
+    /// It did not end in time.
+    Hangs,
+}
+
+impl Verdict {
+    fn is_caught(self) -> bool {
+        self != Self::Passes
+    }
+
+    fn in_words(self) -> &'static str {
+        match self {
+            Self::Passes => "passes",
+            Self::Fails => "catches it",
+            Self::Hangs => "catches it: it hangs",
+        }
+    }
 }
 
 impl Net {
-    const ALL: [Self; 6] =
-        [Self::Exhaustive, Self::Schedules, Self::Simulation, Self::Stress, Self::Auditor, Self::Guarantees];
+    const ALL: [Self; 7] = [
+        Self::Exhaustive,
+        Self::Schedules,
+        Self::Simulation,
+        Self::Stress,
+        Self::Auditor,
+        Self::Guarantees,
+        Self::Topology,
+    ];
     /// What runs without a server, in seconds.
     const USUAL: [Self; 3] = [Self::Exhaustive, Self::Schedules, Self::Simulation];
 
@@ -65,6 +108,7 @@ impl Net {
             Self::Stress => "stress",
             Self::Auditor => "auditor",
             Self::Guarantees => "guarantees",
+            Self::Topology => "topology",
         }
     }
 
@@ -72,11 +116,35 @@ impl Net {
         match self {
             Self::Exhaustive => &["--package", "twotier-local", "--test", "exhaustive"],
             Self::Schedules => &["--package", "twotier-local", "--test", "schedules"],
-            Self::Simulation => &["--package", "twotier", "--features", "simulation", "--test", "simulation"],
+            Self::Simulation => SIMULATION.arguments,
             Self::Stress | Self::Auditor => &["--release", "--package", "twotier", "--test", "stress"],
-            Self::Guarantees => &["--package", "twotier", "--all-features", "--test", "guarantees"],
+            Self::Guarantees | Self::Topology => GUARANTEES.arguments,
         }
     }
+}
+
+/// Tests that are named one by one.
+struct Suite {
+    /// What their names begin with here.
+    name: &'static str,
+    arguments: &'static [&'static str],
+}
+
+const GUARANTEES: Suite =
+    Suite { name: "", arguments: &["--package", "twotier", "--all-features", "--test", "guarantees"] };
+const SIMULATION: Suite = Suite {
+    name: "simulation: ",
+    arguments: &["--package", "twotier", "--features", "simulation", "--test", "simulation"],
+};
+const BACKEND: Suite =
+    Suite { name: "backend: ", arguments: &["--package", "twotier-backend", "--all-features", "--lib"] };
+const REDIS: Suite =
+    Suite { name: "redis: ", arguments: &["--package", "twotier-backend", "--all-features", "--test", "redis"] };
+
+/// Returns the suite of a test, and its name there.
+fn suite(test: &str) -> (&'static Suite, &str) {
+    let of = |suite: &'static Suite| Some((suite, test.strip_prefix(suite.name)?));
+    [&SIMULATION, &BACKEND, &REDIS].into_iter().find_map(of).unwrap_or((&GUARANTEES, test))
 }
 
 /// What to take out, and where to look.
@@ -112,9 +180,18 @@ impl Options {
 
     /// The rules that the nets are asked about.
     fn there(&self) -> Box<dyn Iterator<Item = &'static Rule>> {
+        match self.guarded() {
+            Some(guarded) => Box::new(guarded.iter().map(|guarded| &guarded.rule)),
+            None => Box::new(RULES.iter()),
+        }
+    }
+
+    /// The rules that come with tests of their own, where those are asked for.
+    fn guarded(&self) -> Option<&'static [Guarded]> {
         match self.nets[..] {
-            [Net::Guarantees] => Box::new(GUARDED.iter().map(|guarded| &guarded.rule)),
-            _ => Box::new(RULES.iter()),
+            [Net::Guarantees] => Some(GUARDED),
+            [Net::Topology] => Some(TOPOLOGY),
+            _ => None,
         }
     }
 
@@ -126,18 +203,21 @@ impl Options {
 /// Takes the rules out one by one and prints which net caught which. Fails if a rule slips through all of them, or if a
 /// net fails with every rule in force.
 pub(crate) fn run(options: &Options) -> Outcome {
-    if options.nets.iter().any(|net| matches!(net, Net::Stress | Net::Auditor | Net::Guarantees)) {
+    if options.nets.iter().any(|net| !Net::USUAL.contains(net)) {
         server::ensure(IfMissing::Fail)?;
     }
     let copy = Copy::make()?;
-    if options.nets == [Net::Guarantees] {
-        return run_guarded(&copy, options);
+    if let Some(guarded) = options.guarded() {
+        return run_guarded(&copy, options, guarded);
     }
     command::heading("with every rule in force");
+    let mut limits = Vec::new();
     for &net in &options.nets {
-        if copy.catches(net)? {
+        let start = command::now();
+        if copy.run(net, LONGEST)?.is_caught() {
             return Err(Failure::Failed(format!("the net `{}` fails although no rule was taken out", net.name())));
         }
+        limits.push(GRACE + PATIENCE * start.elapsed());
         eprintln!("{:<12} passes", net.name());
     }
     let mut missed = Vec::new();
@@ -146,13 +226,13 @@ pub(crate) fn run(options: &Options) -> Outcome {
         command::heading(&format!("without {}", rule.name));
         copy.take_out(rule)?;
         let mut verdicts = Vec::new();
-        for &net in &options.nets {
-            let caught = copy.catches(net)?;
-            eprintln!("{:<12} {}", net.name(), if caught { "catches it" } else { "passes" });
-            verdicts.push(caught);
+        for (&net, &limit) in options.nets.iter().zip(&limits) {
+            let verdict = copy.run(net, limit)?;
+            eprintln!("{:<12} {}", net.name(), verdict.in_words());
+            verdicts.push(verdict);
         }
         copy.put_back(rule)?;
-        if !verdicts.contains(&true) && rule.name != SEEN_BY_THE_MODEL_ALONE {
+        if !verdicts.iter().any(|verdict| verdict.is_caught()) && rule.name != SEEN_BY_THE_MODEL_ALONE {
             missed.push(rule.name);
         }
         lines.push((rule.name, verdicts));
@@ -166,53 +246,68 @@ pub(crate) fn run(options: &Options) -> Outcome {
     }
 }
 
-/// Takes each rule out that a guarantee guards, and fails if one of its tests passes without it, or fails with it.
-fn run_guarded(copy: &Copy, options: &Options) -> Outcome {
-    let wanted: Vec<&Guarded> = GUARDED.iter().filter(|guarded| options.wants(&guarded.rule)).collect();
+/// Takes each rule out that comes with tests, and fails if one of them passes without it, or fails with it.
+fn run_guarded(copy: &Copy, options: &Options, guarded: &[Guarded]) -> Outcome {
+    let wanted: Vec<&Guarded> = guarded.iter().filter(|guarded| options.wants(&guarded.rule)).collect();
     let tests: BTreeSet<&str> = wanted.iter().flat_map(|guarded| guarded.tests).copied().collect();
     command::heading("with every rule in force");
-    let whole = copy.passes(&tests)?;
-    if whole != tests.len() as u64 {
-        let all = tests.len();
+    let start = command::now();
+    let failing: Vec<&str> = tests
+        .iter()
+        .copied()
+        .filter_map(|test| copy.test(test, LONGEST).map(|verdict| verdict.is_caught().then_some(test)).transpose())
+        .collect::<Outcome<_>>()?;
+    if !failing.is_empty() {
         return Err(Failure::Failed(format!(
-            "{whole} of {all} tests pass, or are there, although no rule was taken out"
+            "although no rule was taken out, {} fail, or are not there",
+            failing.join(", ")
         )));
     }
-    eprintln!("{whole} tests pass");
+    eprintln!("{} tests pass", tests.len());
+    let limit = GRACE + PATIENCE * start.elapsed();
     let mut missed = Vec::new();
     for Guarded { rule, tests } in &wanted {
         command::heading(&format!("without {}", rule.name));
         copy.take_out(rule)?;
         for test in *tests {
-            let caught = copy.passes(&BTreeSet::from([*test]))? == 0;
-            println!("{:<7} {}: {test}", if caught { "caught" } else { "MISSED" }, rule.name);
-            if !caught {
+            let verdict = copy.test(test, limit)?;
+            let word = match verdict {
+                Verdict::Passes => "MISSED",
+                Verdict::Fails => "caught",
+                Verdict::Hangs => "hangs",
+            };
+            println!("{word:<7} {}: {test}", rule.name);
+            if !verdict.is_caught() {
                 missed.push(format!("`{test}` passes without {}", rule.name));
             }
         }
         copy.put_back(rule)?;
     }
-    println!("guarantees: {} rules, {} missed", wanted.len(), missed.len());
+    println!("{} rules, {} missed", wanted.len(), missed.len());
     if missed.is_empty() { Ok(()) } else { Err(Failure::Failed(missed.join("; "))) }
 }
 
-fn print(nets: &[Net], lines: &[(&str, Vec<bool>)]) {
+fn print(nets: &[Net], lines: &[(&str, Vec<Verdict>)]) {
     println!();
     let columns: Vec<String> = nets.iter().map(|net| format!("{:<12}", net.name())).collect();
     println!("{:<56}{}", "rule taken out", columns.concat());
     for (name, verdicts) in lines {
-        let columns: Vec<String> =
-            verdicts.iter().map(|caught| format!("{:<12}", if *caught { "caught" } else { "-" })).collect();
+        let word = |verdict: &Verdict| match verdict {
+            Verdict::Passes => "-",
+            Verdict::Fails => "caught",
+            Verdict::Hangs => "hangs",
+        };
+        let columns: Vec<String> = verdicts.iter().map(|verdict| format!("{:<12}", word(verdict))).collect();
         println!("{name:<56}{}", columns.concat());
     }
     for (index, net) in nets.iter().enumerate() {
-        let caught = lines.iter().filter(|(_, verdicts)| verdicts[index]).count();
+        let caught = lines.iter().filter(|(_, verdicts)| verdicts[index].is_caught()).count();
         println!("{}: {caught} of {} rules caught", net.name(), lines.len());
     }
 }
 
 fn all_rules() -> impl Iterator<Item = &'static Rule> {
-    RULES.iter().chain(GUARDED.iter().map(|guarded| &guarded.rule))
+    RULES.iter().chain(GUARDED.iter().chain(TOPOLOGY).map(|guarded| &guarded.rule))
 }
 
 /// A copy of the repository's sources, below the build folder.
@@ -273,36 +368,40 @@ impl Copy {
         Ok(())
     }
 
-    /// Runs a net over the copy, and returns whether it failed. That the copy does not build is an error.
-    fn catches(&self, net: Net) -> Outcome<bool> {
-        command::output(self.cargo_test(net).args(["--quiet", "--no-run"]))?;
-        let mut test = self.cargo_test(net);
-        // Lints are for people, and what fails says so by its exit code.
-        test.arg("--quiet").stdout(Stdio::null()).stderr(Stdio::null());
+    /// Runs a net over the copy. That the copy does not build is an error.
+    fn run(&self, net: Net, limit: Duration) -> Outcome<Verdict> {
+        command::output(self.cargo_test(net.arguments()).args(["--quiet", "--no-run"]))?;
+        let mut test = self.cargo_test(net.arguments());
+        test.arg("--quiet");
         // Whoever looks for himself sees more than who samples.
         test.env("TWOTIER_TEST_STRESS_SECONDS", if net == Net::Auditor { "60" } else { "20" });
         test.env("TWOTIER_TEST_STRESS_FAULTS", "all");
         if net == Net::Auditor {
             test.env("TWOTIER_TEST_STRESS_AUDITORS_ALONE", "1");
         }
-        let status = test.status().map_err(|error| Failure::Failed(format!("cannot start cargo: {error}")))?;
-        Ok(!status.success())
+        Ok(match command::within(limit, &mut test)? {
+            None => Verdict::Hangs,
+            Some((status, _)) if status.success() => Verdict::Passes,
+            Some(_) => Verdict::Fails,
+        })
     }
 
-    /// Runs some of the guarantees over the copy, and returns how many passed. That the copy does not build is an
-    /// error.
-    fn passes(&self, tests: &BTreeSet<&str>) -> Outcome<u64> {
-        command::output(self.cargo_test(Net::Guarantees).args(["--quiet", "--no-run"]))?;
-        let mut cargo = self.cargo_test(Net::Guarantees);
-        // What a test prints as it fails is no news here.
-        cargo.args(["--quiet", "--", "--exact"]).args(tests).stderr(Stdio::null());
-        let tested = libtest::run_unseen(&mut cargo)?;
-        Ok(tested.totals.passed)
+    /// Runs one test over the copy, which fails too where it is not there. That the copy does not build is an error.
+    fn test(&self, test: &str, limit: Duration) -> Outcome<Verdict> {
+        let (suite, name) = suite(test);
+        command::output(self.cargo_test(suite.arguments).args(["--quiet", "--no-run"]))?;
+        let mut cargo = self.cargo_test(suite.arguments);
+        cargo.args(["--quiet", "--", "--exact", name]).env("TWOTIER_TEST_SEEDS", SEEDS);
+        Ok(match command::within(limit, &mut cargo)? {
+            None => Verdict::Hangs,
+            Some((_, printed)) if libtest::passed(&printed) > 0 => Verdict::Passes,
+            Some(_) => Verdict::Fails,
+        })
     }
 
-    fn cargo_test(&self, net: Net) -> Command {
+    fn cargo_test(&self, arguments: &[&str]) -> Command {
         let mut cargo = command::cargo("test");
-        cargo.current_dir(&self.root).args(net.arguments());
+        cargo.current_dir(&self.root).args(arguments);
         cargo.env("CARGO_TARGET_DIR", self.target()).env("RUSTFLAGS", "--cap-lints=allow");
         cargo
     }
@@ -349,12 +448,24 @@ mod tests {
     fn every_rule_has_a_name_of_its_own_and_every_guarded_one_a_test() {
         let names: BTreeSet<_> = all_rules().map(|rule| rule.name).collect();
         assert_eq!(names.len(), all_rules().count());
-        for Guarded { rule, tests } in GUARDED {
+        for Guarded { rule, tests } in GUARDED.iter().chain(TOPOLOGY) {
             assert!(!tests.is_empty(), "{}", rule.name);
             for test in *tests {
-                let (file, name) = (test.split("::").next().unwrap(), test.rsplit("::").next().unwrap());
-                let path = command::root().join(format!("crates/twotier/tests/guarantees/{file}.rs"));
-                assert!(fs::read_to_string(path).unwrap().contains(&format!("fn {name}(")), "{test}");
+                let (suite, name) = suite(test);
+                let folder = match suite.name {
+                    "simulation: " => "crates/twotier/tests/simulation",
+                    "backend: " => "crates/twotier-backend/src",
+                    "redis: " => "crates/twotier-backend/tests/redis",
+                    _ => "crates/twotier/tests/guarantees",
+                };
+                // Such as `redis::census::tests::a_test` in `redis/census/tests.rs`, or in `redis/census.rs`.
+                let mut path: Vec<&str> = name.split("::").collect();
+                let function = format!("fn {}(", path.pop().unwrap());
+                let in_file = |path: &[&str]| {
+                    let file = command::root().join(folder).join(path.join("/")).with_extension("rs");
+                    fs::read_to_string(file).is_ok_and(|text| text.contains(&function))
+                };
+                assert!(in_file(&path) || in_file(&path[..path.len() - 1]), "{test}");
             }
         }
     }
@@ -384,5 +495,6 @@ mod tests {
         let guarded = ["--rule", GUARDED[0].rule.name, "--net", "guarantees"];
         assert!(parsed(&guarded).unwrap().unwrap().wants(&GUARDED[0].rule));
         assert!(parsed(&guarded[..2]).unwrap_err().contains(RULES[0].name));
+        assert!(parsed(&["--rule", TOPOLOGY[0].rule.name, "--net", "topology"]).is_ok());
     }
 }

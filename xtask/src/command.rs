@@ -6,9 +6,14 @@ use std::{
     io::{Read, Write},
     path::{Path, PathBuf},
     process::{Command, ExitStatus, Stdio},
+    thread,
+    time::{Duration, Instant},
 };
 
 use crate::failure::{Failure, Outcome};
+
+/// How often a command that must end is looked at.
+const POLL: Duration = Duration::from_millis(50);
 
 /// Returns the root of the repository.
 pub(crate) fn root() -> &'static Path {
@@ -76,6 +81,42 @@ pub(crate) fn stream(
     }
     line(&String::from_utf8_lossy(&pending));
     Ok(child.wait()?)
+}
+
+/// Runs a command unseen for at most so long. Returns how it ended and what it printed on its standard output, `None`
+/// when it did not end: then it is killed, with whatever it has started.
+pub(crate) fn within(limit: Duration, command: &mut Command) -> Outcome<Option<(ExitStatus, String)>> {
+    #[cfg(unix)]
+    std::os::unix::process::CommandExt::process_group(command, 0);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn().map_err(|error| cannot_start(command, &error))?;
+    let mut output = child.stdout.take().expect("standard output is piped");
+    let reader = thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let _ = output.read_to_end(&mut bytes);
+        bytes
+    });
+    let start = now();
+    loop {
+        if let Some(status) = child.try_wait()? {
+            let bytes = reader.join().unwrap_or_default();
+            return Ok(Some((status, String::from_utf8_lossy(&bytes).into_owned())));
+        }
+        if start.elapsed() >= limit {
+            let group = format!("-{}", child.id());
+            let _ = Command::new("kill").args(["-KILL", "--", &group]).status();
+            let _ = child.kill();
+            child.wait()?;
+            return Ok(None);
+        }
+        thread::sleep(POLL);
+    }
+}
+
+/// Reads the time that real commands take.
+#[allow(clippy::disallowed_methods, reason = "no test could move it")]
+pub(crate) fn now() -> Instant {
+    Instant::now()
 }
 
 /// Runs a command unseen and returns what it printed.
@@ -153,6 +194,17 @@ mod tests {
         assert!(stream(&mut command, &mut terminal, |line| lines.push(line.to_owned())).unwrap().success());
         assert_eq!(lines, ["one", "two"]);
         assert_eq!(terminal, b"one\ntwo");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_command_that_does_not_end_is_killed_with_what_it_has_started() {
+        let start = now();
+        let hangs = within(Duration::from_millis(200), Command::new("sh").args(["-c", "sleep 60 & echo $!; wait"]));
+        assert!(hangs.unwrap().is_none() && start.elapsed() < Duration::from_secs(30));
+        let ended = within(Duration::from_secs(60), Command::new("sh").args(["-c", "echo seen; exit 3"]));
+        let (status, printed) = ended.unwrap().unwrap();
+        assert_eq!((status.code(), printed.as_str()), (Some(3), "seen\n"));
     }
 
     #[test]

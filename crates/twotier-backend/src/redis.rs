@@ -180,24 +180,22 @@ impl RedisBackend {
         Ok(Self::to(Arc::new(Target::parse(config, Some(Arc::new(provider)))?)))
     }
 
-    /// Connects over streams made by the caller instead of sockets, for deterministic simulation: a server inside the
-    /// process, in tokio's paused time.
+    /// Validates a configuration whose servers are reached over streams made by the caller instead of sockets, for
+    /// deterministic simulation: servers inside the process, in tokio's paused time.
     ///
-    /// `dial` is called for each connection. The durations are those of [`RedisConfig`].
+    /// `dial` is called for each connection, with the host and the port of the server.
+    ///
+    /// # Errors
+    ///
+    /// A [`ConfigError`] that names the field.
     #[cfg(feature = "simulation")]
-    pub fn over_streams<F, Fut, S>(
-        dial: F,
-        connect_timeout: Duration,
-        dead_after: Duration,
-        max_backoff: Duration,
-    ) -> Self
+    pub fn over_streams<F, Fut, S>(config: &RedisConfig, dial: F) -> Result<Self, ConfigError>
     where
-        F: Fn() -> Fut + Send + Sync + 'static,
+        F: Fn(String, u16) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = std::io::Result<S>> + Send + 'static,
         S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
     {
-        let dialer = wire::dialer(dial);
-        Self::to(Arc::new(Target::over_streams(dialer, connect_timeout, dead_after, max_backoff)))
+        Ok(Self::to(Arc::new(Target::parse(config, None)?.over_streams(&wire::dialer(dial)))))
     }
 
     /// Makes a handle with a link of its own to the same server: for a second cache with the same namespace in one

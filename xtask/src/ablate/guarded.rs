@@ -3,7 +3,7 @@
 
 use super::rules::{Edit, Rule, edit};
 
-/// A rule, and the tests of `crates/twotier/tests/guarantees/` each of which fails without it.
+/// A rule, and the tests each of which fails without it: those without a suite before their names are guarantees.
 pub(super) struct Guarded {
     pub(super) rule: Rule,
     pub(super) tests: &'static [&'static str],
@@ -51,7 +51,7 @@ const REDIS_BATCH: &str = "crates/twotier-backend/src/redis/command/batch.rs";
 const REDIS_SIZES: &str = "crates/twotier-backend/src/redis/command/sizes.rs";
 const REDIS_WRITE: &str = "crates/twotier-backend/src/redis/command/write.rs";
 
-const fn guarded(name: &'static str, edits: &'static [Edit], tests: &'static [&'static str]) -> Guarded {
+pub(super) const fn guarded(name: &'static str, edits: &'static [Edit], tests: &'static [&'static str]) -> Guarded {
     Guarded { rule: Rule { name, edits }, tests }
 }
 

@@ -191,23 +191,15 @@ pub(super) const RULES: &[Rule] = &[
         name: "a lease counts from before its request",
         edits: &[edit(
             REDIS_SUPERVISOR,
-            "            member.proof_of_life(mark);\n",
-            "            let _early = mark;\n            member.proof_of_life(member.mark());\n",
+            "                member.proof_of_life(mark, marked, as_of);\n",
+            "                let _early = mark;\n                member.proof_of_life(member.mark(), marked, as_of);\n",
         )],
     },
     Rule {
         name: "a lease needs the second reply",
         edits: &[
-            edit(
-                REDIS_SUPERVISOR,
-                "        if let Some(as_of) = answered.back().and_then(",
-                "        answered.push_back((marked, marks));\n        if let Some(as_of) = answered.back().and_then(",
-            ),
-            edit(
-                REDIS_SUPERVISOR,
-                "        answered.push_back((marked, marks));\n        if answered.len()",
-                "        if answered.len()",
-            ),
+            edit(REDIS_SUPERVISOR, "std::mem::replace(&mut answered, marks)", "marks"),
+            edit(REDIS_SUPERVISOR, "    mut answered: Marks,", "    _answered: Marks,"),
         ],
     },
     Rule { name: "reports are applied", edits: &[edit(REDIS_PUSH, "            member.changed(key);\n", "")] },

@@ -69,8 +69,16 @@ impl Authority {
 }
 
 impl Vouch {
+    /// Asks the server of a new link for what its heartbeats ask it from then on, where others decide by it.
+    pub(super) async fn begin(&self, tracked: &Connection) -> BackendResult<()> {
+        match self {
+            Self::Sentinels(_) => Ok(()),
+            Self::Census(voter) => voter.ask(tracked).await,
+        }
+    }
+
     /// Waits until the next heartbeat is due: for so long, or until there is a reason for it.
-    pub(super) async fn rest(&mut self, pause: Duration) {
+    pub(super) async fn rest(&self, pause: Duration) {
         match self {
             Self::Sentinels(_) => sleep(pause).await,
             Self::Census(voter) => voter.rest(pause).await,

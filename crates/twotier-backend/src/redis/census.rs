@@ -20,7 +20,7 @@ use std::{
 use parking_lot::Mutex;
 use redis::Pipeline;
 use tokio::{
-    sync::watch,
+    sync::{Notify, watch},
     time::{Instant, sleep, timeout},
 };
 use twotier_core::{BackendError, BackendErrorKind, LinkId};
@@ -51,8 +51,6 @@ pub(super) struct Census {
     state: Mutex<State>,
     /// Counts what may be news to whoever keeps the map.
     news: watch::Sender<u64>,
-    /// Counts the reasons to ask everyone at once.
-    hint: watch::Sender<u64>,
     /// How long an election takes at most.
     patience: Duration,
     doubt: Mutex<Doubt>,
@@ -68,8 +66,8 @@ struct Doubt {
 
 #[derive(Default)]
 struct State {
-    /// Who speaks for each link, by number.
-    numbers: BTreeMap<LinkId, u64>,
+    /// Who speaks for each link, by number, and what has it ask at once.
+    speakers: BTreeMap<LinkId, (u64, Arc<Notify>)>,
     answers: BTreeMap<LinkId, Statement>,
     in_force: Option<InForce>,
     /// The greatest epoch that anybody showed, and since when it is known.
@@ -123,7 +121,6 @@ impl Census {
         Self {
             state: Mutex::default(),
             news: watch::Sender::new(0),
-            hint: watch::Sender::new(0),
             patience: (target.node_timeout * ELECTION).max(SHORTEST_ELECTION),
             doubt: Mutex::default(),
             lines: Arc::clone(&target.lines),
@@ -132,7 +129,7 @@ impl Census {
 
     /// Has every primary asked at once: something has changed.
     pub(super) fn hint(&self) {
-        self.hint.send_modify(|hints| *hints += 1);
+        self.state.lock().speakers.values().for_each(|(_, hint)| hint.notify_one());
     }
 
     /// Returns what announces news.
@@ -149,7 +146,7 @@ impl Census {
     fn receives(&self, link: LinkId, number: u64, answer: Statement) {
         let is_news = {
             let mut state = self.state.lock();
-            if state.numbers.get(&link) != Some(&number) {
+            if state.speakers.get(&link).is_none_or(|(speaks, _)| *speaks != number) {
                 return;
             }
             if state.newest.is_none_or(|(epoch, _)| epoch < answer.epoch) {
@@ -162,7 +159,7 @@ impl Census {
             let is_news = state.in_force.as_ref().is_none_or(|map| map.ownership != answer.view.ownership);
             // Its replicas and those without slots may be others.
             let known = state.answers.insert(link, answer.clone());
-            is_news || known.is_none_or(|known| known.view.nodes.len() != answer.view.nodes.len())
+            is_news || known.is_none_or(|known| !known.view.roles().eq(answer.view.roles()))
         };
         if is_news {
             self.announce();
@@ -178,19 +175,19 @@ impl Census {
 
     /// Has somebody speak for a link, and nobody else any more.
     pub(super) fn voter(self: &Arc<Self>, link: LinkId, target: &Target) -> Voter {
-        let number = fastrand::u64(..);
+        let (number, hint) = (fastrand::u64(..), Arc::new(Notify::new()));
         {
             let mut state = self.state.lock();
-            state.numbers.insert(link, number);
+            state.speakers.insert(link, (number, Arc::clone(&hint)));
             state.answers.remove(&link);
         }
-        Voter { census: Arc::clone(self), link, number, host: target.host().into(), hints: self.hint.subscribe() }
+        Voter { census: Arc::clone(self), link, number, host: target.host().into(), hint }
     }
 
     /// Has nobody speak for a link: it is no primary any more.
     pub(super) fn dismisses(&self, link: LinkId) {
         let mut state = self.state.lock();
-        state.numbers.remove(&link);
+        state.speakers.remove(&link);
         state.answers.remove(&link);
     }
 
@@ -277,7 +274,7 @@ pub(super) struct Voter {
     number: u64,
     /// Where the node is, as it may not know itself.
     host: Box<str>,
-    hints: watch::Receiver<u64>,
+    hint: Arc<Notify>,
 }
 
 impl Voter {
@@ -314,14 +311,12 @@ impl Voter {
     }
 
     /// Waits until the next heartbeat is due: for so long, or until somebody has noticed a change.
-    pub(super) async fn rest(&mut self, pause: Duration) {
+    pub(super) async fn rest(&self, pause: Duration) {
         let pause = if self.census.is_settled() { pause } else { pause.min(UNSETTLED) };
         // Many hints cost one heartbeat.
         let shortest = SHORTEST.min(pause);
         sleep(shortest).await;
-        // The sender is the census's own.
-        let _ = timeout(pause - shortest, self.hints.changed()).await;
-        self.hints.mark_unchanged();
+        let _ = timeout(pause - shortest, self.hint.notified()).await;
     }
 
     /// The link is gone: what the node said is not believed any more.

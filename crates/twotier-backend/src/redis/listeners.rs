@@ -9,7 +9,7 @@ use std::{
 };
 
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 use twotier_core::{BackendError, BackendErrorKind, Coherence, Lease, LinkId, Mark, Namespace, Timestamp};
 
 use crate::{BackendResult, Watch};
@@ -271,8 +271,11 @@ impl Member {
         self.watch.listener.mark(self.link)
     }
 
-    pub(super) fn proof_of_life(&self, mark: Mark) {
-        self.watch.listener.proof_of_life(mark);
+    /// Proves what was reported before a mark, as far as somebody vouches for the server: as of this time, which is no
+    /// later than when the mark was made.
+    pub(super) fn proof_of_life(&self, mark: Mark, marked: Instant, as_of: Instant) {
+        let at = mark.at.saturating_sub(marked.saturating_duration_since(as_of));
+        self.watch.listener.proof_of_life(Mark::new(mark.link, mark.epoch, at));
     }
 
     pub(super) fn changed(&self, key: &[u8]) {
@@ -291,14 +294,14 @@ impl Member {
         self.up.load(Ordering::Relaxed)
     }
 
-    /// Notifies that changes are being reported, since then, unless it has left.
-    pub(super) fn link_up(&self, reported_since: Timestamp) {
+    /// Notifies that changes are being reported, since then, unless it has left. Returns the mark that this proves.
+    pub(super) fn link_up(&self, reported_since: Timestamp) -> Option<Mark> {
         if self.left.load(Ordering::Relaxed) {
-            return;
+            return None;
         }
         self.up.store(true, Ordering::Relaxed);
         self.watch.listener.link_up(self.link, Lease::Renewed);
-        self.proof_of_life(Mark::new(self.link, self.mark().epoch, reported_since));
+        Some(Mark::new(self.link, self.mark().epoch, reported_since))
     }
 
     /// Notifies that changes are not being reported any more, if they were.

@@ -135,9 +135,9 @@ mod live {
         let dials = Arc::new(AtomicUsize::new(0));
         let addresses = [here.addr(), there.addr()];
         // As behind a name that has two addresses.
-        let dial = move || tokio::net::TcpStream::connect(addresses[dials.fetch_add(1, SeqCst) % 2]);
+        let dial = move |_host, _port| tokio::net::TcpStream::connect(addresses[dials.fetch_add(1, SeqCst) % 2]);
         let second = Duration::from_secs(1);
-        let backend = RedisBackend::over_streams(dial, second, 5 * second, second);
+        let backend = RedisBackend::over_streams(&RedisConfig::new("redis://two"), dial).unwrap();
         let counter = Arc::new(Counter::default());
         let error: BackendError = backend.attach(watch(&counter, 2 * second, None)).await.unwrap_err();
         assert_eq!(error.kind(), BackendErrorKind::Unavailable);

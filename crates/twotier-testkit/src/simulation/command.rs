@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    history::{Deletion, Writer},
+    bus::Membership,
+    history::{Deletion, Version, Writer},
     resp::{Command, Output},
     script::evaluate,
     state::State,
@@ -22,11 +23,26 @@ pub(super) fn execute(state: &mut State, client: u64, command: &Command, now: Du
     let words: Vec<&str> = command.iter().map(|word| std::str::from_utf8(word).expect("keys are text here")).collect();
     let mut output = Output::default();
     let name = words[0].to_ascii_uppercase();
+    let asks = std::mem::take(&mut state.client(client).asks);
+    if let Some(refusal) = key_of(&name, &words).and_then(|key| state.membership.as_ref()?.refusal(key, asks, now)) {
+        output.error(&refusal);
+        state.client(client).output.0.append(&mut output.0);
+        return;
+    }
     match (name.as_str(), &words[1..]) {
-        ("HELLO", _) => hello(client, &mut output),
+        ("HELLO", _) => hello(client, state.membership.as_ref(), &mut output),
+        ("CLUSTER", ["INFO"]) => output.bulk(node(state).info(now).as_bytes()),
+        ("CLUSTER", ["NODES"]) => output.bulk(node(state).nodes(now).as_bytes()),
+        ("ASKING", []) => {
+            state.client(client).asks = true;
+            output.okay();
+        }
         ("PING", []) => output.simple("PONG"),
         ("PING", [text]) => output.bulk(text.as_bytes()),
-        ("INFO", ["server"]) => output.bulk(format!("# Server\r\nrun_id:{:040x}\r\n", state.life).as_bytes()),
+        ("INFO", ["server"]) => {
+            let node = state.membership.as_ref().map_or(0, |membership| membership.node);
+            output.bulk(format!("# Server\r\nrun_id:{node:08x}{:032x}\r\n", state.life).as_bytes());
+        }
         ("CLIENT", ["KILL", "ID", id]) => {
             let ended = id.parse().is_ok_and(|id| state.end(id));
             output.int(i64::from(ended));
@@ -43,13 +59,18 @@ pub(super) fn execute(state: &mut State, client: u64, command: &Command, now: Du
         ("CLIENT", ["TRACKINGINFO"]) => tracking_info(state.client(client).tracked.as_ref(), &mut output),
         ("GET", [key]) => {
             state.touch(key, now);
-            output.bulk_or_null(state.store.present(key, now).value.as_deref());
+            let held = state.present(key, now).value;
+            output.bulk_or_null(held.as_deref());
+            if state.lost_since(key).is_some() {
+                let link = state.client(client).link;
+                state.histories.store().deceives(key, link, now, held);
+            }
         }
         ("MGET", keys) => {
             output.array(keys.len());
             for key in keys {
                 state.touch(key, now);
-                output.bulk_or_null(state.store.present(key, now).value.as_deref());
+                output.bulk_or_null(state.present(key, now).value.as_deref());
             }
         }
         ("PTTL", [key]) => {
@@ -67,7 +88,7 @@ pub(super) fn execute(state: &mut State, client: u64, command: &Command, now: Du
                 other => panic!("SET with {other:?} is not simulated"),
             };
             state.touch(key, now);
-            if absent && state.store.present(key, now).value.is_some() {
+            if absent && state.present(key, now).value.is_some() {
                 output.null();
                 state.client(client).output.0.append(&mut output.0);
                 return;
@@ -81,8 +102,7 @@ pub(super) fn execute(state: &mut State, client: u64, command: &Command, now: Du
         }
         ("INCRBY", [key, by]) => {
             state.touch(key, now);
-            let present = state.store.present(key, now);
-            let (held, expires) = (present.value.clone(), present.expires);
+            let Version { value: held, expires, .. } = state.present(key, now);
             let sum = held.as_deref().unwrap_or("0").parse::<i64>().ok().zip(by.parse::<i64>().ok());
             let sum = sum.map(|(held, by)| held + by).expect("only numbers are counted");
             state.write(Some(client), key, Some(sum.to_string()), expires.filter(|_| held.is_some()), now);
@@ -90,7 +110,7 @@ pub(super) fn execute(state: &mut State, client: u64, command: &Command, now: Du
         }
         ("PEXPIRE", [key, millis]) => {
             state.touch(key, now);
-            let held = state.store.present(key, now).value.clone();
+            let held = state.present(key, now).value;
             output.int(i64::from(held.is_some()));
             if held.is_some() {
                 let life = Duration::from_millis(millis.parse().expect("a time is a number"));
@@ -107,9 +127,27 @@ pub(super) fn execute(state: &mut State, client: u64, command: &Command, now: Du
     state.client(client).output.0.append(&mut output.0);
 }
 
-fn hello(client: u64, output: &mut Output) {
+/// # Panics
+///
+/// At a server that stands for itself, which is not asked for its cluster.
+fn node(state: &State) -> &Membership {
+    state.membership.as_ref().expect("only a node of a cluster is asked for it")
+}
+
+/// Returns the key that a command is about, if it is about one.
+fn key_of<'w>(name: &str, words: &[&'w str]) -> Option<&'w str> {
+    match name {
+        "GET" | "MGET" | "PTTL" | "SET" | "DEL" | "UNLINK" | "INCRBY" | "PEXPIRE" => words.get(1).copied(),
+        "EVAL" => words.get(3).copied(),
+        _ => None,
+    }
+}
+
+fn hello(client: u64, membership: Option<&Membership>, output: &mut Output) {
     output.map(7);
-    for (field, value) in [("server", "redis"), ("version", VERSION), ("mode", "standalone"), ("role", "master")] {
+    let mode = if membership.is_some() { "cluster" } else { "standalone" };
+    let role = if membership.is_none_or(Membership::is_primary) { "master" } else { "replica" };
+    for (field, value) in [("server", "redis"), ("version", VERSION), ("mode", mode), ("role", role)] {
         output.bulk(field.as_bytes());
         output.bulk(value.as_bytes());
     }
@@ -142,8 +180,8 @@ fn tracking_info(tracked: Option<&Tracked>, output: &mut Output) {
     }
 }
 
-fn remaining(state: &mut State, key: &str, now: Duration) -> i64 {
-    let present = state.store.present(key, now);
+fn remaining(state: &State, key: &str, now: Duration) -> i64 {
+    let present = state.present(key, now);
     match (&present.value, present.expires) {
         (None, _) => -2,
         (Some(_), None) => -1,
@@ -153,13 +191,15 @@ fn remaining(state: &mut State, key: &str, now: Duration) -> i64 {
 
 fn unlink(state: &mut State, client: u64, key: &str, now: Duration) -> bool {
     state.touch(key, now);
-    let there = state.store.present(key, now).value.is_some();
+    let there = state.present(key, now).value.is_some();
     if there {
         state.write(Some(client), key, None, None, now);
     }
-    let index = state.store.history(key, now).len() - 1;
+    let is_lost = state.lost_since(key).is_some();
     if let Writer::Link(link) = state.writer(Some(client)) {
-        state.deletions.push(Deletion { key: key.to_owned(), link, at: now, index });
+        let mut store = state.histories.store();
+        let index = store.present_index(key, now);
+        store.deletions.push(Deletion { key: key.to_owned(), link, at: now, index, is_lost });
     }
     there
 }
@@ -168,7 +208,7 @@ fn unlink(state: &mut State, client: u64, key: &str, now: Duration) -> bool {
 fn scan(state: &mut State, cursor: &str, pattern: &str, output: &mut Output, now: Duration) {
     let prefix = pattern.strip_suffix('*').expect("a prefix is scanned for");
     let after = state.cursors.get(cursor).cloned();
-    let mut keys = state.store.keys_after(prefix, after.as_deref(), now);
+    let mut keys = state.keys_after(prefix, after.as_deref(), now);
     let page = state.rng.usize(1..=3);
     let next = if keys.len() > page {
         keys.truncate(page);

@@ -26,6 +26,11 @@ pub struct Version {
     pub expires: Option<Duration>,
     /// Who made it.
     pub by: Writer,
+    /// Since when the node that made it had lost the key to another one without knowing it: the cluster drops it.
+    pub lost: Option<Duration>,
+    /// When a majority of a cluster knew that the slot had been moved by hand, where this version is what came of that:
+    /// nobody votes on such a move, and nobody who asks can know of it before.
+    pub moved: Option<Duration>,
 }
 
 /// A deletion by somebody connected over the network, whether or not the key was there.
@@ -39,12 +44,19 @@ pub struct Deletion {
     pub at: Duration,
     /// The version that was the present one afterwards: absent.
     pub index: usize,
+    /// Whether the node that executed it had lost the key to another one.
+    pub is_lost: bool,
 }
 
 impl Version {
     /// What every key begins as.
     pub(super) fn absent_from_the_start() -> Self {
-        Self { value: None, at: Duration::ZERO, acknowledged: Some(Duration::ZERO), expires: None, by: Writer::Server }
+        Self { acknowledged: Some(Duration::ZERO), ..Self::by_itself(None, Duration::ZERO) }
+    }
+
+    /// What a server makes of a key by itself, for ever and to be acknowledged to nobody.
+    pub(super) fn by_itself(value: Option<String>, at: Duration) -> Self {
+        Self { value, at, acknowledged: None, expires: None, by: Writer::Server, lost: None, moved: None }
     }
 
     /// Returns whether a key of this version is absent by itself at this time.

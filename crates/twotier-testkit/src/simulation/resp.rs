@@ -46,6 +46,10 @@ impl Output {
         self.line('+', text);
     }
 
+    pub(super) fn error(&mut self, text: &str) {
+        self.line('-', text);
+    }
+
     pub(super) fn int(&mut self, number: i64) {
         self.line(':', &number.to_string());
     }

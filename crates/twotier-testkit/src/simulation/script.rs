@@ -31,12 +31,12 @@ fn compare_and_set(state: &mut State, client: u64, key: &str, arguments: &[&str]
         panic!("compare-and-set with {arguments:?} is not simulated")
     };
     state.touch(key, now);
-    let held = state.store.present(key, now).value.clone();
+    let held = state.present(key, now).value;
     if held.as_deref() != (*expects == "1").then_some(*expected) {
         return false;
     }
     if *writes == "1" && *millis == "keep" {
-        let expires = state.store.present(key, now).expires;
+        let expires = state.present(key, now).expires;
         state.write_by_script(client, key, Some((*value).to_owned()), expires, now);
     } else if *writes == "1" {
         let ttl = (!millis.is_empty()).then(|| Duration::from_millis(millis.parse().expect("a time is a number")));

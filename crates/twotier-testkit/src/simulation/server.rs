@@ -11,11 +11,12 @@ use fastrand::Rng;
 use tokio::time::sleep;
 
 use super::{
-    history::{Deletion, Version, Writer},
+    bus::Membership,
     journal::Journal,
     network::Network,
     resp::take_command,
     state::{Foreign, State},
+    store::Histories,
     transaction::execute,
 };
 
@@ -48,6 +49,8 @@ pub enum Loss {
 pub struct Server {
     network: Network,
     journal: Journal,
+    /// What the journal calls it.
+    who: Arc<str>,
     cycles: Cycles,
     state: Arc<Mutex<State>>,
 }
@@ -62,9 +65,23 @@ impl Server {
     /// Makes a server that listens on this network once [`serve`](Self::serve) runs.
     #[must_use]
     pub fn new(seed: u64, network: Network, cycles: Cycles, journal: Journal) -> Self {
-        let state = State::new(Rng::with_seed(seed), cycles.expiry_at_once);
+        let histories = Histories::new(journal.clone());
+        Self::with(seed, network, cycles, journal, histories, None)
+    }
+
+    pub(super) fn with(
+        seed: u64,
+        network: Network,
+        cycles: Cycles,
+        journal: Journal,
+        histories: Histories,
+        membership: Option<Membership>,
+    ) -> Self {
+        let who =
+            membership.as_ref().map_or_else(|| "server".to_owned(), |membership| format!("node {}", membership.node));
+        let state = State::new(Rng::with_seed(seed), cycles.expiry_at_once, histories, membership);
         network.listen(true);
-        Self { network, journal, cycles, state: Arc::new(Mutex::new(state)) }
+        Self { network, journal, who: who.into(), cycles, state: Arc::new(Mutex::new(state)) }
     }
 
     /// Runs the event loop for ever; to be spawned.
@@ -75,7 +92,7 @@ impl Server {
                 continue;
             }
             let mut requests: Vec<Request> = self.network.ready().into_iter().map(Request::Client).collect();
-            requests.extend(self.with(|state| state.foreign.drain(..).map(Request::Foreign).collect::<Vec<_>>()));
+            requests.extend(self.lock(|state| state.foreign.drain(..).map(Request::Foreign).collect::<Vec<_>>()));
             if requests.is_empty() {
                 self.network.work().await;
             } else {
@@ -86,27 +103,27 @@ impl Server {
 
     /// Has something done by somebody who is not connected over the network, in a cycle to come.
     pub fn foreign(&self, what: Foreign) {
-        self.with(|state| state.foreign.push_back(what));
+        self.lock(|state| state.foreign.push_back(what));
         self.network.rouse();
     }
 
     /// Stops the server in the middle of whatever it does, as SIGSTOP does, or lets it go on.
     pub fn pause(&self, paused: bool) {
-        self.journal.note("server", || format!("paused = {paused}"));
-        self.with(|state| state.paused = paused);
+        self.journal.note(&self.who, || format!("paused = {paused}"));
+        self.lock(|state| state.paused = paused);
         self.network.rouse();
     }
 
     /// Makes its cycles take no time from now on.
     pub fn hurry(&self) {
-        self.with(|state| state.quick = true);
+        self.lock(|state| state.quick = true);
     }
 
     /// Kills the server; every connection is reset.
     pub fn kill(&self, loss: Loss) {
-        self.journal.note("server", || format!("killed, losing {loss:?}"));
+        self.journal.note(&self.who, || format!("killed, losing {loss:?}"));
         let now = self.journal.now();
-        self.with(|state| {
+        self.lock(|state| {
             state.alive = false;
             state.paused = false;
             state.life += 1;
@@ -116,8 +133,8 @@ impl Server {
             state.unacknowledged.clear();
             match loss {
                 Loss::Nothing => {}
-                Loss::SinceSnapshot => state.store.fall_back(false, now),
-                Loss::Everything => state.store.fall_back(true, now),
+                Loss::SinceSnapshot => state.histories.store().fall_back(false, now),
+                Loss::Everything => state.histories.store().fall_back(true, now),
             }
         });
         self.network.listen(false);
@@ -125,46 +142,27 @@ impl Server {
 
     /// Starts a killed server again.
     pub fn restart(&self) {
-        self.journal.note("server", || "restarted".to_owned());
-        self.with(|state| state.alive = true);
+        self.journal.note(&self.who, || "restarted".to_owned());
+        self.lock(|state| state.alive = true);
         self.network.listen(true);
     }
 
     /// Takes a snapshot of the data, to which a loss falls back.
     pub fn take_snapshot(&self) {
-        self.with(|state| state.store.take_snapshot());
+        self.lock(|state| state.histories.store().take_snapshot());
     }
 
-    /// Returns every version of a key so far, the present one last. There is always at least one.
+    /// Returns every version that its keys ever had.
     #[must_use]
-    pub fn history(&self, key: &str) -> Vec<Version> {
-        let now = self.journal.now();
-        self.with(|state| {
-            if state.store.is_expired(key, now) {
-                // Looking must not change what the server does: it has yet to find this.
-                let mut history = state.store.raw(key);
-                let at = history.last().and_then(|version| version.expires).unwrap_or(now);
-                history.push(Version { value: None, at, acknowledged: None, expires: None, by: Writer::Server });
-                return history;
-            }
-            state.store.raw(key)
-        })
-    }
-
-    /// Returns the deletions of a key over a link that were executed in this time, the earliest first.
-    #[must_use]
-    pub fn deletions(&self, key: &str, link: usize, from: Duration, to: Duration) -> Vec<Deletion> {
-        self.with(|state| {
-            let wanted = |it: &&Deletion| it.key == key && it.link == link && it.at >= from && it.at <= to;
-            state.deletions.iter().filter(wanted).cloned().collect()
-        })
+    pub fn histories(&self) -> Histories {
+        self.lock(|state| state.histories.clone())
     }
 
     fn stands_still(&self) -> bool {
-        self.with(|state| state.paused || !state.alive)
+        self.lock(|state| state.paused || !state.alive)
     }
 
-    fn with<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
+    fn lock<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
         act(&mut self.state.lock().unwrap())
     }
 }
@@ -173,12 +171,12 @@ impl Server {
 impl Server {
     /// Serves whoever has sent something, each at most once, and pushes what changed.
     async fn cycle(&self, requests: Vec<Request>) {
-        let (life, cycle) = self.with(|state| {
+        let (life, cycle) = self.lock(|state| {
             state.cycle += 1;
             (state.life, state.cycle)
         });
         let mut requests = requests;
-        self.with(|state| state.rng.shuffle(&mut requests));
+        self.lock(|state| state.rng.shuffle(&mut requests));
         let mut requests: VecDeque<Request> = requests.into();
         let mut served = Vec::new();
         while let Some(turn) = requests.pop_front() {
@@ -207,7 +205,7 @@ impl Server {
 
     /// Lets time pass between two requests, and returns whether the server still lives.
     async fn goes_on(&self, life: u64) -> bool {
-        let pause = self.with(|state| match self.cycles.pause {
+        let pause = self.lock(|state| match self.cycles.pause {
             _ if state.quick => 0,
             0 => 0,
             longest if state.rng.bool() => state.rng.u64(0..=longest),
@@ -217,7 +215,7 @@ impl Server {
             sleep(Duration::from_millis(pause)).await;
         }
         loop {
-            let (dead, paused) = self.with(|state| (state.life != life, state.paused));
+            let (dead, paused) = self.lock(|state| (state.life != life, state.paused));
             if dead {
                 return false;
             }
@@ -233,24 +231,24 @@ impl Server {
         let Some(link) = self.network.link(id) else { return };
         let mut input = Vec::new();
         let goes_on = self.network.receive(id, &mut input);
-        let early = self.with(|state| {
+        let early = self.lock(|state| {
             state.client_over(id, link).input.extend_from_slice(&input);
             while let Some(command) = take_command(&mut state.client(id).input) {
-                self.journal.note(format_args!("server {cycle}"), || {
+                self.journal.note(format_args!("{} {cycle}", self.who), || {
                     let words: Vec<_> = command.iter().map(|word| String::from_utf8_lossy(word)).collect();
                     format!("connection {id}: {}", words.join(" "))
                 });
                 execute(state, id, &command, now);
             }
             for ended in state.ended.drain(..) {
-                self.journal.note(format_args!("server {cycle}"), || format!("connection {ended} is ended"));
+                self.journal.note(format_args!("{} {cycle}", self.who), || format!("connection {ended} is ended"));
                 self.network.close(ended);
             }
             self.cycles.early_replies && state.rng.u8(..4) != 0
         });
         if !goes_on {
-            self.journal.note(format_args!("server {cycle}"), || format!("connection {id} has ended"));
-            self.with(|state| state.clients.remove(&id));
+            self.journal.note(format_args!("{} {cycle}", self.who), || format!("connection {id} has ended"));
+            self.lock(|state| state.clients.remove(&id));
         } else if early {
             self.flush(id);
         }
@@ -258,8 +256,16 @@ impl Server {
 
     fn serve_foreign(&self, what: Foreign, cycle: u64) {
         let now = self.journal.now();
-        self.journal.note(format_args!("server {cycle}"), || format!("foreign {what:?}"));
-        self.with(|state| {
+        self.journal.note(format_args!("{} {cycle}", self.who), || format!("foreign {what:?}"));
+        self.lock(|state| {
+            let key = match &what {
+                Foreign::Set { key, .. } | Foreign::Delete(key) | Foreign::Evict(key) | Foreign::Expire(key, _) => key,
+                Foreign::FlushAll | Foreign::Sweep | Foreign::Report(_) | Foreign::Resync => "",
+            };
+            // Whoever writes at a node that has the key no more is sent elsewhere.
+            if !key.is_empty() && !state.holds(key) {
+                return;
+            }
             match what {
                 Foreign::Set { key, value, ttl } => {
                     state.touch(&key, now);
@@ -267,22 +273,27 @@ impl Server {
                 }
                 Foreign::Delete(key) | Foreign::Evict(key) => {
                     state.touch(&key, now);
-                    if state.store.present(&key, now).value.is_some() {
+                    if state.present(&key, now).value.is_some() {
                         state.write(None, &key, None, None, now);
                     }
                 }
                 Foreign::Expire(key, ttl) => {
                     state.touch(&key, now);
-                    if let Some(value) = state.store.present(&key, now).value.clone() {
+                    if let Some(value) = state.present(&key, now).value {
                         state.write(None, &key, Some(value), ttl.map(|ttl| now + ttl), now);
                     }
                 }
                 Foreign::FlushAll => state.flush_all(now),
                 Foreign::Sweep => {
-                    for key in state.store.expired(now) {
-                        state.touch(&key, now);
+                    let expired = state.histories.store().expired(now);
+                    for key in &expired {
+                        if state.holds(key) {
+                            state.touch(key, now);
+                        }
                     }
                 }
+                Foreign::Report(keys) => keys.iter().for_each(|key| state.changed.note(key, None)),
+                Foreign::Resync => state.report_all(),
             }
             if self.cycles.early_replies && state.rng.u8(..4) != 0 {
                 state.acknowledge(None, now);
@@ -292,13 +303,13 @@ impl Server {
 
     /// Ends the cycle: the pushes, and every reply that has not left yet.
     fn push(&self, cycle: u64) {
-        let clients = self.with(|state| {
+        let clients = self.lock(|state| {
             let State { clients, changed, .. } = state;
             for (id, client) in &mut *clients {
                 if let Some(tracked) = &client.tracked {
                     let keys = changed.tell(*id, tracked, &mut client.output);
                     if !keys.is_empty() {
-                        let who = format_args!("server {cycle}");
+                        let who = format_args!("{} {cycle}", self.who);
                         self.journal.note(who, || format!("connection {id} is pushed {}", keys.join(" ")));
                     }
                 }
@@ -316,7 +327,7 @@ impl Server {
     /// Lets a client's replies leave.
     fn flush(&self, id: u64) {
         let now = self.journal.now();
-        let output = self.with(|state| {
+        let output = self.lock(|state| {
             state.acknowledge(Some(id), now);
             std::mem::take(&mut state.client(id).output)
         });

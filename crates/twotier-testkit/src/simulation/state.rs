@@ -8,16 +8,18 @@ use std::{
 use fastrand::Rng;
 
 use super::{
-    history::{Deletion, Writer},
+    bus::Membership,
+    history::{Version, Writer},
     resp::{Command, Output},
-    store::Store,
+    store::Histories,
     tracking::{Changed, Tracked},
 };
 
 pub(super) struct State {
     pub(super) rng: Rng,
-    pub(super) store: Store,
-    pub(super) deletions: Vec<Deletion>,
+    pub(super) histories: Histories,
+    /// Which node of a cluster it is, if it is one.
+    pub(super) membership: Option<Membership>,
     /// Where a `SCAN` goes on: the last key of the page before.
     pub(super) cursors: HashMap<String, String>,
     /// What clients have queued since their `MULTI`.
@@ -42,7 +44,9 @@ pub(super) struct State {
 /// What the server knows about a connection.
 #[derive(Debug)]
 pub(super) struct Client {
-    link: usize,
+    pub(super) link: usize,
+    /// Whether the next command may be for a key that is still on its way here.
+    pub(super) asks: bool,
     pub(super) input: Vec<u8>,
     pub(super) output: Output,
     pub(super) tracked: Option<Tracked>,
@@ -70,14 +74,18 @@ pub enum Foreign {
     FlushAll,
     /// Looks for keys that expired, as the server does in its own time.
     Sweep,
+    /// Reports keys that came or went with their slot, of which nobody else has notice.
+    Report(Vec<String>),
+    /// Reports everything, as a node does that begins to follow another.
+    Resync,
 }
 
 impl State {
-    pub(super) fn new(rng: Rng, expiry_at_once: bool) -> Self {
+    pub(super) fn new(rng: Rng, expiry_at_once: bool, histories: Histories, membership: Option<Membership>) -> Self {
         Self {
             rng,
-            store: Store::default(),
-            deletions: Vec::new(),
+            histories,
+            membership,
             cursors: HashMap::new(),
             transactions: HashMap::new(),
             clients: BTreeMap::new(),
@@ -104,6 +112,7 @@ impl State {
     pub(super) fn client_over(&mut self, id: u64, link: usize) -> &mut Client {
         self.clients.entry(id).or_insert_with(|| Client {
             link,
+            asks: false,
             input: Vec::new(),
             output: Output::default(),
             tracked: None,
@@ -123,6 +132,31 @@ impl State {
         }
     }
 
+    /// Returns since when a key belongs to another node, if this one does not know it yet.
+    pub(super) fn lost_since(&self, key: &str) -> Option<Duration> {
+        self.membership.as_ref()?.lost_since(key)
+    }
+
+    /// Returns what this server holds of a key.
+    pub(super) fn present(&self, key: &str, now: Duration) -> Version {
+        match self.membership.as_ref().and_then(|membership| Some((membership.node, membership.lost_since(key)?))) {
+            Some((node, since)) => self.histories.store().forked(node, key, since, now),
+            None => self.histories.store().present(key, now).clone(),
+        }
+    }
+
+    /// Returns the keys that lie here, as [`Store::keys_after`](super::store::Store::keys_after) does.
+    pub(super) fn keys_after(&self, prefix: &str, cursor: Option<&str>, now: Duration) -> Vec<String> {
+        let mut keys = self.histories.store().keys_after(prefix, cursor, now);
+        keys.retain(|key| self.holds(key));
+        keys
+    }
+
+    /// Returns whether a key lies here.
+    pub(super) fn holds(&self, key: &str) -> bool {
+        self.membership.as_ref().is_none_or(|membership| membership.holds(key))
+    }
+
     /// Makes a new version, to be pushed at the end of the cycle.
     pub(super) fn write(
         &mut self,
@@ -133,7 +167,14 @@ impl State {
         now: Duration,
     ) {
         let by = self.writer(client);
-        let index = self.store.change(key, value, expires, by, now);
+        let lost = self.lost_since(key);
+        let index = match &self.membership {
+            Some(membership) if lost.is_some() => {
+                let version = Version { expires, by, lost, ..Version::by_itself(value, now) };
+                self.histories.store().fork(membership.node, key, version)
+            }
+            _ => self.histories.store().change(key, value, expires, by, now),
+        };
         self.unacknowledged.push((client, key.to_owned(), index));
         self.changed.note(key, client);
     }
@@ -153,10 +194,10 @@ impl State {
 
     /// Finds out whether a key expired, which is pushed to everyone.
     pub(super) fn touch(&mut self, key: &str, now: Duration) {
-        if !self.store.is_expired(key, now) {
+        if self.lost_since(key).is_some() || !self.histories.store().is_expired(key, now) {
             return;
         }
-        let _ = self.store.present(key, now);
+        let _ = self.present(key, now);
         if self.expiry_at_once {
             for client in self.clients.values_mut() {
                 if client.tracked.as_ref().is_some_and(|tracked| key.starts_with(&tracked.prefix)) {
@@ -170,10 +211,14 @@ impl State {
 
     /// Removes every key; reported to every tracked client at once, by one push without keys.
     pub(super) fn flush_all(&mut self, now: Duration) {
-        for key in self.store.keys_after("", None, now) {
-            let index = self.store.change(&key, None, None, Writer::Foreign, now);
+        for key in self.keys_after("", None, now) {
+            let index = self.histories.store().change(&key, None, None, Writer::Foreign, now);
             self.unacknowledged.push((None, key, index));
         }
+        self.report_all();
+    }
+
+    pub(super) fn report_all(&mut self) {
         for client in self.clients.values_mut().filter(|client| client.tracked.is_some()) {
             client.output.invalidate(None);
         }
@@ -181,7 +226,8 @@ impl State {
 
     /// The replies to a client leave.
     pub(super) fn acknowledge(&mut self, client: Option<u64>, now: Duration) {
-        let Self { unacknowledged, store, .. } = self;
+        let Self { unacknowledged, histories, .. } = self;
+        let mut store = histories.store();
         unacknowledged.retain(|(by, key, index)| {
             let theirs = *by == client;
             if theirs {

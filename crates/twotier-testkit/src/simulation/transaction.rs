@@ -12,6 +12,7 @@ use super::{
 pub(super) fn execute(state: &mut State, client: u64, command: &Command, now: Duration) {
     let mut output = Output::default();
     let name = command[0].to_ascii_uppercase();
+    assert!(state.membership.is_none() || name != b"MULTI", "no transaction is simulated at a node of a cluster");
     match state.transactions.remove(&client) {
         Some(queued) if name == b"EXEC" => {
             output.array(queued.len());

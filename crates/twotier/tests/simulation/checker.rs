@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use twotier_testkit::simulation::{Journal, Server, Version, Writer};
+use twotier_testkit::simulation::{Histories, Journal, Version, Writer};
 
 use crate::{
     origin::{Origin, row_in},
@@ -72,7 +72,7 @@ struct Seen {
 
 /// What the promises are, and what was seen of them.
 pub(crate) struct Checker {
-    pub(crate) server: Server,
+    pub(crate) histories: Histories,
     pub(crate) journal: Journal,
     max_staleness: Duration,
     op_timeout: Duration,
@@ -82,9 +82,9 @@ pub(crate) struct Checker {
 }
 
 impl Checker {
-    pub(crate) fn new(server: Server, journal: Journal, max_staleness: Duration, op_timeout: Duration) -> Self {
+    pub(crate) fn new(histories: Histories, journal: Journal, max_staleness: Duration, op_timeout: Duration) -> Self {
         let (writes, origin) = (Writes::default(), Origin::default());
-        Self { server, journal, max_staleness, op_timeout, writes, origin, seen: Mutex::default() }
+        Self { histories, journal, max_staleness, op_timeout, writes, origin, seen: Mutex::default() }
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
@@ -114,7 +114,12 @@ impl Checker {
     }
 
     pub(crate) fn history(&self, key: &str) -> Vec<Version> {
-        self.server.history(&qualified(key))
+        self.histories.history(&qualified(key))
+    }
+
+    /// Returns the value that a key has.
+    pub(crate) fn present(&self, key: &str) -> Option<String> {
+        self.histories.present(&qualified(key))
     }
 
     /// Returns what a read that starts now must see at least.
@@ -151,7 +156,11 @@ impl Checker {
             verdict = judged.map(|()| index);
         }
         match verdict {
+            // What the cluster drops binds nobody.
+            Ok(index) if history[index].lost.is_some() => {}
             Ok(index) => self.raise(span.cache, key, index, false),
+            // A node that has lost a key without knowing it answers for as long as it is asked.
+            Err(_) if answer != ServedBy::Local && self.is_deception(span, key, value) => {}
             Err((promise, what)) => self.violation(
                 promise,
                 format!(
@@ -180,11 +189,11 @@ impl Checker {
             // A read may join one that was sent before it, but not one that is older than the bound.
             ServedBy::Remote | ServedBy::Either => self.max_staleness.max(self.op_timeout),
         };
-        let overwritten = history[index + 1..].iter().filter_map(|next| next.acknowledged).min();
-        if let Some(overwritten) = overwritten
-            && span.start > overwritten + bound
+        if let Some(stale) =
+            overwritten(history, index).and_then(|overwritten| span.start.checked_sub(overwritten.checked_add(bound)?))
+            && !stale.is_zero()
         {
-            let stale = span.start - overwritten;
+            let stale = stale + bound;
             return Err(("bounded staleness", format!("version {index} is stale since {stale:?}, bound {bound:?}")));
         }
         if answer == ServedBy::Local && version.is_expired(span.start) {
@@ -192,6 +201,13 @@ impl Checker {
             return Err((promise, format!("version {index} expired at {:?}", version.expires.unwrap_or_default())));
         }
         Ok(())
+    }
+
+    /// Returns whether the answer came from a node that had lost the key without knowing it.
+    fn is_deception(&self, span: Span, key: &str, value: Option<&str>) -> bool {
+        // A read may join one that was sent before it.
+        let from = span.start.saturating_sub(self.max_staleness.max(self.op_timeout));
+        self.histories.is_deception(&qualified(key), span.cache, value, from, span.end)
     }
 
     /// Judges the row that a read of a key with an origin returned. One that loads may have waited for a loader of
@@ -207,8 +223,8 @@ impl Checker {
 
     /// Judges, at the end, what became of every write.
     pub(crate) fn judge_writes(&self) {
-        self.writes.judge(&self.server, |promise, what| self.violation(promise, what));
-        self.origin.judge(&self.server, |promise, what| self.violation(promise, what));
+        self.writes.judge(&self.histories, |promise, what| self.violation(promise, what));
+        self.origin.judge(&self.histories, |promise, what| self.violation(promise, what));
     }
 
     /// Takes note of a write that was acknowledged to its caller.
@@ -220,6 +236,7 @@ impl Checker {
                 && (span.start..=span.end).contains(&version.at)
         };
         match history.iter().position(mine) {
+            Some(index) if history[index].lost.is_some() => {}
             Some(index) => {
                 self.raise(span.cache, key, index, true);
                 let put = Put { cache: span.cache, key: key.to_owned(), index, returned: span.end };
@@ -233,8 +250,9 @@ impl Checker {
 
     /// Takes note of a deletion that was acknowledged to its caller; `certain` if every key must have been deleted.
     pub(crate) fn deleted(&self, span: Span, key: &str, certain: bool) {
-        let deletions = self.server.deletions(&qualified(key), span.cache, span.start, span.end);
+        let deletions = self.histories.deletions(&qualified(key), span.cache, span.start, span.end);
         match deletions.first() {
+            Some(deletion) if deletion.is_lost => {}
             Some(deletion) => self.raise(span.cache, key, deletion.index, true),
             None if certain => {
                 self.violation(
@@ -291,6 +309,22 @@ impl Checker {
             }
         }
     }
+}
+
+/// Returns when a version was overwritten by one that was acknowledged, as early as anybody could know.
+fn overwritten(history: &[Version], index: usize) -> Option<Duration> {
+    if let Some(since) = history[index].lost {
+        let moved = history.iter().filter(|version| version.at == since).filter_map(|version| version.moved).max();
+        return Some(moved.unwrap_or(since).max(since));
+    }
+    let later = history[index + 1..].iter().filter(|version| version.lost.is_none());
+    let mut known = Duration::ZERO;
+    later
+        .filter_map(|version| {
+            known = known.max(version.moved.unwrap_or_default());
+            Some(version.acknowledged?.max(known))
+        })
+        .min()
 }
 
 /// The name of a key at the server.

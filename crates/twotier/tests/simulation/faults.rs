@@ -4,17 +4,24 @@ use std::{sync::Arc, time::Duration};
 
 use fastrand::Rng;
 use tokio::time::sleep;
-use twotier_testkit::simulation::{Direction, Loss, Network, Server, Weather};
+use twotier_testkit::simulation::{Direction, Loss, Weather};
 
-use crate::scenario::{Scenario, pick};
+use crate::{
+    scenario::{Scenario, pick},
+    world::World,
+};
 
 /// Breaks things, and mends most of them, until the task is aborted.
-pub(crate) async fn break_things(network: Network, server: Server, scenario: Arc<Scenario>, mut rng: Rng) {
+pub(crate) async fn break_things(world: World, scenario: Arc<Scenario>, mut rng: Rng) {
     let Some(calm) = scenario.calm else { return };
     let longest = u64::try_from(scenario.max_staleness.as_millis()).unwrap() * 2;
     loop {
         sleep(Duration::from_millis(rng.u64(1..=calm))).await;
         let link = rng.usize(..scenario.caches);
+        let (network, server) = match &world {
+            World::One(server) => server,
+            World::Cluster(cluster) => pick(&mut rng, cluster.nodes()),
+        };
         if scenario.only_long_holds {
             network.hold(link, Direction::Down);
             sleep(2 * scenario.max_staleness).await;
@@ -29,7 +36,9 @@ pub(crate) async fn break_things(network: Network, server: Server, scenario: Arc
         }
         let direction = *pick(&mut rng, &[Direction::Up, Direction::Down, Direction::Both]);
         let while_it_lasts = Duration::from_millis(if rng.bool() { rng.u64(1..=30) } else { rng.u64(1..=longest) });
-        match rng.u8(..100) {
+        // The nodes of a cluster are stopped where others can take their place.
+        let most = if scenario.slots.is_some() { 76 } else { 100 };
+        match rng.u8(..most) {
             0..25 => network.cut(link),
             25..50 => {
                 network.hold(link, direction);
@@ -63,12 +72,17 @@ pub(crate) async fn break_things(network: Network, server: Server, scenario: Arc
 }
 
 /// Mends everything, and makes server and network quick: from here on no deadline has an excuse.
-pub(crate) fn mend(network: &Network, server: &Server, scenario: &Scenario) {
-    network.set_weather(Weather::CALM);
-    server.hurry();
-    server.pause(false);
-    server.restart();
-    for link in 0..scenario.caches {
-        network.heal(link);
+pub(crate) fn mend(world: &World, scenario: &Scenario) {
+    for (network, server) in world.nodes() {
+        network.set_weather(Weather::CALM);
+        server.hurry();
+        server.pause(false);
+        server.restart();
+        for link in 0..scenario.caches {
+            network.heal(link);
+        }
+    }
+    if let World::Cluster(cluster) = world {
+        cluster.heal();
     }
 }

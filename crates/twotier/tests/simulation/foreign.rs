@@ -4,16 +4,17 @@ use std::{sync::Arc, time::Duration};
 
 use fastrand::Rng;
 use tokio::time::sleep;
-use twotier_testkit::simulation::{Foreign, Server, Version, Writer};
+use twotier_testkit::simulation::{Foreign, Version, Writer};
 
 use crate::{
     checker::{Checker, qualified},
     origin::{Following, value_of},
     scenario::{Scenario, key, pick},
+    world::World,
 };
 
 /// Writes, deletes and expires keys until the task is aborted.
-pub(crate) async fn disturb(server: Server, checker: Arc<Checker>, scenario: Arc<Scenario>, mut rng: Rng) {
+pub(crate) async fn disturb(world: World, checker: Arc<Checker>, scenario: Arc<Scenario>, mut rng: Rng) {
     let mine: Vec<usize> = (0..scenario.keys).filter(|key| scenario.may_write(scenario.caches, *key)).collect();
     for count in 0_u64.. {
         sleep(Duration::from_millis(rng.u64(1..=scenario.foreign_think))).await;
@@ -46,6 +47,6 @@ pub(crate) async fn disturb(server: Server, checker: Arc<Checker>, scenario: Arc
                 }
             }
         };
-        server.foreign(what);
+        world.foreign(what);
     }
 }

@@ -17,8 +17,12 @@ mod foreign;
 mod loading;
 mod origin;
 mod party;
+
 mod rest;
 mod run;
 mod scenario;
 mod seeds;
+mod stories;
+mod topology;
+mod world;
 mod writes;

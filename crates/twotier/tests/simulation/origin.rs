@@ -9,7 +9,7 @@ use std::{
 use tokio::sync::OwnedMutexGuard;
 use twotier_testkit::{
     history::WriteOutcome,
-    simulation::{Server, Version},
+    simulation::{Histories, Version},
 };
 
 use crate::{
@@ -145,9 +145,9 @@ impl Origin {
     }
 
     /// Judges, at the end, whether any key ever went back behind a row that it had held or that was acknowledged.
-    pub(crate) fn judge(&self, server: &Server, mut violation: impl FnMut(&str, String)) {
+    pub(crate) fn judge(&self, histories: &Histories, mut violation: impl FnMut(&str, String)) {
         for (key, rows) in &self.state().keys {
-            let history = server.history(&qualified(key));
+            let history = histories.history(&qualified(key));
             // From which version on no older row may be there.
             let mut least: BTreeMap<usize, usize> = BTreeMap::new();
             for (index, version) in history.iter().enumerate() {
@@ -156,7 +156,7 @@ impl Origin {
                 }
             }
             for (row, write) in rows.acknowledged() {
-                if let Some(index) = made(server, &history, write) {
+                if let Some(index) = made(histories, &history, write) {
                     let least = least.entry(index).or_default();
                     *least = (*least).max(row);
                 }

@@ -2,13 +2,25 @@
 
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use twotier::{Cache, Tier};
 
 use crate::{
     checker::Checker,
     scenario::{Scenario, key},
 };
+
+/// Waits until everything must have settled. In a cluster it has for most of the time as soon as the caches find
+/// themselves well.
+pub(crate) async fn wait(caches: &[Cache<String>], scenario: &Scenario) {
+    let Some(slots) = &scenario.slots else { return sleep(scenario.rest()).await };
+    // An election that came to nothing is waited for.
+    let end = Instant::now() + scenario.rest() + 2 * slots.node_timeout + Duration::from_secs(3);
+    sleep(2 * (scenario.max_staleness + scenario.dead_after)).await;
+    while Instant::now() < end && !caches.iter().all(|cache| cache.health().reasons.is_empty()) {
+        sleep(Duration::from_millis(50)).await;
+    }
+}
 
 /// Checks that every cache agrees with the server, and that every key can be a local hit again.
 pub(crate) async fn judge(caches: &[Cache<String>], checker: &Checker, scenario: &Scenario) {
@@ -46,10 +58,7 @@ pub(crate) async fn judge(caches: &[Cache<String>], checker: &Checker, scenario:
 }
 
 async fn judge_key(cache: &Cache<String>, number: usize, key: &str, checker: &Checker, scenario: &Scenario) {
-    let truth = || {
-        let present = checker.history(key).pop();
-        present.and_then(|version| version.value)
-    };
+    let truth = || checker.present(key);
     if let Some(copy) = cache.get_if_local(key)
         && Some(&*copy) != truth().as_ref()
     {
@@ -68,7 +77,7 @@ async fn judge_key(cache: &Cache<String>, number: usize, key: &str, checker: &Ch
         return;
     }
     // Values with a time to live are gone by now, or about to go.
-    if checker.history(key).last().is_some_and(|version| version.expires.is_some()) {
+    if checker.history(key).iter().rfind(|version| version.lost.is_none()).is_some_and(|last| last.expires.is_some()) {
         return;
     }
     // The first read may have been what made the server notice that the key expired, and the report of that comes after

@@ -5,10 +5,11 @@ use std::{sync::Arc, time::Duration};
 use fastrand::Rng;
 use tokio::{
     runtime::{Builder, Handle},
+    task::JoinHandle,
     time::sleep,
 };
-use twotier::{Cache, Coherence, RedisBackend, codec::Text};
-use twotier_testkit::simulation::{Event, Journal, Network, Server, VirtualClock};
+use twotier::{Cache, Coherence, codec::Text};
+use twotier_testkit::simulation::{Event, Journal, VirtualClock};
 
 use crate::{
     checker::{Checker, NAMESPACE},
@@ -17,6 +18,8 @@ use crate::{
     party::Party,
     rest,
     scenario::Scenario,
+    topology::rearrange,
+    world::World,
 };
 
 /// What came of a run.
@@ -48,19 +51,22 @@ async fn simulate(seed: u64, journal_kept: bool) -> Outcome {
     let mut rng = Rng::with_seed(!seed);
     let journal = Journal::start(journal_kept);
     journal.note("run", || format!("seed {seed}: {scenario:?}"));
-    let network = Network::new(rng.u64(..), scenario.caches, scenario.weather, journal.clone());
-    let server = Server::new(rng.u64(..), network.clone(), scenario.cycles, journal.clone());
-    let serving = tokio::spawn(server.clone().serve());
-    let checker = Arc::new(Checker::new(server.clone(), journal.clone(), scenario.max_staleness, scenario.op_timeout));
+    let world = World::new(&scenario, &mut rng, &journal);
+    let serving = world.serve();
+    let checker =
+        Arc::new(Checker::new(world.histories(), journal.clone(), scenario.max_staleness, scenario.op_timeout));
 
     let mut caches = Vec::new();
     for link in 0..scenario.caches {
-        caches.push(build(&network, link, &scenario).await);
+        caches.push(build(&world, link, &scenario).await);
     }
-    let others = [
-        tokio::spawn(disturb(server.clone(), Arc::clone(&checker), Arc::clone(&scenario), rng.fork())),
-        tokio::spawn(break_things(network.clone(), server.clone(), Arc::clone(&scenario), rng.fork())),
+    let mut others = vec![
+        tokio::spawn(disturb(world.clone(), Arc::clone(&checker), Arc::clone(&scenario), rng.fork())),
+        tokio::spawn(break_things(world.clone(), Arc::clone(&scenario), rng.fork())),
     ];
+    if let World::Cluster(cluster) = &world {
+        others.push(tokio::spawn(rearrange(cluster.clone(), Arc::clone(&scenario), rng.fork())));
+    }
     let mut parties = Vec::new();
     for (number, cache) in caches.iter().enumerate() {
         for task in 0..scenario.tasks {
@@ -83,21 +89,22 @@ async fn simulate(seed: u64, journal_kept: bool) -> Outcome {
             checker.violation("no panic", ended.to_string());
         }
     }
-    mend(&network, &server, &scenario);
-    sleep(scenario.rest()).await;
+    mend(&world, &scenario);
+    rest::wait(&caches, &scenario).await;
     checker.judge_writes();
     rest::judge(&caches, &checker, &scenario).await;
     checker.judge_loads();
 
     drop(caches);
     sleep(Duration::from_secs(5)).await;
-    // The server's task, and whatever its panic would have ended.
+    // The servers' tasks, and whatever a panic of theirs would have ended.
     let left = Handle::current().metrics().num_alive_tasks();
-    if left != 1 || serving.is_finished() {
-        checker.violation("nothing is left over", format!("{} tasks besides the server", left.saturating_sub(1)));
+    if left != serving.len() || serving.iter().any(JoinHandle::is_finished) {
+        checker.violation("nothing is left over", format!("{left} tasks, of which {} serve", serving.len()));
     }
-    if network.connections() != 0 {
-        checker.violation("nothing is left over", format!("{} connections", network.connections()));
+    let connections: usize = world.nodes().iter().map(|(network, _)| network.connections()).sum();
+    if connections != 0 {
+        checker.violation("nothing is left over", format!("{connections} connections"));
     }
     let (operations, hits) = checker.counts();
     let (loads, lasted) = (checker.origin.loads(), journal.now());
@@ -105,15 +112,8 @@ async fn simulate(seed: u64, journal_kept: bool) -> Outcome {
 }
 
 /// Builds a cache over a link; in bad weather not at the first attempt.
-async fn build(network: &Network, link: usize, scenario: &Scenario) -> Cache<String> {
+pub(crate) async fn build(world: &World, link: usize, scenario: &Scenario) -> Cache<String> {
     for attempt in 1.. {
-        let network = network.clone();
-        let dial = move || {
-            let network = network.clone();
-            async move { network.dial(link).await }
-        };
-        let backend =
-            RedisBackend::over_streams(dial, scenario.connect_timeout, scenario.dead_after, scenario.max_backoff);
         let mut builder = Cache::<String>::builder();
         if scenario.unreported {
             builder = builder.coherence(Coherence::None);
@@ -132,7 +132,7 @@ async fn build(network: &Network, link: usize, scenario: &Scenario) -> Cache<Str
             .op_timeout(scenario.op_timeout)
             .local_time_to_live(scenario.local_ttl)
             .negative_time_to_live(scenario.negative_ttl)
-            .build(backend)
+            .build(world.backend(link, scenario))
             .await;
         match built {
             Ok(cache) => return cache,

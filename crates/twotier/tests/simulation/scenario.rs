@@ -27,10 +27,16 @@ pub(crate) enum Family {
     LateDelivery,
     /// An origin whose rows are loaded slowly, and written before their keys.
     Origin,
+    /// A cluster, whose slots move and whose primaries are replaced.
+    Cluster,
 }
 
+/// From here on seeds are of clusters.
+pub(crate) const CLUSTERS: u64 = 1_000_000_000;
+
 impl Family {
-    pub(crate) const ALL: [Self; 8] = [
+    /// Those of one server.
+    const OF_ONE: [Self; 8] = [
         Self::Plain,
         Self::EarlyReplies,
         Self::CoarseClock,
@@ -42,8 +48,20 @@ impl Family {
     ];
 
     pub(crate) fn of(seed: u64) -> Self {
-        Self::ALL[usize::try_from(seed % 8).unwrap()]
+        if seed >= CLUSTERS { Self::Cluster } else { Self::OF_ONE[usize::try_from(seed % 8).unwrap()] }
     }
+}
+
+/// What a cluster is like.
+#[derive(Clone, Debug)]
+pub(crate) struct Slots {
+    pub(crate) node_timeout: Duration,
+    /// The longest pause between two messages of the nodes, in milliseconds.
+    pub(crate) gossip: u64,
+    /// The longest pause between two changes of who owns what, in milliseconds.
+    pub(crate) calm: u64,
+    /// Whether keys are reported that vanish because their slot went without them.
+    pub(crate) reports_vanished: bool,
 }
 
 /// Everything that is fixed before a run begins.
@@ -88,6 +106,8 @@ pub(crate) struct Scenario {
     pub(crate) expiring: bool,
     /// One operation in so many is dropped half-way.
     pub(crate) dropped: u8,
+    /// The slots, where there is a cluster.
+    pub(crate) slots: Option<Slots>,
 }
 
 impl Scenario {
@@ -137,8 +157,10 @@ impl Scenario {
             foreign_think: *pick(&mut rng, &[4, 20, 100]),
             expiring: rng.u8(..3) == 0,
             dropped: *pick(&mut rng, &[0, 4, 12]),
+            slots: None,
         };
         match family {
+            Family::Cluster => usual.clustered(&mut rng),
             Family::Distant => usual.distant(rng.bool()),
             Family::LateDelivery => usual.with_late_delivery(),
             Family::Origin => {
@@ -150,6 +172,35 @@ impl Scenario {
                 }
             }
             _ => usual,
+        }
+    }
+
+    fn clustered(self, rng: &mut Rng) -> Self {
+        let millis = Duration::from_millis;
+        let slots = Slots {
+            node_timeout: millis(*pick(rng, &[700, 1500])),
+            gossip: *pick(rng, &[4, 20, 60]),
+            calm: *pick(rng, &[50, 200, 800]),
+            reports_vanished: rng.bool(),
+        };
+        Self {
+            caches: rng.usize(1..=2),
+            keys: rng.usize(2..=5),
+            tasks: rng.usize(2..=4),
+            operations: 100,
+            max_entries: 100,
+            max_staleness: millis(*pick(rng, &[80, 100, 200, 400])),
+            op_timeout: millis(*pick(rng, &[50, 100, 300])),
+            dead_after: millis(*pick(rng, &[150, 400])),
+            connect_timeout: millis(150),
+            max_backoff: millis(20),
+            cycles: Cycles { early_replies: false, pause: 0, ..self.cycles },
+            think: *pick(rng, &[3, 8, 20]),
+            calm: *pick(rng, &[None, Some(100), Some(400)]),
+            foreign_think: *pick(rng, &[20, 60, 200]),
+            only_foreign_writers: rng.u8(..3) != 0,
+            slots: Some(slots),
+            ..self
         }
     }
 

@@ -6,7 +6,7 @@ use twotier_testkit::simulation::Event;
 
 use crate::{
     run::{Outcome, run},
-    scenario::Family,
+    scenario::{CLUSTERS, Family},
 };
 
 /// How many seeds run when nobody asks for more.
@@ -55,8 +55,13 @@ fn rows_of_an_origin_that_are_loaded_late() {
 }
 
 #[test]
+fn a_cluster_whose_slots_move_and_whose_primaries_are_replaced() {
+    run_family(Family::Cluster);
+}
+
+#[test]
 fn a_seed_is_the_same_run_every_time() {
-    for seed in 0..60 {
+    for seed in (0..60).chain(CLUSTERS..CLUSTERS + 4) {
         let (first, second) = (run(seed, true), run(seed, true));
         for (index, (one, other)) in first.events.iter().zip(&second.events).enumerate() {
             assert_eq!(one, other, "event {index} of seed {seed}");
@@ -81,7 +86,9 @@ fn replay() {
 fn run_family(family: Family) {
     let seeds = number("TWOTIER_TEST_SEEDS").unwrap_or(SEEDS);
     let (mut runs, mut operations, mut hits, mut loads) = (0, 0, 0, 0);
-    for seed in (0..seeds).filter(|seed| Family::of(*seed) == family) {
+    // Each of them takes the time of many others.
+    let clusters = CLUSTERS..CLUSTERS + seeds / 35;
+    for seed in (0..seeds).chain(clusters).filter(|seed| Family::of(*seed) == family) {
         let outcome = run(seed, false);
         if let Some(violation) = &outcome.violation {
             fail(seed, violation);

@@ -11,7 +11,7 @@ use std::{
 
 use twotier_testkit::{
     history::WriteOutcome,
-    simulation::{Server, Version, Writer},
+    simulation::{Histories, Version, Writer},
 };
 
 use crate::{checker::qualified, origin::row_in};
@@ -50,7 +50,7 @@ impl Writes {
     }
 
     /// Finds writes that took effect although they were not sent, and such that undid a later one.
-    pub(crate) fn judge(&self, server: &Server, mut violation: impl FnMut(&str, String)) {
+    pub(crate) fn judge(&self, histories: &Histories, mut violation: impl FnMut(&str, String)) {
         let tried = self.tried.lock().unwrap();
         let mut times: HashMap<(&str, &str), usize> = HashMap::new();
         for Tried { key, value, .. } in &*tried {
@@ -65,18 +65,22 @@ impl Writes {
             if times[&(write.key.as_str(), value)] > 1 || row_in(value).is_some() {
                 continue;
             }
-            let history = server.history(&qualified(&write.key));
+            let history = histories.history(&qualified(&write.key));
             let Some(last) = history.iter().rposition(|version| is_of(version, write)) else { continue };
             // The value of an earlier load may be written again, and then not be sent.
             if write.outcome == WriteOutcome::NotSent && history[last].at >= write.from {
                 violation("what was not sent has no effect", format!("{write:?} made version {last}"));
+            }
+            if history[last].lost.is_some() {
+                continue;
             }
             let undone = tried.iter().find(|later| {
                 later.cache == write.cache
                     && later.key == write.key
                     && later.called > write.ended
                     && later.outcome == WriteOutcome::Acknowledged
-                    && made(server, &history, later).is_some_and(|index| index < last)
+                    && made(histories, &history, later)
+                        .is_some_and(|index| index < last && history[index].lost.is_none())
             });
             if let Some(later) = undone {
                 violation(
@@ -93,12 +97,12 @@ fn is_of(version: &Version, write: &Tried) -> bool {
 }
 
 /// Returns which version a write that was acknowledged made.
-pub(crate) fn made(server: &Server, history: &[Version], write: &Tried) -> Option<usize> {
+pub(crate) fn made(histories: &Histories, history: &[Version], write: &Tried) -> Option<usize> {
     if write.value.is_some() {
         let within = |version: &Version| (write.from..=write.to).contains(&version.at);
         return history.iter().rposition(|version| is_of(version, write) && within(version));
     }
-    let deletions = server.deletions(&qualified(&write.key), write.cache, write.from, write.to);
+    let deletions = histories.deletions(&qualified(&write.key), write.cache, write.from, write.to);
     // One of an earlier write may have come late in between.
-    deletions.last().map(|deletion| deletion.index)
+    deletions.iter().rfind(|deletion| !deletion.is_lost).map(|deletion| deletion.index)
 }

@@ -10,7 +10,8 @@ fn census() -> Arc<Census> {
     let mut target = Target::parse(&twotier_core::RedisConfig::new("redis-cluster://h"), None).unwrap();
     target.node_timeout = 10 * SECOND;
     let census = Arc::new(Census::new(&target));
-    census.state.lock().numbers = (1..10).map(|link| (LinkId::new(link), NUMBER)).collect();
+    let speaker = |link| (LinkId::new(link), (NUMBER, Arc::default()));
+    census.state.lock().speakers = (1..10).map(speaker).collect();
     let now = Instant::now();
     (1..=3).for_each(|link| says(&census, link, now, 6, &view([1, 2, 3])));
     in_force(&census, [1, 2, 3]);
@@ -116,6 +117,24 @@ async fn a_move_that_raises_no_epoch_is_seen_by_comparing_views() {
 
 const REPLY_MOVED: &str = "n0 127.0.0.1:7000@1 master - 0 0 1 connected 1-5460|n1 127.0.0.1:7001@1 master - 0 0 2 connected \
                            0 5461-10921|n2 127.0.0.1:7002@1 master - 0 0 3 connected 10922-16383";
+
+#[tokio::test(start_paused = true)]
+async fn that_a_primary_without_slots_has_become_a_replica_is_news() {
+    let (census, now) = (census(), Instant::now());
+    let idle = |role: &str| {
+        let nodes = format!("n0 h:1@1 master - 0 0 1 connected 0-16383\nn1 h:2@2 {role} - 0 0 2 connected\n");
+        Arc::new(View::read(&nodes).unwrap())
+    };
+    let map = Map::merged([&*idle("master")].into_iter());
+    census.put_in_force(&Routes { map: Arc::new(map), links: vec![LinkId::new(1), LinkId::new(2)] }, 6);
+    says(&census, 1, now, 6, &idle("master"));
+    let mut news = census.news();
+    news.mark_unchanged();
+    says(&census, 1, now, 6, &idle("master"));
+    assert!(!news.has_changed().unwrap());
+    says(&census, 1, now, 6, &idle("slave"));
+    assert!(news.has_changed().unwrap());
+}
 
 #[tokio::test(start_paused = true)]
 async fn a_primary_that_finds_the_cluster_down_vouches_for_nobody() {

@@ -54,6 +54,11 @@ impl View {
         Some(Self { ownership: ownership(owners), nodes })
     }
 
+    /// Returns who there is, and whether each is a primary.
+    pub(in crate::redis) fn roles(&self) -> impl Iterator<Item = (&str, bool)> {
+        self.nodes.iter().map(|node| (&*node.id, node.is_primary))
+    }
+
     pub(in crate::redis) fn primaries(&self) -> impl Iterator<Item = &Node> {
         self.nodes.iter().filter(|node| node.is_primary && node.is_known)
     }

@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::Semaphore;
 
 /// The keys with writes that were accepted and may not have been sent yet: large ones, and the later parts of batches.
 /// A later write of such a key waits for them, so that writes of one key are executed in the order in which they were
@@ -25,8 +25,8 @@ pub(in crate::redis) struct WriteOrder {
 #[derive(Debug, Default)]
 struct Last {
     next_id: u64,
-    /// The last permit of each key, and what announces its end.
-    permits: HashMap<Bytes, (u64, watch::Receiver<()>)>,
+    /// The last permit of each key, and what is closed at its end.
+    permits: HashMap<Bytes, (u64, Arc<Semaphore>)>,
 }
 
 /// The permit of one accepted write. Dropped, it lets the next ones of its keys go on.
@@ -35,9 +35,9 @@ pub(in crate::redis) struct OrderPermit {
     order: Arc<WriteOrder>,
     id: u64,
     keys: Vec<Bytes>,
-    before: Vec<watch::Receiver<()>>,
-    /// Closed by being dropped.
-    _ended: watch::Sender<()>,
+    before: Vec<Arc<Semaphore>>,
+    /// Closed when this is dropped, which wakes those who wait in the order in which they came.
+    ended: Arc<Semaphore>,
 }
 
 impl WriteOrder {
@@ -52,23 +52,24 @@ impl WriteOrder {
 
     /// Accepts a write of these keys, to be sent when it is its turn.
     pub(in crate::redis) fn accept(self: &Arc<Self>, keys: Vec<Bytes>) -> OrderPermit {
-        let (ended, end) = watch::channel(());
+        let ended = Arc::new(Semaphore::new(0));
         let mut last = self.last.lock();
         self.permits.fetch_add(1, Ordering::AcqRel);
         let id = last.next_id;
         last.next_id += 1;
-        let replaced = keys.iter().filter_map(|key| last.permits.insert(key.clone(), (id, end.clone())));
+        let replaced = keys.iter().filter_map(|key| last.permits.insert(key.clone(), (id, Arc::clone(&ended))));
         // A key twice in one write waits for no other write.
         let before = replaced.filter(|(other, _)| *other != id).map(|(_, end)| end).collect();
-        OrderPermit { order: Arc::clone(self), id, keys, before, _ended: ended }
+        OrderPermit { order: Arc::clone(self), id, keys, before, ended }
     }
 }
 
 impl OrderPermit {
     /// Waits until every write of its keys that was accepted earlier has ended.
     pub(in crate::redis) async fn acquire(&mut self) {
-        for mut end in self.before.drain(..) {
-            while end.changed().await.is_ok() {}
+        for end in self.before.drain(..) {
+            // It has no permits: this is the end of the other write.
+            let _ = end.acquire().await;
         }
     }
 }
@@ -82,6 +83,8 @@ impl Drop for OrderPermit {
             }
         }
         self.order.permits.fetch_sub(1, Ordering::AcqRel);
+        drop(last);
+        self.ended.close();
     }
 }
 

@@ -10,12 +10,12 @@ use std::{
 
 use parking_lot::Mutex;
 use tokio::{sync::Notify, time::Instant};
-use twotier_core::{BackendError, BackendErrorKind, Coherence};
+use twotier_core::{BackendError, BackendErrorKind, Coherence, Mark};
 
 use crate::{
     BackendResult,
     redis::{
-        authority::Authority,
+        authority::{Authority, Vouch},
         command::Commands,
         listeners::{Listeners, Member, Standing},
         session::{Admission, Fences, Session},
@@ -124,9 +124,15 @@ impl LinkInner {
         result
     }
 
-    /// Publishes a link. The connections are in place before a listener is notified, so no command that is marked with
-    /// the new epoch can go to older ones.
-    pub(super) fn up(&self, generation: u64, session: &Session, admissions: Vec<Admission>) -> (Commands, Arc<Signs>) {
+    /// Publishes a link, and returns what its first heartbeat proves. The connections are in place before a listener is
+    /// notified, so no command that is marked with the new epoch can go to older ones.
+    pub(super) fn up(
+        &self,
+        generation: u64,
+        session: &Session,
+        admissions: Vec<Admission>,
+        vouch: &Vouch,
+    ) -> (Commands, Arc<Signs>, Marks) {
         let connections = session.commands();
         let ids = [connections.tracked(), connections.data()].map(|connection| connection.hello().id);
         self.fences.remember(session.run_id.clone(), ids.into_iter().flatten().collect());
@@ -137,14 +143,15 @@ impl LinkInner {
             signs: Arc::clone(&signs),
             fenced: session.fenced,
         };
+        let mut marks = Marks::new();
         self.change(generation, |phase| {
             *phase = Phase::Up(up);
             if self.listeners.are_reported() {
                 self.listeners.fix(connections.reporting().mode());
             }
-            admitted(admissions, connections.reporting().mode(), &signs);
+            marks = admitted(admissions, connections.reporting().mode(), &signs, vouch);
         });
-        (connections, signs)
+        (connections, signs, marks)
     }
 
     /// Takes the link away: nothing may be served on its word any more.
@@ -168,14 +175,24 @@ impl LinkInner {
     }
 }
 
-/// Applies what became of caches on a link that is up, under the lock of its state.
-pub(super) fn admitted(admissions: Vec<Admission>, mode: Coherence, signs: &Signs) {
+/// What a request was marked with for each cache, and when.
+pub(super) type Marks = Vec<(Arc<Member>, Mark, Instant)>;
+
+/// Applies what became of caches on a link that is up, under the lock of its state. Copies are served at once where
+/// somebody vouches for the server: one that has lost its rank to another takes links as ever.
+pub(super) fn admitted(admissions: Vec<Admission>, mode: Coherence, signs: &Signs, vouch: &Vouch) -> Marks {
+    let mut marks = Marks::new();
     for Admission { member, outcome } in admissions {
         match outcome {
             Ok(admitted) => {
                 let mode = if member.is_reported() { mode } else { Coherence::None };
                 if mode != Coherence::None {
-                    member.link_up(admitted.reported_since);
+                    let marked = admitted.marked;
+                    let mark = member.link_up(admitted.reported_since);
+                    if let Some((mark, as_of)) = mark.zip(vouch.as_of(marked)) {
+                        member.proof_of_life(mark, marked, as_of);
+                    }
+                    marks.extend(mark.map(|mark| (Arc::clone(&member), mark, marked)));
                     if let Some(lag) = admitted.lag {
                         signs.report_took(&member, lag);
                     }
@@ -188,6 +205,7 @@ pub(super) fn admitted(admissions: Vec<Admission>, mode: Coherence, signs: &Sign
             }
         }
     }
+    marks
 }
 
 impl Signs {

@@ -1,9 +1,9 @@
 //! Whoever keeps a link: makes it, watches it, and makes it anew when it is lost.
 
-use std::{collections::VecDeque, sync::Arc, thread, time::Duration};
+use std::{sync::Arc, thread, time::Duration};
 
 use tokio::time::{Instant, sleep, sleep_until};
-use twotier_core::{BackendError, BackendErrorKind, Mark};
+use twotier_core::{BackendError, BackendErrorKind};
 
 use crate::redis::{
     authority::Vouch,
@@ -15,15 +15,13 @@ use crate::redis::{
 
 use super::{
     journal::Journal,
-    state::{LinkInner, Phase, Signs, admitted},
+    state::{LinkInner, Marks, Phase, Signs, admitted},
 };
 
 /// The longest pause between two heartbeats.
 const HEARTBEAT: Duration = Duration::from_millis(500);
 /// How many heartbeats there are within the shortest staleness bound, or more.
 const BEATS: u32 = 5;
-/// How many heartbeats are remembered that have proved nothing yet.
-const UNPROVED: usize = 8;
 /// The pause between two canaries.
 const CANARY: Duration = Duration::from_secs(4);
 /// The longest first pause between two attempts to connect.
@@ -76,14 +74,16 @@ pub(super) async fn supervise(shared: Arc<LinkInner>, generation: u64) {
     loop {
         let made = async {
             let (server, vouch) = authority.locate(target).await?;
-            open(&server, progress, listeners, fences).await.map(|(session, admissions)| (session, admissions, vouch))
+            let (session, admissions) = open(&server, progress, listeners, fences).await?;
+            session.tracked().alive(target.dead_after, vouch.begin(session.tracked())).await?;
+            Ok((session, admissions, vouch))
         };
         match made.await {
             Ok((session, admissions, vouch)) => {
-                let (connections, signs) = shared.up(generation, &session, admissions);
+                let (connections, signs, marks) = shared.up(generation, &session, admissions, &vouch);
                 journal.up(connections.reporting().mode(), session.fenced);
                 let since = Instant::now();
-                let cause = watched(session, &connections, &shared, generation, vouch, &signs).await;
+                let cause = watched(session, &connections, &shared, generation, vouch, &signs, marks).await;
                 journal.lost(&cause);
                 shared.lost(generation, &connections, cause);
                 if since.elapsed() >= GOOD_LIFE {
@@ -108,51 +108,47 @@ async fn watched(
     connections: &Commands,
     shared: &LinkInner,
     generation: u64,
-    mut vouch: Vouch,
+    vouch: Vouch,
     signs: &Signs,
+    marks: Marks,
 ) -> BackendError {
     let (tracked, data) = (connections.tracked(), connections.data());
-    let named = vouch.clone();
     tokio::select! {
         biased;
         cause = connections.loss().wait() => cause,
-        cause = named.withdrawn() => cause,
-        cause = heartbeats(tracked, shared, &mut vouch, signs) => cause,
-        cause = admissions(session, connections, shared, generation, signs) => cause,
+        cause = vouch.withdrawn() => cause,
+        cause = heartbeats(tracked, shared, &vouch, signs, marks) => cause,
+        cause = admissions(session, connections, shared, generation, signs, &vouch) => cause,
         cause = pings(data, &shared.target), if !data.is(tracked) => cause,
     }
 }
 
-/// What a heartbeat was marked with, for each cache.
-type Marks = Vec<(Arc<Member>, Mark)>;
-
 /// Asks for a sign of life, again and again, that proves what was reported.
 ///
 /// The reply to a request that was sent after an earlier reply had arrived fences everything that was acknowledged to
-/// anyone before that earlier request was sent: so each reply proves the marks of the heartbeats before, as far as
-/// somebody vouches for the server.
-async fn heartbeats(tracked: &Connection, shared: &LinkInner, vouch: &mut Vouch, signs: &Signs) -> BackendError {
-    // The marks of heartbeats that were answered and have proved nothing yet, in order.
-    let mut answered = VecDeque::<(Instant, Marks)>::new();
+/// anyone before that earlier request was sent: so each reply proves the marks of the heartbeat before, the first one
+/// those of the test of the link, as far as somebody vouches for the server.
+async fn heartbeats(
+    tracked: &Connection,
+    shared: &LinkInner,
+    vouch: &Vouch,
+    signs: &Signs,
+    mut answered: Marks,
+) -> BackendError {
     loop {
         vouch.rest(period(&shared.listeners)).await;
         // Taken before the request is queued.
         let marked = Instant::now();
-        let mark = |member: &Arc<Member>| (Arc::clone(member), member.mark());
-        let marks: Vec<_> = shared.listeners.all().iter().filter(|member| member.is_up()).map(mark).collect();
+        let mark = |member: &Arc<Member>| (Arc::clone(member), member.mark(), marked);
+        let marks: Marks = shared.listeners.all().iter().filter(|member| member.is_up()).map(mark).collect();
         if let Err(cause) = tracked.alive(shared.target.dead_after, vouch.inquire(tracked)).await {
             return cause;
         }
         signs.reply_took(marked.elapsed());
-        if let Some(as_of) = answered.back().and_then(|(latest, _)| vouch.as_of(*latest)) {
-            let before = answered.partition_point(|(marked, _)| *marked <= as_of);
-            for (member, mark) in answered.drain(..before).next_back().into_iter().flat_map(|(_, marks)| marks) {
-                member.proof_of_life(mark);
+        for (member, mark, marked) in std::mem::replace(&mut answered, marks) {
+            if let Some(as_of) = vouch.as_of(marked) {
+                member.proof_of_life(mark, marked, as_of);
             }
-        }
-        answered.push_back((marked, marks));
-        if answered.len() > UNPROVED {
-            answered.pop_front();
         }
     }
 }
@@ -171,6 +167,7 @@ async fn admissions(
     shared: &LinkInner,
     generation: u64,
     signs: &Signs,
+    vouch: &Vouch,
 ) -> BackendError {
     let (mode, data) = (connections.reporting().mode(), connections.data());
     let mut next = Instant::now() + CANARY;
@@ -217,7 +214,7 @@ async fn admissions(
             candidates.push(Arc::clone(member));
         }
         match data.alive(shared.target.dead_after, session.admit(&candidates, None)).await {
-            Ok(admissions) => shared.change(generation, |_| admitted(admissions, mode, signs)),
+            Ok(admissions) => shared.change(generation, |_| drop(admitted(admissions, mode, signs, vouch))),
             Err(cause) => return cause,
         }
     }

@@ -58,6 +58,8 @@ pub(in crate::redis) struct Admission {
 pub(in crate::redis) struct Admitted {
     /// The listener's time at which they certainly were.
     pub(in crate::redis) reported_since: Timestamp,
+    /// The same by our own clock.
+    pub(in crate::redis) marked: Instant,
     /// How long the canary took, where it was sent.
     pub(in crate::redis) lag: Option<Duration>,
 }
@@ -85,6 +87,11 @@ impl Session {
         Commands::new(connections, self.coalesces)
     }
 
+    /// The connection that carries the reports.
+    pub(in crate::redis) fn tracked(&self) -> &Connection {
+        &self.tracked
+    }
+
     /// Tests whether these caches can be on this link, in two round trips. Beside the second one, connections of
     /// earlier links are ended. Of a cache no key of which can lie at this server nothing became: changes are reported
     /// to it once there can, and it is tested then. An error is that of the link.
@@ -109,6 +116,7 @@ impl Session {
         }
         self.progress.begin("the test of the link");
         // Changes are being reported by now: nothing that is acknowledged from now on is missed.
+        let marked = Instant::now();
         let since: Vec<_> = members.iter().map(|member| member.mark().at).collect();
         let may: Vec<_> = members.iter().zip(&outcomes).filter(|(_, may)| may.is_ok()).map(|(m, _)| m).collect();
         let sent = Instant::now();
@@ -152,7 +160,7 @@ impl Session {
                     )),
                 },
             };
-            let outcome = outcome.map(|lag| Admitted { reported_since, lag });
+            let outcome = outcome.map(|lag| Admitted { reported_since, marked, lag });
             admissions.push(Admission { member: Arc::clone(member), outcome });
         }
         if let Some(cause) = no_room {

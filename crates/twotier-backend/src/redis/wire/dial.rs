@@ -39,24 +39,28 @@ pub(super) enum Route {
     Unix(PathBuf),
     /// Over streams that the caller makes.
     #[cfg(feature = "simulation")]
-    Streams(Dialer),
+    Streams {
+        host: String,
+        port: u16,
+        dial: Dialer,
+    },
 }
 
 #[cfg(feature = "simulation")]
 type Dialing = Pin<Box<dyn Future<Output = io::Result<Box<dyn Stream>>> + Send>>;
 #[cfg(feature = "simulation")]
-pub(in crate::redis) type Dialer = Arc<dyn Fn() -> Dialing + Send + Sync>;
+pub(in crate::redis) type Dialer = Arc<dyn Fn(String, u16) -> Dialing + Send + Sync>;
 
-/// Forgets the types of a function that makes streams.
+/// Forgets the types of a function that makes streams to an address.
 #[cfg(feature = "simulation")]
 pub(in crate::redis) fn dialer<F, Fut, S>(dial: F) -> Dialer
 where
-    F: Fn() -> Fut + Send + Sync + 'static,
+    F: Fn(String, u16) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = io::Result<S>> + Send + 'static,
     S: Stream + 'static,
 {
-    Arc::new(move || {
-        let dialing = dial();
+    Arc::new(move |host, port| {
+        let dialing = dial(host, port);
         Box::pin(async move { Ok(Box::new(dialing.await?) as Box<dyn Stream>) })
     })
 }
@@ -67,6 +71,8 @@ impl Route {
         match self {
             #[cfg(feature = "tls")]
             Self::Tls { tls, .. } => Self::Tls { host: host.to_owned(), port, tls: tls.clone() },
+            #[cfg(feature = "simulation")]
+            Self::Streams { dial, .. } => Self::Streams { host: host.to_owned(), port, dial: Arc::clone(dial) },
             _ => Self::Tcp { host: host.to_owned(), port },
         }
     }
@@ -77,6 +83,8 @@ impl Route {
             Self::Tcp { host, .. } => host,
             #[cfg(feature = "tls")]
             Self::Tls { host, .. } => host,
+            #[cfg(feature = "simulation")]
+            Self::Streams { host, .. } => host,
             _ => "",
         }
     }
@@ -86,6 +94,15 @@ impl Route {
             #[cfg(feature = "tls")]
             Self::Tls { .. } => true,
             _ => false,
+        }
+    }
+
+    /// Returns the way to the same server over streams that the caller makes.
+    #[cfg(feature = "simulation")]
+    pub(super) fn over(&self, dial: &Dialer) -> Self {
+        match self {
+            Self::Tcp { host, port } => Self::Streams { host: host.clone(), port: *port, dial: Arc::clone(dial) },
+            other => other.clone(),
         }
     }
 
@@ -105,7 +122,9 @@ impl Route {
                 Ok(Box::new(connected.map_err(|failed| error::from_io(&failed))?))
             }
             #[cfg(feature = "simulation")]
-            Self::Streams(dial) => dial().await.map_err(|failed| error::from_io(&failed)),
+            Self::Streams { host, port, dial } => {
+                dial(host.clone(), *port).await.map_err(|failed| error::from_io(&failed))
+            }
         }
     }
 }

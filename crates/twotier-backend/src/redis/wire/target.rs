@@ -50,16 +50,11 @@ pub(super) enum Kind {
 }
 
 impl Target {
-    /// A server that is reached over streams made by the caller.
+    /// The same, reached over streams made by the caller.
     #[cfg(feature = "simulation")]
-    pub(in crate::redis) fn over_streams(
-        dialer: super::dial::Dialer,
-        connect_timeout: Duration,
-        dead_after: Duration,
-        max_backoff: Duration,
-    ) -> Self {
-        let route = Route::Streams(dialer);
-        Self { connect_timeout, dead_after, max_backoff, ..Self::new(route, Identity::Nobody, &RedisConfig::new("")) }
+    pub(in crate::redis) fn over_streams(self, dial: &super::dial::Dialer) -> Self {
+        let over = |targets: Vec<Self>| targets.into_iter().map(|target| target.over_streams(dial)).collect();
+        Self { route: self.route.over(dial), sentinels: over(self.sentinels), seeds: over(self.seeds), ..self }
     }
 
     /// The server at the end of this route, without sentinels.
@@ -224,7 +219,7 @@ impl fmt::Debug for Target {
             #[cfg(unix)]
             Route::Unix(_) => "unix",
             #[cfg(feature = "simulation")]
-            Route::Streams(_) => "streams",
+            Route::Streams { .. } => "streams",
         };
         f.debug_struct("Target").field("scheme", &scheme).finish_non_exhaustive()
     }
