@@ -72,6 +72,11 @@ impl LoadOptions {
         self
     }
 
+    /// Returns whether a local copy may be the answer.
+    pub(crate) fn takes_copies(&self) -> bool {
+        !self.skip_local && !self.force_refresh
+    }
+
     /// Sets the longest that the loader may take, and that this call waits for somebody else's, instead of
     /// [`load_timeout`](crate::CacheBuilder::load_timeout) and [`load_wait`](crate::CacheBuilder::load_wait).
     #[must_use]
@@ -173,7 +178,7 @@ impl<V: Send + Sync + 'static, K: Key> Entry<'_, V, K> {
     {
         let Self { tiers, key, options } = self;
         let text = text_of(&key);
-        if !options.skip_local && !options.force_refresh {
+        if options.takes_copies() {
             let known = |hit: &Lookup<V>| hit.value.is_some() || tiers.takes_known_absence::<T>(&text);
             if let Some(hit) = tiers.lookup_local_with_age(Operation::GetOrLoad, &text)?.filter(known) {
                 return Ok(hit);

@@ -44,7 +44,7 @@ impl<V: Send + Sync + 'static> Tiers<V> {
         let operation = Operation::GetOrLoad;
         self.remote.open(operation)?;
         let loading = Loading::enter(&self.remote, operation, [key])?;
-        if options.skip_local || options.force_refresh {
+        if !options.takes_copies() {
             // The copy may be older than what is read and handed out now, and must not be served after that.
             self.remote.check_key(operation, key)?;
             let _copy = self.local.invalidate(key);
@@ -65,11 +65,15 @@ impl<V: Send + Sync + 'static> Tiers<V> {
                 // Another loader has no value for the key, and this one always brings one.
                 Ok(Loaded::Value(None)) => self.local.load(key),
                 // Its leader went away, perhaps with a stale copy; or takes too long.
-                gone_or_slow => match (self.stale_before_load(key), gone_or_slow) {
-                    (Some(stale), _) => return Ok(stale),
-                    (None, Err(_elapsed)) => self.local.load_again(key, &joiner),
-                    (None, Ok(_elect_again)) => self.local.load(key),
-                },
+                gone_or_slow => {
+                    if let Some(stale) = self.stale_before_load(key).filter(|_| options.takes_copies()) {
+                        return Ok(stale);
+                    }
+                    match gone_or_slow {
+                        Ok(_elect_again) => self.local.load(key),
+                        Err(_elapsed) => self.local.load_again(key, &joiner),
+                    }
+                }
             };
         };
         self.lead_load(key, options, ticket, &loading, loader).await

@@ -125,7 +125,8 @@ impl<V: Send + Sync + 'static> Tiers<V> {
     fn stale_copy(&self, key: &str, operation: Operation, options: &StaleOptions) -> Option<Lookup<V>> {
         let loads = match operation {
             Operation::Get | Operation::GetMany => false,
-            Operation::GetOrLoad | Operation::GetManyOrLoad => true,
+            Operation::GetOrLoad => true,
+            // A load of many keys looks for itself; the others want nothing but what the backend holds.
             _ => return None,
         };
         let is_there = |value: &CachedValue<V>| value.is_some() || !loads;

@@ -107,10 +107,14 @@ impl<V: Send + Sync + 'static> Tiers<V> {
                     known.insert(key, found);
                 }
                 Ok(_absent) => absent.push(Absent { key, ticket, unanswered: None }),
-                Err(error) if is_no_answer(&error) => {
-                    let _live = ticket.saw(Digest::ABSENT);
-                    absent.push(Absent { key, ticket, unanswered: Some(error) });
-                }
+                Err(error) if is_no_answer(&error) => match self.stale_before_load(key) {
+                    // Nobody else is given it as anything better: those who wait look for themselves.
+                    Some(stale) => _ = known.insert(key, stale.value),
+                    None => {
+                        let _live = ticket.saw(Digest::ABSENT);
+                        absent.push(Absent { key, ticket, unanswered: Some(error) });
+                    }
+                },
                 Err(error) => {
                     ticket.finish(Err(error.clone()));
                     failure = failure.and(Err(error));

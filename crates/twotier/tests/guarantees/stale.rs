@@ -171,6 +171,14 @@ async fn all_who_ask_for_a_key_at_once_are_given_its_stale_copy() {
     world.backend.faults().hang(true);
     world.link.cut();
     let began = Instant::now();
+    let batch = {
+        let world = Arc::clone(&world);
+        tokio::spawn(async move {
+            let load = async |_: Vec<&str>| Ok::<_, io::Error>([("k", "2".to_owned())]);
+            world.cache.get_many_or_load(&["k"], load).await.unwrap()
+        })
+    };
+    tokio::task::yield_now().await;
     let mut calls = JoinSet::new();
     for _ in 0..50 {
         let world = Arc::clone(&world);
@@ -179,6 +187,7 @@ async fn all_who_ask_for_a_key_at_once_are_given_its_stale_copy() {
     for found in calls.join_all().await {
         assert!(matches!(found.freshness, Freshness::Stale { .. }), "{found:?}");
     }
+    assert_eq!(batch.await.unwrap()[0].as_deref().map(String::as_str), Some("1"));
     assert!(began.elapsed() <= DEADLINE + Duration::from_millis(5), "{:?}", began.elapsed());
     assert_eq!(world.cache.stats().backend.loads, 0);
 }
@@ -220,6 +229,21 @@ async fn a_soft_timeout_of_zero_returns_at_once_and_reads_again() {
     assert_eq!(began.elapsed(), Duration::ZERO);
     sleep(Duration::from_millis(101)).await;
     assert!(world.cache.get_if_local("k").is_some(), "it was read again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refresh_is_never_answered_by_a_copy() {
+    let world = world(|builder| builder.soft_timeout(Duration::ZERO)).await;
+    world.cache.set("k", "1").await.unwrap();
+    world.backend.faults().latency(Duration::from_millis(100));
+    let refresh = twotier::LoadOptions::new().force_refresh();
+    let (found, _other) = tokio::join!(world.cache.entry("k").with(refresh).load_with(|_| row("k")), async {
+        // Another caller puts a copy in meanwhile.
+        sleep(Duration::from_millis(150)).await;
+        world.cache.get("k").await
+    });
+    assert_eq!(found.unwrap().value.as_deref().map(String::as_str), Some("loaded"));
+    assert_eq!(world.value("k").await, Ok(Some("loaded".to_owned())));
 }
 
 #[tokio::test]
