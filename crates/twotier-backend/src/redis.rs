@@ -351,6 +351,10 @@ impl Backend for RedisBackend {
         }
     }
 
+    fn reads_together(&self) -> bool {
+        true
+    }
+
     fn progress(&self) -> u64 {
         match &self.servers {
             Servers::One(link) => link.progress(),

@@ -26,7 +26,7 @@ use crate::{
     log::Occasional,
     meter::Meter,
     remote::{
-        Admission, BreakerOptions, Breakers, Home, Invalidations, Remote, Settings, SlideSender, Sliding, Weigher,
+        Admission, BreakerOptions, Breakers, Gatherer, Home, Invalidations, Remote, Settings, SlideSender, Sliding, Weigher,
         WriteQueue,
     },
     sliding::Slider,
@@ -494,6 +494,7 @@ impl<V: Send + Sync + 'static, C> CacheBuilder<V, C> {
             local_enabled: config.local_enabled,
         };
         let slides = settings.sliding.is_some().then(SlideSender::new);
+        let gatherer = Gatherer::new(backend.reads_together());
         let remote = Arc::new(Remote {
             namespace,
             backend,
@@ -501,6 +502,7 @@ impl<V: Send + Sync + 'static, C> CacheBuilder<V, C> {
             weigher: self.weigher,
             settings,
             admission: Admission::new(config.max_in_flight, config.max_waiting),
+            gatherer,
             writes: WriteQueue::default(),
             breakers,
             invalidations,

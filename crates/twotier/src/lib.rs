@@ -31,6 +31,7 @@ mod loaded;
 mod log;
 mod lookup;
 mod meter;
+mod miss;
 #[cfg(feature = "metrics")]
 pub mod metrics;
 #[cfg(feature = "prometheus-text")]

@@ -38,6 +38,10 @@ pub(in crate::redis) async fn get_many(connections: &Connections, keys: &[Bytes]
 ///
 /// The parts are tasks: they make progress whether or not this is polled.
 pub(in crate::redis) async fn get_each(connections: &Connections, keys: &[Bytes], answers: AnswerSink<'_>) {
+    let size = connections.sizes().estimate().max(1);
+    if keys.len() <= (PART_BYTES / size).clamp(1, PART) {
+        return get_together(connections, keys, answers).await;
+    }
     let (sender, mut parts) = mpsc::unbounded_channel();
     // Aborted when the caller goes away.
     let mut tasks = JoinSet::new();
@@ -91,6 +95,25 @@ pub(in crate::redis) async fn get_each(connections: &Connections, keys: &[Bytes]
         if !answered {
             answers(index, Err(ended()));
         }
+    }
+}
+
+/// Reads the keys of one part, on the stack of the caller.
+async fn get_together(connections: &Connections, keys: &[Bytes], answers: AnswerSink<'_>) {
+    let mut read = BatchRead::new(keys.len());
+    keys.iter().for_each(|key| read.add(key));
+    let BatchReply { results, .. } = read.ask(connections).await;
+    let mut singly = Vec::new();
+    for (index, result) in results.into_iter().enumerate() {
+        match result {
+            Some(result) => answers(index, result),
+            None => singly.push(index),
+        }
+    }
+    // Everybody else has a result: keys that need `GET` hold nobody up.
+    let keys: Vec<&[u8]> = singly.iter().filter_map(|index| Some(&keys.get(*index)?[..])).collect();
+    for (index, result) in singly.iter().zip(read::get_singly(connections, &keys).await) {
+        answers(*index, result);
     }
 }
 
