@@ -36,7 +36,7 @@ pub(in crate::redis) async fn get_many(connections: &Connections, keys: &[Bytes]
 /// Reads many values: one `MGET` and a `PTTL` for each key in each part. As many parts are under way as are expected to
 /// bring 16 MiB, by what the keys before brought: first those of other calls, then those of this one.
 ///
-/// The parts are tasks: they make progress whether or not this is polled.
+/// Several parts are tasks: they make progress whether or not this is polled.
 pub(in crate::redis) async fn get_each(connections: &Connections, keys: &[Bytes], answers: AnswerSink<'_>) {
     let size = connections.sizes().estimate().max(1);
     if keys.len() <= (PART_BYTES / size).clamp(1, PART) {
@@ -98,7 +98,7 @@ pub(in crate::redis) async fn get_each(connections: &Connections, keys: &[Bytes]
     }
 }
 
-/// Reads the keys of one part, on the stack of the caller.
+/// Reads as many keys as one part has, in no task.
 async fn get_together(connections: &Connections, keys: &[Bytes], answers: AnswerSink<'_>) {
     let mut read = BatchRead::new(keys.len());
     keys.iter().for_each(|key| read.add(key));
@@ -150,7 +150,7 @@ impl Part {
     async fn read(&self, connections: &Connections) -> (Vec<ReadResult>, usize) {
         let mut read = BatchRead::new(self.keys.len());
         self.keys.iter().for_each(|key| read.add(key));
-        let BatchReply { results, bytes, .. } = read.ask(connections).await;
+        let BatchReply { results, bytes } = read.ask(connections).await;
         let fallback = self.keys.iter().zip(&results).filter(|(_, result)| result.is_none()).map(|(key, _)| &key[..]);
         let mut singly = read::get_singly(connections, &fallback.collect::<Vec<_>>()).await.into_iter();
         let missing = || Err(BackendError::new(BackendErrorKind::Protocol, "unexpected reply to MGET"));

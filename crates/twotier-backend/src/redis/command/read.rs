@@ -20,7 +20,7 @@ pub(in crate::redis) type ReadResult = BackendResult<Option<Stored>>;
 ///
 /// Where the server reports every write, one between the two is reported, and the reader keeps nothing; otherwise the
 /// two are one transaction.
-pub(super) async fn get(connections: &Connections, key: &[u8]) -> ReadResult {
+pub(in crate::redis) async fn get(connections: &Connections, key: &[u8]) -> ReadResult {
     let mut pipeline = Pipeline::with_capacity(5);
     let names = |index| if index == 0 { "GET" } else { "PTTL" };
     let mut replies = ask(connections, connections.reads_at_once(key), &mut pipeline, 2, names, |commands| {
@@ -124,8 +124,6 @@ pub(super) struct BatchReply {
     pub(super) results: Vec<Option<ReadResult>>,
     /// How many bytes the values have.
     pub(super) bytes: usize,
-    /// The user may not run `MGET`.
-    pub(super) refused: bool,
 }
 
 impl BatchRead {
@@ -150,16 +148,16 @@ impl BatchRead {
     /// `MGET` answers nil for a key of another type too: when its `PTTL` says that it exists, or did a moment ago,
     /// `GET` tells. And a user may be allowed `GET` where `MGET` is refused.
     ///
-    /// In a cluster it is a `GET` and a `PTTL` for each key.
+    /// In a cluster, and where `MGET` is refused, it is a `GET` and a `PTTL` for each key.
     pub(super) async fn ask(&mut self, connections: &Connections) -> BatchReply {
-        if connections.are_in_slots() {
+        if !connections.reads_with_mget() {
             let values = std::mem::take(&mut self.values);
             let keys: Vec<&[u8]> = values.args_iter().skip(1).map(key_in).collect();
             let results = get_singly(connections, &keys).await;
             let length = |result: &ReadResult| result.iter().flatten().map(|stored| stored.value.len()).sum::<usize>();
             let bytes = results.iter().map(length).sum();
             connections.sizes().observe(bytes, self.length);
-            return BatchReply { results: results.into_iter().map(Some).collect(), bytes, refused: false };
+            return BatchReply { results: results.into_iter().map(Some).collect(), bytes };
         }
         match self.replies(connections).await {
             Ok((values, mut replies)) => {
@@ -169,12 +167,15 @@ impl BatchRead {
                 if let Some(cause) = replies.connection().loss().cause() {
                     results.fill_with(|| Some(Err(cause.clone())));
                 }
-                BatchReply { results, bytes, refused: false }
+                BatchReply { results, bytes }
             }
             Err(cause) => {
                 let refused = is_not_allowed(&cause);
+                if refused {
+                    connections.mget_is_refused();
+                }
                 let results = (0..self.length).map(|_| if refused { None } else { Some(Err(cause.clone())) });
-                BatchReply { results: results.collect(), bytes: 0, refused }
+                BatchReply { results: results.collect(), bytes: 0 }
             }
         }
     }
