@@ -26,8 +26,8 @@ use crate::{
     log::Occasional,
     meter::Meter,
     remote::{
-        Admission, BreakerOptions, Breakers, Gatherer, Home, Invalidations, Remote, Settings, SlideSender, Sliding, Weigher,
-        WriteQueue,
+        Admission, BreakerOptions, Breakers, Gatherer, Home, Invalidations, Remote, Settings, SlideSender, Sliding,
+        Weigher, WriteQueue,
     },
     sliding::Slider,
     tiers::Tiers,

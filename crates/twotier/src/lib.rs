@@ -31,9 +31,9 @@ mod loaded;
 mod log;
 mod lookup;
 mod meter;
-mod miss;
 #[cfg(feature = "metrics")]
 pub mod metrics;
+mod miss;
 #[cfg(feature = "prometheus-text")]
 pub mod prometheus;
 mod read;

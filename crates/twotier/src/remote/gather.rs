@@ -60,7 +60,8 @@ pub(crate) struct Gatherer<V> {
 
 /// The batch that takes keys.
 struct Open<V> {
-    reads: Vec<Gathered<V>>,
+    /// `Some` each, as [`Left`] has them.
+    reads: Vec<Option<Gathered<V>>>,
     /// Tells it from those that were sent.
     number: u64,
     /// When the first one came.
@@ -77,13 +78,15 @@ pub(super) enum Gathered<V> {
 
 /// A batch that takes no more keys.
 struct Batch<V> {
-    reads: Vec<Gathered<V>>,
+    reads: Vec<Option<Gathered<V>>>,
     since: Instant,
+    /// Taken as the batch is closed, so that its keys are counted with what is under way; `None` where there is no room.
+    permit: Option<Permit<V>>,
 }
 
 /// What was not answered yet of a batch.
 struct Left<V> {
-    /// From when it is sent.
+    /// Until all were answered.
     permit: Option<Permit<V>>,
     /// `None` for those that were answered.
     reads: Vec<Option<Gathered<V>>>,
@@ -94,18 +97,6 @@ impl<V> Gatherer<V> {
     pub(crate) fn new(is_of_use: bool) -> Self {
         let open = Mutex::new(Open { reads: Vec::new(), number: 0, since: None });
         Self { is_of_use, is_crowded: AtomicBool::new(false), open }
-    }
-
-    /// Takes no more keys into a batch, unless it was sent already.
-    fn close(&self, number: u64, under_way: usize) -> Option<Batch<V>> {
-        let mut open = self.open.lock();
-        if open.number != number {
-            return None;
-        }
-        open.number += 1;
-        let reads = mem::take(&mut open.reads);
-        self.is_crowded.store(under_way + reads.len() > ALONE, Ordering::Relaxed);
-        Some(Batch { reads, since: open.since.take()? })
     }
 }
 
@@ -125,30 +116,46 @@ impl<V: Send + Sync + 'static> Remote<V> {
             gatherer.is_crowded.store(true, Ordering::Relaxed);
             open.reads.reserve((under_way / 2).clamp(LEAST, BATCH));
         }
-        open.reads.push(read);
+        open.reads.push(Some(read));
         let (count, number, since) = (open.reads.len(), open.number, *open.since.get_or_insert_with(Instant::now));
         drop(open);
         let half = ((under_way + count) / 2).clamp(LEAST, BATCH).min(self.admission.max_in_flight());
         if count >= half {
-            if let Some(batch) = gatherer.close(number, under_way) {
+            if let Some(batch) = self.close(number) {
                 self.runtime.spawn(Arc::clone(self).read_gathered(batch));
             }
         } else if count == 1 {
             let sender = Sender { remote: Arc::clone(self), number };
             self.runtime.spawn(async move {
                 yield_now().await;
-                if let Some(batch) = sender.close() {
-                    Arc::clone(&sender.remote).read_gathered(batch).await;
+                let remote = &sender.remote;
+                if let Some(batch) = remote.close(sender.number) {
+                    Arc::clone(remote).read_gathered(batch).await;
                 }
             });
         }
         since
     }
 
+    /// Takes no more keys into a batch, unless it was sent already.
+    fn close(self: &Arc<Self>, number: u64) -> Option<Batch<V>> {
+        let (gatherer, under_way) = (&self.gatherer, self.admission.under_way());
+        let (reads, since) = {
+            let mut open = gatherer.open.lock();
+            if open.number != number {
+                return None;
+            }
+            open.number += 1;
+            gatherer.is_crowded.store(under_way + open.reads.len() > ALONE, Ordering::Relaxed);
+            (mem::take(&mut open.reads), open.since.take()?)
+        };
+        let permit = self.try_admit(Cost::of_keys(reads.len()));
+        Some(Batch { reads, since, permit })
+    }
+
     /// Reads what was gathered, in one call of the backend. Each answer goes where it belongs as soon as it is there.
-    async fn read_gathered(self: Arc<Self>, Batch { reads, since }: Batch<V>) {
-        let reads = reads.into_iter().map(Some).collect();
-        let left = Mutex::new(Left { permit: None, reads, silent: Silent::default() });
+    async fn read_gathered(self: Arc<Self>, Batch { reads, since, permit }: Batch<V>) {
+        let left = Mutex::new(Left { permit, reads, silent: Silent::default() });
         let mut reading = pin!(self.read_left(&left));
         if self.deadline(since).of(reading.as_mut()).await.is_err() {
             // From now on everybody who waits has a deadline of their own. An answer is taken all the same when it comes.
@@ -159,23 +166,15 @@ impl<V: Send + Sync + 'static> Remote<V> {
     }
 
     async fn read_left(self: &Arc<Self>, left: &Mutex<Left<V>>) {
-        let count = left.lock().reads.len();
-        let permit = match self.try_admit(Cost::of_keys(count)) {
-            Some(permit) => permit,
-            None => match self.admit_left(left, count).await {
-                Some(permit) => permit,
-                None => return,
-            },
-        };
+        if left.lock().permit.is_none() {
+            let Some(permit) = self.admit_left(left).await else { return };
+            left.lock().permit = Some(permit);
+        }
         if let Some(ended) = self.ended() {
             let reads = mem::take(&mut left.lock().reads);
             return reads.into_iter().flatten().for_each(|read| read.answer(self, Err(ended.clone())));
         }
-        let keys = {
-            let mut left = left.lock();
-            left.permit = Some(permit);
-            self.qualified(&left.reads)
-        };
+        let keys = self.qualified(&left.lock().reads);
         let (started, failed) = (self.meter.start(Call::Read), OnceLock::new());
         let answer = |index: usize, answer: BackendResult<Option<Stored>>| {
             let read = {
@@ -201,8 +200,8 @@ impl<V: Send + Sync + 'static> Remote<V> {
 
     /// Waits for the permits of a batch for as long as anybody wants one of its answers. Those beyond what may wait are
     /// refused, and what nobody wants any more is not read.
-    async fn admit_left(self: &Arc<Self>, left: &Mutex<Left<V>>, count: usize) -> Option<Permit<V>> {
-        let waiting = self.admission.wait_together(count);
+    async fn admit_left(self: &Arc<Self>, left: &Mutex<Left<V>>) -> Option<Permit<V>> {
+        let waiting = self.admission.wait_together(left.lock().reads.len());
         let waits = waiting.calls();
         let refused = left.lock().reads.split_off(waits);
         refused.into_iter().flatten().for_each(|read| {
@@ -325,15 +324,12 @@ struct Sender<V: Send + Sync + 'static> {
     number: u64,
 }
 
-impl<V: Send + Sync + 'static> Sender<V> {
-    fn close(&self) -> Option<Batch<V>> {
-        self.remote.gatherer.close(self.number, self.remote.admission.under_way())
-    }
-}
-
 impl<V: Send + Sync + 'static> Drop for Sender<V> {
     fn drop(&mut self) {
-        // Those who wait for one of its reads find out.
-        drop(self.close());
+        let (batch, ended) = (self.remote.close(self.number), self.remote.ended());
+        // Dropped, a read is begun anew by whoever waits for it.
+        if let (Some(Batch { reads, .. }), Some(ended)) = (batch, ended) {
+            reads.into_iter().flatten().for_each(|read| read.answer(&self.remote, Err(ended.clone())));
+        }
     }
 }

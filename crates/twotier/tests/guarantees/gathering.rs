@@ -4,7 +4,7 @@ use std::{
     collections::HashSet,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicUsize, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
     time::Duration,
 };
@@ -18,13 +18,15 @@ use tokio::{
 };
 use twotier::{
     AnswerSink, Attachment, Backend, BackendError, BackendErrorKind, BackendResult, Cache, ChangeListener, Coherence,
-    ErrorKind, Lease, LinkId, MemoryBackend, Stored, Watch, async_trait,
+    ErrorKind, Lease, LinkId, LinkState, LinkStatus, LinkUp, MemoryBackend, Stored, Watch, async_trait,
 };
 
 use crate::support::{ends, text};
 
 /// So many go by themselves.
 const ALONE: usize = 8;
+/// So many that come while those are under way are one batch.
+const GATHERED: usize = 6;
 const NORTH: LinkId = LinkId::new(1);
 const SOUTH: LinkId = LinkId::new(2);
 
@@ -43,8 +45,8 @@ struct State {
     most: AtomicUsize,
     /// Keys that are not answered.
     held: watch::Sender<HashSet<String>>,
-    /// Keys that are answered with an error.
-    failing: Mutex<HashSet<String>>,
+    /// Whether keys behind the second link are answered with an error.
+    is_failing: AtomicBool,
     /// Keys that a batch says nothing of.
     forgotten: Mutex<HashSet<String>>,
     links: OnceLock<Listener>,
@@ -103,7 +105,7 @@ impl Together {
         let _until_the_end = UnderWay(&self.0);
         let name = String::from_utf8_lossy(key).into_owned();
         self.0.held.subscribe().wait_for(|held| !held.contains(&name)).await.unwrap();
-        if self.0.failing.lock().contains(&name) {
+        if self.0.is_failing.load(SeqCst) && self.route(key) == SOUTH {
             return Err(BackendError::new(BackendErrorKind::Unavailable, "unplugged"));
         }
         self.0.store.get(key).await
@@ -154,6 +156,9 @@ impl Backend for Together {
         }
         self.0.links.set(Listener(watch.listener)).unwrap();
         Ok(Attachment::new(Coherence::Broadcast))
+    }
+    fn links(&self) -> Vec<LinkStatus> {
+        [NORTH, SOUTH].map(|link| LinkStatus::new(link, LinkState::Up(LinkUp::new(Duration::ZERO)))).into()
     }
     fn route(&self, key: &[u8]) -> LinkId {
         if key.starts_with(b"t:s") { SOUTH } else { NORTH }
@@ -240,7 +245,7 @@ async fn a_few_reads_go_by_themselves_and_so_does_the_next_one_after_a_rush() {
 #[tokio::test]
 async fn a_backend_that_reads_one_key_at_a_time_is_never_asked_for_many() {
     #[derive(Debug, Default)]
-    struct OneByOne(AtomicUsize, tokio::sync::Mutex<()>);
+    struct OneByOne(AtomicUsize);
     #[async_trait]
     impl Backend for OneByOne {
         async fn get(&self, _key: &[u8]) -> BackendResult<Option<Stored>> {
@@ -271,9 +276,9 @@ async fn a_backend_that_reads_one_key_at_a_time_is_never_asked_for_many() {
 
 #[tokio::test]
 async fn a_late_answer_holds_up_none_of_those_that_were_gathered_with_it_and_keeps_only_its_own_room() {
-    let keys = names("k", 8);
+    let keys = names("k", GATHERED);
     let backend = Together::with(keys.clone()).await;
-    let cache = text().max_in_flight(ALONE + 8).max_waiting(1000).build(backend.clone()).await.unwrap();
+    let cache = text().max_in_flight(ALONE + GATHERED).max_waiting(1000).build(backend.clone()).await.unwrap();
     let crowd = crowd(&cache, &backend).await;
     backend.hold(["k3".to_owned()]);
     let mut reads = readings(&cache, &keys);
@@ -282,19 +287,23 @@ async fn a_late_answer_holds_up_none_of_those_that_were_gathered_with_it_and_kee
         assert_eq!(value(read).await.as_deref(), Some(&**key));
         assert!(is_held(&cache, key), "its ticket ended with its answer");
     }
-    assert_eq!(backend.batches(), [8]);
+    assert_eq!(backend.batches(), [GATHERED]);
     assert!(!late.is_finished());
-    // Seven of the eight have given their permits back.
-    let more = readings(&cache, &names("more", 8));
+    // All but one have given their permits back.
+    backend.hold(names("more", GATHERED - 1));
+    let more = readings(&cache, &names("more", GATHERED - 1));
     settle().await;
-    assert_eq!(backend.0.under_way.load(SeqCst), ALONE + 1, "seven were admitted, and the eighth is still waited for");
+    assert_eq!(backend.0.under_way.load(SeqCst), ALONE + GATHERED, "there is room for as many as were answered");
+    let beyond = readings(&cache, &names("beyond", 2));
+    settle().await;
+    assert_eq!(backend.batches(), [GATHERED, GATHERED - 1], "and for no more");
     backend.release("k3");
     assert_eq!(value(late).await.as_deref(), Some("k3"));
     backend.release_all();
-    for read in more.into_iter().chain(crowd) {
+    for read in more.into_iter().chain(crowd).chain(beyond) {
         assert_eq!(value(read).await, None);
     }
-    assert_eq!(backend.0.most.load(SeqCst), ALONE + 8);
+    assert_eq!(backend.0.most.load(SeqCst), ALONE + GATHERED);
 }
 
 #[tokio::test]
@@ -305,7 +314,10 @@ async fn whoever_goes_away_before_or_after_a_batch_is_sent_holds_up_nobody() {
     let _crowd = crowd(&cache, &backend).await;
     backend.hold(keys.clone());
     // Polled once, by hand: the first opens the batch, and is gone before that is sent.
-    let mut polled = tokio_polled(&cache, &keys).await;
+    let mut polled: Vec<_> = keys.iter().map(|key| cache.get(key)).collect();
+    for read in &mut polled {
+        assert!(futures_util::poll!(read).is_pending());
+    }
     drop(polled.remove(0));
     settle().await;
     assert_eq!(backend.batches(), [6], "it was asked for already");
@@ -320,29 +332,16 @@ async fn whoever_goes_away_before_or_after_a_batch_is_sent_holds_up_nobody() {
     }
 }
 
-async fn tokio_polled<'c>(
-    cache: &'c Cache<String>,
-    keys: &[String],
-) -> Vec<std::pin::Pin<Box<dyn Future<Output = twotier::Result<Option<Arc<String>>>> + 'c>>> {
-    let mut polled = Vec::new();
-    for key in keys {
-        let mut read: std::pin::Pin<Box<dyn Future<Output = _>>> = Box::pin(cache.get(key));
-        assert!(futures_util::poll!(read.as_mut()).is_pending());
-        polled.push(read);
-    }
-    polled
-}
-
 #[tokio::test]
 async fn keys_of_one_batch_that_lie_behind_different_links_are_kept_by_the_word_of_their_own() {
-    let keys: Vec<_> = names("n", 4).into_iter().chain(names("s", 4)).collect();
+    let keys: Vec<_> = names("n", GATHERED / 2).into_iter().chain(names("s", GATHERED / 2)).collect();
     let backend = Together::with(keys.clone()).await;
     let cache = text().build(backend.clone()).await.unwrap();
     let _crowd = crowd(&cache, &backend).await;
     backend.hold(keys.clone());
     let reads = readings(&cache, &keys);
     settle().await;
-    assert_eq!(backend.batches(), [8]);
+    assert_eq!(backend.batches(), [GATHERED]);
     backend.listener().link_down(SOUTH);
     backend.release_all();
     for (key, read) in keys.iter().zip(reads) {
@@ -353,21 +352,22 @@ async fn keys_of_one_batch_that_lie_behind_different_links_are_kept_by_the_word_
 
 #[tokio::test]
 async fn a_link_that_does_not_answer_opens_its_own_breaker_however_its_keys_were_gathered() {
-    let keys: Vec<_> = names("n", 4).into_iter().chain(names("s", 4)).collect();
+    let keys: Vec<_> = names("n", GATHERED / 2).into_iter().chain(names("s", GATHERED / 2)).collect();
     let backend = Together::with(keys.clone()).await;
-    backend.0.failing.lock().extend(names("s", 1000).iter().map(|key| qualified(key)));
+    backend.0.is_failing.store(true, SeqCst);
     let cache = text().build(backend.clone()).await.unwrap();
     let _crowd = crowd(&cache, &backend).await;
     let mut round = 0;
     while cache.stats().backend.breaker.opened == 0 {
         round += 1;
         assert!(round < 100, "the breaker never opens");
-        let keys: Vec<_> = (0..4).flat_map(|key| [format!("n{round}:{key}"), format!("s{}", 4 * round + key)]).collect();
+        let keys: Vec<_> =
+            (0..GATHERED / 2).flat_map(|key| [format!("n{round}:{key}"), format!("s{round}:{key}")]).collect();
         for (key, read) in keys.iter().zip(readings(&cache, &keys)) {
             assert_eq!(ends(read).await.unwrap().is_err(), key.starts_with('s'), "{key}");
         }
     }
-    assert!(backend.batches().contains(&8), "they were gathered: {:?}", backend.batches());
+    assert!(backend.batches().contains(&GATHERED), "they were gathered: {:?}", backend.batches());
     let asked = backend.singly() + backend.batches().iter().sum::<usize>();
     assert_eq!(ends(cache.get("s0")).await.unwrap_err().kind(), ErrorKind::Unavailable);
     assert_eq!(backend.singly() + backend.batches().iter().sum::<usize>(), asked, "nothing is asked over that link");
@@ -455,23 +455,23 @@ async fn whoever_waits_for_a_gathered_read_has_a_deadline_of_their_own() {
 
 #[tokio::test]
 async fn a_key_of_which_a_batch_says_nothing_is_an_error_of_its_own() {
-    let keys = names("k", 8);
+    let keys = names("k", GATHERED);
     let backend = Together::with(keys.clone()).await;
-    backend.0.forgotten.lock().insert(qualified("k5"));
+    backend.0.forgotten.lock().insert(qualified("k4"));
     let cache = text().build(backend.clone()).await.unwrap();
     let _crowd = crowd(&cache, &backend).await;
     for (key, read) in keys.iter().zip(readings(&cache, &keys)) {
         match ends(read).await.unwrap() {
             Ok(found) => assert_eq!(found.as_ref().map(|value| &**value), Some(key)),
-            Err(error) => assert_eq!((&**key, error.kind()), ("k5", ErrorKind::Rejected)),
+            Err(error) => assert_eq!((&**key, error.kind()), ("k4", ErrorKind::Rejected)),
         }
     }
-    assert_eq!(backend.batches(), [8]);
+    assert_eq!(backend.batches(), [GATHERED]);
 }
 
 #[tokio::test]
 async fn a_report_while_a_batch_is_under_way_concerns_its_key_alone() {
-    let keys = names("k", 8);
+    let keys = names("k", GATHERED);
     let backend = Together::with(keys.clone()).await;
     let cache = text().build(backend.clone()).await.unwrap();
     let _crowd = crowd(&cache, &backend).await;
@@ -661,7 +661,7 @@ mod live {
 
     #[tokio::test]
     async fn a_user_who_may_not_run_mget_reads_all_the_same_in_few_round_trips() {
-        let user = "r on >p ~t:* &* -@all +hello +ping +get +pttl +multi +exec +client +info +role +set +del";
+        let user = "r on >p ~t:* &* -@all +hello +ping +get +pttl +multi +exec +client +info +role +set +del +unlink";
         let server = RedisServer::builder().acl_user(user).start();
         let backend = RedisBackend::new(server.url_as("r", "p")).unwrap();
         let cache = text().max_entries(1).build(backend).await.unwrap();

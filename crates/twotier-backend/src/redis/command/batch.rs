@@ -38,8 +38,7 @@ pub(in crate::redis) async fn get_many(connections: &Connections, keys: &[Bytes]
 ///
 /// Several parts are tasks: they make progress whether or not this is polled.
 pub(in crate::redis) async fn get_each(connections: &Connections, keys: &[Bytes], answers: AnswerSink<'_>) {
-    let size = connections.sizes().estimate().max(1);
-    if keys.len() <= (PART_BYTES / size).clamp(1, PART) {
+    if keys.len() <= connections.sizes().keys_within(PART_BYTES, PART) {
         return get_together(connections, keys, answers).await;
     }
     let (sender, mut parts) = mpsc::unbounded_channel();
