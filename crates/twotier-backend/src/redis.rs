@@ -57,8 +57,8 @@ use self::{
 /// already have taken effect.
 ///
 /// A cache gathers reads that come at the same time, and many keys are one round trip: one `MGET`, and a `PTTL` for
-/// each key; `GET`s in a cluster, and where the user may not run `MGET`. A few reads go by themselves. There is no
-/// timer: nobody waits for others that may not come.
+/// each key; `GET`s in a cluster, and where the user may not run `MGET`. A read goes by itself while none is under
+/// way. There is no timer: nobody waits for others that may not come.
 ///
 /// With [`attach`](Backend::attach) it asks for [`CLIENT TRACKING ON BCAST PREFIX <namespace>: NOLOOP`][tracking]: the
 /// server then reports every change under the namespace, by any client in any language. Small writes go over the

@@ -29,19 +29,16 @@ use crate::{
     meter::{Call, failure},
 };
 
-/// While no more keys than this are under way each read goes by itself. Together they would take less processor time,
-/// but client and server would take turns instead of working at once.
-const ALONE: usize = 8;
 /// The most keys in one batch. Twice as many save nothing more that can be measured, and half as many cost nothing.
 const BATCH: usize = 128;
-/// The least, while more reads come.
-const LEAST: usize = ALONE / 2;
+/// The least, while more reads come: four readers in step are one batch, and eight are two.
+const LEAST: usize = 4;
 
 /// The reads of one cache that are about to be sent together.
 ///
-/// The first one that does not go by itself opens a batch and hands it to a task; the task lets everybody who is ready
-/// to run go first, once, and sends what has gathered by then. No timer closes it: a batch is as large as the load
-/// makes it.
+/// While nothing is under way a read goes by itself, on the stack of its caller. The next one opens a batch and hands it
+/// to a task; the task lets everybody who is ready to run go first, once, and sends what has gathered by then. Nothing is
+/// waited for, no answer and no timer: a batch is as large as the load makes it.
 ///
 /// A batch that has half of all the keys under way is sent at once: the server works on it while the other half is put
 /// together here, and the other way round. All of them in one batch would have the two take turns.
@@ -52,8 +49,8 @@ const LEAST: usize = ALONE / 2;
 pub(crate) struct Gatherer<V> {
     /// Whether the backend reads many keys in hardly more time than one.
     is_of_use: bool,
-    /// A batch is open, or will be: when the last one was sent, more was under way than goes alone. Without this the
-    /// first reads after each batch, when little is under way, would go by themselves every time.
+    /// A batch is open, or will be: the last one had company. Without this the first read after each batch would go by
+    /// itself every time.
     is_crowded: AtomicBool,
     open: Mutex<Open<V>>,
 }
@@ -104,7 +101,7 @@ impl<V: Send + Sync + 'static> Remote<V> {
     /// Returns whether a read that begins now is [gathered](Self::gather).
     pub(super) fn gathers(&self) -> bool {
         let Gatherer { is_of_use, is_crowded, .. } = &self.gatherer;
-        *is_of_use && (is_crowded.load(Ordering::Relaxed) || self.admission.under_way() >= ALONE)
+        *is_of_use && (is_crowded.load(Ordering::Relaxed) || self.admission.under_way() > 0)
     }
 
     /// Sends a read together with others that come now. Returns when the first of them came: the operation timeout
@@ -146,7 +143,7 @@ impl<V: Send + Sync + 'static> Remote<V> {
                 return None;
             }
             open.number += 1;
-            gatherer.is_crowded.store(under_way + open.reads.len() > ALONE, Ordering::Relaxed);
+            gatherer.is_crowded.store(under_way + open.reads.len() > 1, Ordering::Relaxed);
             (mem::take(&mut open.reads), open.since.take()?)
         };
         let permit = self.try_admit(Cost::of_keys(reads.len()));
