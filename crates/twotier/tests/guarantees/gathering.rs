@@ -557,20 +557,6 @@ mod live {
     }
 
     #[tokio::test]
-    async fn concurrent_reads_of_different_keys_are_a_handful_of_commands() {
-        let server = RedisServer::start();
-        let cache = over_redis(&server).await;
-        write(&server, 512);
-        server.reset_stats();
-        for (key, read) in readings(&cache, &names("", 512)).into_iter().enumerate() {
-            assert_eq!(value(read).await.unwrap(), format!("v{key}"));
-        }
-        assert_eq!(server.calls(&["pttl"]), 512, "each key is read once");
-        assert!(server.calls(&["mget"]) <= 12, "{} MGET", server.calls(&["mget"]));
-        assert!(server.calls(&["get"]) <= 2, "{} GET", server.calls(&["get"]));
-    }
-
-    #[tokio::test]
     async fn the_server_works_on_one_half_of_the_reads_while_the_other_is_put_together() {
         let server = RedisServer::start();
         let cache = over_redis(&server).await;
