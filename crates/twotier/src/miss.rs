@@ -16,7 +16,7 @@ use crate::{
     Lookup, Result, Tier,
     meter::Call,
     read::{ATTEMPTS, Waiter},
-    remote::{CachedValue, Deadline, Links, Started},
+    remote::{CachedValue, Deadline, Links, ReadStart},
     tiers::Tiers,
 };
 
@@ -107,9 +107,9 @@ impl<'a, V: Send + Sync + 'static> Miss<'a, V> {
         };
         self.state = State::Waiting(joiner);
         if self.deadline.is_none() {
-            self.is_gathered = matches!(began, Some(Started::Gathered(_)));
+            self.is_gathered = matches!(began, Some(ReadStart::Gathered(_)));
             self.deadline = Some(remote.deadline(match began {
-                Some(Started::Alone(at) | Started::Gathered(at)) => at,
+                Some(ReadStart::Alone(at) | ReadStart::Gathered(at)) => at,
                 None => Instant::now(),
             }));
         }

@@ -45,7 +45,7 @@ pub(crate) use self::{
     deadlines::Deadline,
     gather::Gatherer,
     invalidations::{Invalidations, Queued},
-    read::Started,
+    read::ReadStart,
     runtime::{Home, entered},
     settings::{Settings, Sliding},
     slides::SlideSender,

@@ -36,9 +36,9 @@ const LEAST: usize = 4;
 
 /// The reads of one cache that are about to be sent together.
 ///
-/// While nothing is under way a read goes by itself, on the stack of its caller. The next one opens a batch and hands it
-/// to a task; the task lets everybody who is ready to run go first, once, and sends what has gathered by then. Nothing is
-/// waited for, no answer and no timer: a batch is as large as the load makes it.
+/// While nothing is under way a read goes by itself, on the stack of its caller. The next one opens a batch and hands
+/// it to a task; the task lets everybody who is ready to run go first, once, and sends what has gathered by then.
+/// Nothing is waited for, no answer and no timer: a batch is as large as the load makes it.
 ///
 /// A batch that has half of all the keys under way is sent at once: the server works on it while the other half is put
 /// together here, and the other way round. All of them in one batch would have the two take turns.
@@ -77,7 +77,8 @@ pub(super) enum Gathered<V> {
 struct Batch<V> {
     reads: Vec<Option<Gathered<V>>>,
     since: Instant,
-    /// Taken as the batch is closed, so that its keys are counted with what is under way; `None` where there is no room.
+    /// Taken as the batch is closed, so that its keys are counted with what is under way; `None` where there is no
+    /// room.
     permit: Option<Permit<V>>,
 }
 
@@ -155,8 +156,10 @@ impl<V: Send + Sync + 'static> Remote<V> {
         let left = Mutex::new(Left { permit, reads, silent: Silent::default() });
         let mut reading = pin!(self.read_left(&left));
         if self.deadline(since).of(reading.as_mut()).await.is_err() {
-            // From now on everybody who waits has a deadline of their own. An answer is taken all the same when it comes.
-            let waiting: Vec<Waker> = left.lock().reads.iter().flatten().flat_map(Gathered::waiting).collect();
+            // From now on everybody who waits has a deadline of their own. An answer is taken all the same when it
+            // comes.
+            let mut waiting: Vec<Waker> = Vec::new();
+            left.lock().reads.iter().flatten().for_each(|read| waiting.extend(read.waiting()));
             waiting.into_iter().for_each(Waker::wake);
             reading.await;
         }

@@ -35,7 +35,7 @@ use crate::{
 const SHORT: usize = 128;
 
 /// When a read was started.
-pub(crate) enum Started {
+pub(crate) enum ReadStart {
     /// Now, by itself.
     Alone(Instant),
     /// Then, [gathered](Remote::gather) with others: whoever waits for it is woken the operation timeout after that.
@@ -44,23 +44,23 @@ pub(crate) enum Started {
 
 impl<V: Send + Sync + 'static> Remote<V> {
     /// Starts the read for which a ticket was registered, now. The first of those who wait decodes the answer.
-    pub(crate) fn start_read(self: &Arc<Self>, operation: Operation, ticket: Fill<V>) -> Started {
+    pub(crate) fn start_read(self: &Arc<Self>, operation: Operation, ticket: Fill<V>) -> ReadStart {
         // After the ticket was registered: an invalidation that comes to wait from now on kills it.
         if self.invalidations.holds(ticket.key()) {
             ticket.fail(self.backend_failed(operation, waits()));
-            return Started::Alone(Instant::now());
+            return ReadStart::Alone(Instant::now());
         }
         let pass = match self.pass(operation, Call::Read, &Links::One(ticket.mark().link)) {
             Ok(pass) => pass,
             Err(refused) => {
                 ticket.fail(refused);
-                return Started::Alone(Instant::now());
+                return ReadStart::Alone(Instant::now());
             }
         };
         if self.gathers() && !pass.is_trial() {
-            return Started::Gathered(self.gather(Gathered::Copy { operation, ticket }));
+            return ReadStart::Gathered(self.gather(Gathered::Copy { operation, ticket }));
         }
-        Started::Alone(match self.try_admit(Cost::ONE) {
+        ReadStart::Alone(match self.try_admit(Cost::ONE) {
             Some(permit) => self.send_fill(operation, ticket, permit, pass),
             None => self.wait_to_read(operation, ticket, pass),
         })

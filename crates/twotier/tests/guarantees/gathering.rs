@@ -543,6 +543,27 @@ fn the_end_of_the_runtime_that_sends_a_batch_is_an_error_for_readers_on_another(
     });
 }
 
+#[test]
+fn reads_that_were_gathered_and_never_sent_end_with_the_runtime_of_the_cache() {
+    let home = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let backend = Together::default();
+    let cache = home.block_on(async { text().build(backend.clone()).await.unwrap() });
+    let other = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    // Nothing runs there any more: neither the lone read nor the task of the batch.
+    let reads = other.block_on(async {
+        let reads = readings(&cache, &names("k", 3));
+        settle().await;
+        reads
+    });
+    assert_eq!((backend.singly(), backend.batches()), (0, vec![]));
+    drop(home);
+    other.block_on(async {
+        for read in reads {
+            assert_eq!(ends(read).await.unwrap().unwrap_err().kind(), ErrorKind::Unavailable);
+        }
+    });
+}
+
 mod live {
     use twotier::RedisBackend;
     use twotier_testkit::{Proxy, RedisServer};
