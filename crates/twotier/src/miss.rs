@@ -9,16 +9,22 @@ use std::{
 
 use smol_str::SmolStr;
 use tokio::time::Instant;
-use twotier_core::Operation;
-use twotier_local::{Joined, Read};
+use twotier_core::{Error, Operation};
+use twotier_local::{Joined, Joiner, Read};
 
 use crate::{
     Lookup, Result, Tier,
     meter::Call,
-    read::{ATTEMPTS, Waiter},
     remote::{CachedValue, Deadline, Links, ReadStart},
     tiers::Tiers,
 };
+
+/// How often a read is begun anew when it was abandoned without an answer: by a panic of a codec in another caller, a
+/// backend that lets answers drop, or the end of the runtime.
+const ATTEMPTS: u8 = 16;
+
+/// Waits for the read of one key.
+pub(crate) type Waiter<V> = Joiner<CachedValue<V>, Error>;
 
 /// A read of one key that was missed: joins the read under way, or starts one. One round trip.
 ///
@@ -32,6 +38,8 @@ pub(crate) struct Miss<'a, V> {
     state: State<'a, V>,
     operation: Operation,
     attempts: u8,
+    /// It ends at a deadline of its own.
+    is_timed: bool,
     /// It was gathered with others, and is woken as the time of all of them is over, which is not after its own.
     is_gathered: bool,
 }
@@ -45,7 +53,14 @@ enum State<'a, V> {
 
 impl<'a, V: Send + Sync + 'static> Miss<'a, V> {
     pub(crate) fn new(tiers: &'a Tiers<V>, key: SmolStr, operation: Operation) -> Self {
-        Self { tiers, key, deadline: None, state: State::New, operation, attempts: 0, is_gathered: false }
+        let (deadline, state) = (None, State::New);
+        Self { tiers, key, deadline, state, operation, attempts: 0, is_timed: true, is_gathered: false }
+    }
+
+    /// Leaves the deadline to the caller.
+    pub(crate) fn untimed(mut self) -> Self {
+        self.is_timed = false;
+        self
     }
 
     fn go_on(&mut self, context: &mut Context<'_>) -> Poll<Result<Lookup<V>>> {
@@ -78,7 +93,7 @@ impl<'a, V: Send + Sync + 'static> Miss<'a, V> {
             return self.start();
         }
         let key = self.key.clone();
-        self.deadline = Some(tiers.remote.deadline(Instant::now()));
+        self.deadline = self.is_timed.then(|| tiers.remote.deadline(Instant::now()));
         self.state = State::Settling(Box::pin(async move { tiers.settle(operation, &key).await }));
         Ok(None)
     }
@@ -86,7 +101,7 @@ impl<'a, V: Send + Sync + 'static> Miss<'a, V> {
     /// Joins a read of the key or starts one, unless it is there by now.
     fn start(&mut self) -> Result<Option<CachedValue<V>>> {
         let Tiers { local, remote, .. } = self.tiers;
-        if usize::from(self.attempts) == ATTEMPTS {
+        if self.attempts == ATTEMPTS {
             return Err(self.tiers.abandoned(self.operation));
         }
         self.attempts += 1;
@@ -106,7 +121,7 @@ impl<'a, V: Send + Sync + 'static> Miss<'a, V> {
             }
         };
         self.state = State::Waiting(joiner);
-        if self.deadline.is_none() {
+        if self.is_timed && self.deadline.is_none() {
             self.is_gathered = matches!(began, Some(ReadStart::Gathered(_)));
             self.deadline = Some(remote.deadline(match began {
                 Some(ReadStart::Alone(at) | ReadStart::Gathered(at)) => at,

@@ -13,20 +13,17 @@ use std::{
 
 use smol_str::SmolStr;
 use twotier_core::{BackendError, BackendErrorKind, Error, Operation};
-use twotier_local::{Joined, Joiner, LocalCopy, Read};
+use twotier_local::{Joined, LocalCopy, Read};
 
 use crate::{
     Freshness, Lookup, Result, Tier,
     meter::Call,
-    miss::Miss,
+    miss::{Miss, Waiter},
     remote::CachedValue,
     spans::spanned,
     tiers::{Tiers, yield_every, yield_now},
 };
 
-/// How often a read is begun anew when it was abandoned without an answer: by a panic of a codec in another caller, a
-/// backend that lets answers drop, or the end of the runtime.
-pub(crate) const ATTEMPTS: usize = 16;
 /// How many calls for parts of one batch are under way at once.
 const PARTS: usize = 4;
 
@@ -37,8 +34,6 @@ pub(crate) enum LocalRead<V> {
     /// Boxed, so that a hit does not carry the room for an error around.
     Refused(Box<Error>),
 }
-
-pub(crate) type Waiter<V> = Joiner<CachedValue<V>, Error>;
 
 impl<V: Send + Sync + 'static> Tiers<V> {
     /// Looks into the local tier and counts the read as a hit or a miss.
@@ -275,7 +270,7 @@ impl<V: Send + Sync + 'static> Tiers<V> {
         match joiner.wait().await {
             Joined::Value(value) => Ok(value),
             Joined::Failed(error) => Err(error),
-            Joined::ElectAgain => Miss::new(self, key.into(), operation).await.map(|found| found.value),
+            Joined::ElectAgain => Miss::new(self, key.into(), operation).untimed().await.map(|found| found.value),
         }
     }
 }

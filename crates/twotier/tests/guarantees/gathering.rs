@@ -479,7 +479,7 @@ async fn a_key_of_which_a_batch_says_nothing_is_an_error_of_its_own() {
     let _crowd = crowd(&cache, &backend).await;
     for (key, read) in keys.iter().zip(readings(&cache, &keys)) {
         match ends(read).await.unwrap() {
-            Ok(found) => assert_eq!(found.as_ref().map(|value| &**value), Some(key)),
+            Ok(found) => assert_eq!(found.as_deref(), Some(key)),
             Err(error) => assert_eq!((&**key, error.kind()), ("k2", ErrorKind::Rejected)),
         }
     }
