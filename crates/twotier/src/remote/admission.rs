@@ -83,9 +83,7 @@ impl<V> Permit<V> {
         remote.admission.give_back(self.cost);
         remote
     }
-}
 
-impl<V> Permit<V> {
     /// Gives back the part of one key, of which there is an answer.
     pub(crate) fn give_back_one(&mut self) {
         if let (Some(remote), Some(left)) = (&self.remote, self.cost.keys.checked_sub(1)) {
