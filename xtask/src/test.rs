@@ -2,7 +2,7 @@
 
 mod examples;
 
-use std::{ffi::OsString, io::IsTerminal};
+use std::{env, ffi::OsString, io::IsTerminal, num::NonZero, thread};
 
 use lexopt::prelude::*;
 
@@ -19,6 +19,9 @@ pub(crate) const USAGE: &str = "  test    every test, doctest and example, on pr
             --no-redis       leave out what needs a server, and say how much that was
             -- ARGS          passed on to `cargo test`; examples are not run then
 ";
+
+/// How many tests of one programme run at a time.
+const THREADS: &str = "RUST_TEST_THREADS";
 
 /// Tests that need a server live in modules of this name, and no other module's name ends like it.
 const LIVE: &str = "live::";
@@ -68,6 +71,11 @@ pub(crate) fn run(options: &Options) -> Outcome<Totals> {
 
     command::heading("tests and doctests");
     let mut cargo = command::cargo("test");
+    // Most tests wait for servers and clocks for most of their time.
+    if env::var_os(THREADS).is_none() {
+        let processors = thread::available_parallelism().map_or(1, NonZero::get);
+        cargo.env(THREADS, (2 * processors).to_string());
+    }
     let Tested { mut totals, filtered_out } =
         libtest::run(cargo.args(arguments(options, std::io::stdout().is_terminal())))?;
     let everything = options.cargo_args.is_empty();

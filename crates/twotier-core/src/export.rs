@@ -130,6 +130,11 @@ pub const FAMILIES: &[Family] = &[
             stats.local.miss_causes.iter().for_each(|(cause, misses)| to.count(&[("cause", cause)], misses));
         }
     }),
+    counter("twotier.stale", "Misses that were answered by a copy that may be stale", |stats, to| {
+        if stats.local.enabled {
+            to.count(&[], stats.local.stale);
+        }
+    }),
     counter("redis.client.csc.evictions", "Entries that left the local tier, by the reason", |stats, to| {
         if stats.local.enabled {
             to.count(&[("reason", "full")], stats.local.evictions());
@@ -277,6 +282,7 @@ mod tests {
         let expected = [
             ("redis.client.csc.requests", "redis_client_csc_requests_total"),
             ("twotier.misses", "twotier_misses_total"),
+            ("twotier.stale", "twotier_stale_total"),
             ("redis.client.csc.evictions", "redis_client_csc_evictions_total"),
             ("redis.client.csc.items", "redis_client_csc_items"),
             ("twotier.bytes", "twotier_bytes"),

@@ -78,6 +78,8 @@ pub struct LocalStats {
     pub misses: u64,
     /// The same by their causes, which add up to `misses`.
     pub miss_causes: MissCauses,
+    /// Misses that were answered by a copy that may be stale, because the backend did not answer, or not soon enough.
+    pub stale: u64,
     /// Values put into the tier, by reads and by writes.
     pub insertions: u64,
     /// Entries evicted because the tier held `max_entries`.

@@ -27,6 +27,7 @@ pub struct CoherenceCounters {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct ShardCounters {
     pub(crate) misses: MissCauses,
+    pub(crate) stale: u64,
     pub(crate) insertions: u64,
     pub(crate) evicted_for_entries: u64,
     pub(crate) evicted_for_bytes: u64,
@@ -68,6 +69,7 @@ impl ShardCounters {
         sum.lease += misses.lease;
         sum.oversized += misses.oversized;
         stats.misses += misses.total();
+        stats.stale += self.stale;
         stats.insertions += self.insertions;
         stats.evicted_for_entries += self.evicted_for_entries;
         stats.evicted_for_bytes += self.evicted_for_bytes;

@@ -39,6 +39,13 @@ impl Digest {
         // Those below are taken; an empty value is not an absent one.
         Self(hasher.finish().max(3))
     }
+
+    /// Returns a byte of it, evenly spread.
+    #[allow(clippy::cast_possible_truncation, reason = "a part of the hash is what is wanted")]
+    #[must_use]
+    pub fn byte(self) -> u8 {
+        (self.0 >> 32) as u8
+    }
 }
 
 #[cfg(test)]

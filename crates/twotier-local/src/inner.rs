@@ -75,7 +75,7 @@ impl<T, E> Inner<T, E> {
             .into_iter()
             .map(|share| Padded(Mutex::new(Shard::new(options.eviction, share, hasher.clone()))))
             .collect();
-        let links = Links::new(options.max_staleness, clock.resolution());
+        let links = Links::new(options.max_staleness, clock.resolution(), options.keeps_lost);
         let max_entries = options.max_entries.max(1);
         let LocalOptions { max_bytes, joinable, eviction, keeps_nothing, size_advice, .. } = options;
         let advised = size_advice && !keeps_nothing;

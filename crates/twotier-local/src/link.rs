@@ -6,6 +6,7 @@ use twotier_core::{Lease, LinkId, Mark, Timestamp};
 
 use crate::{
     entry::{LINK_BITS, WINDOW},
+    lost::{Lost, LostEpochs},
     sync::{AtomicU64, Mutex, OnceLock, Ordering},
 };
 
@@ -37,6 +38,19 @@ struct LeaseState {
     epoch: AtomicU64,
     /// Nanoseconds on the tier's clock; hits are served before it.
     lease: AtomicU64,
+    /// In nanoseconds, the least age at which a copy may be past its [soft life](Links::set_soft_life). Kept with what
+    /// every hit reads anyway.
+    shortest_life: AtomicU64,
+}
+
+/// All that a lookup needs to know of the link that a copy came over.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Standing {
+    /// Until when hits may be served.
+    pub(crate) lease: Timestamp,
+    pub(crate) epoch: u64,
+    /// In nanoseconds; a younger copy is within its soft life.
+    pub(crate) shortest_life: u64,
 }
 
 /// What stands in the place of a link for copies of what was loaded while the backend did not answer: up while there
@@ -54,6 +68,8 @@ pub(crate) struct Links {
     outage: LeaseState,
     /// How long a lease lasts after a mark: the staleness bound less the clock's lag.
     term: Duration,
+    /// Whether copies of epochs that ended with their link are kept, to be served stale or read again.
+    keeps_lost: bool,
     /// How many clearings of the backend are under way: while there are any, nothing is kept.
     clearings: AtomicU64,
     /// Held by those who change an epoch, so that "if up, change" is one step. Nobody holds it for longer than that.
@@ -61,19 +77,23 @@ pub(crate) struct Links {
 }
 
 /// How often an epoch changed, and why.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Changes {
-    pub(crate) flushes: u64,
-    pub(crate) links: u64,
+#[derive(Debug)]
+struct Changes {
+    flushes: u64,
+    links: u64,
     /// The last epoch that was given to a link, and what it was when all of them had been given new ones.
     last: u64,
     renewed: u64,
+    lost: LostEpochs,
+    /// Of copies on links that come up for the first time, too.
+    shortest_life: u64,
 }
 
 impl LeaseState {
     /// Makes a link that never was up.
-    fn new(link: LinkId) -> Self {
-        Self { epoch: AtomicU64::new(never_up(link)), lease: AtomicU64::new(0) }
+    fn new(link: LinkId, shortest_life: u64) -> Self {
+        let (epoch, lease) = (AtomicU64::new(never_up(link)), AtomicU64::new(0));
+        Self { epoch, lease, shortest_life: AtomicU64::new(shortest_life) }
     }
 
     #[inline]
@@ -82,9 +102,10 @@ impl LeaseState {
     }
 
     #[inline]
-    fn lease_and_epoch(&self) -> (Timestamp, u64) {
+    fn standing(&self) -> Standing {
         let lease = Timestamp::from_nanos(self.lease.load(Ordering::Acquire));
-        (lease, self.epoch())
+        let epoch = self.epoch();
+        Standing { lease, epoch, shortest_life: self.shortest_life.load(Ordering::Relaxed) }
     }
 }
 
@@ -98,14 +119,51 @@ impl Changes {
 
 impl Links {
     /// Makes links that are all down.
-    pub(crate) fn new(max_staleness: Duration, resolution: Duration) -> Self {
+    pub(crate) fn new(max_staleness: Duration, resolution: Duration, keeps_lost: bool) -> Self {
+        let (lost, shortest_life) = (LostEpochs::default(), u64::MAX);
         Self {
-            only: LeaseState::new(LinkId::ONLY),
+            only: LeaseState::new(LinkId::ONLY, shortest_life),
             others: std::array::from_fn(|_| OnceLock::new()),
-            outage: LeaseState::new(OUTAGE),
+            outage: LeaseState::new(OUTAGE, shortest_life),
             term: max_staleness.saturating_sub(resolution),
+            keeps_lost,
             clearings: AtomicU64::new(0),
-            changes: Mutex::default(),
+            changes: Mutex::new(Changes { flushes: 0, links: 0, last: 0, renewed: 0, lost, shortest_life }),
+        }
+    }
+
+    /// Has copies served no longer than that, less up to a tenth, though they may be kept for longer: until they are
+    /// read again, or while they cannot be.
+    pub(crate) fn set_soft_life(&self, life: Duration) {
+        let mut changes = self.changes.lock();
+        let shortest = u64::try_from(life.as_nanos()).map_or(u64::MAX, |life| life / 10 * 9);
+        changes.shortest_life = shortest;
+        self.each_link().for_each(|state| state.shortest_life.store(shortest, Ordering::Relaxed));
+    }
+
+    /// Returns whether a copy of an epoch that is over is kept: that one ended with its link, and not by a flush.
+    #[cold]
+    pub(crate) fn keeps(&self, link: LinkId, epoch: u64) -> bool {
+        self.keeps_lost && self.changes.lock().lost.proof(link, epoch).is_some()
+    }
+
+    /// Returns as of when a link proved that every change had been reported in an epoch, which is the current one or
+    /// ended with the link; `None` of any other epoch. Zero where nothing was proved.
+    pub(crate) fn proven(&self, link: LinkId, epoch: u64) -> Option<Timestamp> {
+        let changes = self.changes.lock();
+        let state = self.reported(link)?;
+        if is_up(epoch) && state.epoch() == epoch {
+            return Some(self.proof_of(state));
+        }
+        changes.lost.proof(link, epoch).filter(|_| self.keeps_lost)
+    }
+
+    /// Returns of when the last proof was that the lease of a link rests on.
+    fn proof_of(&self, state: &LeaseState) -> Timestamp {
+        match state.lease.load(Ordering::Acquire) {
+            // Nobody renews it, so nobody proves anything.
+            until if until == Timestamp::MAX.as_nanos() => Timestamp::ZERO,
+            until => Timestamp::from_nanos(until).saturating_sub(self.term),
         }
     }
 
@@ -141,8 +199,15 @@ impl Links {
     /// Returns until when hits on what came over a link may be served, and its epoch, read in this order. To be read
     /// after the clock, and as [`epoch`](Self::epoch) is.
     #[inline]
+    pub(crate) fn standing(&self, link: LinkId) -> Standing {
+        const NONE: Standing = Standing { lease: Timestamp::ZERO, epoch: 0, shortest_life: 0 };
+        self.of(link).map_or(NONE, LeaseState::standing)
+    }
+
+    /// Returns until when hits on what came over a link may be served, and its epoch.
     pub(crate) fn lease_and_epoch(&self, link: LinkId) -> (Timestamp, u64) {
-        self.of(link).map_or((Timestamp::ZERO, 0), LeaseState::lease_and_epoch)
+        let Standing { lease, epoch, .. } = self.standing(link);
+        (lease, epoch)
     }
 
     /// Returns whether any link is up.
@@ -189,7 +254,7 @@ impl Links {
     /// Brings a link up, unless its number is beyond those there is room for: nothing is ever kept for such a one.
     pub(crate) fn up(&self, link: LinkId, lease: Lease) {
         let mut changes = self.changes.lock();
-        self.make_room(link);
+        self.make_room(link, changes.shortest_life);
         let Some(state) = self.reported(link).filter(|state| !is_up(state.epoch())) else { return };
         // From now on the backend is asked: what it has is newer than what was loaded without it.
         self.outdate_loaded(&mut changes);
@@ -206,17 +271,24 @@ impl Links {
     pub(crate) fn down(&self, link: LinkId) {
         let mut changes = self.changes.lock();
         if let Some(state) = self.reported(link) {
+            let (epoch, proof) = (state.epoch(), self.proof_of(state));
+            if is_up(epoch) {
+                changes.lost.add(Lost { link, epoch, proof });
+            }
             self.outdate(state, false, &mut changes);
         }
     }
 
+    /// Takes all links down for good: what came over them is not kept.
     pub(crate) fn all_down(&self) {
         let mut changes = self.changes.lock();
+        changes.lost.forget_all();
         self.each().for_each(|state| self.outdate(state, false, &mut changes));
     }
 
     pub(crate) fn flush(&self, link: LinkId) {
         let mut changes = self.changes.lock();
+        changes.lost.forget(link);
         if let Some(state) = self.reported(link) {
             self.outdate(state, true, &mut changes);
         }
@@ -225,6 +297,7 @@ impl Links {
 
     pub(crate) fn flush_all(&self) {
         let mut changes = self.changes.lock();
+        changes.lost.forget_all();
         self.each().for_each(|state| self.outdate(state, true, &mut changes));
     }
 
@@ -239,8 +312,10 @@ impl Links {
         }
     }
 
-    pub(crate) fn changes(&self) -> Changes {
-        *self.changes.lock()
+    /// Returns how often copies were declared outdated, and how often a link came up.
+    pub(crate) fn flushes_and_links(&self) -> (u64, u64) {
+        let changes = self.changes.lock();
+        (changes.flushes, changes.links)
     }
 
     /// Outdates all that came over a link, if it is up.
@@ -280,14 +355,15 @@ impl Links {
     }
 
     /// Makes room for a link. Under the lock.
-    fn make_room(&self, link: LinkId) {
+    fn make_room(&self, link: LinkId, shortest_life: u64) {
         if link != OUTAGE
             && let Some((row, _)) = row_and_place(link)
             && let Some(others) = self.others.get(row)
             && others.get().is_none()
         {
             let first = 1_u16 << row;
-            let _made = others.set((first..2 * first).map(|link| LeaseState::new(LinkId::new(link))).collect());
+            let _made =
+                others.set((first..2 * first).map(|link| LeaseState::new(LinkId::new(link), shortest_life)).collect());
         }
     }
 }

@@ -165,6 +165,17 @@ impl<T, E> LoadTicket<T, E> {
         kept
     }
 
+    /// Removes the copy that may be older than what was loaded, where that is neither stored nor kept. To be called
+    /// before the value is handed to anybody.
+    pub fn supersede(&self) {
+        let TicketState { tier, hash, mark, .. } = &self.state;
+        let mut shard = tier.shard(*hash);
+        let _kept = shard.keep_in_outage(self.state.id(), tier.links.epoch(mark.link), None);
+        let removed = tier.unlock(shard);
+        tier.advise_removed(*hash);
+        drop(removed);
+    }
+
     /// Ends the load, and hands its outcome to everybody who joined, whether or not the load is live.
     ///
     /// To be called before the leader returns the value. One whose load died meanwhile is counted as

@@ -77,6 +77,8 @@ pub struct LocalOptions {
     pub keeps_nothing: bool,
     /// Whether miniatures of the tier say what other sizes would bring; see [`size_advice`](Self::size_advice).
     pub size_advice: bool,
+    /// Whether copies are kept whose link was lost; see [`keep_lost`](Self::keep_lost).
+    pub keeps_lost: bool,
 }
 
 impl LocalOptions {
@@ -95,6 +97,7 @@ impl LocalOptions {
             seed: None,
             keeps_nothing: false,
             size_advice: false,
+            keeps_lost: false,
         }
     }
 
@@ -126,6 +129,15 @@ impl LocalOptions {
     #[must_use]
     pub fn size_advice(mut self, advice: bool) -> Self {
         self.size_advice = advice;
+        self
+    }
+
+    /// Sets whether copies are kept whose link was lost, until they reach their deadline or are evicted: no hit is
+    /// served from them, but [`LocalTier::stale`](crate::LocalTier::stale) returns them, and
+    /// [`LocalTier::is_lost`](crate::LocalTier::is_lost) says which to read again. A flush ends them. Default false.
+    #[must_use]
+    pub fn keep_lost(mut self, keep: bool) -> Self {
+        self.keeps_lost = keep;
         self
     }
 

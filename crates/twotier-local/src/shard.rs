@@ -15,10 +15,10 @@ use crate::{
     entry::{CopyTraits, Entry, Moved, NewEntry, Origin},
     fates::{Fate, Fates, MissCause},
     hash::KeyHasher,
-    link::{Links, is_up},
+    link::{Links, Standing, is_up},
     loads::{LoadStart, Loads},
     options::Share,
-    policy::{DeadReason, Entries, Looked, Piece, Plan, Removed, Verdict, Walk},
+    policy::{BarredReason, DeadReason, Entries, Looked, Piece, Plan, Removed, Verdict, Walk},
     register::{Register, TicketId},
     touches::Touches,
 };
@@ -39,16 +39,26 @@ pub(crate) fn judge<T, R>(
     lookup: LookupTime<'_>,
     serve: impl FnOnce(&Entry<T>) -> R,
 ) -> Verdict<R> {
-    let (lease, epoch) = lookup.links.lease_and_epoch(entry.link());
+    let Standing { lease, epoch, shortest_life } = lookup.links.standing(entry.link());
+    let is_expired = lookup.now >= origin.deadline(entry);
     // An entry's epoch is odd, so this is also the check that the link is up.
     if origin.epoch(entry) != epoch {
-        Verdict::Remove(DeadReason::Outdated)
-    } else if lookup.now >= origin.deadline(entry) {
+        if !is_expired && lookup.links.keeps(entry.link(), origin.epoch(entry)) {
+            Verdict::Keep(BarredReason::LostLink)
+        } else {
+            Verdict::Remove(DeadReason::Outdated)
+        }
+    } else if is_expired {
         Verdict::Remove(DeadReason::Expired)
     } else if lookup.now >= lease {
-        Verdict::Keep
+        Verdict::Keep(BarredReason::Lease)
     } else {
-        Verdict::Serve(serve(entry))
+        let age = lookup.now.as_nanos().saturating_sub(origin.fetched_at(entry).as_nanos());
+        if age >= shortest_life && entry.is_past_soft_life(age, shortest_life) {
+            Verdict::Keep(BarredReason::SoftLife)
+        } else {
+            Verdict::Serve(serve(entry))
+        }
     }
 }
 
@@ -621,12 +631,12 @@ impl<T, F, L> Shard<T, F, L> {
             }
             // No more is passed on than fits into registers: what a hit returns must not lie in memory for the sake of
             // a miss.
-            Looked::Barred => {
-                self.miss(hash, true, lookup.links);
+            Looked::Barred(why) => {
+                self.miss(hash, Some(why), lookup.links);
                 None
             }
             Looked::Miss | Looked::Dead(_) => {
-                self.miss(hash, false, lookup.links);
+                self.miss(hash, None, lookup.links);
                 None
             }
         }
@@ -635,13 +645,15 @@ impl<T, F, L> Shard<T, F, L> {
     /// Counts a miss by its cause. Out of the way of hits.
     #[cold]
     #[inline(never)]
-    fn miss(&mut self, hash: u64, barred: bool, links: &Links) {
-        let cause = match self.fates.of(hash) {
-            _ if barred => MissCause::Lease,
+    fn miss(&mut self, hash: u64, barred: Option<BarredReason>, links: &Links) {
+        let cause = match (barred, self.fates.of(hash)) {
+            (Some(BarredReason::Lease), _) => MissCause::Lease,
+            (Some(BarredReason::SoftLife), _) => MissCause::Gone(Fate::Expired),
+            (Some(BarredReason::LostLink), _) => MissCause::Gone(Fate::Outdated),
             // Of an entry that was found dead it was remembered as it was removed.
-            Some(fate) => MissCause::Gone(fate),
-            None if links.is_any_up() => MissCause::Cold,
-            None => MissCause::Lease,
+            (None, Some(fate)) => MissCause::Gone(fate),
+            (None, None) if links.is_any_up() => MissCause::Cold,
+            (None, None) => MissCause::Lease,
         };
         cause.count(&mut self.counters.misses);
     }
@@ -692,6 +704,44 @@ impl<T, F, L> Shard<T, F, L> {
             false
         });
         served
+    }
+
+    /// Shows the copy of a key that came over this link and is within its life, though it may be past its soft life,
+    /// without a lease, or of an epoch that ended with the link: the value, and as of when it is known to have been
+    /// current. Counts what is taken of it, and leaves everything as it is.
+    pub(crate) fn stale<R>(
+        &mut self,
+        (hash, key): (u64, &str),
+        lookup: LookupTime<'_>,
+        link: LinkId,
+        take: impl FnOnce(&T, Timestamp) -> Option<R>,
+    ) -> Option<R> {
+        let (origin, mut taken) = (self.origin, None);
+        let _none = self.entries.remove_if(hash, key, |entry| {
+            if entry.link() == link
+                && lookup.now < origin.deadline(entry)
+                && let Some(proven) = lookup.links.proven(link, origin.epoch(entry))
+            {
+                taken = take(&entry.value, proven.max(origin.fetched_at(entry)));
+            }
+            false
+        });
+        self.counters.stale += u64::from(taken.is_some());
+        taken
+    }
+
+    /// Returns whether the copy of a key is of an epoch that ended with its link, though that is up again.
+    pub(crate) fn is_lost(&mut self, hash: u64, key: &str, lookup: LookupTime<'_>) -> bool {
+        let (origin, mut lost) = (self.origin, false);
+        let _none = self.entries.remove_if(hash, key, |entry| {
+            let (link, epoch) = (entry.link(), lookup.links.epoch(entry.link()));
+            lost = origin.epoch(entry) != epoch
+                && is_up(epoch)
+                && lookup.now < origin.deadline(entry)
+                && lookup.links.keeps(link, origin.epoch(entry));
+            false
+        });
+        lost
     }
 
     /// Removes an entry that can never be served again. Looked up once more, and out of the way of hits: what it moves

@@ -54,6 +54,17 @@ pub enum Read<T, E> {
     Bypass(FillTicket<T, E>, Joiner<T, E>),
 }
 
+/// A copy of which nobody says that it is current.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StaleCopy<T> {
+    /// The value.
+    pub value: T,
+    /// The time since it is known to have been what the backend held: since the last proof of life of its link, or
+    /// since before the command that fetched or wrote it was sent, whichever is later.
+    pub at_most: Duration,
+}
+
 /// A copy that is served.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -158,6 +169,40 @@ where
             inner.advise(advisor, hash, key, lookup, hit.is_some());
         }
         hit
+    }
+
+    /// Returns the copy of a key though it may be stale by up to `longest`: without a lease, past its soft life, or,
+    /// where such are [kept](LocalOptions::keep_lost), from before its link was lost. `None` of a copy that is past its
+    /// deadline, or that is not `wanted`.
+    ///
+    /// Counted as [stale](LocalStats::stale), and neither as a hit nor as a miss. Reads stay monotonic: whatever newer
+    /// value was handed out for the key, by a read, a write or a load, has taken the copy's place or removed it before.
+    pub fn stale(&self, key: &str, longest: Duration, wanted: impl FnOnce(&T) -> bool) -> Option<StaleCopy<T>> {
+        let inner = &*self.inner;
+        let (hash, link) = (inner.hash(key), inner.route(key));
+        let now = inner.clock.now();
+        let lookup = LookupTime { now, links: &inner.links };
+        inner.shard(hash).stale((hash, key), lookup, link, |value, current_at| {
+            let at_most = now.since(current_at).saturating_add(inner.clock.resolution());
+            (at_most <= longest && wanted(value)).then(|| StaleCopy { value: value.clone(), at_most })
+        })
+    }
+
+    /// Returns whether the copy of a key is from before its link was lost, though that is up again: whether to read it
+    /// again, or to leave that to whoever asks for it.
+    #[must_use]
+    pub fn is_lost(&self, key: &str) -> bool {
+        let inner = &*self.inner;
+        let hash = inner.hash(key);
+        let lookup = LookupTime { now: inner.clock.now(), links: &inner.links };
+        inner.shard(hash).is_lost(hash, key, lookup)
+    }
+
+    /// Has copies served for no longer than `life` since before they were fetched, less up to a tenth, though they may
+    /// be kept for longer. They can be [stale](Self::stale) ones from then on. Without it their deadlines are all there
+    /// is.
+    pub fn set_soft_life(&self, life: Duration) {
+        self.inner.links.set_soft_life(life);
     }
 
     /// Returns over which link a key is read and written now.
@@ -391,8 +436,8 @@ where
             sum.refused_writes += counters.refused_writes;
             sum.refused_loads += counters.refused_loads;
         }
-        let changes = self.inner.links.changes();
-        CoherenceCounters { flushes: changes.flushes, links: changes.links, ..sum }
+        let (flushes, links) = self.inner.links.flushes_and_links();
+        CoherenceCounters { flushes, links, ..sum }
     }
 
     /// Returns the keys held, shard by shard. By LRU and FIFO they come in the order in which they would be evicted; by

@@ -19,13 +19,15 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// The mode of coherence in force, once the backend has said which.
 pub(crate) type Mode = Arc<OnceLock<Coherence>>;
+/// Puts the mode in force.
+pub(crate) type PutInForce = Box<dyn Fn(Coherence) + Send + Sync>;
 
 /// Attaches, and puts the mode in force.
-pub(crate) async fn attach(backend: &dyn Backend, watch: Watch, mode: &Mode) -> BackendResult<Coherence> {
+pub(crate) async fn attach(backend: &dyn Backend, watch: Watch, mode: &PutInForce) -> BackendResult<Coherence> {
     let listener = Arc::clone(&watch.listener);
     let coherence = backend.attach(watch).await?.coherence;
     // Before anything is kept: the mode decides how long.
-    let _ = mode.set(coherence);
+    mode(coherence);
     if coherence == Coherence::None {
         // Nobody will ever report a change or prove life: the time to live alone bounds the copies, whatever links the
         // backend may have.
@@ -50,7 +52,7 @@ impl Attaching {
     }
 
     /// Begins to attach; `None` when it is done already, as with a backend inside the process.
-    pub(crate) fn begin(runtime: &Home, backend: Arc<dyn Backend>, watch: Watch, mode: Mode) -> Option<Self> {
+    pub(crate) fn begin(runtime: &Home, backend: Arc<dyn Backend>, watch: Watch, mode: PutInForce) -> Option<Self> {
         let mut attached = Box::pin(at_last(backend, watch, mode));
         match pin!(attached.as_mut()).poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(()) => None,
@@ -60,7 +62,7 @@ impl Attaching {
 }
 
 /// Attaches for as long as it takes, unless the backend is closed.
-async fn at_last(backend: Arc<dyn Backend>, watch: Watch, mode: Mode) {
+async fn at_last(backend: Arc<dyn Backend>, watch: Watch, mode: PutInForce) {
     let mut pause = FIRST_PAUSE;
     let mut logged = false;
     loop {

@@ -8,7 +8,7 @@ use std::{
 };
 
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, sync::Notify};
 use twotier_backend::{Backend, Watch};
 use twotier_core::{
     CacheConfig, CacheLayer, Clock, Coherence, ConfigError, Error, Eviction, LinkId, LinkStatus, Namespace,
@@ -18,7 +18,7 @@ use twotier_local::{LocalOptions, LocalTier, Route};
 
 use crate::{
     Cache, Codec, Result,
-    attach::{Attaching, Mode, attach},
+    attach::{Attaching, Mode, PutInForce, attach},
     audit::Auditor,
     bulkhead::Bulkhead,
     codec::{Json, Place},
@@ -29,7 +29,9 @@ use crate::{
         Admission, BreakerOptions, Breakers, Gatherer, Home, Invalidations, Remote, Settings, SlideSender, Sliding,
         Weigher, WriteQueue,
     },
+    revalidation::Revalidation,
     sliding::Slider,
+    stale::{Refreshed, StaleOptions},
     tiers::Tiers,
     turns::Turns,
 };
@@ -328,6 +330,37 @@ impl<V, C> CacheBuilder<V, C> {
         self
     }
 
+    /// Sets how stale a local copy may be, at most, when it stands in for a backend that does not answer. Default off.
+    ///
+    /// A copy is kept for so much longer than it is served as a hit, but never past its time to live in the backend.
+    /// Its age counts from when it is last known to have been what the backend held: the last proof of life of its
+    /// link. [`lookup`](Cache::lookup) says that it is [`Stale`](crate::Freshness::Stale), and `stats().local.stale`
+    /// counts. What is known to have changed is never returned: after a report, an own write, a flush or
+    /// [`invalidate`](Cache::invalidate), nor is anything older than what this cache returned before.
+    ///
+    /// `get_or_load` returns such a copy before it asks its loader.
+    pub fn stale_if_error(mut self, longest: impl Into<Option<Duration>>) -> Self {
+        self.set.stale_if_error = Some(longest.into());
+        self
+    }
+
+    /// Sets how long a read waits for the backend before a copy within [`stale_if_error`](Self::stale_if_error) is
+    /// returned, while the read goes on for whoever comes next. Zero is stale-while-revalidate. Left out: until the
+    /// backend has failed or [`op_timeout`](Self::op_timeout) has passed.
+    pub fn soft_timeout(mut self, timeout: Duration) -> Self {
+        self.set.soft_timeout = Some(Some(timeout));
+        self
+    }
+
+    /// Sets how many local copies, the hottest first, are read again when a link that was lost is back, so that they
+    /// are hits again before they are asked for. 0 is none. Left out: half of [`max_entries`](Self::max_entries).
+    ///
+    /// 512 at a time, one call after the other. No loader runs.
+    pub fn revalidate(mut self, copies: usize) -> Self {
+        self.set.revalidate = Some(Some(copies));
+        self
+    }
+
     /// Sets whether [`stats().advice()`](crate::CacheStats::advice) says what other sizes of the local tier would
     /// bring: from a quarter to eight times as much. Default false.
     ///
@@ -367,7 +400,8 @@ impl<V: Send + Sync + 'static, C> CacheBuilder<V, C> {
         let Parts { tiers, watch, local } = self.parts(Arc::new(backend))?;
         let Tiers { remote, .. } = &tiers;
         let namespace = &remote.namespace;
-        let attached = remote.runtime.entered(attach(&*remote.backend, watch, &remote.settings.mode)).await;
+        let mode = put_in_force(&tiers);
+        let attached = remote.runtime.entered(attach(&*remote.backend, watch, &mode)).await;
         let coherence = attached.map_err(|source| {
             let namespace = namespace.clone();
             Error::Backend { operation: Operation::Build, namespace, source }
@@ -404,8 +438,8 @@ impl<V: Send + Sync + 'static, C> CacheBuilder<V, C> {
         C: Codec<V>,
     {
         let Parts { mut tiers, watch, .. } = self.parts(Arc::new(backend))?;
-        let Remote { runtime, backend, settings, .. } = &*tiers.remote;
-        let attaching = Attaching::begin(runtime, Arc::clone(backend), watch.patient(), Arc::clone(&settings.mode));
+        let Remote { runtime, backend, .. } = &*tiers.remote;
+        let attaching = Attaching::begin(runtime, Arc::clone(backend), watch.patient(), put_in_force(&tiers));
         tiers.attaching = attaching;
         Ok(Cache::from_tiers(tiers))
     }
@@ -439,6 +473,8 @@ impl<V: Send + Sync + 'static, C> CacheBuilder<V, C> {
         };
         // A read that took longer than a caller waits is not joined: what it brings is older than any other answer.
         let options = options.joinable(config.op_timeout).size_advice(config.size_advice);
+        let revalidated = if config.local_enabled { config.revalidated() } else { 0 };
+        let options = options.keep_lost(config.stale_if_error.is_some() || revalidated > 0);
         let events = EventSender::new();
         let removals = Removals::new(events.clone(), self.on_removal, &runtime);
         let local = LocalTier::with_listener(
@@ -464,8 +500,10 @@ impl<V: Send + Sync + 'static, C> CacheBuilder<V, C> {
         };
         let hooks = (links_now(&backend), Box::new(answers_again) as Box<_>);
         let breakers = Breakers::new(breaker, namespace.clone(), events.clone(), hooks);
+        let link_up = Arc::<Notify>::default();
         let listener = Announced {
             local: local.clone(),
+            link_up: Arc::clone(&link_up),
             breakers: Arc::clone(&breakers),
             invalidations: Arc::clone(&invalidations),
             events: events.clone(),
@@ -485,6 +523,7 @@ impl<V: Send + Sync + 'static, C> CacheBuilder<V, C> {
             load_timeout: config.load_timeout,
             load_wait: config.load_wait,
             outage_time_to_live: config.outage_time_to_live,
+            stale: StaleOptions::of(&config),
             max_value_bytes: config.max_value_bytes,
             on_undecodable: config.on_undecodable,
             verify_writes: config.verify_writes,
@@ -515,9 +554,20 @@ impl<V: Send + Sync + 'static, C> CacheBuilder<V, C> {
         let audited = config.local_enabled && config.audit > 0.0;
         let auditor = audited.then(|| Auditor::begin(config.audit, &local, &remote, &events));
         let slider = slides.map(|(wanted, keys)| Slider::begin(wanted, keys, &local, &remote));
-        let (updates, bulkhead) = (Turns::default(), Bulkhead::new(config.outage_loads));
-        let counts = OnceLock::new();
-        let tiers = Tiers { local, remote, bulkhead, events, attaching: None, auditor, slider, updates, counts };
+        let revalidation = (revalidated > 0).then(|| Revalidation::begin(revalidated, link_up, &local, &remote));
+        let tiers = Tiers {
+            local,
+            remote,
+            bulkhead: Bulkhead::new(config.outage_loads),
+            events,
+            attaching: None,
+            auditor,
+            slider,
+            refreshed: Refreshed::default(),
+            _revalidation: revalidation,
+            updates: Turns::default(),
+            counts: OnceLock::new(),
+        };
         Ok(Parts { tiers, watch, local: config.local_enabled })
     }
 }
@@ -527,6 +577,19 @@ struct Parts<V> {
     tiers: Tiers<V>,
     watch: Watch,
     local: bool,
+}
+
+/// Returns what puts the mode in force that the backend has: it decides how long copies are served.
+fn put_in_force<V: Send + Sync + 'static>(tiers: &Tiers<V>) -> PutInForce {
+    let (local, remote) = (tiers.local.clone(), Arc::downgrade(&tiers.remote));
+    Box::new(move |coherence| {
+        let Some(remote) = remote.upgrade() else { return };
+        let Settings { mode, stale, .. } = &remote.settings;
+        let _ = mode.set(coherence);
+        if stale.is_some() {
+            local.set_soft_life(remote.settings.longest_local_ttl());
+        }
+    })
 }
 
 /// Returns what asks the backend over which link a key lies. The backend holds the tier, so it is not held by it.

@@ -13,6 +13,7 @@ use std::{
 use tokio::{
     runtime::Handle,
     sync::{
+        Notify,
         broadcast::{self, error::RecvError, error::TryRecvError},
         mpsc,
     },
@@ -241,6 +242,8 @@ impl<V: Send + Sync + 'static> RemovalListener<CachedValue<V>> for Removals<V> {
 /// The local tier as a listener, whose link's changes are sent on.
 pub(crate) struct Announced<V> {
     pub(crate) local: Local<V>,
+    /// Notified of every link that comes up.
+    pub(crate) link_up: Arc<Notify>,
     pub(crate) breakers: Arc<Breakers>,
     pub(crate) invalidations: Arc<Invalidations>,
     pub(crate) events: EventSender,
@@ -270,6 +273,7 @@ impl<V: Send + Sync + 'static> ChangeListener for Announced<V> {
         // It was tried before it came up.
         self.breakers.answered(link);
         self.invalidations.retry.notify_one();
+        self.link_up.notify_one();
         self.events.send(|| Event::LinkUp { link });
     }
 

@@ -43,7 +43,7 @@ impl<'a, V: Send + Sync + 'static> Get<'a, V> {
     #[cold]
     fn read(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Arc<V>>>> {
         if let State::Missed { tiers, key } = &mut self.state {
-            self.state = State::Reading(Box::pin(tiers.read_through(std::mem::take(key), Operation::Get)));
+            self.state = State::Reading(tiers.read_through(std::mem::take(key), Operation::Get));
         }
         match &mut self.state {
             State::Reading(reading) => reading.as_mut().poll(context).map_ok(|found| found.value),

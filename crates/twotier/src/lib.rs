@@ -40,9 +40,11 @@ mod read;
 #[cfg(any(feature = "metrics", feature = "prometheus-text"))]
 mod registered;
 mod remote;
+mod revalidation;
 pub mod short_term;
 mod sliding;
 mod spans;
+mod stale;
 mod tiers;
 mod touch;
 mod turns;

@@ -10,8 +10,8 @@ use twotier_core::{Error, ErrorKind, Operation, SharedError};
 use twotier_local::{Digest, Load, LoadTicket, Loaded};
 
 use crate::{
-    LoadOptions, LoaderError, LoaderOutput, Lookup, Prior, Result, SetOptions, Tier, entry::Keeping, meter::Call,
-    remote::CachedValue, spans::spanned, tiers::Tiers,
+    Freshness, LoadOptions, LoaderError, LoaderOutput, Lookup, Prior, Result, SetOptions, Tier, entry::Keeping,
+    meter::Call, remote::CachedValue, spans::spanned, tiers::Tiers,
 };
 
 use self::{stack::Loading, store::LoadedValue};
@@ -62,9 +62,14 @@ impl<V: Send + Sync + 'static> Tiers<V> {
                 Ok(Loaded::Value(Some(value))) => return Ok(Lookup::current(Some(value), Tier::Origin)),
                 Ok(Loaded::Failed(error)) => return Err(error),
                 Ok(Loaded::Value(None)) if T::absent().is_some() => return Ok(Lookup::current(None, Tier::Origin)),
-                // Another loader has no value for the key, and this one always brings one; or its leader went away.
-                Ok(Loaded::Value(None) | Loaded::ElectAgain) => self.local.load(key),
-                Err(_elapsed) => self.local.load_again(key, &joiner),
+                // Another loader has no value for the key, and this one always brings one.
+                Ok(Loaded::Value(None)) => self.local.load(key),
+                // Its leader went away, perhaps with a stale copy; or takes too long.
+                gone_or_slow => match (self.stale_before_load(key), gone_or_slow) {
+                    (Some(stale), _) => return Ok(stale),
+                    (None, Err(_elapsed)) => self.local.load_again(key, &joiner),
+                    (None, Ok(_elect_again)) => self.local.load(key),
+                },
             };
         };
         self.lead_load(key, options, ticket, &loading, loader).await
@@ -88,6 +93,8 @@ impl<V: Send + Sync + 'static> Tiers<V> {
     {
         let operation = Operation::GetOrLoad;
         let (prior, unanswered) = match self.read_through(key, operation).await {
+            // Nobody else is given it as anything better: those who wait look for themselves.
+            Ok(stale) if matches!(stale.freshness, Freshness::Stale { .. }) => return Ok(stale),
             Ok(found) if options.force_refresh => (found.value.map(|value| (value, found.age)), None),
             Ok(found) if found.value.is_some() || self.takes_known_absence::<T>(key) => {
                 hand_on(ticket, found.value.clone());
@@ -131,8 +138,9 @@ impl<V: Send + Sync + 'static> Tiers<V> {
         let value = loaded.value.clone();
         let not_modified = loaded.not_modified;
         let set = loaded.options.or(options.set);
-        if let (Some(_), Some(value), false) = (&unanswered, &value, matches!(options.keeping, Keeping::Nowhere)) {
-            self.keep_in_outage(operation, key, &ticket, value, set);
+        if unanswered.is_some() {
+            let kept = value.as_ref().filter(|_| !matches!(options.keeping, Keeping::Nowhere));
+            self.keep_in_outage(operation, key, &ticket, kept, set);
         }
         let loaded = LoadedValue::new(ticket, loaded.value, set);
         match options.keeping {
@@ -171,12 +179,24 @@ impl<V: Send + Sync + 'static> Tiers<V> {
     }
 
     /// Keeps locally what was loaded while the backend did not answer, so that the origin is not asked for it at every
-    /// turn: not for longer than copies may be stale, from before it was asked.
-    fn keep_in_outage(&self, operation: Operation, key: &str, ticket: &Ticket<V>, value: &Arc<V>, options: SetOptions) {
-        let Some(longest) = self.remote.settings.outage_ttl() else { return };
+    /// turn: not for longer than copies may be stale, from before it was asked. What is not kept takes an older copy
+    /// with it.
+    fn keep_in_outage(
+        &self,
+        operation: Operation,
+        key: &str,
+        ticket: &Ticket<V>,
+        value: Option<&Arc<V>>,
+        options: SetOptions,
+    ) {
+        let keeping = value.zip(self.remote.settings.outage_ttl());
         // What cannot be encoded could not be stored either, and has no weight.
-        let Ok(prepared) = self.remote.prepare(operation, key, Arc::clone(value), options) else { return };
-        let (life, digest) = (prepared.life.min(longest), Digest::of(&prepared.bytes));
+        let prepared = keeping.and_then(|(value, longest)| {
+            let prepared = self.remote.prepare(operation, key, Arc::clone(value), options).ok()?;
+            Some((prepared.life.min(longest), prepared))
+        });
+        let Some((life, prepared)) = prepared else { return ticket.supersede() };
+        let digest = prepared.digest();
         if ticket.keep_in_outage(prepared.value, digest, prepared.weight, life) {
             self.remote.meter.kept_in_outage();
         }

@@ -37,7 +37,15 @@ pub enum Freshness {
     Within(Duration),
     /// A local copy that only its time to live bounds.
     UntilExpiry,
-    /// A local copy of what a loader brought while the backend did not answer: nothing reports its changes.
+    /// A local copy that nobody vouches for any more, because the backend did not answer, or not soon enough; see
+    /// [`stale_if_error`](crate::CacheBuilder::stale_if_error).
+    #[non_exhaustive]
+    Stale {
+        /// It was what the backend held this long ago, or less.
+        at_most: Duration,
+    },
+    /// A local copy of what a loader brought while the backend did not answer, or did not take it: changes of what it
+    /// was made of need not be reported.
     #[non_exhaustive]
     Outage {
         /// The origin was asked this long ago, or less.

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    pin::pin,
+    pin::{Pin, pin},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -100,15 +100,34 @@ impl<V: Send + Sync + 'static> Tiers<V> {
     }
 
     /// Reads a key that was just missed: joins the read under way, or starts one. One round trip.
-    pub(crate) fn read_through(
-        &self,
+    pub(crate) fn read_through<'a>(
+        &'a self,
         key: impl Into<SmolStr>,
         operation: Operation,
-    ) -> impl Future<Output = Result<Lookup<V>>> + Send + Unpin {
-        let read = Miss::new(self, key.into(), operation);
-        #[cfg(feature = "spans")]
-        let read = Box::pin(async move { spanned!("twotier.read", self.remote, operation, 1, read, read) });
-        read
+    ) -> Pin<Box<dyn Future<Output = Result<Lookup<V>>> + Send + 'a>> {
+        let key = key.into();
+        let Some(options) = &self.remote.settings.stale else {
+            let read = Miss::new(self, key, operation);
+            #[cfg(feature = "spans")]
+            let read = async move { spanned!("twotier.read", self.remote, operation, 1, read, read) };
+            return Box::pin(read);
+        };
+        Box::pin(async move {
+            let read = self.read_or_stale(&key, operation, options, Miss::new(self, key.clone(), operation));
+            spanned!("twotier.read", self.remote, operation, 1, read, read)
+        })
+    }
+
+    /// Takes part in the read of a key: joins the one under way, or starts one.
+    pub(crate) fn joined_now(&self, key: &str, operation: Operation) -> Option<Waiter<V>> {
+        match self.local.read(key) {
+            Read::Hit(_) => None,
+            Read::Join(joiner) => Some(joiner),
+            Read::Lead(ticket, joiner) | Read::Bypass(ticket, joiner) => {
+                let _began = self.remote.start_read(operation, ticket);
+                Some(joiner)
+            }
+        }
     }
 
     pub(crate) fn abandoned(&self, operation: Operation) -> Error {
@@ -172,7 +191,8 @@ impl<V: Send + Sync + 'static> Tiers<V> {
             return found;
         }
         let reading = self.read_distinct(&order, operation);
-        let values = spanned!("twotier.batch", self.remote, operation, order.len(), outcomes, reading);
+        let mut values = spanned!("twotier.batch", self.remote, operation, order.len(), outcomes, reading);
+        self.stale_instead_of_each(&order, operation, &mut values);
         for (key, value) in order.iter().zip(values) {
             for &index in missed.get(key).into_iter().flatten() {
                 found[index] = value.clone();

@@ -13,7 +13,9 @@ use crate::audit::Auditor;
 use crate::bulkhead::Bulkhead;
 use crate::events::EventSender;
 use crate::remote::{Local, Remote};
+use crate::revalidation::Revalidation;
 use crate::sliding::Slider;
+use crate::stale::Refreshed;
 use crate::turns::Turns;
 
 pub(crate) struct Tiers<V> {
@@ -29,6 +31,10 @@ pub(crate) struct Tiers<V> {
     pub(crate) auditor: Option<Auditor>,
     /// Where reads extend the life of what they find.
     pub(crate) slider: Option<Slider>,
+    /// Whose reads go on for whoever comes next.
+    pub(crate) refreshed: Refreshed,
+    /// Where copies are read again after their link was lost.
+    pub(crate) _revalidation: Option<Revalidation>,
     /// Who changes a key by a function, one after the other.
     pub(crate) updates: Turns,
     /// Whether numbers are decimal text in the backend, once that was asked.

@@ -30,6 +30,7 @@ const UPDATE: &str = "crates/twotier/src/update.rs";
 const TURNS: &str = "crates/twotier/src/turns.rs";
 const SLIDING: &str = "crates/twotier/src/sliding.rs";
 const BUILDER: &str = "crates/twotier/src/builder.rs";
+const STALE: &str = "crates/twotier/src/stale.rs";
 const HEALTH: &str = "crates/twotier/src/health.rs";
 const SHORT_TERM: &str = "crates/twotier/src/short_term.rs";
 const SHORT_TERM_CREDENTIALS: &str = "crates/twotier/src/short_term/credentials.rs";
@@ -985,5 +986,45 @@ pub(super) const GUARDED: &[Guarded] = &[
             "channels.is_some() ||",
         )],
         &["counters::live::an_increment_is_one_round_trip_whose_own_report_drops_nothing"],
+    ),
+    guarded(
+        "a flush ends the epochs that a link lost before it",
+        &[edit(LINK, "        changes.lost.forget(link);\n", "")],
+        &["revalidation::after_a_flush_nothing_is_read_again"],
+    ),
+    guarded(
+        "a stale copy is as old as the last proof of its epoch",
+        &[edit(SHARD, "proven.max(origin.fetched_at(entry))", "proven.max(lookup.now)")],
+        &["stale::a_copy_stands_in_for_a_backend_that_is_away_and_says_how_stale_it_may_be"],
+    ),
+    guarded(
+        "what is loaded without a backend takes an older copy with it",
+        &[edit(LOAD, "else { return ticket.supersede() };", "else { return };")],
+        &["stale::a_load_returns_a_stale_copy_before_it_asks_its_loader_and_nothing_older_afterwards"],
+    ),
+    guarded(
+        "a stale copy is handed to nobody as what was loaded",
+        &[edit(
+            LOAD,
+            "            Ok(stale) if matches!(stale.freshness, Freshness::Stale { .. }) => return Ok(stale),\n",
+            "",
+        )],
+        &["stale::all_who_ask_for_a_key_at_once_are_given_its_stale_copy"],
+    ),
+    guarded(
+        "a copy that is kept for longer is no hit for longer",
+        &[edit(BUILDER, "        if stale.is_some() {\n", "        if stale.is_none() {\n")],
+        &[
+            "stale::a_copy_is_no_hit_for_longer_than_without_it",
+            "stale::a_soft_timeout_of_zero_returns_at_once_and_reads_again",
+        ],
+    ),
+    guarded(
+        "a read goes on though its caller was given a stale copy",
+        &[edit(STALE, "                        self.go_on_reading(key, operation);\n", "")],
+        &[
+            "stale::after_the_soft_timeout_the_copy_is_returned_and_the_read_goes_on",
+            "stale::a_soft_timeout_of_zero_returns_at_once_and_reads_again",
+        ],
     ),
 ];

@@ -36,6 +36,8 @@ mod link;
 mod load;
 #[path = "../../../../crates/twotier-local/src/loads.rs"]
 mod loads;
+#[path = "../../../../crates/twotier-local/src/lost.rs"]
+mod lost;
 #[path = "../../../../crates/twotier-local/src/options.rs"]
 mod options;
 #[path = "../../../../crates/twotier-local/src/policy/mod.rs"]

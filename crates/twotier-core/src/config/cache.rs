@@ -97,6 +97,19 @@ pub struct CacheConfig {
     /// `"0s"` is not at all. Left out: `max_staleness`, within which it is as fresh as any hit.
     #[serde(serialize_with = "duration::write_or_off", skip_serializing_if = "Option::is_none")]
     pub outage_time_to_live: Option<Duration>,
+    /// The longest that a local copy may have been stale when it stands in for a backend that does not answer, up to 7
+    /// days; `"off"` is not at all. A copy is kept for so much longer than it is served as a hit, but never past its
+    /// time to live in the backend. Default off.
+    #[serde(serialize_with = "duration::write_or_off")]
+    pub stale_if_error: Option<Duration>,
+    /// How long a read waits for the backend before such a copy is returned, while the read goes on; `"0s"` is not at
+    /// all. Takes `stale_if_error`. Left out: until the backend has failed or `op_timeout` has passed.
+    #[serde(serialize_with = "duration::write_or_off", skip_serializing_if = "Option::is_none")]
+    pub soft_timeout: Option<Duration>,
+    /// How many local copies, the hottest first, are read again when a link that was lost is back, so that they are
+    /// hits again before they are asked for; 0 is none. Left out: half of `max_entries`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revalidate: Option<usize>,
     /// The largest encoded value that is written or kept, in bytes. Default 16 MiB. A larger one in Redis is an error
     /// of its own key; from 64 KiB on it takes no memory.
     pub max_value_bytes: usize,
@@ -153,6 +166,9 @@ impl Default for CacheConfig {
             queue_invalidations: 0,
             outage_loads: 16,
             outage_time_to_live: None,
+            stale_if_error: None,
+            soft_timeout: None,
+            revalidate: None,
             max_value_bytes: 16 * 1024 * 1024,
             on_undecodable: OnUndecodable::Error,
             verify_writes: cfg!(debug_assertions),
@@ -379,6 +395,27 @@ impl CacheConfig {
         self
     }
 
+    /// Sets [`stale_if_error`](#structfield.stale_if_error); `None` is "off".
+    #[must_use]
+    pub fn stale_if_error(mut self, longest: impl Into<Option<Duration>>) -> Self {
+        self.stale_if_error = longest.into();
+        self
+    }
+
+    /// Sets [`soft_timeout`](#structfield.soft_timeout).
+    #[must_use]
+    pub fn soft_timeout(mut self, timeout: Duration) -> Self {
+        self.soft_timeout = Some(timeout);
+        self
+    }
+
+    /// Sets [`revalidate`](#structfield.revalidate).
+    #[must_use]
+    pub fn revalidate(mut self, copies: usize) -> Self {
+        self.revalidate = Some(copies);
+        self
+    }
+
     /// Sets [`breaker_failures`](#structfield.breaker_failures).
     #[must_use]
     pub fn breaker_failures(mut self, breaker_failures: u32) -> Self {
@@ -405,6 +442,13 @@ impl CacheConfig {
     pub fn audit(mut self, hits_per_second: f64) -> Self {
         self.audit = hits_per_second;
         self
+    }
+
+    /// Returns how many copies are read again when a link is back, chosen from `max_entries` when `revalidate` was left
+    /// out.
+    #[must_use]
+    pub fn revalidated(&self) -> usize {
+        self.revalidate.unwrap_or(self.max_entries / 2)
     }
 
     /// Returns the bound on the bytes of the local tier, chosen from `max_entries` when `max_bytes` was left out.
@@ -477,6 +521,18 @@ impl CacheConfig {
         if self.outage_time_to_live.is_some_and(|ttl| ttl > longest) {
             return Err(ConfigError::new("outage_time_to_live", "must be at most 1 h"));
         }
+        if self.stale_if_error.is_some_and(|stale| stale.is_zero() || stale > Duration::from_secs(7 * 24 * 60 * 60)) {
+            return Err(ConfigError::new("stale_if_error", "must be above 0 and at most 7 days"));
+        }
+        if self.stale_if_error.is_some() && !self.local_enabled {
+            return Err(ConfigError::new("stale_if_error", "takes a local tier, which has the copies"));
+        }
+        if self.soft_timeout.is_some_and(|timeout| timeout > longest) {
+            return Err(ConfigError::new("soft_timeout", "must be at most 1 h"));
+        }
+        if self.soft_timeout.is_some() && self.stale_if_error.is_none() {
+            return Err(ConfigError::new("soft_timeout", "takes `stale_if_error`, which says how stale a copy may be"));
+        }
         if !(1..=1_000_000).contains(&self.max_in_flight) {
             return Err(ConfigError::new("max_in_flight", "must be between 1 and 1000000"));
         }
@@ -515,6 +571,9 @@ layered! {
     queue_invalidations: usize, "layer::named";
     outage_loads: usize, "layer::named";
     outage_time_to_live: Option<Duration>, "duration::chosen";
+    stale_if_error: Option<Duration>, "duration::named_or_off";
+    soft_timeout: Option<Duration>, "duration::chosen";
+    revalidate: Option<usize>, "layer::chosen";
     max_value_bytes: usize, "layer::named";
     on_undecodable: OnUndecodable, "layer::named";
     verify_writes: bool, "layer::named";

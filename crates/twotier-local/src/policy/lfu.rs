@@ -53,7 +53,7 @@ impl<T> Lfu<T> {
                 self.order.hit(*slot.beside());
                 Looked::Hit(hit)
             }
-            Verdict::Keep => Looked::Barred,
+            Verdict::Keep(why) => Looked::Barred(why),
             Verdict::Remove(why) => Looked::Dead(why),
         }
     }

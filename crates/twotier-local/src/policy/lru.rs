@@ -40,7 +40,7 @@ impl<T> Lru<T> {
                 slot.move_to_back();
                 Looked::Hit(hit)
             }
-            Verdict::Keep => Looked::Barred,
+            Verdict::Keep(why) => Looked::Barred(why),
             Verdict::Remove(why) => Looked::Dead(why),
         }
     }

@@ -40,10 +40,21 @@ use crate::{
 pub(crate) enum Verdict<R> {
     /// It is a hit: notify the policy, and return this.
     Serve(R),
-    /// It is not served now, and stays.
-    Keep,
+    /// It is not served now, and stays, for this reason.
+    Keep(BarredReason),
     /// It can never be served again, and this is why.
     Remove(DeadReason),
+}
+
+/// Why an entry is not served, though it stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BarredReason {
+    /// There is no lease: the next proof of life makes it as good as before.
+    Lease,
+    /// It is past its soft life.
+    SoftLife,
+    /// It is of an epoch that ended with its link.
+    LostLink,
 }
 
 /// Why an entry can never be served again.
@@ -61,7 +72,7 @@ pub(crate) enum Looked<R> {
     Hit(R),
     Miss,
     /// An entry was found that is not served now, and stays.
-    Barred,
+    Barred(BarredReason),
     /// An entry was found that can never be served again, and is still there.
     Dead(DeadReason),
 }

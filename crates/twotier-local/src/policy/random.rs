@@ -42,7 +42,7 @@ impl<T> Random<T> {
         let Some(slot) = self.table.find(hash, key) else { return Looked::Miss };
         match judge(slot.entry()) {
             Verdict::Serve(hit) => Looked::Hit(hit),
-            Verdict::Keep => Looked::Barred,
+            Verdict::Keep(why) => Looked::Barred(why),
             Verdict::Remove(why) => Looked::Dead(why),
         }
     }

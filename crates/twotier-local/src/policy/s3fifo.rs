@@ -88,7 +88,7 @@ impl<T> S3Fifo<T> {
                 slot.entry_mut().bump();
                 Looked::Hit(hit)
             }
-            Verdict::Keep => Looked::Barred,
+            Verdict::Keep(why) => Looked::Barred(why),
             Verdict::Remove(why) => Looked::Dead(why),
         }
     }

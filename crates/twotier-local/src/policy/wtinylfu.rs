@@ -84,7 +84,7 @@ impl<T> WTinyLfu<T> {
                 self.sketch.count(hash);
                 Looked::Hit(hit)
             }
-            Verdict::Keep => Looked::Barred,
+            Verdict::Keep(why) => Looked::Barred(why),
             Verdict::Remove(why) => Looked::Dead(why),
         }
     }

@@ -48,6 +48,8 @@ mod link;
 mod load;
 #[path = "../../src/loads.rs"]
 mod loads;
+#[path = "../../src/lost.rs"]
+mod lost;
 #[path = "../../src/options.rs"]
 mod options;
 #[path = "../../src/policy/mod.rs"]
@@ -80,4 +82,5 @@ mod links;
 mod one_key;
 mod origin;
 mod setting;
+mod stale;
 mod sync;

@@ -44,6 +44,8 @@ mod link;
 mod load;
 #[path = "../../src/loads.rs"]
 mod loads;
+#[path = "../../src/lost.rs"]
+mod lost;
 #[path = "../common/notify.rs"]
 mod notify;
 #[path = "../../src/options.rs"]

@@ -1,6 +1,6 @@
 //! `get_many_or_load`: one call of a loader for all keys that nobody else is loading.
 
-use std::{collections::HashMap, sync::Arc};
+use std::collections::HashMap;
 
 use smol_str::SmolStr;
 use twotier_core::{Error, Operation};
@@ -164,13 +164,11 @@ impl<V: Send + Sync + 'static> Tiers<V> {
         for Absent { key, ticket, unanswered } in absent {
             let (value, options) = loaded.remove(key).map(|loaded| (loaded.value, loaded.options)).unwrap_or_default();
             known.insert(key, value.clone());
-            match &value {
-                _ if unanswered.is_none() => storing.push((key, LoadedValue::new(ticket, value, options))),
-                Some(value) => {
-                    self.keep_in_outage(OPERATION, key, &ticket, value, options);
-                    ticket.finish(Ok(Some(Arc::clone(value))));
-                }
-                None => ticket.finish(Ok(None)),
+            if unanswered.is_none() {
+                storing.push((key, LoadedValue::new(ticket, value, options)));
+            } else {
+                self.keep_in_outage(OPERATION, key, &ticket, value.as_ref(), options);
+                ticket.finish(Ok(value));
             }
         }
         while !storing.is_empty() {

@@ -59,6 +59,16 @@ impl<V: Send + Sync + 'static> LoadedValue<V> {
         }
     }
 
+    /// Keeps what was loaded in the local tier for a short time: the backend did not take it. To be called after the
+    /// write by which it was to be stored has ended.
+    fn keep_unstored(&self, prepared: &Prepared<V>, longest: Duration) {
+        // Not under the lock: what the copy takes the place of is dropped.
+        let Some(ticket) = self.ticket.lock().take() else { return };
+        let (value, life) = (prepared.value.clone(), prepared.life.min(longest));
+        let _kept = ticket.keep_in_outage(value, prepared.digest(), prepared.weight, life);
+        *self.ticket.lock() = Some(ticket);
+    }
+
     /// Returns another handle: the value counts as loaded as soon as one of them is dropped.
     fn handle(&self) -> Self {
         Self { ticket: Arc::clone(&self.ticket), value: self.value.clone(), options: self.options }
@@ -238,7 +248,14 @@ impl<V: Send + Sync + 'static> Tiers<V> {
                             (None, ended(&remote, operation, ticket, Ok(()), install).map(|()| Stored::Written))
                         }
                         Ok(false) => (Some(storing), Ok(Stored::Refused)),
-                        Err(cause) => (None, ended(&remote, operation, ticket, Err(cause), install)),
+                        Err(cause) => {
+                            let was_refused = !cause.may_have_executed();
+                            let failed = ended(&remote, operation, ticket, Err(cause), install);
+                            if let (true, Some(longest)) = (was_refused, remote.settings.outage_ttl()) {
+                                storing.loaded.keep_unstored(&storing.prepared, longest);
+                            }
+                            (None, failed.map(|()| Stored::Written))
+                        }
                     });
                 }
                 Ok(done)

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use twotier_core::{CacheConfig, Coherence, OnUndecodable};
 
-use crate::attach::Mode;
+use crate::{attach::Mode, stale::StaleOptions};
 
 /// Local copies that only their time to live keeps from growing stale live this long, unless it is configured.
 const UNREPORTED_LOCAL_TTL: Duration = Duration::from_secs(5);
@@ -25,6 +25,7 @@ pub(crate) struct Settings {
     pub(crate) load_timeout: Duration,
     pub(crate) load_wait: Duration,
     pub(crate) outage_time_to_live: Option<Duration>,
+    pub(crate) stale: Option<StaleOptions>,
     pub(crate) max_value_bytes: usize,
     pub(crate) on_undecodable: OnUndecodable,
     pub(crate) verify_writes: bool,
@@ -92,15 +93,25 @@ impl Settings {
         Some(ttl.mul_f64(1.0 - self.ttl_jitter * fastrand::f64()).max(Duration::from_millis(1)))
     }
 
-    /// The local time to live of one copy: up to a tenth shorter than configured, so that copies made together do not
-    /// end together.
+    /// How long one copy is kept: up to a tenth shorter than configured, so that copies made together do not end
+    /// together; where a stale one may be returned, for so much longer, and no hit is served from it by then.
     pub(crate) fn local_ttl(&self) -> Duration {
+        let ttl = self.longest_local_ttl();
+        match &self.stale {
+            Some(stale) => ttl.saturating_add(stale.longest),
+            None if ttl == SLIDING_LOCAL_TTL => ttl,
+            None => ttl.mul_f64(1.0 - 0.1 * fastrand::f64()),
+        }
+    }
+
+    /// The longest that a copy is served without asking the backend again.
+    pub(crate) fn longest_local_ttl(&self) -> Duration {
         if self.sliding_by_hits().is_some() {
             return SLIDING_LOCAL_TTL;
         }
         let reported = self.coherence() == Coherence::Broadcast;
         let unless_configured = if reported { REPORTED_LOCAL_TTL } else { UNREPORTED_LOCAL_TTL };
-        let ttl = self.local_time_to_live.unwrap_or(unless_configured).mul_f64(1.0 - 0.1 * fastrand::f64());
+        let ttl = self.local_time_to_live.unwrap_or(unless_configured);
         // A read of the backend is what notices that a life is to be extended.
         self.sliding.map_or(ttl, |sliding| ttl.min(sliding.after))
     }

@@ -47,6 +47,7 @@ mod read_back;
 mod reading;
 mod refusals;
 mod remaining_life;
+mod revalidation;
 mod scripted_links;
 mod sealing;
 #[cfg(all(feature = "anyhow", feature = "uuid"))]
@@ -56,6 +57,7 @@ mod short_term;
 mod single_flight;
 mod sliding;
 mod slow_consumers;
+mod stale;
 mod starting;
 mod statistics;
 mod support;

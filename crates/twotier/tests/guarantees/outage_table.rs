@@ -6,22 +6,29 @@ mod live {
     use std::{
         collections::BTreeMap,
         fmt, io,
+        sync::Arc,
+        thread,
         time::{Duration, Instant},
     };
 
-    use twotier::{Cache, Error, RedisBackend};
+    use twotier::{Cache, CacheBuilder, Error, RedisBackend, codec::Text};
     use twotier_testkit::{Proxy, RedisServer};
 
     use crate::support::text;
 
-    /// For how long calls are made in each state.
-    const WINDOW: Duration = Duration::from_secs(3);
+    /// For how long calls are made in each state: long enough for the breaker to open.
+    /// `TWOTIER_TEST_OUTAGE_SECONDS=3` takes its time, as for the table of the documentation.
+    fn window() -> Duration {
+        let seconds = std::env::var("TWOTIER_TEST_OUTAGE_SECONDS").ok();
+        Duration::from_secs_f64(seconds.map_or(1.2, |seconds| seconds.parse().expect("a number")))
+    }
+
     /// No call waits longer than its deadline of 500 ms; what is beyond is for a busy machine.
     const LONGEST: Duration = Duration::from_secs(3);
 
     /// A server, and what stands before it.
     struct Place {
-        server: RedisServer,
+        server: Arc<RedisServer>,
         proxy: Proxy,
     }
 
@@ -59,9 +66,9 @@ mod live {
     async fn line(state: &str, cache: &Cache<String>, mut meanwhile: impl FnMut(Duration)) {
         let [mut hit, mut miss, mut load, mut set, mut delete, mut many] = [(); 6].map(|()| Calls::default());
         let row = async |_: String| Ok::<_, io::Error>("row".to_owned());
-        let (started, before) = (Instant::now(), cache.stats().backend.loads);
+        let (started, before, window) = (Instant::now(), cache.stats().backend.loads, window());
         for round in 0_u64.. {
-            if started.elapsed() > WINDOW {
+            if started.elapsed() > window {
                 break;
             }
             meanwhile(started.elapsed());
@@ -84,11 +91,28 @@ mod live {
     }
 
     async fn place() -> (Place, Cache<String>) {
-        let server = RedisServer::start();
+        at(RedisServer::start(), text()).await
+    }
+
+    /// The same, whose copies may be stale.
+    async fn kept(stale: Duration) -> (Place, Cache<String>) {
+        at(RedisServer::start(), text().stale_if_error(stale)).await
+    }
+
+    /// The same, whose server takes its time to load its data.
+    async fn loading() -> (Place, Cache<String>) {
+        let builder = RedisServer::builder().arg("key-load-delay", "1000");
+        let server = builder.arg("loading-process-events-interval-bytes", "1024").start();
+        server.command(&["EVAL", "for key = 1, 6000 do redis.call('SET', key, 'v') end", "0"]);
+        server.command(&["SAVE"]);
+        at(server, text()).await
+    }
+
+    async fn at(server: RedisServer, builder: CacheBuilder<String, Text>) -> (Place, Cache<String>) {
         let proxy = Proxy::start(server.addr());
-        let cache = text().build(RedisBackend::new(proxy.url()).unwrap()).await.unwrap();
+        let cache = builder.build(RedisBackend::new(proxy.url()).unwrap()).await.unwrap();
         cache.set("hot", "v").await.unwrap();
-        (Place { server, proxy }, cache)
+        (Place { server: Arc::new(server), proxy }, cache)
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -137,6 +161,24 @@ mod live {
         let (replica, cache) = place().await;
         replica.server.command(&["replicaof", "127.0.0.1", "1"]);
         line("a replica by now (READONLY)", &cache, |_| {}).await;
+
+        let (loading, cache) = loading().await;
+        loading.server.kill();
+        let restarted = Arc::clone(&loading.server);
+        let restart = thread::spawn(move || restarted.restart());
+        line("LOADING its data after a restart", &cache, |_| {}).await;
+        restart.join().unwrap();
+
+        let (crowded, cache) = place().await;
+        let others: Vec<_> = (0..4).map(|_| crowded.server.client()).collect();
+        crowded.server.command(&["config", "set", "maxclients", "5"]);
+        crowded.proxy.cut();
+        line("maxclients: no room for a connection", &cache, |_| {}).await;
+        drop(others);
+
+        let (killed, cache) = kept(Duration::from_secs(60)).await;
+        killed.server.kill();
+        line("killed, with `stale_if_error` of a minute", &cache, |_| {}).await;
 
         let (rotated, cache) = place().await;
         rotated.server.command(&["config", "set", "requirepass", "another"]);

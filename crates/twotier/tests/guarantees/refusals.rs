@@ -4,10 +4,10 @@
 mod live {
     use std::{error::Error as _, io, time::Duration};
 
-    use twotier::{Cache, Coherence, Error, ErrorKind, RedisBackend, Status};
+    use twotier::{Cache, Coherence, Error, ErrorKind, Freshness, RedisBackend, Status};
     use twotier_testkit::RedisServer;
 
-    use crate::support::{ends, eventually, over_redis, read, redis, text};
+    use crate::support::{ends, eventually, foreign, over_redis, read, redis, text};
 
     /// The cause of an error, with its own causes.
     fn causes(error: &Error) -> String {
@@ -151,6 +151,23 @@ mod live {
             let found = ends(cache.get_many_or_load(&["k", "l"], many)).await.unwrap();
             assert!(found.iter().all(|value| value.as_deref().is_some_and(|value| value == "loaded")), "{case}");
         }
+    }
+
+    #[tokio::test]
+    async fn what_a_full_server_does_not_take_is_loaded_once_in_a_bound() {
+        let server = RedisServer::start();
+        let cache = text().build(RedisBackend::new(server.url()).unwrap()).await.unwrap();
+        server.command(&["CONFIG", "SET", "maxmemory", "1"]);
+        for _ in 0..20 {
+            assert_eq!(load(&cache, "k").await, "loaded");
+        }
+        let stats = cache.stats().backend;
+        assert_eq!((stats.loads, stats.unstored), (1, 1), "kept here, for as long as it is as fresh as any hit");
+        let found = cache.lookup("k").await.unwrap();
+        assert!(matches!(found.freshness, Freshness::Outage { .. }), "{found:?}");
+        server.command(&["CONFIG", "SET", "maxmemory", "0"]);
+        foreign(&server, &cache, &["SET", "t:k", "newer"]).await;
+        assert_eq!(read(&cache, "k").await.as_deref(), Some("newer"), "a report ends it");
     }
 
     #[tokio::test]

@@ -62,7 +62,7 @@ async fn after_a_lost_link_the_exported_keys_are_warmed_and_hit_again() {
     let cache = over_memory(&store).await;
     let handle = store.clone();
     let link = handle.scripted_link();
-    let linked = text().build(handle).await.unwrap();
+    let linked = text().revalidate(0).build(handle).await.unwrap();
     cache.set_many(keys(100).into_iter().map(|key| (key, "v".to_owned()))).await.unwrap();
     linked.warm(&keys(100)).await.unwrap();
     let exported = linked.hot_keys(40);

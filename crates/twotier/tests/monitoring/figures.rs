@@ -47,6 +47,7 @@ impl Figures {
         count("twotier_outage_loads_total", ("result", "returned"), returned);
         one("redis_client_csc_items", &[], local.size as f64);
         one("twotier_bytes", &[], local.bytes as f64);
+        one("twotier_stale_total", &[], local.stale as f64);
         one("twotier_breaker_state", &[], f64::from(backend.breaker.state as u8));
         one("twotier_breaker_opened_total", &[], backend.breaker.opened as f64);
         one("twotier_breaker_refused_total", &[], backend.breaker.refused as f64);

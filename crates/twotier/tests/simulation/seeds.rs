@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// How many seeds run when nobody asks for more.
-const SEEDS: u64 = 840;
+const SEEDS: u64 = 600;
 /// How many events before the end a failing run prints, heartbeats left out.
 const LAST_EVENTS: usize = 150;
 
