@@ -88,7 +88,7 @@ pub struct Ceiling {
     pub depth: usize,
     /// Reads a second.
     pub throughput: Spread,
-    /// What our backend reads with as many tasks, divided by that in the same repetition.
+    /// What the cache reads with as many tasks, divided by that in the same repetition.
     pub ours: Option<Spread>,
 }
 
@@ -158,7 +158,7 @@ fn measure_pinned(
         };
         keys.remove().await?;
         let machine = Machine { cores, ..Machine::here() };
-        let ours = clients.iter().position(|client| client.kind() == Kind::Backend);
+        let ours = clients.iter().position(|client| client.kind() == Kind::Cache);
         let at = |tasks: usize| TASKS.iter().position(|other| *other == tasks);
         let ceilings = DEPTHS.into_iter().zip(&ceilings).filter_map(|(depth, ceiling)| {
             let ours = ours.zip(at(depth)).and_then(|(ours, at)| {

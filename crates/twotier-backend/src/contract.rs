@@ -389,6 +389,14 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
         }
     }
 
+    /// Returns whether [`get_each`](Self::get_each) reads many keys in hardly more time than one: a cache then gathers
+    /// the reads of different keys that come at the same time, and makes one call of them.
+    ///
+    /// Provided as `false`: each read is a call of its own.
+    fn reads_together(&self) -> bool {
+        false
+    }
+
     /// Returns a number that grows whenever anything is sent to or arrives from the backend, so that a slow call can be
     /// distinguished from a dead one.
     ///
@@ -594,6 +602,10 @@ macro_rules! forward {
 
             async fn get_each(&self, keys: &[Bytes], answers: AnswerSink<'_>) {
                 (**self).get_each(keys, answers).await;
+            }
+
+            fn reads_together(&self) -> bool {
+                (**self).reads_together()
             }
 
             fn progress(&self) -> u64 {

@@ -85,6 +85,10 @@ impl<B: Backend> Backend for FaultyBackend<B> {
         }
     }
 
+    fn reads_together(&self) -> bool {
+        self.inner.reads_together()
+    }
+
     fn progress(&self) -> u64 {
         self.inner.progress()
     }

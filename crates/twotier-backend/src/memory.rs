@@ -228,6 +228,11 @@ impl Backend for MemoryBackend {
         None
     }
 
+    /// Each answer is there at once.
+    fn reads_together(&self) -> bool {
+        false
+    }
+
     async fn get_each(&self, keys: &[Bytes], answers: AnswerSink<'_>) {
         for (index, answer) in self.get_many(keys).await.into_iter().enumerate() {
             answers(index, answer);

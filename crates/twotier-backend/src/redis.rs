@@ -56,8 +56,9 @@ use self::{
 /// An operation that was under way when the link was lost is an error; it is never sent again, since a write may
 /// already have taken effect.
 ///
-/// Single reads that come at the same time share a round trip: one `MGET`, and a `PTTL` for each key. A few go by
-/// themselves. There is no timer: nobody waits for others that may not come.
+/// A cache gathers reads that come at the same time, and many keys are one round trip: one `MGET`, and a `PTTL` for
+/// each key; `GET`s in a cluster, and where the user may not run `MGET`. A read goes by itself while none is under
+/// way. There is no timer: nobody waits for others that may not come.
 ///
 /// With [`attach`](Backend::attach) it asks for [`CLIENT TRACKING ON BCAST PREFIX <namespace>: NOLOOP`][tracking]: the
 /// server then reports every change under the namespace, by any client in any language. Small writes go over the
@@ -347,6 +348,10 @@ impl Backend for RedisBackend {
             Ok(Servers::Cluster(cluster)) => cluster.get_each(keys, answers).await,
             Err(error) => failed(error),
         }
+    }
+
+    fn reads_together(&self) -> bool {
+        true
     }
 
     fn progress(&self) -> u64 {

@@ -182,7 +182,7 @@ impl MissCauses {
 pub struct BackendStats {
     /// What the backend is, as `db.system.name` has it: `redis`, `memory`, or what a backend of your own calls itself.
     pub system: &'static str,
-    /// Calls that read, a batch counting once.
+    /// Calls that read, a batch counting once, and so do single reads that were gathered into one call.
     pub reads: u64,
     /// Calls that wrote, a batch counting once.
     pub writes: u64,

@@ -148,6 +148,11 @@ impl<T, E> Flight<T, E> {
         self.waiting.lock().joiners += 1;
     }
 
+    /// Takes the wakers of those who wait.
+    pub(crate) fn waiting(&self) -> impl Iterator<Item = Waker> + use<T, E> {
+        self.waiting.lock().wakers()
+    }
+
     pub(crate) fn is_awaited(&self) -> bool {
         self.waiting.lock().joiners > 0
     }
@@ -262,13 +267,23 @@ impl<T: Clone, E: Clone> Joiner<T, E> {
     ///
     /// When what finishes the read panics in this joiner. The others elect again.
     pub async fn wait(&self) -> Joined<T, E> {
-        match poll_fn(|context| self.flight.poll(&self.place, context)).await {
+        poll_fn(|context| self.poll(context)).await
+    }
+
+    /// Does what polling [`wait`](Self::wait) does, for those who write their futures by hand.
+    ///
+    /// # Panics
+    ///
+    /// As [`wait`](Self::wait).
+    pub fn poll(&self, context: &Context<'_>) -> Poll<Joined<T, E>> {
+        let Poll::Ready(outcome) = self.flight.poll(&self.place, context) else { return Poll::Pending };
+        Poll::Ready(match outcome {
             Outcome::Answered(value, digest) if self.only.is_none_or(|only| only == *digest) => {
                 Joined::Value(value.clone())
             }
             Outcome::Failed(error) => Joined::Failed(error.clone()),
             Outcome::Answered(..) | Outcome::Abandoned => Joined::ElectAgain,
-        }
+        })
     }
 }
 

@@ -1,6 +1,6 @@
 //! Tickets: the only ways in.
 
-use std::{fmt, mem, sync::Arc, time::Duration};
+use std::{fmt, mem, sync::Arc, task::Waker, time::Duration};
 
 use smol_str::SmolStr;
 use twotier_core::{Mark, Timestamp};
@@ -123,8 +123,14 @@ impl<T, E> FillTicket<T, E> {
 
     /// Waits until nobody waits for the read, so that one that was not sent yet need not be. The future may be dropped
     /// at any time.
-    pub async fn deserted(&self) {
-        self.flight.deserted().await;
+    pub fn deserted(&self) -> impl Future<Output = ()> + use<T, E> {
+        let flight = Arc::clone(&self.flight);
+        async move { flight.deserted().await }
+    }
+
+    /// Takes those who wait for the read, to be woken without an answer: each is polled once more, and goes on waiting.
+    pub fn waiting(&self) -> impl Iterator<Item = Waker> + use<T, E> {
+        self.flight.waiting()
     }
 }
 

@@ -182,7 +182,7 @@ impl<V: Send + Sync + 'static> Cache<V> {
             LocalRead::Refused(error) => Err(*error),
             LocalRead::Miss => {
                 let key = text_of(&key);
-                run(Operation::Get, self.cache.tiers().read_through(&key, Operation::Get)).map(|found| found.value)
+                run(Operation::Get, self.cache.tiers().read_through(key, Operation::Get)).map(|found| found.value)
             }
         }
     }

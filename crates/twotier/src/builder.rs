@@ -26,8 +26,8 @@ use crate::{
     log::Occasional,
     meter::Meter,
     remote::{
-        Admission, BreakerOptions, Breakers, Home, Invalidations, Remote, Settings, SlideSender, Sliding, Weigher,
-        WriteQueue,
+        Admission, BreakerOptions, Breakers, Gatherer, Home, Invalidations, Remote, Settings, SlideSender, Sliding,
+        Weigher, WriteQueue,
     },
     revalidation::{Again, Revalidation},
     sliding::Slider,
@@ -542,6 +542,7 @@ impl<V: Send + Sync + 'static, C> CacheBuilder<V, C> {
             local_enabled: config.local_enabled,
         };
         let slides = settings.sliding.is_some().then(SlideSender::new);
+        let gatherer = Gatherer::new(backend.reads_together());
         let remote = Arc::new(Remote {
             namespace,
             backend,
@@ -549,6 +550,7 @@ impl<V: Send + Sync + 'static, C> CacheBuilder<V, C> {
             weigher: self.weigher,
             settings,
             admission: Admission::new(config.max_in_flight, config.max_waiting),
+            gatherer,
             writes: WriteQueue::default(),
             breakers,
             invalidations,

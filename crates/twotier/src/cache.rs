@@ -149,7 +149,7 @@ impl<V: Send + Sync + 'static> Cache<V> {
             return Ok(hit);
         }
         let key = text_of(&key);
-        Box::pin(self.tiers.read_through(&key, Operation::Get)).await
+        self.tiers.read_through(key, Operation::Get).await
     }
 
     /// Reads a value from the local tier only; never touches the backend. Counts a hit or a miss.

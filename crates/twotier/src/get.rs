@@ -10,7 +10,7 @@ use std::{
 use smol_str::SmolStr;
 use twotier_core::Operation;
 
-use crate::{Key, Result, read::LocalRead, remote::CachedValue, tiers::Tiers};
+use crate::{Key, Lookup, Result, read::LocalRead, remote::CachedValue, tiers::Tiers};
 
 /// The future of [`Cache::get`](crate::Cache::get): ready at once on a local hit.
 ///
@@ -24,7 +24,7 @@ pub struct Get<'a, V> {
 enum State<'a, V> {
     Hit(CachedValue<V>),
     Missed { tiers: &'a Tiers<V>, key: SmolStr },
-    Reading(Pin<Box<dyn Future<Output = Result<CachedValue<V>>> + Send + 'a>>),
+    Reading(Pin<Box<dyn Future<Output = Result<Lookup<V>>> + Send + 'a>>),
     Refused(Box<twotier_core::Error>),
     Done,
 }
@@ -43,12 +43,10 @@ impl<'a, V: Send + Sync + 'static> Get<'a, V> {
     #[cold]
     fn read(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Arc<V>>>> {
         if let State::Missed { tiers, key } = &mut self.state {
-            let (tiers, key) = (*tiers, std::mem::take(key));
-            let reading = async move { Ok(tiers.read_through(&key, Operation::Get).await?.value) };
-            self.state = State::Reading(Box::pin(reading));
+            self.state = State::Reading(tiers.read_through(std::mem::take(key), Operation::Get));
         }
         match &mut self.state {
-            State::Reading(reading) => reading.as_mut().poll(context),
+            State::Reading(reading) => reading.as_mut().poll(context).map_ok(|found| found.value),
             State::Refused(_) => match std::mem::replace(&mut self.state, State::Done) {
                 State::Refused(error) => Poll::Ready(Err(*error)),
                 _ => Poll::Pending,

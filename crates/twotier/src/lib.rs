@@ -33,6 +33,7 @@ mod lookup;
 mod meter;
 #[cfg(feature = "metrics")]
 pub mod metrics;
+mod miss;
 #[cfg(feature = "prometheus-text")]
 pub mod prometheus;
 mod read;

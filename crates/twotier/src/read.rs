@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    pin::pin,
+    pin::{Pin, pin},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -11,21 +11,19 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::Instant;
+use smol_str::SmolStr;
 use twotier_core::{BackendError, BackendErrorKind, Error, Operation};
-use twotier_local::{Joined, Joiner, LocalCopy, Read};
+use twotier_local::{Joined, LocalCopy, Read};
 
 use crate::{
     Freshness, Lookup, Result, Tier,
     meter::Call,
+    miss::{Miss, Waiter},
     remote::CachedValue,
     spans::spanned,
     tiers::{Tiers, yield_every, yield_now},
 };
 
-/// How often a read is begun anew when it was abandoned without an answer: by a panic of a codec in another caller, a
-/// backend that lets answers drop, or the end of the runtime.
-const ATTEMPTS: usize = 16;
 /// How many calls for parts of one batch are under way at once.
 const PARTS: usize = 4;
 
@@ -36,8 +34,6 @@ pub(crate) enum LocalRead<V> {
     /// Boxed, so that a hit does not carry the room for an error around.
     Refused(Box<Error>),
 }
-
-type Waiter<V> = Joiner<CachedValue<V>, Error>;
 
 impl<V: Send + Sync + 'static> Tiers<V> {
     /// Looks into the local tier and counts the read as a hit or a miss.
@@ -95,7 +91,7 @@ impl<V: Send + Sync + 'static> Tiers<V> {
         }))
     }
 
-    fn local_hit(&self, value: CachedValue<V>, age: Duration) -> Lookup<V> {
+    pub(crate) fn local_hit(&self, value: CachedValue<V>, age: Duration) -> Lookup<V> {
         let freshness = match self.remote.settings.staleness_bound() {
             Some(bound) => Freshness::Within(bound),
             None => Freshness::UntilExpiry,
@@ -104,63 +100,32 @@ impl<V: Send + Sync + 'static> Tiers<V> {
     }
 
     /// Reads a key that was just missed: joins the read under way, or starts one. One round trip.
-    pub(crate) async fn read_through(&self, key: &str, operation: Operation) -> Result<Lookup<V>> {
-        self.remote.open(operation)?;
-        // Pinned here, where it is made: handed over by value it would be stored once more at every step of the way,
-        // and a future of over a kilobyte is beyond what allocators keep at hand.
-        let began = Instant::now();
-        let read = pin!(self.read(key, operation, began));
-        let link = || self.local.route(key);
-        let read = self.remote.within(operation, began, link, read);
-        match &self.remote.settings.stale {
-            None => spanned!("twotier.read", self.remote, operation, 1, read, read),
-            // Boxed, so that those without it need no room for it.
-            Some(options) => {
-                let read = Box::pin(self.read_or_stale(key, operation, options, read));
-                spanned!("twotier.read", self.remote, operation, 1, read, read)
-            }
-        }
+    pub(crate) fn read_through<'a>(
+        &'a self,
+        key: impl Into<SmolStr>,
+        operation: Operation,
+    ) -> Pin<Box<dyn Future<Output = Result<Lookup<V>>> + Send + 'a>> {
+        let key = key.into();
+        let Some(options) = &self.remote.settings.stale else {
+            let read = Miss::new(self, key, operation);
+            #[cfg(feature = "spans")]
+            let read = async move { spanned!("twotier.read", self.remote, operation, 1, read, read) };
+            return Box::pin(read);
+        };
+        Box::pin(async move {
+            let read = self.read_or_stale(&key, operation, options, Miss::new(self, key.clone(), operation));
+            spanned!("twotier.read", self.remote, operation, 1, read, read)
+        })
     }
 
     /// Takes part in the read of a key: joins the one under way, or starts one.
     pub(crate) fn joined_now(&self, key: &str, operation: Operation) -> Option<Waiter<V>> {
-        match self.start(operation, self.local.read(key), Instant::now()) {
-            Started::Waiting(joiner) => Some(joiner),
-            Started::Hit(_) | Started::Refused(_) => None,
-        }
-    }
-
-    async fn read(&self, key: &str, operation: Operation, began: Instant) -> Result<Lookup<V>> {
-        self.settle(operation, key).await?;
-        let (mut read, mut began) = (self.local.read(key), began);
-        for _ in 0..ATTEMPTS {
-            // A read under way from before the backend fell silent is not waited for either.
-            if let Some(refused) = self.remote.refused_over(operation, Call::Read, || self.local.route(key)) {
-                return Err(refused);
-            }
-            let joiner = match self.start(operation, read, began) {
-                // Another read filled it since; how long ago is not known, but not before this call.
-                Started::Hit(value) => return Ok(self.local_hit(value, Duration::ZERO)),
-                Started::Refused(error) => return Err(*error),
-                Started::Waiting(joiner) => joiner,
-            };
-            match joiner.wait().await {
-                Joined::Value(value) => return Ok(Lookup::current(value, Tier::Remote)),
-                Joined::Failed(error) => return Err(error),
-                Joined::ElectAgain => (read, began) = (self.local.read_again(key, &joiner), Instant::now()),
-            }
-        }
-        Err(self.abandoned(operation))
-    }
-
-    /// Starts the read of a key now, unless somebody else did: whoever asked waits in either case.
-    fn start(&self, operation: Operation, read: Read<CachedValue<V>, Error>, now: Instant) -> Started<V> {
-        match read {
-            Read::Hit(value) => Started::Hit(value),
-            Read::Join(joiner) => Started::Waiting(joiner),
+        match self.local.read(key) {
+            Read::Hit(_) => None,
+            Read::Join(joiner) => Some(joiner),
             Read::Lead(ticket, joiner) | Read::Bypass(ticket, joiner) => {
-                self.remote.start_read(operation, ticket, now);
-                Started::Waiting(joiner)
+                let _began = self.remote.start_read(operation, ticket);
+                Some(joiner)
             }
         }
     }
@@ -325,12 +290,12 @@ impl<V: Send + Sync + 'static> Tiers<V> {
         match joiner.wait().await {
             Joined::Value(value) => Ok(value),
             Joined::Failed(error) => Err(error),
-            Joined::ElectAgain => self.read(key, operation, Instant::now()).await.map(|found| found.value),
+            Joined::ElectAgain => Miss::new(self, key.into(), operation).untimed().await.map(|found| found.value),
         }
     }
 }
 
-/// A read that was asked for.
+/// A read of a batch that was asked for.
 enum Started<V> {
     Hit(CachedValue<V>),
     Waiting(Waiter<V>),

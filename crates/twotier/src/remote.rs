@@ -8,6 +8,7 @@ mod breaker;
 mod breakers;
 mod call;
 mod deadlines;
+mod gather;
 mod invalidations;
 mod read;
 mod runtime;
@@ -41,7 +42,10 @@ pub(crate) use self::{
     admission::{Admission, Cost, writes_at_once},
     breaker::BreakerOptions,
     breakers::{Breakers, Links},
+    deadlines::Deadline,
+    gather::Gatherer,
     invalidations::{Invalidations, Queued},
+    read::ReadStart,
     runtime::{Home, entered},
     settings::{Settings, Sliding},
     slides::SlideSender,
@@ -67,6 +71,7 @@ pub(crate) struct Remote<V> {
     pub(crate) weigher: Option<Arc<Weigher<V>>>,
     pub(crate) settings: Settings,
     pub(crate) admission: Admission,
+    pub(crate) gatherer: Gatherer<V>,
     pub(crate) writes: WriteQueue<V>,
     pub(crate) breakers: Arc<Breakers>,
     pub(crate) invalidations: Arc<Invalidations>,

@@ -18,6 +18,7 @@ const LOAD_STACK: &str = "crates/twotier/src/load/stack.rs";
 const READ: &str = "crates/twotier/src/read.rs";
 const ADMISSION: &str = "crates/twotier/src/remote/admission.rs";
 const REMOTE_READ: &str = "crates/twotier/src/remote/read.rs";
+const GATHER: &str = "crates/twotier/src/remote/gather.rs";
 const CALL: &str = "crates/twotier/src/remote/call.rs";
 const DEADLINES: &str = "crates/twotier/src/remote/deadlines.rs";
 const WRITE: &str = "crates/twotier/src/write.rs";
@@ -48,6 +49,7 @@ const REDIS_FENCE: &str = "crates/twotier-backend/src/redis/session/fence.rs";
 const REDIS_CONNECTION: &str = "crates/twotier-backend/src/redis/wire/connection.rs";
 const REDIS_ERROR: &str = "crates/twotier-backend/src/redis/wire/error.rs";
 const REDIS_BATCH: &str = "crates/twotier-backend/src/redis/command/batch.rs";
+const REDIS_READ: &str = "crates/twotier-backend/src/redis/command/read.rs";
 const REDIS_SIZES: &str = "crates/twotier-backend/src/redis/command/sizes.rs";
 const REDIS_WRITE: &str = "crates/twotier-backend/src/redis/command/write.rs";
 
@@ -393,6 +395,76 @@ pub(super) const GUARDED: &[Guarded] = &[
             edit(REMOTE_READ, "        drop(permit);\n        let nothing_moved", "        let nothing_moved"),
         ],
         &["slow_consumers::calls_that_are_polled_once_and_then_kept_give_their_permits_back"],
+    ),
+    guarded(
+        "an answer of a batch gives its own permit back",
+        &[edit(
+            GATHER,
+            "                permit.iter_mut().for_each(Permit::give_back_one);\n",
+            "                let _ = &permit;\n",
+        )],
+        &["gathering::a_late_answer_holds_up_none_of_those_that_were_gathered_with_it_and_keeps_only_its_own_room"],
+    ),
+    guarded(
+        "whoever waits for a gathered read is woken as its time is over",
+        &[edit(GATHER, "waiting.into_iter().for_each(Waker::wake);", "drop(waiting);")],
+        &["gathering::whoever_waits_for_a_gathered_read_has_a_deadline_of_their_own"],
+    ),
+    guarded(
+        "what nobody waits for any more is not read once there is room",
+        &[edit(
+            GATHER,
+            ".partition(|read| read.as_ref().is_some_and(Gathered::is_wanted));",
+            ".partition(Option::is_some);",
+        )],
+        &["gathering::what_nobody_waits_for_any_more_is_not_read_once_there_is_room"],
+    ),
+    guarded(
+        "reads are gathered only where that is of use",
+        &[edit(GATHER, "*is_of_use && (", "(*is_of_use || true) && (")],
+        &["gathering::a_backend_that_reads_one_key_at_a_time_is_never_asked_for_many"],
+    ),
+    guarded(
+        "a gathered answer tells of its own link",
+        &[edit(GATHER, "silent.note(&self.breakers, read.link(),", "silent.note(&self.breakers, LinkId::ONLY,")],
+        &["gathering::a_link_that_does_not_answer_opens_its_own_breaker_however_its_keys_were_gathered"],
+    ),
+    guarded(
+        "a key of which a batch says nothing is an error",
+        &[edit(
+            GATHER,
+            "        reads.into_iter().flatten().for_each(|read| read.answer(self, Err(unanswered())));\n",
+            "        let _ = unanswered;\n        drop(reads);\n",
+        )],
+        &["gathering::a_key_of_which_a_batch_says_nothing_is_an_error_of_its_own"],
+    ),
+    guarded(
+        "of what was gathered no more waits than may",
+        &[edit(
+            ADMISSION,
+            "        waiting.leave(calls - self.max_waiting.saturating_sub(before).min(calls));\n",
+            "        waiting.leave(before.min(0));\n",
+        )],
+        &["gathering::gathered_reads_wait_for_room_and_those_beyond_what_may_wait_are_refused"],
+    ),
+    guarded(
+        "a batch that has half of what is under way is sent",
+        &[edit(GATHER, "        if count >= half {", "        if count >= half.max(BATCH) {")],
+        &["gathering::live::the_server_works_on_one_half_of_the_reads_while_the_other_is_put_together"],
+    ),
+    guarded(
+        "a batch that was never sent ends with its runtime",
+        &[edit(
+            GATHER,
+            "let (batch, ended) = (self.remote.close(self.number), self.remote.ended());",
+            "let (batch, ended) = (None::<Batch<V>>, self.remote.ended());",
+        )],
+        &["gathering::reads_that_were_gathered_and_never_sent_end_with_the_runtime_of_the_cache"],
+    ),
+    guarded(
+        "what a user may not run is not tried for every batch",
+        &[edit(REDIS_READ, "if !connections.reads_with_mget()", "if connections.are_in_slots()")],
+        &["gathering::live::a_user_who_may_not_run_mget_reads_all_the_same_in_few_round_trips"],
     ),
     guarded(
         "a write that was sent goes on without its caller",

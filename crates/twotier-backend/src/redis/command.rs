@@ -2,12 +2,12 @@
 
 mod batch;
 mod channel;
-mod coalesce;
 mod connections;
 mod inline;
 mod lanes;
 mod order;
 mod read;
+mod single;
 mod sizes;
 mod transaction;
 mod write;
@@ -15,9 +15,9 @@ mod write;
 pub(super) use self::{
     batch::{get_each, get_many},
     channel::{Channels, Message},
-    coalesce::{Commands, get, start_get},
     connections::{Connections, Reporting},
     order::WriteOrder,
-    read::{ReadResult, get_asking},
+    read::{ReadResult, get, get_asking},
+    single::{Commands, start_get},
     write::{Action, Change, Cursor, Effect, Life, add, change, change_many, clear, make, make_asking, scan},
 };

@@ -150,7 +150,6 @@ mod live {
         drop(sender);
         let answers = tokio::task::spawn_blocking(move || answers.iter().collect::<Vec<_>>()).await.unwrap();
         assert_eq!(answers, vec![10; 196]);
-        assert!(server.calls(&["mget"]) >= 1, "and they shared round trips");
     }
 
     #[tokio::test]

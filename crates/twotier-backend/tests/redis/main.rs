@@ -6,7 +6,6 @@
 
 mod batches;
 mod cluster;
-mod coalescing;
 mod commands;
 mod credentials;
 mod link;

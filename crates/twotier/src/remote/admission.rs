@@ -83,6 +83,14 @@ impl<V> Permit<V> {
         remote.admission.give_back(self.cost);
         remote
     }
+
+    /// Gives back the part of one key, of which there is an answer.
+    pub(crate) fn give_back_one(&mut self) {
+        if let (Some(remote), Some(left)) = (&self.remote, self.cost.keys.checked_sub(1)) {
+            self.cost.keys = left;
+            remote.admission.give_back(Cost::ONE);
+        }
+    }
 }
 
 impl<V> Drop for Permit<V> {
@@ -109,12 +117,27 @@ impl<V> Remote<V> {
     }
 }
 
-/// A request that waits for its permit, until this is dropped.
-pub(crate) struct Waiting(Arc<AtomicUsize>);
+/// Calls that wait for a permit, until this is dropped.
+pub(crate) struct Waiting {
+    all: Arc<AtomicUsize>,
+    calls: usize,
+}
+
+impl Waiting {
+    /// How many they are.
+    pub(super) fn calls(&self) -> usize {
+        self.calls
+    }
+
+    fn leave(&mut self, calls: usize) {
+        self.calls -= calls;
+        self.all.fetch_sub(calls, Ordering::Relaxed);
+    }
+}
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.leave(self.calls);
     }
 }
 
@@ -138,6 +161,11 @@ impl Admission {
         self.max_waiting
     }
 
+    /// Returns how many keys are under way now.
+    pub(super) fn under_way(&self) -> usize {
+        self.max_in_flight.saturating_sub(self.keys.available_permits())
+    }
+
     fn try_take(&self, cost: Cost) -> bool {
         let Ok(keys) = self.keys.try_acquire_many(cost.keys) else { return false };
         if cost.kibibytes > 0 {
@@ -155,9 +183,16 @@ impl Admission {
 
     /// Joins those who wait; `None` when too many do.
     pub(crate) fn wait(&self) -> Option<Waiting> {
-        let before = self.waiting.fetch_add(1, Ordering::Relaxed);
-        let waiting = Waiting(Arc::clone(&self.waiting));
-        (before < self.max_waiting).then_some(waiting)
+        let waiting = self.wait_together(1);
+        (waiting.calls == 1).then_some(waiting)
+    }
+
+    /// Has several calls join those who wait, as far as not too many do.
+    pub(super) fn wait_together(&self, calls: usize) -> Waiting {
+        let before = self.waiting.fetch_add(calls, Ordering::Relaxed);
+        let mut waiting = Waiting { all: Arc::clone(&self.waiting), calls };
+        waiting.leave(calls - self.max_waiting.saturating_sub(before).min(calls));
+        waiting
     }
 
     async fn take(&self, cost: Cost) -> bool {

@@ -63,7 +63,7 @@ pub(crate) enum Links {
 #[derive(Default)]
 #[must_use = "the call is in vain once this is dropped"]
 pub(crate) struct Pass {
-    _trial: Option<Box<Trial>>,
+    trial: Option<Box<Trial>>,
 }
 
 /// A call that is made to see whether it is answered.
@@ -73,6 +73,13 @@ struct Trial {
     number: u64,
     /// Those of further links.
     _more: Pass,
+}
+
+impl Pass {
+    /// Returns whether the call is made to see whether it is answered.
+    pub(super) fn is_trial(&self) -> bool {
+        self.trial.is_some()
+    }
 }
 
 impl Drop for Trial {
@@ -154,7 +161,7 @@ impl Breakers {
                 Some(Verdict::Refuse(refusal)) => return Err(refusal),
                 Some(Verdict::Try(number)) => {
                     let trial = Trial { breakers: Arc::clone(self), link, number, _more: std::mem::take(&mut pass) };
-                    pass = Pass { _trial: Some(Box::new(trial)) };
+                    pass = Pass { trial: Some(Box::new(trial)) };
                 }
                 Some(Verdict::Make) | None => {}
             }
@@ -417,7 +424,7 @@ impl<V: Send + Sync + 'static> Remote<V> {
         self.meter.end(call, started, crate::meter::any_failure(&results));
         let mut silent = Silent::default();
         for (link, result) in links.iter().zip(&results) {
-            silent.note(&self.breakers, *link, result);
+            silent.note(&self.breakers, *link, result, || true);
         }
         silent.end(&self.breakers, started);
         results
@@ -433,10 +440,18 @@ impl<V: Send + Sync + 'static> Remote<V> {
 pub(super) struct Silent(Vec<(LinkId, BackendError)>);
 
 impl Silent {
-    /// Notes the result of one key.
-    pub(super) fn note<T>(&mut self, breakers: &Breakers, link: LinkId, result: &BackendResult<T>) {
+    /// Notes the result of one key. One that came too late for its caller is no answer, as in
+    /// [`ended_call`](Remote::ended_call).
+    pub(super) fn note<T>(
+        &mut self,
+        breakers: &Breakers,
+        link: LinkId,
+        result: &BackendResult<T>,
+        in_time: impl FnOnce() -> bool,
+    ) {
         match received(result) {
-            Received::Reply => breakers.answered(link),
+            Received::Reply if breakers.are_quiet() || in_time() => breakers.answered(link),
+            Received::Reply => {}
             Received::Silence(cause) if self.0.iter().all(|(other, _)| *other != link) => {
                 self.0.push((link, cause.clone()));
             }

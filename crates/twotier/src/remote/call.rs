@@ -3,28 +3,13 @@
 use std::pin::pin;
 
 use tokio::time::Instant;
-use twotier_core::{LinkId, Operation};
 
-use super::{Links, Remote};
-use crate::{Result, meter::Call};
+use super::{Deadline, Remote};
 
 impl<V: Send + Sync + 'static> Remote<V> {
-    /// Waits for the answer to a read that began then, but not longer than the operation timeout.
-    pub(crate) async fn within<T>(
-        &self,
-        operation: Operation,
-        began: Instant,
-        link: impl FnOnce() -> LinkId,
-        call: impl Future<Output = Result<T>>,
-    ) -> Result<T> {
-        match self.runtime.timeout_since(began, self.settings.op_timeout, call).await {
-            Ok(result) => result,
-            Err(_elapsed) => {
-                self.meter.timed_out(Call::Read);
-                self.breakers.timed_out(&Links::One(link()));
-                Err(self.timed_out(operation, true))
-            }
-        }
+    /// The deadline of a read that began then.
+    pub(crate) fn deadline(&self, began: Instant) -> Deadline<'_> {
+        self.runtime.deadline(began, self.settings.op_timeout)
     }
 
     /// Waits for as long as something moves within each operation timeout; `None` when nothing did.

@@ -78,30 +78,15 @@ impl Deadlines {
         Self(Arc::default())
     }
 
-    /// Gives a future a deadline so long after it began, whoever polls it.
-    pub(super) fn within<F: Future>(
-        &self,
-        runtime: &Handle,
-        began: Instant,
-        after: Duration,
-        future: F,
-    ) -> impl Future<Output = Result<F::Output, Elapsed>> {
+    /// A deadline so long after a call began.
+    pub(super) fn at<'d>(&'d self, runtime: &'d Handle, began: Instant, after: Duration) -> Deadline<'d> {
         let at = began.checked_add(after).unwrap_or(began + NEVER);
-        async move {
-            let mut future = pin!(future);
-            let mut place = Place { deadlines: self, runtime, at, slot: None };
-            poll_fn(|context| match future.as_mut().poll(context) {
-                Poll::Ready(output) => Poll::Ready(Ok(output)),
-                Poll::Pending if place.has_passed(context.waker()) => Poll::Ready(Err(Elapsed)),
-                Poll::Pending => Poll::Pending,
-            })
-            .await
-        }
+        Deadline { deadlines: self, runtime, at, slot: None }
     }
 }
 
-/// Somebody who waits, until this is dropped.
-struct Place<'d> {
+/// A deadline, which somebody waits for until this is dropped.
+pub(crate) struct Deadline<'d> {
     deadlines: &'d Deadlines,
     runtime: &'d Handle,
     at: Instant,
@@ -109,9 +94,20 @@ struct Place<'d> {
     slot: Option<DeadlineSlot>,
 }
 
-impl Place<'_> {
+impl Deadline<'_> {
+    /// Gives it to a future, whoever polls that.
+    pub(super) async fn of<F: Future>(mut self, future: F) -> Result<F::Output, Elapsed> {
+        let mut future = pin!(future);
+        poll_fn(|context| match future.as_mut().poll(context) {
+            Poll::Ready(output) => Poll::Ready(Ok(output)),
+            Poll::Pending if self.has_passed(context.waker()) => Poll::Ready(Err(Elapsed)),
+            Poll::Pending => Poll::Pending,
+        })
+        .await
+    }
+
     /// Returns whether the deadline has passed; else it wakes the waker when it does.
-    fn has_passed(&mut self, waker: &Waker) -> bool {
+    pub(crate) fn has_passed(&mut self, waker: &Waker) -> bool {
         let shared = &self.deadlines.0;
         let Some(slot) = self.slot else {
             let waker = waker.clone();
@@ -144,7 +140,7 @@ impl Place<'_> {
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for Deadline<'_> {
     fn drop(&mut self) {
         let Some(slot) = self.slot else { return };
         let waker = self.deadlines.0.queue.lock().leave(slot);
@@ -234,7 +230,7 @@ mod tests {
 
     async fn elapses(deadlines: &Deadlines, after: Duration) -> Duration {
         let began = Instant::now();
-        let ended = deadlines.within(&Handle::current(), began, after, pending::<()>()).await;
+        let ended = deadlines.at(&Handle::current(), began, after).of(pending::<()>()).await;
         assert!(ended.is_err());
         began.elapsed()
     }
@@ -264,9 +260,9 @@ mod tests {
     async fn an_answer_at_the_deadline_wins_and_whoever_is_dropped_leaves_nothing() {
         let deadlines = Deadlines::new();
         let runtime = Handle::current();
-        assert!(deadlines.within(&runtime, Instant::now(), Duration::ZERO, ready(())).await.is_ok());
+        assert!(deadlines.at(&runtime, Instant::now(), Duration::ZERO).of(ready(())).await.is_ok());
         {
-            let mut waits = pin!(deadlines.within(&runtime, Instant::now(), millis(100), pending::<()>()));
+            let mut waits = pin!(deadlines.at(&runtime, Instant::now(), millis(100)).of(pending::<()>()));
             assert!(waits.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
             assert_eq!(deadlines.0.queue.lock().waiting.len(), 1);
         }
@@ -292,7 +288,7 @@ mod tests {
         let runtime = Handle::current();
         let mut waits =
             Box::pin(
-                async move { deadlines.within(&runtime, Instant::now(), millis(100), pending::<()>()).await.is_err() },
+                async move { deadlines.at(&runtime, Instant::now(), millis(100)).of(pending::<()>()).await.is_err() },
             );
         assert!(waits.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
         let moved = tokio::spawn(waits);
@@ -318,7 +314,7 @@ mod tests {
         }
         let deadlines = Deadlines::new();
         let runtime = Handle::current();
-        let mut waits = pin!(deadlines.within(&runtime, Instant::now(), millis(10), pending::<()>()));
+        let mut waits = pin!(deadlines.at(&runtime, Instant::now(), millis(10)).of(pending::<()>()));
         let bad = Waker::from(Arc::new(Bad));
         assert!(waits.as_mut().poll(&mut Context::from_waker(&bad)).is_pending());
         elapses(&deadlines, millis(10)).await;
@@ -329,7 +325,7 @@ mod tests {
     fn a_deadline_beyond_the_end_of_the_clock_is_never() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let deadlines = Deadlines::new();
-        let mut waits = pin!(deadlines.within(runtime.handle(), Instant::now(), Duration::MAX, pending::<()>()));
+        let mut waits = pin!(deadlines.at(runtime.handle(), Instant::now(), Duration::MAX).of(pending::<()>()));
         assert!(waits.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
     }
 }

@@ -23,6 +23,7 @@ use super::{
     Fill, Links, Remote,
     admission::{Cost, Permit, Waiting},
     breakers::{Pass, Silent},
+    gather::Gathered,
     unanswered,
 };
 use crate::{
@@ -33,31 +34,56 @@ use crate::{
 /// A name of so many bytes needs no allocation.
 const SHORT: usize = 128;
 
+/// When a read was started.
+pub(crate) enum ReadStart {
+    /// Now, by itself.
+    Alone(Instant),
+    /// Then, [gathered](Remote::gather) with others: whoever waits for it is woken the operation timeout after that.
+    Gathered(Instant),
+}
+
 impl<V: Send + Sync + 'static> Remote<V> {
     /// Starts the read for which a ticket was registered, now. The first of those who wait decodes the answer.
-    pub(crate) fn start_read(self: &Arc<Self>, operation: Operation, ticket: Fill<V>, now: Instant) {
+    pub(crate) fn start_read(self: &Arc<Self>, operation: Operation, ticket: Fill<V>) -> ReadStart {
         // After the ticket was registered: an invalidation that comes to wait from now on kills it.
         if self.invalidations.holds(ticket.key()) {
-            return ticket.fail(self.backend_failed(operation, waits()));
+            ticket.fail(self.backend_failed(operation, waits()));
+            return ReadStart::Alone(Instant::now());
         }
         let pass = match self.pass(operation, Call::Read, &Links::One(ticket.mark().link)) {
             Ok(pass) => pass,
-            Err(refused) => return ticket.fail(refused),
-        };
-        if let Some(permit) = self.try_admit(Cost::ONE) {
-            return self.send_fill(operation, ticket, permit, pass, now);
-        }
-        let Some(waiting) = self.admission.wait() else { return ticket.fail(self.overloaded(operation, Call::Read)) };
-        let remote = Arc::clone(self);
-        self.runtime.spawn(async move {
-            let permit = remote.admit_wanted(Cost::ONE, waiting, ticket.deserted()).await;
-            if let Some(permit) = permit {
-                remote.send_fill(operation, ticket, permit, pass, Instant::now());
+            Err(refused) => {
+                ticket.fail(refused);
+                return ReadStart::Alone(Instant::now());
             }
-        });
+        };
+        if self.gathers() && !pass.is_trial() {
+            return ReadStart::Gathered(self.gather(Gathered::Copy { operation, ticket }));
+        }
+        ReadStart::Alone(match self.try_admit(Cost::ONE) {
+            Some(permit) => self.send_fill(operation, ticket, permit, pass),
+            None => self.wait_to_read(operation, ticket, pass),
+        })
     }
 
-    fn send_fill(&self, operation: Operation, ticket: Fill<V>, permit: Permit<V>, pass: Pass, started: Instant) {
+    #[cold]
+    fn wait_to_read(self: &Arc<Self>, operation: Operation, ticket: Fill<V>, pass: Pass) -> Instant {
+        match self.admission.wait() {
+            None => ticket.fail(self.overloaded(operation, Call::Read)),
+            Some(waiting) => {
+                let remote = Arc::clone(self);
+                self.runtime.spawn(async move {
+                    let permit = remote.admit_wanted(Cost::ONE, waiting, ticket.deserted()).await;
+                    if let Some(permit) = permit {
+                        remote.send_fill(operation, ticket, permit, pass);
+                    }
+                });
+            }
+        }
+        Instant::now()
+    }
+
+    fn send_fill(&self, operation: Operation, ticket: Fill<V>, permit: Permit<V>, pass: Pass) -> Instant {
         let mut room = ArrayVec::new();
         let on_the_heap;
         let qualified = if self.qualify_in(&mut room, ticket.key()) {
@@ -66,9 +92,10 @@ impl<V: Send + Sync + 'static> Remote<V> {
             on_the_heap = self.namespace.qualify(ticket.key());
             &on_the_heap[..]
         };
-        self.meter.count(Call::Read);
+        let started = self.meter.start(Call::Read);
         let request = FillRequest { operation, ticket, started, permit: Some(permit), _pass: pass, answered: None };
         self.send_read(qualified, GetReply::to(Box::new(request)));
+        started
     }
 
     /// Renders the name of a key in the backend, and returns whether it fits.
@@ -147,19 +174,24 @@ impl<V: Send + Sync + 'static> Remote<V> {
 
     /// Reads what the backend holds under one key, as it is.
     pub(crate) async fn read_stored(self: &Arc<Self>, operation: Operation, key: &str) -> Result<Option<Stored>> {
-        let (sender, receiver) = oneshot::channel();
+        let (reader, answer) = oneshot::channel();
         let qualified = self.namespace.qualify(key);
         let link = self.backend.route(&qualified);
         if self.invalidations.holds(key) {
             return Err(self.backend_failed(operation, waits()));
         }
         let pass = self.pass(operation, Call::Read, &Links::One(link))?;
+        if self.gathers() && !pass.is_trial() {
+            let _since = self.gather(Gathered::Stored { operation, key: key.into(), link, reader });
+            return answer.await.unwrap_or_else(|_dropped| Err(self.backend_failed(operation, abandoned())));
+        }
         let send = move |remote: &Self, permit: Permit<V>| {
             let started = remote.meter.start(Call::Read);
             let reply = GetReply::new(move |answer| {
-                permit.give_back().ended_call(Call::Read, link, started, &answer);
+                let remote = permit.give_back();
+                remote.ended_call(Call::Read, link, started, &answer);
                 drop(pass);
-                let _ = sender.send(answer);
+                let _ = reader.send(answer.map_err(|source| remote.backend_failed(operation, source)));
             });
             remote.send_read(&qualified, reply);
         };
@@ -174,10 +206,7 @@ impl<V: Send + Sync + 'static> Remote<V> {
                 }
             });
         }
-        match receiver.await {
-            Ok(answer) => answer.map_err(|source| self.backend_failed(operation, source)),
-            Err(_dropped) => Err(self.backend_failed(operation, abandoned())),
-        }
+        answer.await.unwrap_or_else(|_dropped| Err(self.backend_failed(operation, abandoned())))
     }
 
     /// Reads what the backend holds under one key, as it is and for nobody's call: counted nowhere, and only where
@@ -198,7 +227,7 @@ impl<V: Send + Sync + 'static> Remote<V> {
 
     /// Waits for a permit, in a task of its own, so that no caller's future ever holds one; `None` once nobody wants
     /// the answer any more.
-    async fn admit_wanted(
+    pub(super) async fn admit_wanted(
         self: &Arc<Self>,
         cost: Cost,
         waiting: Waiting,
@@ -250,7 +279,7 @@ impl<V: Send + Sync + 'static> Remote<V> {
             }
             let ticket = tickets.lock().get_mut(index).and_then(Option::take);
             if let Some(ticket) = ticket {
-                silent.lock().note(&self.breakers, ticket.mark().link, &answer);
+                silent.lock().note(&self.breakers, ticket.mark().link, &answer, || true);
                 let remote = Arc::clone(self);
                 ticket.arrived(move |ticket| remote.finish(operation, ticket, answer));
             }
@@ -275,7 +304,7 @@ impl<V: Send + Sync + 'static> Remote<V> {
     }
 
     /// Ends a read with its raw answer, on the stack of one who waits for it: decoding takes no time of a connection.
-    fn finish(&self, operation: Operation, ticket: Fill<V>, answer: BackendResult<Option<Stored>>) {
+    pub(super) fn finish(&self, operation: Operation, ticket: Fill<V>, answer: BackendResult<Option<Stored>>) {
         let answer = answer.map_err(|source| self.backend_failed(operation, source));
         match answer.and_then(|stored| self.understand(operation, ticket.key(), stored)) {
             Ok(fetched) => fetched.fill(ticket),

@@ -17,7 +17,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::deadlines::{Deadlines, Elapsed};
+use super::deadlines::{Deadline, Deadlines, Elapsed};
 
 /// A runtime, and whether it has ended: callers elsewhere go on, and tokio's timers panic where they are polled then.
 pub(crate) struct Home {
@@ -73,17 +73,12 @@ impl Home {
         after: Duration,
         future: F,
     ) -> impl Future<Output = Result<F::Output, Elapsed>> {
-        self.timeout_since(Instant::now(), after, future)
+        self.deadline(Instant::now(), after).of(future)
     }
 
-    /// Gives a future a deadline so long after it began, as [`timeout`](Self::timeout) does.
-    pub(crate) fn timeout_since<F: Future>(
-        &self,
-        began: Instant,
-        after: Duration,
-        future: F,
-    ) -> impl Future<Output = Result<F::Output, Elapsed>> {
-        self.deadlines.within(&self.handle, began, after, future)
+    /// A deadline so long after a call began, as that of [`timeout`](Self::timeout).
+    pub(super) fn deadline(&self, began: Instant, after: Duration) -> Deadline<'_> {
+        self.deadlines.at(&self.handle, began, after)
     }
 
     /// Pauses, but not past the end of the runtime.

@@ -26,6 +26,7 @@ mod eviction;
 mod expiry;
 mod far_away;
 mod faults;
+mod gathering;
 mod health;
 mod large_values;
 mod loading;

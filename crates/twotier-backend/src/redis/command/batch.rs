@@ -36,8 +36,11 @@ pub(in crate::redis) async fn get_many(connections: &Connections, keys: &[Bytes]
 /// Reads many values: one `MGET` and a `PTTL` for each key in each part. As many parts are under way as are expected to
 /// bring 16 MiB, by what the keys before brought: first those of other calls, then those of this one.
 ///
-/// The parts are tasks: they make progress whether or not this is polled.
+/// Several parts are tasks: they make progress whether or not this is polled.
 pub(in crate::redis) async fn get_each(connections: &Connections, keys: &[Bytes], answers: AnswerSink<'_>) {
+    if keys.len() <= connections.sizes().keys_within(PART_BYTES, PART) {
+        return get_together(connections, keys, answers).await;
+    }
     let (sender, mut parts) = mpsc::unbounded_channel();
     // Aborted when the caller goes away.
     let mut tasks = JoinSet::new();
@@ -94,6 +97,29 @@ pub(in crate::redis) async fn get_each(connections: &Connections, keys: &[Bytes]
     }
 }
 
+/// Reads as many keys as one part has, in no task.
+async fn get_together(connections: &Connections, keys: &[Bytes], answers: AnswerSink<'_>) {
+    if let [key] = keys {
+        // Which says of itself what `MGET` leaves open.
+        return answers(0, read::get(connections, key).await);
+    }
+    let mut read = BatchRead::new(keys.len());
+    keys.iter().for_each(|key| read.add(key));
+    let BatchReply { results, .. } = read.ask(connections).await;
+    let mut singly = Vec::new();
+    for (index, result) in results.into_iter().enumerate() {
+        match result {
+            Some(result) => answers(index, result),
+            None => singly.push(index),
+        }
+    }
+    // Everybody else has a result: keys that need `GET` hold nobody up.
+    let keys: Vec<&[u8]> = singly.iter().filter_map(|index| Some(&keys.get(*index)?[..])).collect();
+    for (index, result) in singly.iter().zip(read::get_singly(connections, &keys).await) {
+        answers(*index, result);
+    }
+}
+
 /// What is under way for a call.
 #[derive(Default)]
 struct Window {
@@ -127,7 +153,7 @@ impl Part {
     async fn read(&self, connections: &Connections) -> (Vec<ReadResult>, usize) {
         let mut read = BatchRead::new(self.keys.len());
         self.keys.iter().for_each(|key| read.add(key));
-        let BatchReply { results, bytes, .. } = read.ask(connections).await;
+        let BatchReply { results, bytes } = read.ask(connections).await;
         let fallback = self.keys.iter().zip(&results).filter(|(_, result)| result.is_none()).map(|(key, _)| &key[..]);
         let mut singly = read::get_singly(connections, &fallback.collect::<Vec<_>>()).await.into_iter();
         let missing = || Err(BackendError::new(BackendErrorKind::Protocol, "unexpected reply to MGET"));

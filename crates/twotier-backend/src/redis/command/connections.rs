@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicUsize, Ordering},
+    atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
 use tokio::runtime::Handle;
@@ -32,6 +32,8 @@ struct Parts {
     listeners: Arc<Listeners>,
     order: Arc<WriteOrder>,
     sizes: Sizes,
+    /// Whether the user may run `MGET`.
+    may_mget: AtomicBool,
     /// How many large writes are under way over the data connection.
     large_writes: AtomicUsize,
 }
@@ -64,9 +66,11 @@ impl Connections {
         data: Connection,
         reporting: Reporting,
         listeners: Arc<Listeners>,
+        may_mget: bool,
     ) -> Self {
         let (order, sizes, large_writes) = (Arc::default(), Sizes::default(), AtomicUsize::new(0));
-        Self(Arc::new(Parts { tracked, data, reporting, listeners, order, sizes, large_writes }))
+        let may_mget = AtomicBool::new(may_mget);
+        Self(Arc::new(Parts { tracked, data, reporting, listeners, order, sizes, may_mget, large_writes }))
     }
 
     pub(in crate::redis) fn tracked(&self) -> &Connection {
@@ -98,6 +102,16 @@ impl Connections {
     /// Returns whether no command has several keys: they lie in slots of a cluster.
     pub(super) fn are_in_slots(&self) -> bool {
         self.0.listeners.place().is_in_slots()
+    }
+
+    /// Returns whether one command reads many keys.
+    pub(super) fn reads_with_mget(&self) -> bool {
+        self.0.may_mget.load(Ordering::Relaxed) && !self.are_in_slots()
+    }
+
+    /// The user may not run `MGET`, and nobody tries again.
+    pub(super) fn mget_is_refused(&self) {
+        self.0.may_mget.store(false, Ordering::Relaxed);
     }
 
     /// The connection for reads: the data connection, unless a large write occupies it.

@@ -20,7 +20,7 @@ pub(in crate::redis) type ReadResult = BackendResult<Option<Stored>>;
 ///
 /// Where the server reports every write, one between the two is reported, and the reader keeps nothing; otherwise the
 /// two are one transaction.
-pub(super) async fn get(connections: &Connections, key: &[u8]) -> ReadResult {
+pub(in crate::redis) async fn get(connections: &Connections, key: &[u8]) -> ReadResult {
     let mut pipeline = Pipeline::with_capacity(5);
     let names = |index| if index == 0 { "GET" } else { "PTTL" };
     let mut replies = ask(connections, connections.reads_at_once(key), &mut pipeline, 2, names, |commands| {
@@ -110,12 +110,9 @@ pub(super) async fn get_singly(connections: &Connections, keys: &[&[u8]]) -> Vec
 
 /// A read of many keys that is being put together.
 pub(super) struct BatchRead {
-    /// The `MGET`, until it is asked.
+    /// The `MGET`.
     values: Cmd,
     length: usize,
-    /// What was asked: whatever else, then one command for each key.
-    asked: Pipeline,
-    before_times: usize,
 }
 
 /// The results of a [`BatchRead`].
@@ -124,15 +121,13 @@ pub(super) struct BatchReply {
     pub(super) results: Vec<Option<ReadResult>>,
     /// How many bytes the values have.
     pub(super) bytes: usize,
-    /// The user may not run `MGET`.
-    pub(super) refused: bool,
 }
 
 impl BatchRead {
     pub(super) fn new(capacity: usize) -> Self {
         let mut values = Cmd::with_capacity(capacity + 1, 32 * capacity);
         values.arg("MGET");
-        Self { values, length: 0, asked: Pipeline::new(), before_times: 0 }
+        Self { values, length: 0 }
     }
 
     pub(super) fn add(&mut self, key: &[u8]) {
@@ -140,53 +135,50 @@ impl BatchRead {
         self.length += 1;
     }
 
-    /// The key in this place, once the read was asked.
-    pub(super) fn key(&self, index: usize) -> &[u8] {
-        key_of(self.asked.cmd_iter().nth(self.before_times + index))
-    }
-
-    /// Sends it, once, in one round trip.
+    /// Sends it in one round trip.
     ///
     /// `MGET` answers nil for a key of another type too: when its `PTTL` says that it exists, or did a moment ago,
     /// `GET` tells. And a user may be allowed `GET` where `MGET` is refused.
     ///
-    /// In a cluster it is a `GET` and a `PTTL` for each key.
-    pub(super) async fn ask(&mut self, connections: &Connections) -> BatchReply {
-        if connections.are_in_slots() {
-            let values = std::mem::take(&mut self.values);
-            let keys: Vec<&[u8]> = values.args_iter().skip(1).map(key_in).collect();
+    /// In a cluster, and where `MGET` is refused, it is a `GET` and a `PTTL` for each key.
+    pub(super) async fn ask(self, connections: &Connections) -> BatchReply {
+        let length = self.length;
+        if !connections.reads_with_mget() {
+            let keys: Vec<&[u8]> = self.values.args_iter().skip(1).map(key_in).collect();
             let results = get_singly(connections, &keys).await;
-            let length = |result: &ReadResult| result.iter().flatten().map(|stored| stored.value.len()).sum::<usize>();
-            let bytes = results.iter().map(length).sum();
-            connections.sizes().observe(bytes, self.length);
-            return BatchReply { results: results.into_iter().map(Some).collect(), bytes, refused: false };
+            let size = |result: &ReadResult| result.iter().flatten().map(|stored| stored.value.len()).sum::<usize>();
+            let bytes = results.iter().map(size).sum();
+            connections.sizes().observe(bytes, length);
+            return BatchReply { results: results.into_iter().map(Some).collect(), bytes };
         }
         match self.replies(connections).await {
             Ok((values, mut replies)) => {
                 let bytes = values.iter().map(size).sum();
-                connections.sizes().observe(bytes, self.length);
+                connections.sizes().observe(bytes, length);
                 let mut results: Vec<_> = values.into_iter().map(|value| found(value, &mut replies)).collect();
                 if let Some(cause) = replies.connection().loss().cause() {
                     results.fill_with(|| Some(Err(cause.clone())));
                 }
-                BatchReply { results, bytes, refused: false }
+                BatchReply { results, bytes }
             }
             Err(cause) => {
                 let refused = is_not_allowed(&cause);
-                let results = (0..self.length).map(|_| if refused { None } else { Some(Err(cause.clone())) });
-                BatchReply { results: results.collect(), bytes: 0, refused }
+                if refused {
+                    connections.mget_is_refused();
+                }
+                let results = (0..length).map(|_| if refused { None } else { Some(Err(cause.clone())) });
+                BatchReply { results: results.collect(), bytes: 0 }
             }
         }
     }
 
-    async fn replies(&mut self, connections: &Connections) -> BackendResult<(Vec<Value>, Reply)> {
-        let values = std::mem::take(&mut self.values);
+    async fn replies(self, connections: &Connections) -> BackendResult<(Vec<Value>, Reply)> {
+        let Self { values, length } = self;
         let times: Vec<Cmd> = values.args_iter().skip(1).map(|key| of_key("PTTL", key_in(key))).collect();
-        self.asked = Pipeline::with_capacity(self.length + 4);
+        let mut commands = Pipeline::with_capacity(length + 4);
         let at_once = values.args_iter().skip(1).any(|key| connections.reads_at_once(key_in(key)));
-        self.before_times = if at_once { 2 } else { 1 };
         let names = |index| if index == 0 { "MGET" } else { "PTTL" };
-        let mut replies = ask(connections, at_once, &mut self.asked, self.length + 1, names, |commands| {
+        let mut replies = ask(connections, at_once, &mut commands, length + 1, names, |commands| {
             commands.add_command(values);
             for time in times {
                 commands.add_command(time);
@@ -194,12 +186,8 @@ impl BatchRead {
         })
         .await?;
         let values = replies.array("MGET")?;
-        if values.len() == self.length { Ok((values, replies)) } else { Err(replies.connection().out_of_step("MGET")) }
+        if values.len() == length { Ok((values, replies)) } else { Err(replies.connection().out_of_step("MGET")) }
     }
-}
-
-fn key_of(command: Option<&Cmd>) -> &[u8] {
-    command.and_then(|command| command.args_iter().nth(1)).map_or(&[], key_in)
 }
 
 fn key_in(argument: Arg<&[u8]>) -> &[u8] {

@@ -38,8 +38,8 @@ pub(in crate::redis) struct Session {
     pub(super) reporting: Reporting,
     /// Under which prefixes changes are reported.
     pub(super) prefixes: Vec<String>,
-    /// Whether reads can share an `MGET`.
-    pub(super) coalesces: bool,
+    /// Whether the user may run `MGET`.
+    pub(super) may_mget: bool,
     /// Whether every earlier link of the backend to this server is known to have ended there.
     pub(in crate::redis) fenced: bool,
     pub(in crate::redis) round_trip: Duration,
@@ -83,8 +83,8 @@ impl Session {
     /// Returns the commands of the link, once something was admitted.
     pub(in crate::redis) fn commands(&self) -> Commands {
         let listeners = Arc::clone(&self.listeners);
-        let connections = Connections::new(self.tracked.clone(), self.data.clone(), self.reporting.clone(), listeners);
-        Commands::new(connections, self.coalesces)
+        let (tracked, data, reporting) = (self.tracked.clone(), self.data.clone(), self.reporting.clone());
+        Commands::new(Connections::new(tracked, data, reporting, listeners, self.may_mget))
     }
 
     /// The connection that carries the reports.
@@ -107,8 +107,8 @@ impl Session {
         let mut outcomes: Vec<BackendResult<()>> = Vec::with_capacity(members.len());
         for (reported, read) in reports.outcomes.iter().cloned().zip(survey.outcomes) {
             outcomes.push(match (reported, read) {
-                (Ok(()), Ok(coalesces)) => {
-                    self.coalesces &= coalesces;
+                (Ok(()), Ok(may_mget)) => {
+                    self.may_mget &= may_mget;
                     Ok(())
                 }
                 (Err(cause), _) | (_, Err(cause)) => Err(reports.with_story(cause)),
@@ -456,7 +456,7 @@ impl Reports {
 /// What a server answered to reads.
 struct Survey {
     run_id: Option<String>,
-    /// Of each cache, whether its reads can share an `MGET`.
+    /// Of each cache, whether the user may read its keys by `MGET`.
     outcomes: Vec<BackendResult<bool>>,
 }
 

@@ -96,7 +96,7 @@ async fn connect(target: &Arc<Target>, progress: &Arc<Progress>, listeners: &Arc
         channels,
         reporting: Reporting::None,
         prefixes: Vec::new(),
-        coalesces: true,
+        may_mget: true,
         fenced: false,
         round_trip: Duration::ZERO,
         run_id: None,
