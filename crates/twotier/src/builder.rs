@@ -25,13 +25,13 @@ use crate::{
     events::{Announced, EventSender, OnRemoval, Removals},
     log::Occasional,
     meter::Meter,
+    refreshed::Refreshed,
     remote::{
         Admission, BreakerOptions, Breakers, Gatherer, Home, Invalidations, Remote, Settings, SlideSender, Sliding,
-        Weigher, WriteQueue,
+        StaleOptions, Weigher, WriteQueue,
     },
     revalidation::{Again, Revalidation},
     sliding::Slider,
-    stale::{Refreshed, StaleOptions},
     tiers::Tiers,
     turns::Turns,
 };

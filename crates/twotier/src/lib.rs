@@ -37,6 +37,7 @@ mod miss;
 #[cfg(feature = "prometheus-text")]
 pub mod prometheus;
 mod read;
+mod refreshed;
 #[cfg(any(feature = "metrics", feature = "prometheus-text"))]
 mod registered;
 mod remote;

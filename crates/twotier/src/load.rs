@@ -96,7 +96,11 @@ impl<V: Send + Sync + 'static> Tiers<V> {
         E: LoaderError,
     {
         let operation = Operation::GetOrLoad;
-        let (prior, unanswered) = match self.read_through(key, operation).await {
+        let read = match options.takes_copies() {
+            true => self.read_through(key, operation),
+            false => self.read_current(key, operation),
+        };
+        let (prior, unanswered) = match read.await {
             // Nobody else is given it as anything better: those who wait look for themselves.
             Ok(stale) if matches!(stale.freshness, Freshness::Stale { .. }) => return Ok(stale),
             Ok(found) if options.force_refresh => (found.value.map(|value| (value, found.age)), None),

@@ -99,23 +99,31 @@ impl<V: Send + Sync + 'static> Tiers<V> {
         Lookup { value, tier: Tier::Local, age, freshness }
     }
 
-    /// Reads a key that was just missed: joins the read under way, or starts one. One round trip.
+    /// Reads a key that was just missed: joins the read under way, or starts one. One round trip. A copy that may be
+    /// stale is the answer where the backend has none and that is wanted.
     pub(crate) fn read_through<'a>(
         &'a self,
         key: impl Into<SmolStr>,
         operation: Operation,
     ) -> Pin<Box<dyn Future<Output = Result<Lookup<V>>> + Send + 'a>> {
         let key = key.into();
-        let Some(options) = &self.remote.settings.stale else {
-            let read = Miss::new(self, key, operation);
-            #[cfg(feature = "spans")]
-            let read = async move { spanned!("twotier.read", self.remote, operation, 1, read, read) };
-            return Box::pin(read);
-        };
+        let Some(options) = &self.remote.settings.stale else { return self.read_current(key, operation) };
         Box::pin(async move {
             let read = self.read_or_stale(&key, operation, options, Miss::new(self, key.clone(), operation));
             spanned!("twotier.read", self.remote, operation, 1, read, read)
         })
+    }
+
+    /// As [`read_through`](Self::read_through), but that no copy is the answer that may be stale.
+    pub(crate) fn read_current<'a>(
+        &'a self,
+        key: impl Into<SmolStr>,
+        operation: Operation,
+    ) -> Pin<Box<dyn Future<Output = Result<Lookup<V>>> + Send + 'a>> {
+        let read = Miss::new(self, key.into(), operation);
+        #[cfg(feature = "spans")]
+        let read = async move { spanned!("twotier.read", self.remote, operation, 1, read, read) };
+        Box::pin(read)
     }
 
     /// Takes part in the read of a key: joins the one under way, or starts one.

@@ -47,7 +47,7 @@ pub(crate) use self::{
     invalidations::{Invalidations, Queued},
     read::ReadStart,
     runtime::{Home, entered},
-    settings::{Settings, Sliding},
+    settings::{Settings, Sliding, StaleOptions},
     slides::SlideSender,
     write::{PendingWrite, WriteQueue},
 };

@@ -19,10 +19,7 @@ use tokio::{
 use twotier_core::Operation;
 use twotier_local::Read;
 
-use crate::{
-    remote::{BATCH, Local, Remote},
-    stale::wait_for,
-};
+use crate::remote::{BATCH, Local, Remote};
 
 /// How many reported keys wait to be read again; more are left to whoever asks for them.
 const WAITING: usize = 1024;
@@ -148,7 +145,7 @@ async fn read_again<V: Send + Sync + 'static>(
     }
     remote.start_reads(Operation::Warm, tickets, Arc::<AtomicU64>::default());
     for joiner in &joiners {
-        if !wait_for(remote, joiner).await {
+        if !remote.is_answered(joiner).await {
             return false;
         }
     }

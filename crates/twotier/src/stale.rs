@@ -1,61 +1,15 @@
 //! Copies that may be stale: what they are for, while the backend does not answer or not soon enough.
 
-use std::{collections::HashSet, pin::pin, sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc};
 
-use parking_lot::Mutex;
-use smol_str::SmolStr;
-use twotier_core::{CacheConfig, Error, ErrorKind, Operation};
-use twotier_local::{Joined, Joiner, StaleCopy};
+use twotier_core::{Error, ErrorKind, Operation};
+use twotier_local::StaleCopy;
 
 use crate::{
     Freshness, Lookup, Result, Tier,
-    remote::{CachedValue, Remote},
+    remote::{CachedValue, StaleOptions},
     tiers::Tiers,
 };
-
-/// How many reads go on at most for nobody but the next caller.
-const REFRESHED_AT_ONCE: usize = 1024;
-
-/// For how long, and how soon, a read is answered by a copy that may be stale.
-pub(crate) struct StaleOptions {
-    /// The copy is known to have been current so long ago, or less.
-    pub(crate) longest: Duration,
-    /// The backend has so much time before a stale copy is returned; else all the time there is.
-    pub(crate) soft_timeout: Option<Duration>,
-}
-
-impl StaleOptions {
-    pub(crate) fn of(config: &CacheConfig) -> Option<Self> {
-        Some(Self { longest: config.stale_if_error?, soft_timeout: config.soft_timeout })
-    }
-}
-
-/// The keys whose reads go on although their callers were given stale copies.
-#[derive(Default)]
-pub(crate) struct Refreshed(Arc<Mutex<HashSet<SmolStr>>>);
-
-/// One of them, until its read has ended.
-struct Refreshing {
-    keys: Arc<Mutex<HashSet<SmolStr>>>,
-    key: SmolStr,
-}
-
-impl Refreshed {
-    /// Takes a key on, unless it is there or too many are.
-    fn begin(&self, key: &str) -> Option<Refreshing> {
-        let (keys, key) = (Arc::clone(&self.0), SmolStr::from(key));
-        let mut held = keys.lock();
-        let began = held.len() < REFRESHED_AT_ONCE && held.insert(key.clone());
-        drop(held);
-        began.then_some(Refreshing { keys, key })
-    }
-}
-
-impl Drop for Refreshing {
-    fn drop(&mut self) {
-        self.keys.lock().remove(&self.key);
-    }
-}
 
 impl<V: Send + Sync + 'static> Tiers<V> {
     /// Waits for a read, and returns a copy that may be stale instead where there is one: when the backend does not
@@ -141,18 +95,9 @@ impl<V: Send + Sync + 'static> Tiers<V> {
         let remote = Arc::clone(&self.remote);
         let _task = self.remote.runtime.spawn(async move {
             let _refreshing = refreshing;
-            let _answered = wait_for(&remote, &joiner).await;
+            let _answered = remote.is_answered(&joiner).await;
         });
     }
-}
-
-/// Waits for a read for as long as any caller would, and returns whether it was answered.
-pub(crate) async fn wait_for<V: Send + Sync + 'static>(
-    remote: &Remote<V>,
-    joiner: &Joiner<CachedValue<V>, Error>,
-) -> bool {
-    let ended = remote.runtime.timeout(remote.settings.op_timeout, joiner.wait()).await;
-    matches!(ended, Ok(Joined::Value(_) | Joined::ElectAgain))
 }
 
 /// Returns whether a stale copy may stand in for this failure: the backend could not say what it holds.

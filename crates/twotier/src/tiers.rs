@@ -12,10 +12,10 @@ use crate::attach::Attaching;
 use crate::audit::Auditor;
 use crate::bulkhead::Bulkhead;
 use crate::events::EventSender;
+use crate::refreshed::Refreshed;
 use crate::remote::{Local, Remote};
 use crate::revalidation::Revalidation;
 use crate::sliding::Slider;
-use crate::stale::Refreshed;
 use crate::turns::Turns;
 
 pub(crate) struct Tiers<V> {

@@ -16,11 +16,11 @@ use tokio::{
     time::{Instant, timeout},
 };
 use twotier_backend::{AnswerTaker, BackendResult, GetReply, Stored};
-use twotier_core::{BackendError, BackendErrorKind, ErrorKind, LinkId, Operation};
-use twotier_local::{Arrival, FillTicket};
+use twotier_core::{BackendError, BackendErrorKind, Error, ErrorKind, LinkId, Operation};
+use twotier_local::{Arrival, FillTicket, Joined, Joiner};
 
 use super::{
-    Fill, Links, Remote,
+    CachedValue, Fill, Links, Remote,
     admission::{Cost, Permit, Waiting},
     breakers::{Pass, Silent},
     gather::Gathered,
@@ -134,6 +134,12 @@ impl<V: Send + Sync + 'static> Remote<V> {
             }
             drop(pass);
         });
+    }
+
+    /// Waits for a read for as long as any caller would, and returns whether it was answered.
+    pub(crate) async fn is_answered(&self, joiner: &Joiner<CachedValue<V>, Error>) -> bool {
+        let ended = self.runtime.timeout(self.settings.op_timeout, joiner.wait()).await;
+        matches!(ended, Ok(Joined::Value(_) | Joined::ElectAgain))
     }
 
     /// Fails the reads of keys that wait to be invalidated.

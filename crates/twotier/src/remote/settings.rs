@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use twotier_core::{CacheConfig, Coherence, OnUndecodable};
 
-use crate::{attach::Mode, stale::StaleOptions};
+use crate::attach::Mode;
 
 /// Local copies that only their time to live keeps from growing stale live this long, unless it is configured.
 const UNREPORTED_LOCAL_TTL: Duration = Duration::from_secs(5);
@@ -33,6 +33,20 @@ pub(crate) struct Settings {
     pub(crate) coherence_asked: Option<Coherence>,
     pub(crate) max_staleness: Duration,
     pub(crate) local_enabled: bool,
+}
+
+/// For how long, and how soon, a read is answered by a copy that may be stale.
+pub(crate) struct StaleOptions {
+    /// The copy is known to have been current so long ago, or less.
+    pub(crate) longest: Duration,
+    /// The backend has so much time before a stale copy is returned; else all the time there is.
+    pub(crate) soft_timeout: Option<Duration>,
+}
+
+impl StaleOptions {
+    pub(crate) fn of(config: &CacheConfig) -> Option<Self> {
+        Some(Self { longest: config.stale_if_error?, soft_timeout: config.soft_timeout })
+    }
 }
 
 /// How reads extend the life of what they find.
