@@ -223,7 +223,9 @@ async fn statistics(play: &Play<'_>) -> Result<()> {
     equal("hits", stats.local.hits, TASKS * PRESENT * 2)?;
     equal("misses", stats.local.misses, TASKS * ABSENT)?;
     equal("insertions evicted", stats.local.evictions(), 0)?;
-    equal("backend reads", stats.backend.reads, TASKS * ABSENT)?;
+    // Misses that come together are one call: one for each task at a time, at least one for each key of a task.
+    let calls = stats.backend.reads;
+    equal("backend reads that add up", (ABSENT..=TASKS * ABSENT).contains(&calls), true)?;
     equal("backend writes", stats.backend.writes, TASKS * PRESENT)?;
     equal("hit rate, in tenths of a percent", format!("{:.1}", stats.local.hit_rate()), "83.3".to_owned())
 }

@@ -40,6 +40,12 @@ impl Digest {
         Self(hasher.finish().max(3))
     }
 
+    /// Returns whether it stands for a key that is not there.
+    #[must_use]
+    pub fn is_absence(self) -> bool {
+        self == Self::ABSENT || self == Self::LOADED_ABSENT
+    }
+
     /// Returns a byte of it, evenly spread.
     #[allow(clippy::cast_possible_truncation, reason = "a part of the hash is what is wanted")]
     #[must_use]

@@ -158,6 +158,14 @@ impl Links {
         changes.lost.proof(link, epoch).filter(|_| self.keeps_lost)
     }
 
+    /// Returns how long it may be remembered that a key was not found over a link, from before it was asked for.
+    ///
+    /// Where there are several links, as long as copies may be stale: while its slot migrates, such a key is written at
+    /// the other end, whose server alone reports it, over a link that may be lost.
+    pub(crate) fn longest_absence(&self, link: LinkId) -> Duration {
+        if link == LinkId::ONLY { Duration::MAX } else { self.term }
+    }
+
     /// Returns of when the last proof was that the lease of a link rests on.
     fn proof_of(&self, state: &LeaseState) -> Timestamp {
         match state.lease.load(Ordering::Acquire) {

@@ -46,7 +46,8 @@ impl<T, E> TicketState<T, E> {
         value_bytes: usize,
         life: Option<Duration>,
     ) -> Option<NewEntry<T>> {
-        let deadline = self.deadline(life)?;
+        let longest = if digest.is_absence() { self.tier.links.longest_absence(self.mark.link) } else { Duration::MAX };
+        let deadline = self.deadline(life.map(|life| life.min(longest)))?;
         let weight = self.tier.weight(&self.key, value_bytes);
         Some(NewEntry {
             // A short key is copied into the entry, a long one shared with this ticket: neither allocates.

@@ -269,7 +269,8 @@ impl Pair {
             Step::Install(open, answer) => {
                 if let Some((ticket, number, digest)) = take(&mut self.writes, &open) {
                     let kept = ticket.install(answer.value, answer.bytes, answer.life());
-                    assert_eq!(kept, self.model.end_write(number, Some(ModelValue { digest, ..answer.model() })));
+                    let modelled = self.modelled(&ReadResult { digest, ..answer });
+                    assert_eq!(kept, self.model.end_write(number, Some(modelled)));
                 }
             }
             Step::DropWrite(open) => {
@@ -291,7 +292,8 @@ impl Pair {
                 self.begin_write(key, answer.digest);
                 let (ticket, number, digest) = self.writes.pop().unwrap();
                 let kept = ticket.install(answer.value, answer.bytes, answer.life());
-                assert_eq!(kept, self.model.end_write(number, Some(ModelValue { digest, ..answer.model() })));
+                let modelled = self.modelled(&ReadResult { digest, ..answer });
+                assert_eq!(kept, self.model.end_write(number, Some(modelled)));
             }
             Step::Changed(key) => {
                 self.tier.changed(&namespace().qualify(&name(key)));
@@ -372,13 +374,22 @@ impl Pair {
 
     fn fill(&mut self, ticket: FillTicket<u32, ()>, number: u64, answer: &ReadResult) {
         let kept = ticket.fill(answer.value, digest(answer.digest), answer.bytes, answer.life());
-        assert_eq!(kept, self.model.fill(number, answer.model()));
+        let modelled = self.modelled(answer);
+        assert_eq!(kept, self.model.fill(number, modelled));
+    }
+
+    /// What an answer is to the model. Of several links none vouches for absences for longer than the bound.
+    fn modelled(&self, answer: &ReadResult) -> ModelValue {
+        let longest = if digest(answer.digest).is_absence() && self.links.len() > 1 { BOUND_MILLIS } else { u64::MAX };
+        let life = answer.life.map(|life| life.min(longest));
+        ModelValue { value: answer.value, digest: answer.digest, bytes: answer.bytes, life }
     }
 
     /// Hands a raw answer over: the first who waits for it makes the value when [`compare`](Self::compare) polls them.
     fn arrive(&mut self, ticket: FillTicket<u32, ()>, number: u64, answer: &ReadResult) {
         let waited_for = self.waiting.iter().any(|(_, modelled, _)| modelled.ticket == number);
-        let kept = waited_for.then(|| self.model.fill(number, answer.model()));
+        let modelled = self.modelled(answer);
+        let kept = waited_for.then(|| self.model.fill(number, modelled));
         if !waited_for {
             self.model.abandon(number, false);
         }
@@ -477,10 +488,6 @@ impl Pair {
 impl ReadResult {
     fn life(&self) -> Option<Duration> {
         self.life.map(Duration::from_millis)
-    }
-
-    fn model(&self) -> ModelValue {
-        ModelValue { value: self.value, digest: self.digest, bytes: self.bytes, life: self.life }
     }
 }
 

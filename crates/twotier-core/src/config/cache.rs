@@ -55,7 +55,7 @@ pub struct CacheConfig {
     #[serde(serialize_with = "duration::write_or_off", skip_serializing_if = "Option::is_none")]
     pub local_time_to_live: Option<Duration>,
     /// How long the local tier remembers that a key is absent; `"off"` not at all. Default 5 s. Also for how long it
-    /// remembers that a loader found nothing, unless the loader says how long.
+    /// remembers that a loader found nothing, unless the loader says how long. In a cluster `max_staleness` at most.
     #[serde(serialize_with = "duration::write_or_off")]
     pub negative_time_to_live: Option<Duration>,
     /// Whether it is stored in the backend too that a loader found nothing, so that no other instance loads until that

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use twotier::{
     Backend, BreakerState, Cache, Error, ErrorKind, LinkId, ManualClock, MemoryCluster, MemoryClusterBackend, Reason,
-    Status,
+    Status, Tier,
 };
 
 use crate::support::{read, text};
@@ -78,6 +78,22 @@ fn qualified(key: &str) -> Vec<u8> {
 
 fn kind<T>(result: Result<T, Error>) -> Option<ErrorKind> {
     result.err().map(|error| error.kind())
+}
+
+#[tokio::test]
+async fn behind_one_link_of_several_an_absence_is_remembered_for_the_bound_and_no_longer() {
+    let world = World::new().await;
+    let [key, ..] = world.keys();
+    assert_eq!(read(&world.cache, &key).await, None);
+    let tier = async || world.cache.lookup(&key).await.unwrap().tier;
+    for _ in 0..3 {
+        world.clock.advance(HALF);
+        world.client.round();
+        assert_eq!(tier().await, Tier::Local);
+    }
+    world.clock.advance(HALF);
+    world.client.round();
+    assert_eq!(tier().await, Tier::Remote, "though every link is up, and the negative time to live 5 s");
 }
 
 #[tokio::test]
