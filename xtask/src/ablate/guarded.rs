@@ -1009,7 +1009,7 @@ pub(super) const GUARDED: &[Guarded] = &[
             "            Ok(stale) if matches!(stale.freshness, Freshness::Stale { .. }) => return Ok(stale),\n",
             "",
         )],
-        &["stale::all_who_ask_for_a_key_at_once_are_given_its_stale_copy"],
+        &["stale::all_who_load_a_key_at_once_are_given_its_stale_copy_as_such"],
     ),
     guarded(
         "a copy that is kept for longer is no hit for longer",
