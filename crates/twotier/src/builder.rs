@@ -1,42 +1,15 @@
-//! Building a cache.
+//! The settings of a cache that is to be built.
 
-use std::{
-    fmt,
-    panic::catch_unwind,
-    sync::{Arc, OnceLock, atomic::AtomicBool},
-    time::Duration,
-};
+mod build;
+
+use std::{fmt, sync::Arc, time::Duration};
 
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::runtime::Handle;
-use twotier_backend::{Backend, Watch};
-use twotier_core::{
-    CacheConfig, CacheLayer, Clock, Coherence, ConfigError, Error, Eviction, LinkId, LinkStatus, Namespace,
-    OnUndecodable, Operation, RemovalCause, SystemClock,
-};
-use twotier_local::{LocalOptions, LocalTier, Route};
+use twotier_core::{CacheConfig, CacheLayer, Clock, Coherence, Eviction, OnUndecodable, RemovalCause, SystemClock};
 
-use crate::{
-    Cache, Codec, Result,
-    attach::{Attaching, Mode, PutInForce, attach},
-    audit::Auditor,
-    bulkhead::Bulkhead,
-    codec::{Json, Place},
-    events::{Announced, EventSender, OnRemoval, Removals},
-    log::Occasional,
-    meter::Meter,
-    refreshed::Refreshed,
-    remote::{
-        Admission, BreakerOptions, Breakers, Gatherer, Home, Invalidations, Remote, Settings, SlideSender, Sliding,
-        StaleOptions, Weigher, WriteQueue,
-    },
-    revalidation::{Again, Revalidation},
-    sliding::Slider,
-    tiers::Tiers,
-    turns::Turns,
-};
+use crate::{codec::Json, events::OnRemoval, remote::Weigher};
 
-/// Builds a [`Cache`]; made by [`Cache::builder`].
+/// Builds a [`Cache`](crate::Cache); made by [`Cache::builder`](crate::Cache::builder).
 ///
 /// Every setting has a default, listed at [`CacheConfig`]. Settings are checked together by [`build`](Self::build).
 #[must_use = "a builder does nothing until `build` is called and awaited"]
@@ -140,7 +113,7 @@ impl<V, C> CacheBuilder<V, C> {
     /// Sets whether it is stored in the backend too that a loader found nothing, so that no other instance loads until
     /// that expires or the key is written or deleted: one round trip for each absent key that was loaded. Takes a local
     /// tier and a codec that can say it: [`Sealed`](crate::codec::Sealed), or one of your own with
-    /// [`encode_absence_at`](Codec::encode_absence_at). Default false.
+    /// [`encode_absence_at`](crate::Codec::encode_absence_at). Default false.
     pub fn share_absence(mut self, share: bool) -> Self {
         self.set.share_absence = Some(share);
         self
@@ -221,16 +194,16 @@ impl<V, C> CacheBuilder<V, C> {
     /// else false.
     ///
     /// Costs a decoding for each write. Without it a codec still refuses what its format has no word for, but not what
-    /// a type writes one way and reads in another ([`Codec::verify_at`]). Turn it off for types that serialize
-    /// differently from one moment to the next.
+    /// a type writes one way and reads in another ([`Codec::verify_at`](crate::Codec::verify_at)). Turn it off for
+    /// types that serialize differently from one moment to the next.
     pub fn verify_writes(mut self, verify: bool) -> Self {
         self.set.verify_writes = Some(verify);
         self
     }
 
     /// Sets after how many calls in a row that got no answer the breaker opens: from then on calls over that link fail
-    /// at once, and [`get_or_load`](Cache::get_or_load) goes straight to its loader, until the backend answers one that
-    /// is tried, or its link comes up. 0 is no breaker. Default 3.
+    /// at once, and [`get_or_load`](crate::Cache::get_or_load) goes straight to its loader, until the backend answers
+    /// one that is tried, or its link comes up. 0 is no breaker. Default 3.
     ///
     /// A refusal is an answer. An error of a call that was not made is of the kind
     /// [`Unavailable`](crate::ErrorKind::Unavailable) and was not sent; how the last call failed is behind it.
@@ -258,11 +231,11 @@ impl<V, C> CacheBuilder<V, C> {
     /// Sets how many keys wait to be invalidated while the backend is away, at most 10 000 000; 0 is none, and the
     /// default.
     ///
-    /// [`invalidate`](Cache::invalidate) returns [`Queued`](crate::Invalidated::Queued) for them, and what fails of
-    /// [`delete`](Cache::delete) and its batches waits too. What the backend holds under a key that waits is not
-    /// believed: the key is deleted first, and until then it counts as unavailable, so that
-    /// [`get_or_load`](Cache::get_or_load) loads it. Where more keys come to wait, the whole namespace is cleared
-    /// instead. The keys are kept in memory: with the process they are gone.
+    /// [`invalidate`](crate::Cache::invalidate) returns [`Queued`](crate::Invalidated::Queued) for them, and what fails
+    /// of [`delete`](crate::Cache::delete) and its batches waits too. What the backend holds under a key that waits is
+    /// not believed: the key is deleted first, and until then it counts as unavailable, so that
+    /// [`get_or_load`](crate::Cache::get_or_load) loads it. Where more keys come to wait, the whole namespace is
+    /// cleared instead. The keys are kept in memory: with the process they are gone.
     pub fn queue_invalidations(mut self, keys: usize) -> Self {
         self.set.queue_invalidations = Some(keys);
         self
@@ -306,9 +279,10 @@ impl<V, C> CacheBuilder<V, C> {
     /// The first hit after moments drawn at random is a sample, so that keys are among them as often as they are hit.
     /// For each the backend is read, outside the call and past the local tier, and what it holds is compared with the
     /// copy. Where that differs, and the same copy would still be served when the staleness bound has passed since, the
-    /// copy was served for longer than was promised: that is counted in [`stats`](Cache::stats), logged, sent to
-    /// [`events`](Cache::events), and the copy removed. There are no false alarms; what the auditor cannot see is a
-    /// lost report of a deletion, since a key may also expire, and of a key whose copy goes within the bound anyway.
+    /// copy was served for longer than was promised: that is counted in [`stats`](crate::Cache::stats), logged, sent to
+    /// [`events`](crate::Cache::events), and the copy removed. There are no false alarms; what the auditor cannot see
+    /// is a lost report of a deletion, since a key may also expire, and of a key whose copy goes within the bound
+    /// anyway.
     ///
     /// Only where the backend reports every change ([`Coherence::Broadcast`]). Costs one read of the backend for each
     /// sample, two where something is wrong, and on a hit the load of a flag.
@@ -322,8 +296,9 @@ impl<V, C> CacheBuilder<V, C> {
     /// reported then.
     ///
     /// It runs in a task of the runtime, one removal after the other, in order: nobody waits for it, and what it has
-    /// not been notified of yet is kept. A panic in it is logged. For counts and causes alone, [`Cache::stats`] is
-    /// cheaper; for a program that watches, [`Cache::events`].
+    /// not been notified of yet is kept. A panic in it is logged. For counts and causes alone,
+    /// [`Cache::stats`](crate::Cache::stats) is cheaper; for a program that watches,
+    /// [`Cache::events`](crate::Cache::events).
     pub fn on_removal(mut self, listener: impl Fn(&str, Option<Arc<V>>, RemovalCause) + Send + Sync + 'static) -> Self {
         self.on_removal = Some(Arc::new(listener));
         self
@@ -333,9 +308,9 @@ impl<V, C> CacheBuilder<V, C> {
     ///
     /// A copy is kept for so much longer than it is served as a hit, but never past its time to live in the backend.
     /// Its age counts from when it is last known to have been what the backend held: the last proof of life of its
-    /// link. [`lookup`](Cache::lookup) says that it is [`Stale`](crate::Freshness::Stale), and `stats().local.stale`
-    /// counts. What is known to have changed is never returned: after a report, an own write, a flush or
-    /// [`invalidate`](Cache::invalidate), nor is anything older than what this cache returned before.
+    /// link. [`lookup`](crate::Cache::lookup) says that it is [`Stale`](crate::Freshness::Stale), and
+    /// `stats().local.stale` counts. What is known to have changed is never returned: after a report, an own write, a
+    /// flush or [`invalidate`](crate::Cache::invalidate), nor is anything older than what this cache returned before.
     ///
     /// `get_or_load` returns such a copy before it asks its loader.
     pub fn stale_if_error(mut self, longest: impl Into<Option<Duration>>) -> Self {
@@ -390,239 +365,6 @@ impl<V, C> CacheBuilder<V, C> {
         let Self { defaults, set, clock, weigher, on_removal, .. } = self;
         CacheBuilder { defaults, set, codec, clock, weigher, on_removal }
     }
-}
-
-impl<V: Send + Sync + 'static, C> CacheBuilder<V, C> {
-    /// Builds the cache over a backend, and connects it: a few round trips.
-    ///
-    /// Must be called within a tokio runtime, which also runs the writes of this cache to their end.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Config`] names the field that is out of range, before anything is connected.
-    /// [`Error::Backend`] when the backend cannot be reached, refuses the credentials, or cannot do the coherence mode
-    /// that was asked for.
-    pub async fn build(self, backend: impl Backend) -> Result<Cache<V>>
-    where
-        C: Codec<V>,
-    {
-        let Parts { tiers, watch, local } = self.parts(Arc::new(backend))?;
-        let Tiers { remote, .. } = &tiers;
-        let namespace = &remote.namespace;
-        let mode = put_in_force(&tiers);
-        let attached = remote.runtime.entered(attach(&*remote.backend, watch, &mode)).await;
-        let coherence = attached.map_err(|source| {
-            let namespace = namespace.clone();
-            Error::Backend { operation: Operation::Build, namespace, source }
-        })?;
-        tracing::info!(%namespace, %coherence, local, "cache built");
-        Ok(Cache::from_tiers(tiers))
-    }
-
-    /// Builds the cache over a backend without waiting for it: the link is made in the background, for as long as it
-    /// takes, and with growing pauses. For a service that has to start while its backend is away.
-    ///
-    /// Until the first link is up nothing is served from local copies or kept, writes are errors,
-    /// [`get_or_load`](Cache::get_or_load) loads, and [`health`](Cache::health) returns why there is no link.
-    /// Must be called within a tokio runtime, as [`build`](Self::build).
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Config`] names the field that is out of range. What the backend refuses is in
-    /// [`health`](Cache::health), and logged.
-    ///
-    /// # Examples
-    ///
-    /// ```no_run
-    /// # use twotier::{Cache, RedisBackend};
-    /// # async fn start() -> Result<(), twotier::Error> {
-    /// let users: Cache<String> =
-    ///     Cache::builder().namespace("users").build_lazy(RedisBackend::new("redis://not-there-yet")?)?;
-    /// let user = users.get_or_load(42, async |id: u64| Ok::<_, std::io::Error>(format!("user {id}"))).await?;
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn build_lazy(self, backend: impl Backend) -> Result<Cache<V>>
-    where
-        C: Codec<V>,
-    {
-        let Parts { mut tiers, watch, .. } = self.parts(Arc::new(backend))?;
-        let Remote { runtime, backend, .. } = &*tiers.remote;
-        let attaching = Attaching::begin(runtime, Arc::clone(backend), watch.patient(), put_in_force(&tiers));
-        tiers.attaching = attaching;
-        Ok(Cache::from_tiers(tiers))
-    }
-
-    fn parts(self, backend: Arc<dyn Backend>) -> Result<Parts<V>>
-    where
-        C: Codec<V>,
-    {
-        let config = self.defaults.with(self.set);
-        let namespace = config.validate()?;
-        let namespace = match backend.key_prefix() {
-            Some(prefix) => namespace.under(prefix)?,
-            None => namespace,
-        };
-        if config.share_absence {
-            let anywhere = Place::new(namespace.as_str(), "k", config.max_value_bytes);
-            if self.codec.encode_absence_at(anywhere).is_none() {
-                let reason = "takes a codec that can say that there is nothing, such as `codec::Sealed`";
-                return Err(ConfigError::new("share_absence", reason).into());
-            }
-        }
-        let runtime = Handle::try_current().map_err(|_no_runtime| Error::Usage {
-            operation: Operation::Build,
-            hint: "call it within a tokio runtime, or use twotier::blocking",
-        })?;
-        check_timers()?;
-        let options = if config.local_enabled {
-            LocalOptions::new(config.max_entries, config.local_bytes(), config.max_staleness).eviction(config.eviction)
-        } else {
-            LocalOptions::keep_nothing(config.max_staleness)
-        };
-        // A read that took longer than a caller waits is not joined: what it brings is older than any other answer.
-        let options = options.joinable(config.op_timeout).size_advice(config.size_advice);
-        let revalidated = if config.local_enabled { config.revalidated() } else { 0 };
-        let options = options.keep_lost(config.stale_if_error.is_some() || revalidated > 0);
-        let events = EventSender::new();
-        let removals = Removals::new(events.clone(), self.on_removal, &runtime);
-        let local = LocalTier::with_listener(
-            namespace.clone(),
-            options,
-            self.clock,
-            Box::new(removals),
-            route(&backend, namespace.clone()),
-        );
-        let breaker = BreakerOptions {
-            failures: config.breaker_failures,
-            silence: config.breaker_silence,
-            longest_pause: config.breaker_pause,
-            patience: config.op_timeout,
-        };
-        let invalidations = Arc::new(Invalidations::new(config.queue_invalidations));
-        let answers_again = {
-            let (local, invalidations) = (local.clone(), Arc::clone(&invalidations));
-            move || {
-                local.end_outage();
-                invalidations.retry.notify_one();
-            }
-        };
-        let hooks = (links_now(&backend), Box::new(answers_again) as Box<_>);
-        let breakers = Breakers::new(breaker, namespace.clone(), events.clone(), hooks);
-        let (again, wanted) = Again::new(config.local_enabled && config.refresh_reported);
-        let listener = Announced {
-            local: local.clone(),
-            again,
-            breakers: Arc::clone(&breakers),
-            invalidations: Arc::clone(&invalidations),
-            events: events.clone(),
-        };
-        let watch = Watch::new(namespace.clone(), Arc::new(listener))
-            .max_staleness(config.max_staleness)
-            .coherence(config.coherence)
-            .max_value_bytes(config.max_value_bytes);
-        let settings = Settings {
-            time_to_live: config.time_to_live,
-            local_time_to_live: config.local_time_to_live,
-            negative_time_to_live: config.negative_time_to_live,
-            share_absence: config.share_absence,
-            sliding: Sliding::of(&config),
-            ttl_jitter: config.ttl_jitter,
-            op_timeout: config.op_timeout,
-            load_timeout: config.load_timeout,
-            load_wait: config.load_wait,
-            outage_time_to_live: config.outage_time_to_live,
-            stale: StaleOptions::of(&config),
-            max_value_bytes: config.max_value_bytes,
-            on_undecodable: config.on_undecodable,
-            verify_writes: config.verify_writes,
-            mode: Mode::default(),
-            coherence_asked: config.coherence,
-            max_staleness: config.max_staleness,
-            local_enabled: config.local_enabled,
-        };
-        let slides = settings.sliding.is_some().then(SlideSender::new);
-        let gatherer = Gatherer::new(backend.reads_together());
-        let remote = Arc::new(Remote {
-            namespace,
-            backend,
-            codec: Arc::new(self.codec),
-            weigher: self.weigher,
-            settings,
-            admission: Admission::new(config.max_in_flight, config.max_waiting),
-            gatherer,
-            writes: WriteQueue::default(),
-            breakers,
-            invalidations,
-            meter: Meter::default(),
-            unstored: Occasional::default(),
-            slides: slides.as_ref().map(|(wanted, _)| wanted.clone()),
-            runtime: Home::new(runtime),
-            closed: AtomicBool::new(false),
-        });
-        let audited = config.local_enabled && config.audit > 0.0;
-        let auditor = audited.then(|| Auditor::begin(config.audit, &local, &remote, &events));
-        let slider = slides.map(|(wanted, keys)| Slider::begin(wanted, keys, &local, &remote));
-        let revalidation = Revalidation::begin(revalidated, wanted, &local, &remote);
-        let tiers = Tiers {
-            local,
-            remote,
-            bulkhead: Bulkhead::new(config.outage_loads),
-            events,
-            attaching: None,
-            auditor,
-            slider,
-            refreshed: Refreshed::default(),
-            _revalidation: revalidation,
-            updates: Turns::default(),
-            counts: OnceLock::new(),
-        };
-        Ok(Parts { tiers, watch, local: config.local_enabled })
-    }
-}
-
-/// A cache that is not attached yet.
-struct Parts<V> {
-    tiers: Tiers<V>,
-    watch: Watch,
-    local: bool,
-}
-
-/// Returns what puts the mode in force that the backend has: it decides how long copies are served.
-fn put_in_force<V: Send + Sync + 'static>(tiers: &Tiers<V>) -> PutInForce {
-    let (local, remote) = (tiers.local.clone(), Arc::downgrade(&tiers.remote));
-    Box::new(move |coherence| {
-        let Some(remote) = remote.upgrade() else { return };
-        let Settings { mode, stale, .. } = &remote.settings;
-        let _ = mode.set(coherence);
-        if stale.is_some() {
-            local.set_soft_life(remote.settings.longest_local_ttl());
-        }
-    })
-}
-
-/// Returns what asks the backend over which link a key lies. The backend holds the tier, so it is not held by it.
-fn route(backend: &Arc<dyn Backend>, namespace: Namespace) -> Box<Route> {
-    let backend = Arc::downgrade(backend);
-    Box::new(move |key| match backend.upgrade() {
-        Some(backend) => backend.route(&namespace.qualify(key)),
-        None => LinkId::ONLY,
-    })
-}
-
-/// Returns what asks the backend for its links. As with [`route`], the backend is not held.
-fn links_now(backend: &Arc<dyn Backend>) -> Box<dyn Fn() -> Vec<LinkStatus> + Send + Sync> {
-    let backend = Arc::downgrade(backend);
-    Box::new(move || backend.upgrade().map(|backend| backend.links()).unwrap_or_default())
-}
-
-/// Every deadline needs the runtime's timers, and tokio says that there are none by a panic only.
-fn check_timers() -> Result<()> {
-    let timers = catch_unwind(|| drop(tokio::time::sleep(Duration::ZERO)));
-    timers.map_err(|_no_timers| Error::Usage {
-        operation: Operation::Build,
-        hint: "the runtime has no timers; build it with `enable_all` or `enable_time`",
-    })
 }
 
 impl<V: Serialize + DeserializeOwned> Default for CacheBuilder<V, Json> {

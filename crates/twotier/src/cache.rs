@@ -35,6 +35,8 @@ use crate::{
 /// - *monotonic reads*: a read never returns something older than an earlier read returned;
 /// - *bounded staleness*: where the backend reports changes, a local hit was not overwritten by any write acknowledged
 ///   longer than `max_staleness` ago, whoever wrote it; in practice the bound is the time a report takes to arrive;
+/// - while the backend does not answer nothing older is returned than that, unless
+///   [`stale_if_error`](CacheBuilder::stale_if_error) says how old it may be: it is marked as stale then;
 /// - a value is never returned after its time to live in the backend;
 /// - any future may be dropped at any point, or kept and never polled again: nothing leaks, nobody else waits, no
 ///   permit is held. A write that was sent is finished in the background; one that was not sent yet never is;

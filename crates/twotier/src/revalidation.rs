@@ -105,6 +105,7 @@ async fn revalidate<V: Send + Sync + 'static>(
     let mut reported = Vec::new();
     loop {
         tokio::select! {
+            biased;
             () = link_up.notified() => {
                 let hottest = local.hottest(most);
                 // One batch at a time: a live read never waits behind more than one.

@@ -29,7 +29,7 @@ const CODEC_FINGERPRINT: &str = "crates/twotier/src/codec/fingerprint.rs";
 const UPDATE: &str = "crates/twotier/src/update.rs";
 const TURNS: &str = "crates/twotier/src/turns.rs";
 const SLIDING: &str = "crates/twotier/src/sliding.rs";
-const BUILDER: &str = "crates/twotier/src/builder.rs";
+const BUILD: &str = "crates/twotier/src/builder/build.rs";
 const STALE: &str = "crates/twotier/src/stale.rs";
 const HEALTH: &str = "crates/twotier/src/health.rs";
 const SHORT_TERM: &str = "crates/twotier/src/short_term.rs";
@@ -694,7 +694,7 @@ pub(super) const GUARDED: &[Guarded] = &[
     guarded(
         "the backend says over which link a key lies",
         &[edit(
-            BUILDER,
+            BUILD,
             "Some(backend) => backend.route(&namespace.qualify(key)),",
             "Some(backend) if backend.links().is_empty() => backend.route(&namespace.qualify(key)),\n        Some(_) => LinkId::new(1),",
         )],
@@ -1013,7 +1013,7 @@ pub(super) const GUARDED: &[Guarded] = &[
     ),
     guarded(
         "a copy that is kept for longer is no hit for longer",
-        &[edit(BUILDER, "        if stale.is_some() {\n", "        if stale.is_none() {\n")],
+        &[edit(BUILD, "        if stale.is_some() {\n", "        if stale.is_none() {\n")],
         &[
             "stale::a_copy_is_no_hit_for_longer_than_without_it",
             "stale::a_soft_timeout_of_zero_returns_at_once_and_reads_again",

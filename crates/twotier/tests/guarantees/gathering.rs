@@ -503,41 +503,37 @@ async fn a_report_while_a_batch_is_under_way_concerns_its_key_alone() {
     }
 }
 
-#[tokio::test]
-async fn the_reads_of_loads_are_gathered_too() {
+/// Has 100 keys be used at once by so many tasks, and holds that their reads are gathered.
+async fn assert_gathered<F>(call: impl Fn(Cache<String>, String) -> F)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
     let backend = Together::default();
     let cache = text().build(backend.clone()).await.unwrap();
-    let loads: Vec<_> = names("k", 100)
-        .into_iter()
-        .map(|key| {
-            let cache = cache.clone();
-            tokio::spawn(async move { cache.get_or_load(&key, async |_| Ok::<_, std::io::Error>(key.clone())).await })
-        })
-        .collect();
-    for (number, load) in loads.into_iter().enumerate() {
-        assert_eq!(*ends(load).await.unwrap().unwrap(), format!("k{number}"));
-    }
-    let (singly, batches) = (backend.singly(), backend.batches());
-    assert!(singly == 1 && batches.len() <= 8, "{singly} by themselves, and batches of {batches:?}");
-}
-
-#[tokio::test]
-async fn the_reads_of_updates_are_gathered_too() {
-    let backend = Together::default();
-    let cache = text().build(backend.clone()).await.unwrap();
-    let updates: Vec<_> = names("k", 100)
-        .into_iter()
-        .map(|key| {
-            let cache = cache.clone();
-            tokio::spawn(async move { cache.update(&key, |_| Some(key.clone())).await.map(drop) })
-        })
-        .collect();
-    for update in updates {
-        ends(update).await.unwrap().unwrap();
+    let calls: Vec<_> = names("k", 100).into_iter().map(|key| tokio::spawn(call(cache.clone(), key))).collect();
+    for call in calls {
+        ends(call).await.unwrap();
     }
     let (singly, batches) = (backend.singly(), backend.batches());
     assert_eq!(singly + batches.iter().sum::<usize>(), 100);
     assert!(singly == 1 && batches.len() <= 8, "{singly} by themselves, and batches of {batches:?}");
+}
+
+#[tokio::test]
+async fn the_reads_of_loads_are_gathered_too() {
+    assert_gathered(|cache, key| async move {
+        let loaded = cache.get_or_load(&key, async |_| Ok::<_, std::io::Error>(key.clone())).await;
+        assert_eq!(*loaded.unwrap(), key);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_reads_of_updates_are_gathered_too() {
+    assert_gathered(|cache, key| async move {
+        cache.update(&key, |_| Some(key.clone())).await.unwrap();
+    })
+    .await;
 }
 
 #[test]

@@ -2,7 +2,12 @@
 //! means.
 
 mod live {
-    use std::{error::Error as _, io, time::Duration};
+    use std::{
+        error::Error as _,
+        io,
+        sync::atomic::{AtomicUsize, Ordering},
+        time::Duration,
+    };
 
     use twotier::{Cache, Coherence, Error, ErrorKind, Freshness, RedisBackend, Status};
     use twotier_testkit::RedisServer;
@@ -154,20 +159,34 @@ mod live {
     }
 
     #[tokio::test]
-    async fn what_a_full_server_does_not_take_is_loaded_once_in_a_bound() {
-        let server = RedisServer::start();
-        let cache = text().build(RedisBackend::new(server.url()).unwrap()).await.unwrap();
-        server.command(&["CONFIG", "SET", "maxmemory", "1"]);
-        for _ in 0..20 {
-            assert_eq!(load(&cache, "k").await, "loaded");
+    async fn what_a_server_does_not_take_is_loaded_once_in_a_bound() {
+        type Change = &'static [&'static str];
+        let cases: [(Change, Change); 2] = [
+            (&["CONFIG", "SET", "maxmemory", "1"], &["CONFIG", "SET", "maxmemory", "0"]),
+            (&["ACL", "SETUSER", "app", "-set"], &["ACL", "SETUSER", "app", "+set"]),
+        ];
+        for (refuse, allow) in cases {
+            let server = RedisServer::builder().acl_user("app on >p ~* &* +@all").start();
+            let cache = text().build(RedisBackend::new(server.url_as("app", "p")).unwrap()).await.unwrap();
+            server.command(refuse);
+            let calls = AtomicUsize::new(0);
+            let many = async |missing: Vec<&'static str>| {
+                calls.fetch_add(1, Ordering::SeqCst);
+                Ok::<_, io::Error>(missing.into_iter().map(|key| (key, "loaded".to_owned())))
+            };
+            for _ in 0..20 {
+                assert_eq!(load(&cache, "k").await, "loaded");
+                assert!(cache.get_many_or_load(&["l", "m"], many).await.unwrap().iter().all(Option::is_some));
+            }
+            let stats = cache.stats().backend;
+            assert_eq!((calls.load(Ordering::SeqCst), stats.loads, stats.unstored), (1, 2, 3), "{refuse:?}");
+            assert_eq!(server.command(&["EXISTS", "t:k", "t:l", "t:m"]).as_int(), 0);
+            let found = cache.lookup("k").await.unwrap();
+            assert!(matches!(found.freshness, Freshness::Outage { .. }), "{found:?}");
+            server.command(allow);
+            foreign(&server, &cache, &["SET", "t:k", "newer"]).await;
+            assert_eq!(read(&cache, "k").await.as_deref(), Some("newer"), "a report ends it");
         }
-        let stats = cache.stats().backend;
-        assert_eq!((stats.loads, stats.unstored), (1, 1), "kept here, for as long as it is as fresh as any hit");
-        let found = cache.lookup("k").await.unwrap();
-        assert!(matches!(found.freshness, Freshness::Outage { .. }), "{found:?}");
-        server.command(&["CONFIG", "SET", "maxmemory", "0"]);
-        foreign(&server, &cache, &["SET", "t:k", "newer"]).await;
-        assert_eq!(read(&cache, "k").await.as_deref(), Some("newer"), "a report ends it");
     }
 
     #[tokio::test]
